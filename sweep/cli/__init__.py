@@ -1,0 +1,65 @@
+"""The command line: the one place that prints, catches `SweepError` and decides exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from sweep import __version__
+from sweep.cli import output
+from sweep.errors import INTERRUPTED, USAGE, SweepError
+
+app = typer.Typer(
+    name="sweep",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Is framework A faster than B on my model, by how much, and how sure are we?",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.emit(f"sweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and end the process with the documented exit code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False)
+    except SweepError as error:
+        output.show_error(error)
+        return error.exit_code
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        output.say("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        output.show_error(SweepError(error.format_message(), _usage_hint(error)))
+        return USAGE
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see {context.command_path} --help" if context else "see sweep --help"
