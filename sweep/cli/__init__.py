@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
 
 from sweep import __version__
 from sweep.cli import output
 from sweep.errors import INTERRUPTED, USAGE, SweepError
+
+# Typer carries its own copy of Click in newer versions and imports Click in older ones: take the classes it really raises.
+_UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="sweep",
@@ -46,13 +48,14 @@ def _run() -> int:
     except SweepError as error:
         output.show_error(error)
         return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return INTERRUPTED
     except KeyboardInterrupt:
         output.say("interrupted")
         return INTERRUPTED
-    except click.ClickException as error:
-        output.show_error(SweepError(error.format_message(), _usage_hint(error)))
+    except _UsageError as error:
+        if message := _usage_message(error):  # empty where the help was printed instead
+            output.show_error(SweepError(message, _usage_hint(error)))
         return USAGE
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,6 +63,11 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _usage_hint(error: click.ClickException) -> str:
+def _usage_message(error: Exception) -> str:
+    message: str = error.format_message()  # type: ignore[attr-defined]
+    return message.rstrip(".")
+
+
+def _usage_hint(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     return f"see {context.command_path} --help" if context else "see sweep --help"
