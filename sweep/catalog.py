@@ -1,0 +1,261 @@
+"""The catalog: which frameworks and workloads there are, read from their files without importing them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sweep.errors import SweepError, nearest
+
+WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
+DEFAULT_BACKEND = "default"
+
+# PEP 723: the comment lines between `# /// script` and `# ///`
+_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Variant(_Table):
+    """What a backend or a device changes in a recipe: other Pythons, more requirements; or the reason it cannot be."""
+
+    python: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class Recipe(_Table):
+    """How an environment is built for the versions that match its specifier.
+
+    `python` is in order of preference; `build` constrains what source distributions are built with;
+    `cpu_build` says that the index's own builds bring CUDA libraries and that CPU builds exist elsewhere;
+    `hint` is for a user whose build failed.
+    """
+
+    python: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    build: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    cpu_build: bool = False
+    hint: str = ""
+    variants: dict[str, Variant] = Field(default_factory=dict)
+
+
+class Backend(_Table):
+    """Where a backend exists: versions of the framework (PEP 440) and devices; `reason` is said where it does not."""
+
+    versions: str = ""
+    devices: tuple[str, ...] = ("cpu", "gpu")
+    reason: str = ""
+
+
+class _Header(_Table):
+    package: str
+    devices: tuple[str, ...] = ("cpu",)
+    backends: dict[str, Backend] = Field(default_factory=dict)
+    recipes: dict[str, Recipe] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Framework:
+    """One framework file. `package` is its distribution, empty where NumPy itself is the framework."""
+
+    name: str
+    path: Path
+    package: str
+    requires_python: str
+    dependencies: tuple[str, ...]
+    devices: tuple[str, ...]
+    backends: Mapping[str, Backend]  # `default` is one of them
+    recipes: Mapping[str, Recipe]  # PEP 440 specifier (or "*") -> recipe; the first that matches counts
+
+    def recipe(self, version: str | None) -> Recipe:
+        """The recipe for `version`; a version that is no PEP 440 version, or none, matches "*" alone."""
+        matching = (r for specifier, r in self.recipes.items() if _matches(specifier, version))
+        return next(matching, Recipe())
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """One workload file: its parameters with their defaults, and the first line of its docstring."""
+
+    name: str
+    path: Path
+    parameters: Mapping[str, Any]
+    summary: str = ""
+
+
+def frameworks() -> dict[str, Framework]:
+    """Every framework by name, in the tree and from entry points `sweep.frameworks`; SweepError for a broken header."""
+    files = dict(_in_tree(WORKLOADS / "frameworks")) | dict(_from_entry_points("sweep.frameworks"))
+    return {name: read_framework(path, name) for name, path in sorted(files.items())}
+
+
+def known(framework: str) -> Framework:
+    """The framework called `framework`; SweepError with the nearest name where there is none."""
+    every = frameworks()
+    if framework not in every:
+        raise SweepError(f"there is no framework {framework!r}", nearest(framework, every))
+    return every[framework]
+
+
+def workloads() -> dict[str, Workload]:
+    """Every workload, in the tree (files with PARAMETERS) and from entry points `sweep.workloads`, by name."""
+    in_tree = {name: path for name, path in _in_tree(WORKLOADS) if _literal(path, "PARAMETERS") is not None}
+    files = in_tree | dict(_from_entry_points("sweep.workloads"))
+    return {name: read_workload(path, name) for name, path in sorted(files.items())}
+
+
+@functools.lru_cache(maxsize=65536)
+def unsupported(framework: Framework, version: str | None, backend: str, device: str) -> str | None:
+    """Why this combination cannot be, or None where it can."""
+    if backend not in framework.backends:
+        return f"{framework.name} has no backend {backend!r}"
+    if device not in framework.devices:
+        return f"{framework.name} knows no device {device!r}"
+    for variant in (backend, device):
+        if reason := framework.recipe(version).variants.get(variant, Variant()).reason:
+            return reason
+    entry = framework.backends[backend]
+    if device in entry.devices and (_matches(entry.versions or "*", version) or not _is_version(version)):
+        return None
+    return entry.reason or f"{framework.name} {version or ''} has no backend {backend!r} on {device!r}"
+
+
+def read_framework(path: Path, name: str) -> Framework:
+    """The framework file at `path`; SweepError names what is wrong with its header."""
+    document = _script_block(path)
+    try:
+        header = _Header.model_validate(document.get("tool", {}).get("sweep"))
+        for specifier in [*header.recipes, *(b.versions for b in header.backends.values())]:
+            SpecifierSet("" if specifier == "*" else specifier)
+    except (ValidationError, InvalidSpecifier) as error:
+        raise SweepError(f"the recipe in {path} is wrong: {_first_line(error)}", _HEADER_HINT) from None
+    return Framework(
+        name=name,
+        path=path,
+        package=header.package,
+        requires_python=document.get("requires-python", ""),
+        dependencies=tuple(document.get("dependencies", ())),
+        devices=header.devices,
+        backends={DEFAULT_BACKEND: Backend(devices=header.devices)} | header.backends,
+        recipes=header.recipes,
+    )
+
+
+def read_workload(path: Path, name: str) -> Workload:
+    """The workload file at `path`; SweepError where it declares no PARAMETERS."""
+    parameters = _literal(path, "PARAMETERS")
+    if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
+        raise SweepError(
+            f"{path} declares no PARAMETERS", 'a workload opens with PARAMETERS = {"samples": 100, …}, literals only'
+        )
+    docstring = ast.get_docstring(_parse(path)) or ""
+    return Workload(name, path, parameters, docstring.partition("\n")[0])
+
+
+_HEADER_HINT = "a framework file opens with a `# /// script` block holding [tool.sweep]; see docs/environments.md"
+
+
+def _in_tree(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.glob("*.py"):
+        if not path.stem.startswith("_"):
+            yield path.stem, path
+
+
+def _from_entry_points(group: str) -> Iterator[tuple[str, Path]]:
+    for point in entry_points(group=group):
+        yield point.name, _located(point.value, group)
+
+
+def _located(module: str, group: str) -> Path:
+    """The file of `package.module`. Only the outermost package is looked up by the import system, so nothing is run."""
+    package, *inner = module.partition(":")[0].split(".")
+    spec = importlib.util.find_spec(package)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    found = [Path(folder, *inner).with_name(f"{inner[-1]}.py") for folder in folders] if inner else []
+    found += [Path(spec.origin)] if spec and spec.origin and not inner else []
+    for path in found:
+        if path.is_file():
+            return path
+    raise SweepError(f"entry point {group} names {module}, which is no file", "reinstall the package that declares it")
+
+
+def _script_block(path: Path) -> dict[str, Any]:
+    blocks = list(_BLOCK.finditer(_text(path)))
+    if len(blocks) != 1:
+        raise SweepError(f"{path} has {len(blocks) or 'no'} recipe blocks", _HEADER_HINT)
+    lines = blocks[0]["content"].splitlines(keepends=True)
+    try:
+        return tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
+    except tomllib.TOMLDecodeError as error:
+        raise SweepError(f"the recipe in {path} is not TOML: {error}", _HEADER_HINT) from None
+
+
+def _matches(specifier: str, version: str | None) -> bool:
+    if specifier == "*":
+        return True
+    return _is_version(version) and SpecifierSet(specifier).contains(Version(version), prereleases=True)
+
+
+def _is_version(version: str | None) -> TypeGuard[str]:
+    """False for `mybuild`, an environment of the user's own: nothing is known against it."""
+    try:
+        return version is not None and bool(Version(version))
+    except InvalidVersion:
+        return False
+
+
+def _first_line(error: ValidationError | InvalidSpecifier) -> str:
+    if isinstance(error, InvalidSpecifier):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "[tool.sweep]"
+    return f"{place}: {first['msg']}"
+
+
+def _literal(path: Path, name: str) -> Any:
+    """The literal assigned to `name` at the top of the file, or None."""
+    for node in _parse(path).body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        elif isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        else:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return _evaluated(path, name, value)
+    return None
+
+
+def _evaluated(path: Path, name: str, value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        hint = "it is read without running the file: numbers, strings, None, and dicts and tuples of them"
+        raise SweepError(f"{name} in {path}, line {value.lineno}, is no literal", hint) from None
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(_text(path), filename=str(path))
+    except SyntaxError as error:
+        raise SweepError(f"{path}, line {error.lineno}: {error.msg}", "the file cannot be read as Python") from None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
