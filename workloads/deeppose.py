@@ -1,0 +1,128 @@
+"""DeepPose: regress the joints of a person from one image with an AlexNet (Toshev and Szegedy 2014).
+
+Loss, one definition in every framework, with v the 0/1 visibility of each joint (all ones without visibility):
+
+    loss = sum((v * (prediction - target)) ** 2) / N        over examples, joints and coordinates
+    N    = number of visible joints in the batch, or 1 where there is none
+    d loss / d prediction = 2 / N * v * (prediction - target)
+
+Network, weights and batches come from NumPy alone, so that every framework sees the same bits.
+"""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
+
+CROP = 227  # pixels of a side of what the network sees
+JOINTS = 14
+
+NETWORK = Network(
+    name="alexnet",
+    input=(3, CROP, CROP),
+    output=(JOINTS, 2),
+    layers=(
+        Conv("conv1", 3, 96, kernel=11, stride=4),  # (3, 227, 227) -> (96, 55, 55)
+        Relu(),
+        MaxPool(3, 2),  # -> (96, 27, 27)
+        Conv("conv2", 96, 256, kernel=5, pad=2),  # -> (256, 27, 27)
+        Relu(),
+        MaxPool(3, 2),  # -> (256, 13, 13)
+        Conv("conv3", 256, 384, kernel=3, pad=1),  # -> (384, 13, 13)
+        Relu(),
+        Conv("conv4", 384, 384, kernel=3, pad=1),
+        Relu(),
+        Conv("conv5", 384, 256, kernel=3, pad=1),  # -> (256, 13, 13)
+        Relu(),
+        MaxPool(3, 2),  # -> (256, 6, 6)
+        Flatten(),  # -> (9216,)
+        Dense("fc6", 9216, 4096),
+        Relu(),
+        Dropout(0.5),
+        Dense("fc7", 4096, 4096),
+        Relu(),
+        Dropout(0.5),
+        Dense("fc8", 4096, 2 * JOINTS),
+    ),
+)
+
+
+class Batch(NamedTuple):
+    """One batch on the host, all float32: pixels in [0, 1], joints in units of the crop, visibility 0 or 1."""
+
+    images: np.ndarray  # (batch, 3, 227, 227)
+    targets: np.ndarray  # (batch, 14, 2)
+    visible: np.ndarray  # (batch, 14)
+
+
+class Poses:
+    """A prepared data set: memory-mapped images, joints and visibilities."""
+
+    def __init__(self, folder: str) -> None:
+        self.images = np.load(os.path.join(folder, "images.npy"), mmap_mode="r")  # (n, 256, 256, 3) uint8
+        self.joints = np.load(os.path.join(folder, "joints.npy"))  # (n, 14, 2) x, y in pixels
+        self.visible = np.load(os.path.join(folder, "visible.npy"))  # (n, 14) uint8
+        if not len(self.images):
+            raise ValueError("the data set in {} holds no examples".format(folder))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, chosen: np.ndarray, use_visibility: bool = True) -> Batch:
+        """The examples of the indices `chosen`, each cropped around its visible joints."""
+        joints = self.joints[chosen]
+        visible = self.visible[chosen] != 0
+        corners = crop_corners(joints, visible, self.images.shape[1:3])
+        return Batch(
+            images=_pixels(self.images, chosen, corners),
+            targets=((joints - corners[:, None, :]) / CROP).astype(np.float32),
+            visible=visible.astype(np.float32) if use_visibility else np.ones(visible.shape, np.float32),
+        )
+
+
+def order(examples: int, seed: int, epoch: int = 0) -> np.ndarray:
+    """The order in which epoch `epoch` goes through the examples; any epoch's can be had without those before it."""
+    return np.random.RandomState((seed, epoch)).permutation(examples)
+
+
+def batch_indices(examples: int, batch_size: int, seed: int, number: int) -> np.ndarray:
+    """Indices of batch `number` of an endless pass, epoch after epoch; batches reach over the ends of epochs."""
+    positions = np.arange(number * batch_size, (number + 1) * batch_size)
+    epochs = positions // examples
+    return np.concatenate(
+        [order(examples, seed, epoch)[positions[epochs == epoch] % examples] for epoch in np.unique(epochs)]
+    )
+
+
+def crop_corners(joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]") -> np.ndarray:
+    """Upper left corners (batch, 2), as x, y, of the crops centred on the visible joints' bounding boxes.
+
+    Crops stay inside images of `size` (height, width). Without visible joints the crop is the image's centre.
+    """
+    limit = np.array([size[1] - CROP, size[0] - CROP])
+    seen = visible[:, :, None]
+    low = np.where(seen, joints, np.inf).min(axis=1)
+    high = np.where(seen, joints, -np.inf).max(axis=1)
+    some = visible.any(axis=1)[:, None]
+    middle = np.where(some, (np.where(some, low, 0) + np.where(some, high, 0)) / 2, np.array(size[::-1]) / 2.0)
+    return np.clip(np.floor(middle - CROP / 2.0 + 0.5), 0, limit).astype(np.intp)
+
+
+def _pixels(images: np.ndarray, chosen: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Crops as float32 (batch, 3, 227, 227) in [0, 1]: picked as windows of the whole array, in one indexing."""
+    images = np.asarray(images)
+    n, height, width, channels = images.shape
+    example, row, column, channel = images.strides
+    windows = as_strided(  # (n, height - 226, width - 226, 227, 227, 3), no memory of its own
+        images,
+        shape=(n, height - CROP + 1, width - CROP + 1, CROP, CROP, channels),
+        strides=(example, row, column, row, column, channel),
+        writeable=False,
+    )
+    crops = windows[chosen, corners[:, 1], corners[:, 0]]  # (batch, 227, 227, 3) uint8
+    pixels = np.empty((len(crops), channels, CROP, CROP), np.float32)
+    np.divide(crops.transpose(0, 3, 1, 2), np.float32(255), out=pixels, dtype=np.float32, casting="unsafe")
+    return pixels
