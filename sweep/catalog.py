@@ -7,7 +7,7 @@ import functools
 import importlib.util
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -65,6 +65,7 @@ class Backend(_Table):
 
 class _Header(_Table):
     package: str
+    module: str = ""
     devices: tuple[str, ...] = ("cpu",)
     backends: dict[str, Backend] = Field(default_factory=dict)
     recipes: dict[str, Recipe] = Field(default_factory=dict)
@@ -72,11 +73,12 @@ class _Header(_Table):
 
 @dataclass(frozen=True, eq=False)
 class Framework:
-    """One framework file. `package` is its distribution, empty where NumPy itself is the framework."""
+    """One framework file. `package` is the distribution, empty where NumPy itself is the framework; `module` the import."""
 
     name: str
     path: Path
     package: str
+    module: str
     requires_python: str
     dependencies: tuple[str, ...]
     devices: tuple[str, ...]
@@ -149,6 +151,7 @@ def read_framework(path: Path, name: str) -> Framework:
         name=name,
         path=path,
         package=header.package,
+        module=header.module or header.package or "numpy",
         requires_python=document.get("requires-python", ""),
         dependencies=tuple(document.get("dependencies", ())),
         devices=header.devices,
@@ -231,13 +234,11 @@ def _first_line(error: ValidationError | InvalidSpecifier) -> str:
 def _literal(path: Path, name: str) -> Any:
     """The literal assigned to `name` at the top of the file, or None."""
     for node in _parse(path).body:
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets, value = [node.target], node.value
-        elif isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
-        else:
-            continue
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+        targets: Sequence[ast.expr] = node.targets if isinstance(node, ast.Assign) else ()
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        value = getattr(node, "value", None)
+        if value is not None and any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return _evaluated(path, name, value)
     return None
 
