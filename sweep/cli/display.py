@@ -1,0 +1,144 @@
+"""Progress of a sweep: a live panel on a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from sweep.cli import output
+
+_LINE_EVERY_S = 10.0
+_REFRESH_PER_S = 1.0  # the display shares the machine with what is timed
+
+
+class Display:
+    """What the sweep tells while it runs. `planned`, then `started` and `ended` per trial, `note` in between; a context manager."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._running: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._total = self._done = 0
+        self._remaining_s: float | None = None
+        self._details: dict[str, str] = {}
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def planned(self, total: int, done: int, remaining_s: float | None) -> None:
+        self._total, self._done, self._remaining_s = total, done, remaining_s
+        self._changed()
+
+    def started(self, device: str) -> None:
+        self._running[device] += 1
+        self._changed()
+
+    def ended(self, record: Mapping[str, Any], remaining_s: float | None) -> None:
+        device = str(record.get("device"))
+        self._running[device] = max(0, self._running[device] - 1)
+        self._done += 1
+        self._remaining_s = remaining_s
+        self._details.pop(str(record["trial_name"]), None)
+        if record["status"] != "ok":
+            self._failures[record["status"]] += 1
+            self.note(_failure_line(record))
+        self._changed()
+
+    def detail(self, trial_name: str, text: str) -> None:
+        """What a long trial says of itself: its epoch, its loss."""
+        self._details[trial_name] = text
+        self._changed()
+
+    def note(self, text: str) -> None:
+        output.say(text)
+
+    def _changed(self) -> None:
+        """Something to show has changed."""
+
+    def _status_text(self) -> str:
+        parts = [f"{self._done}/{self._total} trials"]
+        running = {device: n for device, n in self._running.items() if n}
+        if running:
+            parts.append("running " + ", ".join(f"{n} on {device}" for device, n in sorted(running.items())))
+        if self._failures:
+            parts.append(", ".join(f"{n} {status}" for status, n in sorted(self._failures.items())))
+        if self._done < self._total:
+            parts.append(f"ETA {duration(self._remaining_s)}" if self._remaining_s is not None else "ETA unknown yet")
+        return " · ".join(parts)
+
+
+class LineDisplay(Display):
+    """For logs and pipes: a line every ten seconds at most, and the last one always."""
+
+    _last_line = -_LINE_EVERY_S
+    _last_text = ""
+
+    def __exit__(self, *_: object) -> None:
+        if self._total and self._status_text() != self._last_text:
+            self._say()
+
+    def _changed(self) -> None:
+        if time.monotonic() - self._last_line >= _LINE_EVERY_S:
+            self._say()
+
+    def _say(self) -> None:
+        self._last_line = time.monotonic()
+        self._last_text = self._status_text()
+        output.say(f"{self._name}: {self._last_text}")
+
+
+class LiveDisplay(Display):
+    """For terminals: a bar, what runs, what failed, how long it will take."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), console=output.stderr
+        )
+        self._task = self._bar.add_task(name, total=None)
+        self._live = Live(
+            self, console=output.stderr, refresh_per_second=_REFRESH_PER_S, redirect_stdout=False, transient=False
+        )
+
+    def __enter__(self) -> Display:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _changed(self) -> None:
+        self._bar.update(self._task, completed=self._done, total=self._total or None)
+
+    def __rich__(self) -> RenderableType:
+        details = [Text(f"  {name}  {text}", style="dim") for name, text in sorted(self._details.items())[:4]]
+        return Group(self._bar, Text("  " + self._status_text()), *details)
+
+
+def display(name: str) -> Display:
+    return LiveDisplay(name) if output.stderr.is_terminal else LineDisplay(name)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `42 s`, `3 min 10 s`, `5 h 20 min`, `2 d 4 h`."""
+    whole = round(seconds)
+    for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit} {rest} {below}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def _failure_line(record: Mapping[str, Any]) -> str:
+    last = str(record.get("error") or "").strip().splitlines()
+    return f"{record['status']}: {record['trial_name']}" + (f": {last[-1]}" if last else "")

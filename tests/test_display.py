@@ -1,0 +1,54 @@
+"""Progress as a reader sees it."""
+
+import pytest
+
+from sweep.cli import output
+from sweep.cli.display import LineDisplay, LiveDisplay, duration
+
+FAILURE = {
+    "trial_name": "torch==1/core/cpu",
+    "device": "cpu",
+    "status": "crashed",
+    "error": "a\nworker killed by SIGSEGV",
+}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (190, "3 min 10 s"), (19200, "5 h 20 min"), (187200, "2 d 4 h")],
+)
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_pipe_gets_plain_lines_with_the_failure_as_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineDisplay("grid") as display:
+        display.planned(total=2, done=0, remaining_s=None)
+        display.started("cpu")
+        display.ended(FAILURE, remaining_s=5.0)
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "grid: 0/2 trials · ETA unknown yet"
+    assert err[1] == "crashed: torch==1/core/cpu: worker killed by SIGSEGV"
+    assert err[-1] == "grid: 1/2 trials · 1 crashed · ETA 5 s"
+
+
+def test_a_pipe_gets_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineDisplay("[bold]grid[/bold]") as display:
+        display.planned(total=1, done=1, remaining_s=0.0)
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "[bold]grid[/bold]: 1/1 trials" in err
+
+
+def test_a_terminal_sees_what_runs_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    with output.stderr.capture() as captured:
+        display = LiveDisplay("grid")
+        display.planned(total=4, done=1, remaining_s=90.0)
+        display.started("gpu")
+        display.detail("torch==1/train", "epoch 3/10, loss 0.02")
+        output.stderr.print(display)
+    text = captured.get()
+    assert "1/4" in text
+    assert "running 1 on gpu" in text
+    assert "ETA 1 min 30 s" in text
+    assert "epoch 3/10, loss 0.02" in text
