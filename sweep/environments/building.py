@@ -1,0 +1,195 @@
+"""Building: from a specification to an environment that is complete, checked and never changed afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep import __version__, process
+from sweep.environments import interpreters, resolver, store
+from sweep.environments.failure import EnvironmentFailed, redacted, tail
+from sweep.environments.indexes import uv_environment
+from sweep.environments.specification import Specification
+from sweep.environments.store import Environment
+
+_IMPORT = """
+import json, sys
+from importlib import import_module
+module = import_module(sys.argv[1])
+facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
+print("\\n" + json.dumps(facts))
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What building a specification would install here: the interpreter and the exact packages."""
+
+    interpreter: interpreters.Interpreter
+    packages: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def prepare(
+    spec: Specification,
+    progress: Callable[[str], None] = _silent,
+    run_id: str = "",
+    keep_downloads: bool = True,
+) -> Environment:
+    """The environment of `spec`: found complete, or built; built once however many processes ask.
+
+    Raises EnvironmentFailed. A failure is remembered under `run_id`: asked again with the same one, it fails at once.
+    `keep_downloads=False` leaves nothing in uv's cache, for environments that are looked at once.
+    """
+    if spec.interpreter:
+        return _brought(spec)
+    if found := store.load(spec.id):
+        return found
+    progress(f"preparing {spec.framework}")
+    with _disk_trouble(spec), store.locked(spec.id):
+        if found := store.load(spec.id):  # built by another process meanwhile
+            return found
+        _fail_again(spec, run_id)
+        return _remembered(spec, run_id, lambda: _build(spec, progress, keep_downloads))
+
+
+def plan(spec: Specification, progress: Callable[[str], None] = _silent) -> Plan:
+    """What `prepare` would install, without installing it."""
+    variables = uv_environment(spec.index_url, spec.find_links)
+    interpreter = interpreters.find(spec.python, variables, progress)
+    resolution = resolver.resolve(spec, interpreter.path, variables)
+    return Plan(interpreter, resolution.pins, resolution.notes)
+
+
+def lock(environment: Environment) -> str:
+    """The text of a lock file: with `lock: FILE` in the grid's environments these very versions are installed again."""
+    head = [
+        f"# {environment.framework}, locked by sweep {__version__}",
+        "# use it with lock: in the grid's environments, or sweep env build --lock",
+        f"# python: {environment.python_version}",
+        f"# environment: {environment.id}",
+    ]
+    return "\n".join([*head, *environment.packages]) + "\n"
+
+
+def _build(spec: Specification, progress: Callable[[str], None], keep_downloads: bool) -> Environment:
+    """In place, for a virtual environment cannot be moved; the marker that makes it count is written last."""
+    variables = uv_environment(spec.index_url, spec.find_links)
+    interpreter = interpreters.find(spec.python, variables, progress)
+    place = store.folder(spec.id)
+    store.wipe(spec.id)
+    try:
+        said = [resolver.create(spec, interpreter.path, place, variables)]
+        resolution = resolver.resolve(spec, interpreter.path, variables)
+        for note in resolution.notes:
+            progress(note)
+        progress(f"installing {spec.framework} on Python {interpreter.version}: {len(resolution.pins)} packages")
+        python = place / "bin" / "python"
+        said.append(resolver.install(spec, resolution, python, variables, keep_downloads))
+        _compile_bytecode(python, variables)
+        facts = _imported(spec, python)
+        environment = _described(spec, facts, resolution, resolver.freeze(spec, python, variables))
+        (place / "build.log").write_text("".join(said), encoding="utf-8")
+        store.complete(environment)
+    except BaseException:  # an interrupt as well: nothing half made stays
+        store.wipe(spec.id)
+        raise
+    return environment
+
+
+def _described(
+    spec: Specification, facts: Mapping[str, Any], resolution: resolver.Resolution, packages: tuple[str, ...]
+) -> Environment:
+    place = store.folder(spec.id)
+    return Environment(
+        id=store.identify(facts["python"], packages),
+        framework=spec.framework,
+        python=place / "bin" / "python",
+        python_version=facts["python"],
+        packages=packages,
+        specification=spec.id,
+        notes=resolution.notes,
+        built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        size_bytes=store.size_bytes(place),
+    )
+
+
+def _compile_bytecode(python: Path, variables: Mapping[str, str]) -> None:
+    """Now, not in the first trial, and not by uv, which fails on 3.6. Files that do not compile are no failure."""
+    site = next((python.parent.parent / "lib").glob("python*/site-packages"))
+    command = [str(python), "-I", "-m", "compileall", "-q", "-q", "-j", "2", str(site)]
+    process.run(command, env=dict(variables), timeout_s=900)
+
+
+def _imported(spec: Specification, python: Path) -> dict[str, Any]:
+    """What the framework says when it is imported; EnvironmentFailed where it cannot be."""
+    with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
+        variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        command = [str(python), "-I", "-B", "-c", _IMPORT, spec.module]
+        ended = process.run(command, env=variables, timeout_s=300, cwd=Path(empty))
+    if ended.returncode:
+        last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]
+        message = f"{spec.framework} was installed and cannot be imported: {last}"
+        hint = spec.hint or "requires: in the grid's environments adds or bounds packages"
+        raise EnvironmentFailed(message, hint, tail(ended.stderr))
+    facts: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return facts
+
+
+def _brought(spec: Specification) -> Environment:
+    """An environment of the user's own: looked at, never written to."""
+    python = Path(spec.interpreter)
+    python = python / "bin" / "python" if python.is_dir() else python
+    if not os.access(python, os.X_OK):
+        raise EnvironmentFailed(f"the interpreter of {spec.framework}, {python}, is no program", "check interpreter:")
+    facts = _imported(spec, python)
+    packages = resolver.freeze(spec, python, uv_environment())
+    return Environment(
+        id=store.identify(facts["python"], (str(python), *packages)),
+        framework=spec.framework,
+        python=python,
+        python_version=facts["python"],
+        packages=packages,
+    )
+
+
+@contextlib.contextmanager
+def _disk_trouble(spec: Specification) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "free some disk, or set SWEEP_ENV_DIR to a folder that can be written to"
+        raise EnvironmentFailed(f"no environment for {spec.framework}: {error}", hint, str(error)) from None
+
+
+def _fail_again(spec: Specification, run_id: str) -> None:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        failure = json.loads(_failure(spec).read_text(encoding="utf-8"))
+        if run_id and failure["run_id"] == run_id:
+            raise EnvironmentFailed(failure["message"], failure["hint"], failure["log_tail"])
+
+
+def _remembered(spec: Specification, run_id: str, build: Callable[[], Environment]) -> Environment:
+    try:
+        environment = build()
+    except EnvironmentFailed as error:
+        facts = {"run_id": run_id, "message": error.message, "hint": error.hint, "log_tail": error.log_tail}
+        _failure(spec).write_text(redacted(json.dumps(facts)), encoding="utf-8")
+        raise
+    _failure(spec).unlink(missing_ok=True)
+    return environment
+
+
+def _failure(spec: Specification) -> Path:
+    return store.root() / f".{spec.id}.failure.json"

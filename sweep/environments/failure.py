@@ -1,0 +1,27 @@
+"""The one way in which an environment cannot be had."""
+
+from __future__ import annotations
+
+import re
+
+from sweep.errors import Unavailable
+
+_TAIL_LINES = 20
+
+
+class EnvironmentFailed(Unavailable):
+    """An environment that could not be built or does not work; `log_tail` is the end of what the tools said."""
+
+    def __init__(self, message: str, hint: str = "", log_tail: str = "") -> None:
+        super().__init__(message, hint)
+        self.log_tail = log_tail
+
+
+def tail(log: str) -> str:
+    """The last lines of a log, without empty ones."""
+    return "\n".join([line.rstrip() for line in log.splitlines() if line.strip()][-_TAIL_LINES:])
+
+
+def redacted(text: str) -> str:
+    """`text` with the credentials of its URLs blotted out."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)

@@ -1,0 +1,104 @@
+"""Indexes: where packages come from, as pip is configured on this machine, told to uv.
+
+uv does not read pip's configuration, and a machine's mirror, wheel folder and certificate are often told to pip alone.
+They go to uv as environment variables, not arguments: an index URL may carry a password, and arguments can be read by
+everyone on the machine. What the user tells uv itself wins.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import platformdirs
+
+# what would make uv build something else than the specification says, or somewhere else
+_MISLEADING = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
+_MISLEADING_UV = (
+    "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT", "UV_TARGET",
+    "UV_PREFIX", "UV_BREAK_SYSTEM_PACKAGES", "UV_RESOLUTION", "UV_PRERELEASE", "UV_FORK_STRATEGY", "UV_TORCH_BACKEND",
+    "UV_REQUIRE_HASHES", "UV_PROJECT", "UV_WORKING_DIR", "UV_NO_BUILD", "UV_NO_BINARY", "UV_COMPILE_BYTECODE",
+    "UV_VENV_SEED", "UV_VENV_CLEAR",
+)  # fmt: skip
+
+
+def uv_environment(index_url: str = "", find_links: Iterable[str] = ()) -> dict[str, str]:
+    """What uv is started with: this process's variables, pip's configuration in uv's words, and overrides."""
+    inherited = {key: value for key, value in os.environ.items() if not _misleads(key)}
+    return _told_to_uv(pip_configuration(inherited), inherited, index_url, tuple(find_links))
+
+
+def pip_configuration(environment: Mapping[str, str], files: Iterable[Path] | None = None) -> dict[str, str]:
+    """pip's options by long name (`extra-index-url`): files from general to special, then `PIP_*` variables."""
+    options: dict[str, str] = {}
+    for path in _pip_files(environment) if files is None else files:
+        options |= _read(path)
+    return options | {
+        key.removeprefix("PIP_").lower().replace("_", "-"): value
+        for key, value in environment.items()
+        if key.startswith("PIP_") and value
+    }
+
+
+def _told_to_uv(
+    pip: Mapping[str, str], environment: Mapping[str, str], index_url: str, find_links: tuple[str, ...]
+) -> dict[str, str]:
+    links = [*find_links, *pip.get("find-links", "").split()]
+    told = {
+        "UV_INDEX_URL": index_url or ("" if "UV_DEFAULT_INDEX" in environment else pip.get("index-url", "")),
+        "UV_EXTRA_INDEX_URL": "" if "UV_INDEX" in environment else pip.get("extra-index-url", ""),
+        "UV_FIND_LINKS": ",".join(link for link in links if _exists(link)),
+        "UV_INDEX_STRATEGY": "unsafe-best-match",  # pip's own: the best version of all indexes
+        "UV_NO_INDEX": "1" if pip.get("no-index", "").lower() in {"1", "true", "yes", "on"} else "",
+        "UV_INSECURE_HOST": pip.get("trusted-host", ""),
+        "SSL_CERT_FILE": pip.get("cert", ""),
+        "ALL_PROXY": pip.get("proxy", ""),
+    }
+    added = {key: " ".join(value.split()) for key, value in told.items() if value and key not in environment}
+    explicit = {"UV_INDEX_URL": index_url} if index_url else {}
+    if find_links:
+        inherited = environment.get("UV_FIND_LINKS", "")
+        explicit["UV_FIND_LINKS"] = ",".join(filter(None, [told["UV_FIND_LINKS"], inherited]))
+    kept = {key: value for key, value in environment.items() if not (index_url and key == "UV_DEFAULT_INDEX")}
+    return kept | added | explicit | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def _misleads(key: str) -> bool:
+    return key.startswith(_MISLEADING) or key in _MISLEADING_UV
+
+
+def _pip_files(environment: Mapping[str, str]) -> list[Path]:
+    """Where pip looks, as `pip config debug` lists it."""
+    chosen = environment.get("PIP_CONFIG_FILE")
+    if chosen == os.devnull:
+        return []
+    machine = [Path(folder) / "pip.conf" for folder in _machine_folders()]
+    user = [Path.home() / ".pip/pip.conf", Path(platformdirs.user_config_dir("pip", appauthor=False)) / "pip.conf"]
+    return [*machine, *user, Path(sys.prefix) / "pip.conf", *([Path(chosen)] if chosen else [])]
+
+
+def _machine_folders() -> list[str]:
+    folders = platformdirs.site_config_dir("pip", appauthor=False, multipath=True).split(os.pathsep)
+    return [*folders, "/etc"]
+
+
+def _read(path: Path) -> dict[str, str]:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(path, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError, OSError):
+        return {}  # pip itself says what is wrong with its file
+    sections = [parser[name] for name in ("global", "install") if parser.has_section(name)]
+    return {key.lower().replace("_", "-"): value for section in sections for key, value in section.items() if value}
+
+
+def _exists(link: str) -> bool:
+    """pip passes over a folder that is not there, uv stops."""
+    url = urlsplit(link)
+    if url.scheme == "file":
+        return Path(unquote(url.path)).exists()
+    return bool(url.scheme) or Path(link).expanduser().exists()

@@ -1,0 +1,108 @@
+"""Interpreters: a CPython of a wanted version, found on this machine or installed by uv."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+
+from sweep import process
+from sweep.environments.failure import EnvironmentFailed, redacted, tail
+
+_ASK = "import sys; print('%s %d.%d.%d' % ((sys.implementation.name,) + sys.version_info[:3]))"
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python that runs: its path with symlinks kept, and its full version."""
+
+    path: Path
+    version: str
+
+
+def find(wanted: tuple[str, ...], environment: Mapping[str, str], progress: Callable[[str], None]) -> Interpreter:
+    """The first of the `wanted` versions (`3.10` or `3.10.13`) that this machine has, or that uv can install.
+
+    uv's own search stops at pyenv's shims for versions that are not active, so pyenv's folders are looked into first.
+    """
+    for version in wanted:
+        for path in _candidates(version, environment):
+            if found := _matching(path, version):
+                return found
+    failures = []
+    for version in wanted:
+        progress(f"installing Python {version}, which is not on this machine")
+        found, why = _installed(version, environment)
+        if found:
+            return found
+        failures.append(why)
+    raise _missing(wanted, failures)
+
+
+@functools.lru_cache(maxsize=256)
+def inspect(path: Path) -> Interpreter | None:
+    """What the interpreter at `path` says of itself; None where it does not run or is no CPython."""
+    ended = process.run([str(path), "-I", "-S", "-c", _ASK], env=dict(os.environ), timeout_s=30)
+    name, _, version = ended.stdout.strip().partition(" ")
+    return Interpreter(path, version) if ended.returncode == 0 and name == "cpython" else None
+
+
+def _candidates(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
+    minor = ".".join(version.split(".")[:2])
+    yield from _pyenv(version, environment)
+    for folder in environment.get("PATH", os.defpath).split(os.pathsep):
+        yield Path(folder) / f"python{minor}"
+    yield from (Path(folder) / "python3" for folder in ("/usr/local/bin", "/usr/bin"))
+    yield Path(getattr(sys, "_base_executable", sys.executable))
+    yield from _uv_managed(version, environment)
+
+
+def _pyenv(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
+    """The newest patch release first."""
+    root = Path(environment.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    folders = [path for path in root.glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    for folder in sorted(folders, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True):
+        if _is(folder.name, version):
+            yield folder / "bin" / "python"
+
+
+def _uv_managed(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
+    asked = [uv.find_uv_bin(), "python", "find", "--managed-python", "--no-python-downloads", "--no-project", version]
+    ended = process.run(asked, env=dict(environment), timeout_s=60)
+    if ended.returncode == 0:
+        yield Path(ended.stdout.strip())
+
+
+def _matching(path: Path, version: str) -> Interpreter | None:
+    if not shutil.which(path):
+        return None
+    found = inspect(path)
+    return found if found and _is(found.version, version) else None
+
+
+def _is(full: str, wanted: str) -> bool:
+    return full == wanted or full.startswith(f"{wanted}.")
+
+
+def _installed(version: str, environment: Mapping[str, str]) -> tuple[Interpreter | None, str]:
+    quick = {"UV_HTTP_TIMEOUT": "30", "UV_HTTP_RETRIES": "1"}
+    asked = [uv.find_uv_bin(), "python", "install", "--no-bin", version]
+    ended = process.run(asked, env=quick | dict(environment), timeout_s=900)
+    found = next((i for path in _uv_managed(version, environment) if (i := _matching(path, version))), None)
+    return found, redacted(tail(ended.stderr))
+
+
+def _missing(wanted: tuple[str, ...], failures: Iterable[str]) -> EnvironmentFailed:
+    which = " or ".join(wanted)
+    return EnvironmentFailed(
+        f"no Python {which} on this machine, and uv cannot install one",
+        f"install one, as with pyenv install {wanted[0]}, or name one with interpreter: in the grid's environments",
+        "\n".join(failures),
+    )

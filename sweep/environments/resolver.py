@@ -1,0 +1,154 @@
+"""The resolver: uv, asked for one step at a time."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+
+from sweep import process
+from sweep.environments.failure import EnvironmentFailed, redacted, tail
+from sweep.environments.specification import Specification
+
+_PROBE_TIMEOUT_S = 60
+_INSTALL_TIMEOUT_S = 3600
+# a CPU build is looked for briefly: where the network is closed the answer is no, not a minute of retries
+_BRIEFLY = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Exactly what to install: pinned requirements, where uv takes torch from, and what the reader should know."""
+
+    pins: tuple[str, ...]
+    torch_backend: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def resolve(spec: Specification, python: Path, environment: Mapping[str, str]) -> Resolution:
+    """What `spec` comes down to for the interpreter at `python`; EnvironmentFailed where nothing satisfies it.
+
+    A CPU build is looked for first where `spec` asks for one: under the local version `+cpu` in the configured indexes
+    and wheel folders, then with uv's `--torch-backend cpu`; else the index's own build is taken, with a note.
+    """
+    if spec.pins:
+        return Resolution(spec.pins, spec.torch_backend)
+    if spec.cpu_build and sys.platform == "linux":
+        for requires, backend in ((_cpu_local(spec), ""), (spec.requires, "cpu")):
+            ended = _compile(spec, requires, backend, python, {**environment, **_BRIEFLY}, _PROBE_TIMEOUT_S)
+            if ended.returncode == 0:
+                return Resolution(_pins(ended.stdout), backend)
+    ended = _compile(spec, spec.requires, spec.torch_backend, python, environment, _INSTALL_TIMEOUT_S)
+    if ended.returncode:
+        raise failed(spec, "its requirements cannot be met", ended)
+    pins = _pins(ended.stdout)
+    return Resolution(pins, spec.torch_backend, _cuda_note(spec, pins))
+
+
+def install(
+    spec: Specification, resolution: Resolution, python: Path, environment: Mapping[str, str], keep_downloads: bool
+) -> str:
+    """Install exactly the resolution into the environment of `python`, and return what uv said."""
+    arguments = ["--python", str(python), *(() if keep_downloads else ("--no-cache",))]
+    ended = _with_requirements(
+        "sync", spec, resolution.pins, resolution.torch_backend, arguments, environment, _INSTALL_TIMEOUT_S
+    )
+    if ended.returncode:
+        raise failed(spec, "its packages cannot be installed", ended)
+    return redacted(ended.stderr)
+
+
+def create(spec: Specification, interpreter: Path, place: Path, environment: Mapping[str, str]) -> str:
+    """An empty virtual environment at `place`; what uv said."""
+    ended = _uv(
+        ["venv", "--no-project", "--allow-existing", "--python", str(interpreter), str(place)], environment, 120
+    )
+    if ended.returncode:
+        raise failed(spec, f"no virtual environment of {interpreter} could be made", ended)
+    return redacted(ended.stderr)
+
+
+def freeze(spec: Specification, python: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The packages installed beside `python`, as `name==version`."""
+    ended = _uv(["pip", "freeze", "--python", str(python)], environment, 120)
+    if ended.returncode:
+        raise failed(spec, "its packages cannot be listed", ended)
+    return tuple(redacted(line) for line in ended.stdout.splitlines() if line.strip())
+
+
+def failed(spec: Specification, what: str, ended: process.Completed) -> EnvironmentFailed:
+    """The error for an environment whose step `ended` badly, with the end of what was said."""
+    log = redacted(ended.stderr or ended.stdout)
+    why = "timed out" if ended.timed_out else _cause(log)
+    return EnvironmentFailed(f"no environment for {spec.framework}: {what}: {why}", spec.hint or _hint(log), tail(log))
+
+
+def _compile(
+    spec: Specification,
+    requires: tuple[str, ...],
+    torch_backend: str,
+    python: Path,
+    environment: Mapping[str, str],
+    timeout_s: float,
+) -> process.Completed:
+    arguments = ["--python", str(python), "--no-header", "--no-annotate"]
+    return _with_requirements("compile", spec, requires, torch_backend, arguments, environment, timeout_s)
+
+
+def _with_requirements(
+    command: str,
+    spec: Specification,
+    requirements: tuple[str, ...],
+    torch_backend: str,
+    arguments: list[str],
+    environment: Mapping[str, str],
+    timeout_s: float,
+) -> process.Completed:
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        wanted, build = Path(folder, "requirements.txt"), Path(folder, "build.txt")
+        wanted.write_text("\n".join(requirements), encoding="utf-8")
+        build.write_text("\n".join(spec.build), encoding="utf-8")
+        given = [*arguments, "--build-constraints", str(build), str(wanted)]
+        backend = ["--torch-backend", torch_backend] if torch_backend else []
+        variables = {**environment, **dict(spec.environment)}
+        return _uv(["pip", command, *backend, *given], variables, timeout_s, Path(folder))
+
+
+def _uv(
+    arguments: list[str], environment: Mapping[str, str], timeout_s: float, cwd: Path | None = None
+) -> process.Completed:
+    return process.run([uv.find_uv_bin(), *arguments], env=dict(environment), timeout_s=timeout_s, cwd=cwd)
+
+
+def _cpu_local(spec: Specification) -> tuple[str, ...]:
+    """`torch==2.13.0` as `torch==2.13.0+cpu`."""
+    return tuple(f"{r}+cpu" if r == spec.framework and "+" not in r else r for r in spec.requires)
+
+
+def _pins(output: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in output.splitlines() if line.strip() and not line.startswith(("#", "-")))
+
+
+def _cuda_note(spec: Specification, pins: tuple[str, ...]) -> tuple[str, ...]:
+    if spec.cpu_build and any(pin.startswith("nvidia-") for pin in pins):
+        return (f"no CPU build of {spec.framework} was to be had, so one with CUDA libraries is used: several GB",)
+    return ()
+
+
+def _cause(log: str) -> str:
+    """The sentence of uv's that says why, on one line."""
+    lines = [line.strip().removeprefix("error: ") for line in log.splitlines() if line.strip()]
+    causes = [line.removeprefix("cause: ").removeprefix("╰─▶ ") for line in lines if line.startswith(("cause:", "╰─▶"))]
+    return " ".join((causes or lines or ["nothing was said"])[0].split())
+
+
+def _hint(log: str) -> str:
+    if "No space left" in log:
+        return "free some disk: sweep env list shows what environments take, sweep env rm removes them"
+    if "no version of" in log or "not found in the package registry" in log:
+        return "check the version, or name its index with index_url: or find_links: in the grid's environments"
+    return "the end of the log says more; requires: and build: in the grid's environments change the recipe"

@@ -1,0 +1,200 @@
+"""Specifications: what an environment is to hold, decided without looking at the machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from sweep.catalog import Framework, Variant
+from sweep.environments.failure import redacted
+from sweep.errors import SweepError, nearest
+
+OVERRIDES = ("python", "requires", "build", "wheel", "interpreter", "lock", "index_url", "find_links", "torch_backend")
+_ANY_PYTHON = ("3.11", "3.12", "3.13", "3.10", "3.9", "3.8")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What an environment is to hold; equal specifications share one environment.
+
+    `python`: versions in order of preference. `pins`: every package of a lock file, installed instead of `requires`.
+    `interpreter`: an environment of the user's own, used as it is. `cpu_build`: prefer a build without CUDA libraries.
+    """
+
+    framework: str  # as in the grid: "torch==2.13.0"
+    module: str  # what must be importable
+    python: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    build: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()  # variables while source distributions are built
+    pins: tuple[str, ...] = ()
+    interpreter: str = ""
+    wheel_sha256: str = ""
+    cpu_build: bool = False
+    torch_backend: str = ""
+    index_url: str = field(default="", repr=False)  # may carry credentials
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    hint: str = field(default="", compare=False, repr=False)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """12 hex digits of everything that decides the content; the same on every machine, whatever the credentials."""
+        facts = {key: value for key, value in asdict(self).items() if key != "hint"}
+        return hashlib.sha256(redacted(json.dumps(facts, sort_keys=True)).encode()).hexdigest()[:12]
+
+
+def specify(
+    framework: Framework,
+    version: str | None,
+    device: str = "cpu",
+    backend: str = "default",
+    override: Mapping[str, Any] | None = None,
+    extra_requires: Iterable[str] = (),
+) -> Specification:
+    """The specification of `framework` at `version` (None: any, for `reference`) on `device` with `backend`.
+
+    `override` is an entry of the grid's `environments` (see OVERRIDES); its requirements replace the recipe's of the
+    same name. SweepError for an unknown key, a requirement that is none, or a lock that cannot be read.
+    """
+    given = _checked(override or {})
+    recipe = framework.recipe(version)
+    variants = [recipe.variants.get(key, Variant()) for key in (backend, device)]
+    wheel = _located(given.get("wheel", ""))
+    spec = Specification(
+        framework=f"{framework.name}=={version}" if version else framework.name,
+        module=framework.module,
+        python=_pythons(given.get("python"), wheel, [v.python for v in variants], recipe.python),
+        requires=_merged(
+            [*framework.dependencies, *recipe.requires, *(r for v in variants for r in v.requires)],
+            [_itself(framework, version, wheel), *_listed(given.get("requires")), *extra_requires],
+        ),
+        build=_merged(recipe.build, _listed(given.get("build"))),
+        environment=tuple(sorted(recipe.environment.items())),
+        interpreter=_absolute(given.get("interpreter", "")),
+        wheel_sha256=_digest(wheel),
+        cpu_build=recipe.cpu_build and device == "cpu" and not wheel and not given.get("torch_backend"),
+        torch_backend=given.get("torch_backend", ""),
+        index_url=given.get("index_url", ""),
+        find_links=tuple(_located(link) for link in _listed(given.get("find_links"))),
+        hint=recipe.hint,
+    )
+    return _locked(spec, Path(given["lock"]).expanduser()) if given.get("lock") else spec
+
+
+def _checked(override: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key, value in override.items():
+        if key not in OVERRIDES:
+            raise SweepError(f"an environment has no setting {key!r}", nearest(key, OVERRIDES))
+        texts = [value] if isinstance(value, str) else value
+        if value is not None and not (isinstance(texts, list | tuple) and all(isinstance(t, str) for t in texts)):
+            raise SweepError(f"an environment's {key} is {value!r}", 'write text in quotes, as in python: "3.10"')
+    return {key: value for key, value in override.items() if value}
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _pythons(chosen: Any, wheel: str, variants: list[tuple[str, ...]], recipe: tuple[str, ...]) -> tuple[str, ...]:
+    """The user's word first, then the wheel's tag, then the variants (what all of them allow), then the recipe."""
+    if chosen:
+        return _listed(chosen)
+    if tagged := _wheel_pythons(wheel):
+        return tagged
+    allowed = [pythons for pythons in variants if pythons]
+    if not allowed:
+        return recipe or _ANY_PYTHON
+    return tuple(python for python in allowed[0] if all(python in pythons for pythons in allowed))
+
+
+def _wheel_pythons(wheel: str) -> tuple[str, ...]:
+    try:
+        tags = parse_wheel_filename(wheel.rpartition("/")[2].replace("%2B", "+"))[3] if wheel else frozenset()
+    except InvalidWheelFilename:
+        return ()
+    versions = [re.fullmatch(r"cp(3)(\d+)", tag.interpreter) for tag in tags if tag.abi != "abi3"]
+    return tuple(sorted({f"{found[1]}.{found[2]}" for found in versions if found}))
+
+
+def _itself(framework: Framework, version: str | None, wheel: str) -> str:
+    """The framework's own requirement: its wheel, its version, or any version."""
+    package = framework.package or "numpy"
+    if wheel:
+        return f"{package} @ {wheel if '://' in wheel else Path(wheel).as_uri()}"
+    return f"{package}=={version}" if version else package
+
+
+def _merged(recipe: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
+    """Both lists without doubles; what the user requires replaces the recipe's requirement of the same name."""
+    given = list(dict.fromkeys(given))
+    names = {_name(requirement) for requirement in given}
+    kept = [r for r in dict.fromkeys(recipe) if _name(r) not in names]
+    bare = {_name(r) for r in kept if r != _name(r)}  # "numpy" says nothing beside "numpy<2"
+    return tuple(sorted([r for r in kept if r not in bare] + given))
+
+
+def _name(requirement: str) -> str:
+    try:
+        return canonicalize_name(Requirement(requirement).name)
+    except InvalidRequirement:
+        name = re.match(r"[\w.-]+", requirement)  # `torch==mybuild`: the resolver says what is wrong with it
+        if not name:
+            raise SweepError(f"{requirement!r} is no requirement", 'write it as pip takes it: "numpy<2"') from None
+        return canonicalize_name(name[0])
+
+
+def _located(place: str) -> str:
+    """A URL as it is, a path made absolute."""
+    return place if "://" in place else _absolute(place)
+
+
+def _absolute(path: str) -> str:
+    """Absolute, with symlinks kept: the `python` of a virtual environment is one."""
+    return os.path.abspath(Path(path).expanduser()) if path else ""  # noqa: PTH100  resolve() would follow symlinks
+
+
+def _digest(wheel: str) -> str:
+    path = Path(wheel)
+    if not wheel or "://" in wheel or not path.is_file():
+        return ""
+    status = path.stat()
+    return _file_digest(wheel, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _file_digest(path: str, size: int, modified_ns: int) -> str:  # noqa: ARG001  the last two are the cache's key
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _locked(spec: Specification, lock: Path) -> Specification:
+    """`spec` with the exact interpreter version and packages of a lock file written by `sweep env lock`."""
+    try:
+        lines = lock.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SweepError(f"the lock {lock} cannot be read: {error}", "write one with sweep env lock") from None
+    pins = tuple(sorted(line.strip() for line in lines if line.strip() and not line.startswith("#")))
+    python = next((line.partition(":")[2].strip() for line in lines if line.startswith("# python:")), "")
+    if not pins or not python:
+        raise SweepError(f"{lock} is no lock of an environment", "write one with sweep env lock")
+    minor = ".".join(python.split(".")[:2])
+    return replace(spec, pins=pins, python=(python, minor), requires=())
+
+
+def is_version(text: str) -> bool:
+    """Whether an index can have it: `mybuild` is a name for an environment of the user's own."""
+    try:
+        return bool(Version(text))
+    except InvalidVersion:
+        return False

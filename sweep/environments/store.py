@@ -1,0 +1,133 @@
+"""The store: environments on disk, each complete or absent, in a folder named by its specification."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import filelock
+import platformdirs
+import psutil
+
+from sweep.errors import SweepError, Unavailable
+
+_MARKER = "environment.json"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An isolated Python that holds one framework, ready to use.
+
+    `id` is made of what is in it, interpreter version and packages: equal ids mean equal content on any machine.
+    """
+
+    id: str
+    framework: str
+    python: Path
+    python_version: str
+    packages: tuple[str, ...]  # as `name==version`
+    specification: str = ""  # id of the specification; empty for an environment of the user's own
+    notes: tuple[str, ...] = ()  # what the reader should know, as "no CPU build could be had"
+    built_at: str = ""
+    size_bytes: int = 0
+
+    @property
+    def numpy(self) -> str:
+        """Its NumPy's version, or an empty string."""
+        return next((p.partition("==")[2] for p in self.packages if p.startswith("numpy==")), "")
+
+
+def identify(python_version: str, packages: tuple[str, ...]) -> str:
+    """12 hex digits of what an environment holds."""
+    return hashlib.sha256("\n".join([python_version, *packages]).encode()).hexdigest()[:12]
+
+
+def root() -> Path:
+    """The folder of all environments: `SWEEP_ENV_DIR`, or in the user's cache."""
+    chosen = os.environ.get("SWEEP_ENV_DIR")
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("sweep") / "environments"
+
+
+def folder(specification: str) -> Path:
+    return root() / specification
+
+
+def load(specification: str) -> Environment | None:
+    """The complete environment of that specification; None where it is unfinished or its interpreter is gone."""
+    try:
+        facts = json.loads((folder(specification) / _MARKER).read_text(encoding="utf-8"))
+        environment = Environment(**facts | {key: tuple(facts[key]) for key in ("packages", "notes")} | _python(facts))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return environment if environment.python.exists() else None
+
+
+def complete(environment: Environment) -> None:
+    """Write the marker, the last act of building: durable, and there as a whole or not at all."""
+    place = folder(environment.specification)
+    facts = asdict(environment) | {"python": str(environment.python.relative_to(place))}
+    temporary = place / f".{_MARKER}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(facts, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(place / _MARKER)
+
+
+def environments() -> list[Environment]:
+    """Every complete environment, by framework."""
+    found = [load(path.parent.name) for path in root().glob(f"*/{_MARKER}")]
+    return sorted((e for e in found if e), key=lambda e: (e.framework, e.id))
+
+
+def unfinished() -> list[str]:
+    """Specifications whose folder is there and not complete: interrupted builds, and ones going on now."""
+    return sorted(p.name for p in root().glob("*") if p.is_dir() and not p.name.startswith(".") and not load(p.name))
+
+
+@contextlib.contextmanager
+def locked(specification: str, timeout_s: float = -1) -> Iterator[None]:
+    """Hold the specification's lock, gone with its holder; Unavailable where another holds it past `timeout_s`."""
+    try:
+        root().mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(root() / f".{specification}.lock", timeout=timeout_s):
+            yield
+    except filelock.Timeout:
+        raise Unavailable(f"environment {specification} is being built", "wait for the build to end") from None
+
+
+def wipe(specification: str) -> None:
+    """Remove whatever is in the folder, the marker first: what is left of a removal is never taken for complete."""
+    place = folder(specification)
+    (place / _MARKER).unlink(missing_ok=True)
+    if place.exists():
+        shutil.rmtree(place)
+
+
+def remove(specification: str) -> None:
+    """Remove an environment; SweepError while a process runs in it, Unavailable while it is being built."""
+    with locked(specification, timeout_s=0):
+        if users := _users(folder(specification)):
+            which = ", ".join(map(str, users))
+            raise SweepError(f"environment {specification} is in use by process {which}", "wait for the run to end")
+        wipe(specification)
+
+
+def size_bytes(place: Path) -> int:
+    return sum(path.lstat().st_size for path in place.rglob("*") if not path.is_dir())
+
+
+def _python(facts: dict[str, str]) -> dict[str, Path]:
+    return {"python": folder(facts["specification"]) / facts["python"]}
+
+
+def _users(place: Path) -> list[int]:
+    mine = f"{place}{os.sep}"
+    found = psutil.process_iter(["cmdline"])
+    return [p.pid for p in found if any(word.startswith(mine) for word in p.info["cmdline"] or ())]
