@@ -35,15 +35,16 @@ class Variant(_Table):
 
     python: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    hint: str = ""
     reason: str = ""
 
 
 class Recipe(_Table):
     """How an environment is built for the versions that match its specifier.
 
-    `python` is in order of preference; `build` constrains what source distributions are built with;
-    `cpu_build` says that the index's own builds bring CUDA libraries and that CPU builds exist elsewhere;
-    `hint` is for a user whose build failed.
+    `python` is in order of preference; `requires` may say `{version}`; `build` constrains what source distributions are
+    built with, in `environment`'s variables; `cpu_build` says that the index's own builds bring CUDA libraries and that
+    CPU builds may be had elsewhere; `hint` is for a user whose build failed.
     """
 
     python: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class _Header(_Table):
 
 @dataclass(frozen=True, eq=False)
 class Framework:
-    """One framework file. `package` is the distribution, empty where NumPy itself is the framework; `module` the import."""
+    """One framework file. `package` is its distribution, empty where that is NumPy itself; `module` is the import."""
 
     name: str
     path: Path
@@ -133,9 +134,17 @@ def unsupported(framework: Framework, version: str | None, backend: str, device:
         if reason := framework.recipe(version).variants.get(variant, Variant()).reason:
             return reason
     entry = framework.backends[backend]
-    if device in entry.devices and (_matches(entry.versions or "*", version) or not _is_version(version)):
+    if device in entry.devices and (_matches(entry.versions or "*", version) or not is_version(version)):
         return None
     return entry.reason or f"{framework.name} {version or ''} has no backend {backend!r} on {device!r}"
+
+
+def is_version(version: str | None) -> TypeGuard[str]:
+    """False for `mybuild`, an environment of the user's own: nothing is known against it."""
+    try:
+        return version is not None and bool(Version(version))
+    except InvalidVersion:
+        return False
 
 
 def read_framework(path: Path, name: str) -> Framework:
@@ -212,15 +221,7 @@ def _script_block(path: Path) -> dict[str, Any]:
 def _matches(specifier: str, version: str | None) -> bool:
     if specifier == "*":
         return True
-    return _is_version(version) and SpecifierSet(specifier).contains(Version(version), prereleases=True)
-
-
-def _is_version(version: str | None) -> TypeGuard[str]:
-    """False for `mybuild`, an environment of the user's own: nothing is known against it."""
-    try:
-        return version is not None and bool(Version(version))
-    except InvalidVersion:
-        return False
+    return is_version(version) and SpecifierSet(specifier).contains(Version(version), prereleases=True)
 
 
 def _first_line(error: ValidationError | InvalidSpecifier) -> str:

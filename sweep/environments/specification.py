@@ -14,8 +14,9 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
+from sweep import catalog
 from sweep.catalog import Framework, Variant
 from sweep.environments.failure import redacted
 from sweep.errors import SweepError, nearest
@@ -71,23 +72,25 @@ def specify(
     recipe = framework.recipe(version)
     variants = [recipe.variants.get(key, Variant()) for key in (backend, device)]
     wheel = _located(given.get("wheel", ""))
+    indexed = recipe.cpu_build and catalog.is_version(version) and not wheel and not given.get("torch_backend")
+    no_cpu_build = indexed and device == "gpu"
     spec = Specification(
         framework=f"{framework.name}=={version}" if version else framework.name,
         module=framework.module,
         python=_pythons(given.get("python"), wheel, [v.python for v in variants], recipe.python),
         requires=_merged(
-            [*framework.dependencies, *recipe.requires, *(r for v in variants for r in v.requires)],
-            [_itself(framework, version, wheel), *_listed(given.get("requires")), *extra_requires],
+            _filled([*framework.dependencies, *recipe.requires, *(r for v in variants for r in v.requires)], version),
+            [_itself(framework, version, wheel, no_cpu_build), *_listed(given.get("requires")), *extra_requires],
         ),
         build=_merged(recipe.build, _listed(given.get("build"))),
         environment=tuple(sorted(recipe.environment.items())),
         interpreter=_absolute(given.get("interpreter", "")),
         wheel_sha256=_digest(wheel),
-        cpu_build=recipe.cpu_build and device == "cpu" and not wheel and not given.get("torch_backend"),
+        cpu_build=indexed and device == "cpu",
         torch_backend=given.get("torch_backend", ""),
         index_url=given.get("index_url", ""),
         find_links=tuple(_located(link) for link in _listed(given.get("find_links"))),
-        hint=recipe.hint,
+        hint=next((v.hint for v in variants if v.hint), recipe.hint),
     )
     return _locked(spec, Path(given["lock"]).expanduser()) if given.get("lock") else spec
 
@@ -127,11 +130,21 @@ def _wheel_pythons(wheel: str) -> tuple[str, ...]:
     return tuple(sorted({f"{found[1]}.{found[2]}" for found in versions if found}))
 
 
-def _itself(framework: Framework, version: str | None, wheel: str) -> str:
-    """The framework's own requirement: its wheel, its version, or any version."""
+def _filled(requires: Iterable[str], version: str | None) -> list[str]:
+    """For companions that carry the framework's own version number: `cupy-cuda101=={version}`."""
+    return [r.replace("{version}", version) if version else r.replace("=={version}", "") for r in requires]
+
+
+def _itself(framework: Framework, version: str | None, wheel: str, no_cpu_build: bool) -> str:
+    """The framework's own requirement: its wheel, its version, or any version.
+
+    `==2.13.0` admits `2.13.0+cpu`, and prefers it where a wheel folder has it.
+    """
     package = framework.package or "numpy"
     if wheel:
         return f"{package} @ {wheel if '://' in wheel else Path(wheel).as_uri()}"
+    if no_cpu_build:
+        return f"{package}=={version},!={Version(version or '').public}+cpu"
     return f"{package}=={version}" if version else package
 
 
@@ -145,13 +158,15 @@ def _merged(recipe: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
 
 
 def _name(requirement: str) -> str:
+    """The distribution's name; builds of one project for several CUDA versions exclude each other and count as one."""
     try:
-        return canonicalize_name(Requirement(requirement).name)
+        name = Requirement(requirement).name
     except InvalidRequirement:
-        name = re.match(r"[\w.-]+", requirement)  # `torch==mybuild`: the resolver says what is wrong with it
-        if not name:
+        start = re.match(r"[\w.-]+", requirement)  # `torch==mybuild`: the resolver says what is wrong with it
+        if not start:
             raise SweepError(f"{requirement!r} is no requirement", 'write it as pip takes it: "numpy<2"') from None
-        return canonicalize_name(name[0])
+        name = start[0]
+    return re.sub(r"-cuda\d+x?$", "", canonicalize_name(name))
 
 
 def _located(place: str) -> str:
@@ -190,11 +205,3 @@ def _locked(spec: Specification, lock: Path) -> Specification:
         raise SweepError(f"{lock} is no lock of an environment", "write one with sweep env lock")
     minor = ".".join(python.split(".")[:2])
     return replace(spec, pins=pins, python=(python, minor), requires=())
-
-
-def is_version(text: str) -> bool:
-    """Whether an index can have it: `mybuild` is a name for an environment of the user's own."""
-    try:
-        return bool(Version(text))
-    except InvalidVersion:
-        return False
