@@ -11,7 +11,7 @@ Settings = Mapping[str, Any]
 
 
 class Estimate:
-    """Wall time per trial: of its own cell where one has ended, else scaled by work from its nearest kin, else unknown."""
+    """Wall time per trial: of its own cell where one has ended, else scaled from its nearest kin, else unknown."""
 
     def __init__(self) -> None:
         self._by_cell: dict[str, list[float]] = defaultdict(list)
@@ -32,7 +32,7 @@ class Estimate:
         return None
 
     def total_s(self, remaining: Iterable[tuple[str, Settings, int]]) -> float | None:
-        """Expected time of `(cell_id, settings, number of trials)` run one after the other; None where any is unknown."""
+        """Expected time of `(cell_id, settings, trials)` run one after the other; None where any is unknown."""
         total = 0.0
         for cell_id, settings, trials in remaining:
             each = self.seconds(cell_id, settings)
@@ -43,7 +43,7 @@ class Estimate:
 
 
 def _kinships(settings: Settings) -> list[tuple[object, ...]]:
-    """From the nearest kin to the farthest: the same framework and backend, then the same device, each within one workload."""
+    """From the nearest kin to the farthest: framework and backend, then device, each within one workload."""
     near = tuple(settings.get(key) for key in ("workload", "device", "framework", "backend"))
     return [near, near[:2]]
 

@@ -11,7 +11,7 @@ from sweep import __version__
 from sweep.cli import output
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
-# Typer carries its own copy of Click in newer versions and imports Click in older ones: take the classes it really raises.
+# Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -19,7 +19,7 @@ _REFRESH_PER_S = 1.0  # the display shares the machine with what is timed
 
 
 class Display:
-    """What the sweep tells while it runs. `planned`, then `started` and `ended` per trial, `note` in between; a context manager."""
+    """What the sweep tells while it runs: `planned` once, `started` and `ended` per trial, `note` in between."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -29,7 +29,7 @@ class Display:
         self._remaining_s: float | None = None
         self._details: dict[str, str] = {}
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,7 +110,7 @@ class LiveDisplay(Display):
             self, console=output.stderr, refresh_per_second=_REFRESH_PER_S, redirect_stdout=False, transient=False
         )
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
