@@ -66,7 +66,8 @@
 # ///
 """Chainer 1.19 to 7.8.1."""
 
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from collections import OrderedDict
+from typing import Any, Dict, NamedTuple
 
 import chainer
 import chainer.functions as F  # noqa: N812  as everybody says it
@@ -76,8 +77,8 @@ import numpy as np
 from workloads.runtime import layers
 from workloads.runtime.refusals import Unsupported
 
-# Chainer 3 brought functions that are differentiated in Variables; those before, in arrays
-NODES = hasattr(chainer, "FunctionNode")
+# With Chainer 3 a function became a node whose backward takes and gives Variables; before, arrays
+Function = getattr(chainer, "FunctionNode", chainer.Function)
 
 
 def load(settings: Dict[str, Any]) -> None:
@@ -89,10 +90,9 @@ def load(settings: Dict[str, Any]) -> None:
         raise Unsupported("Chainer knows no memory format but contiguous")
     if settings.get("device", "cpu") == "gpu" and settings.get("tf32"):
         raise Unsupported("Chainer knows no TF32")
-    if hasattr(chainer, "config"):  # from 2 on; before, flags are arguments of functions
-        chainer.config.use_ideep = "auto" if _backend(settings) == "ideep" else "never"
-        chainer.config.autotune = bool(settings.get("cudnn_benchmark"))
-        chainer.config.cudnn_deterministic = bool(settings.get("deterministic"))
+    _configure("use_ideep", "auto" if settings.get("backend") == "ideep" else "never", without="never")
+    _configure("autotune", bool(settings.get("cudnn_benchmark")), without=False)
+    _configure("cudnn_deterministic", bool(settings.get("deterministic")), without=False)
 
 
 def facts() -> Dict[str, Any]:
@@ -114,12 +114,12 @@ class Model:
 
     def __init__(self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]) -> None:
         self.network = network
-        self.backend = _backend(settings)
         self.dropout = True
-        self._device = DEVICES[self.backend](settings.get("device", "cpu"))
-        self._links = _links(network, weights)
-        self._chain = chainer.Chain(**self._links)
+        self._device = _device(settings)
+        self.links = _links(network, weights)
+        self._chain = chainer.Chain(**self.links)
         self._device.move(self._chain)
+        self.clear_gradients()  # a parameter's first gradient is NaN
         self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
 
     def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
@@ -152,7 +152,7 @@ class Model:
     def gradients(self) -> Dict[str, np.ndarray]:
         """Gradient of every parameter by name, on the host."""
         found = {}
-        for name, link in self._links.items():
+        for name, link in self.links.items():
             found[name + ".weight"] = self._device.fetch(link.W.grad)
             found[name + ".bias"] = self._device.fetch(link.b.grad)
         return found
@@ -160,22 +160,191 @@ class Model:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
         dropout, self.dropout = self.dropout, False
-        if hasattr(chainer, "no_backprop_mode"):
-            with chainer.no_backprop_mode():
-                found = self._run(self._device.send(images))
-        else:
-            found = self._run(chainer.Variable(self._device.send(images), volatile="on"))
+        with chainer.no_backprop_mode():
+            found = self._run(self._device.send(images))
         self.dropout = dropout
         return self._device.fetch(found.data).reshape((len(images),) + self.network.output)
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
-        weights = next(iter(self._links.values())).W.data
-        found = {"chainer_backend": self.backend, "arrays": type(weights).__module__ + "." + type(weights).__name__}
-        found.update(self._device.facts())
-        return found
+        weights = next(iter(self.links.values())).W.data
+        return dict(self._device.facts(), arrays="{}.{}".format(type(weights).__module__, type(weights).__name__))
 
     def _run(self, x: Any) -> Any:
         for layer in self.network.layers:
             x = WORDS[type(layer)](layer, self, x)
         return x
+
+
+def composed_loss(prediction: Any, targets: Any, visible: Any, joints: float) -> Any:
+    """The loss in functions of Chainer, differentiated by it."""
+    difference = (prediction - targets) * F.broadcast_to(visible, targets.shape)  # (batch, 14, 2)
+    return F.sum(difference * difference) / joints
+
+
+def explicit_loss(prediction: Any, targets: Any, visible: Any, joints: float) -> Any:
+    """The loss as one function with its own backward."""
+    if hasattr(Function, "apply"):
+        return ExplicitLoss(joints).apply((prediction, targets, visible))[0]
+    return ExplicitLoss(joints)(prediction, targets, visible)
+
+
+class ExplicitLoss(Function):
+    """An instance per call, with what backward needs."""
+
+    def __init__(self, joints: float) -> None:
+        super().__init__()
+        self.joints = joints
+
+    def forward(self, inputs: Any) -> Any:
+        prediction, targets, visible = inputs
+        self.difference = (prediction - targets) * visible
+        total = (self.difference * self.difference).sum(keepdims=True)  # an array, where NumPy would give a number
+        return ((total / self.joints).reshape(()),)
+
+    def backward(self, inputs: Any, gradients: Any) -> Any:
+        """`inputs` are arrays, or in a node the indices of those whose gradient is wanted: the prediction's alone."""
+        if isinstance(gradients[0], chainer.Variable):
+            return (chainer.Variable(gradients[0].data * (2 / self.joints) * self.difference),)
+        return gradients[0] * (2 / self.joints) * self.difference, None, None
+
+
+WORDS = {
+    layers.Conv: lambda layer, model, x: model.links[layer.name](x),
+    layers.Relu: lambda layer, model, x: F.relu(x),
+    layers.MaxPool: lambda layer, model, x: F.max_pooling_2d(x, layer.kernel, stride=layer.stride, cover_all=False),
+    layers.Flatten: lambda layer, model, x: F.reshape(x, (x.shape[0], x.size // x.shape[0])),
+    layers.Dense: lambda layer, model, x: model.links[layer.name](x),
+    layers.Dropout: lambda layer, model, x: F.dropout(x, ratio=layer.ratio) if model.dropout else x,
+}  # type: Dict[type, Any]
+
+
+class Host:
+    """NumPy's arrays."""
+
+    def move(self, chain: Any) -> None:
+        """Moves the parameters of `chain` to the device."""
+
+    def send(self, array: np.ndarray) -> Any:
+        """The array on the device."""
+        return array
+
+    def fetch(self, array: Any) -> np.ndarray:
+        """The array on the host."""
+        return np.asarray(array)
+
+    def synchronize(self) -> None:
+        """Waits until the device is done."""
+
+    def facts(self) -> Dict[str, Any]:
+        """What is in use, read back."""
+        return {}
+
+
+class Ideep(Host):
+    """Parameters in the layouts of Intel's iDeep, inputs in NumPy's; backend ideep."""
+
+    def __init__(self) -> None:
+        try:
+            import ideep4py
+        except ImportError as error:
+            raise Unsupported("iDeep cannot be imported: {}".format(error)) from error
+        if not chainer.backends.intel64.is_ideep_available():
+            raise Unsupported("Chainer {} does not go with the iDeep found".format(chainer.__version__))
+        self.version = getattr(ideep4py, "__version__", "1")
+
+    def move(self, chain: Any) -> None:
+        chain.to_intel64()
+
+    def facts(self) -> Dict[str, Any]:
+        return {"ideep": self.version, "use_ideep": chainer.config.use_ideep}
+
+
+class Gpu(Host):
+    """CuPy's arrays; backend cupy."""
+
+    def __init__(self) -> None:
+        if not chainer.cuda.available:
+            raise Unsupported("Chainer {} sees no CUDA device through CuPy".format(chainer.__version__))
+        self.cupy = chainer.cuda.cupy
+
+    def move(self, chain: Any) -> None:
+        chain.to_gpu()
+
+    def send(self, array: np.ndarray) -> Any:
+        return chainer.cuda.to_gpu(array)
+
+    def fetch(self, array: Any) -> np.ndarray:
+        return chainer.cuda.to_cpu(array)
+
+    def synchronize(self) -> None:
+        self.cupy.cuda.Device().synchronize()
+
+    def facts(self) -> Dict[str, Any]:
+        found = {"cupy": self.cupy.__version__, "cuda": str(self.cupy.cuda.runtime.runtimeGetVersion())}
+        if chainer.cuda.cudnn_enabled:
+            found["cudnn"] = str(self.cupy.cuda.cudnn.getVersion())
+        if hasattr(self.cupy, "get_default_memory_pool"):
+            found["peak_device_bytes"] = self.cupy.get_default_memory_pool().total_bytes()
+        for flag in ("autotune", "cudnn_deterministic"):
+            found[flag] = getattr(getattr(chainer, "config", None), flag, None)
+        return found
+
+
+class ChainerX(Host):
+    """ChainerX's arrays, on the CPU or a GPU; backend chainerx."""
+
+    def __init__(self, specifier: str) -> None:
+        try:
+            self.device = chainer.get_device(specifier)
+        except (AttributeError, RuntimeError) as error:
+            raise Unsupported("Chainer {} has no ChainerX: {}".format(chainer.__version__, error)) from error
+        self.device.use()
+
+    def move(self, chain: Any) -> None:
+        chain.to_device(self.device)
+
+    def send(self, array: np.ndarray) -> Any:
+        return self.device.send(array)
+
+    def fetch(self, array: Any) -> np.ndarray:
+        return chainer.get_device("@numpy").send(array)
+
+    def synchronize(self) -> None:
+        self.device.device.synchronize()
+
+    def facts(self) -> Dict[str, Any]:
+        return {"chainerx": self.device.name}
+
+
+def _device(settings: Dict[str, Any]) -> Host:
+    on_gpu = settings.get("device", "cpu") == "gpu"
+    backend = settings.get("backend", "default")
+    if backend == "chainerx":
+        return ChainerX("cuda:0" if on_gpu else "native:0")
+    if backend == "ideep":
+        return Ideep()
+    return Gpu() if on_gpu else Host()
+
+
+def _links(network: layers.Network, weights: Dict[str, np.ndarray]) -> "OrderedDict[str, Any]":
+    """Links by name, made with their weights: drawing weights that are thrown away takes seconds."""
+    found = OrderedDict()  # type: OrderedDict[str, Any]
+    for layer in network.layers:
+        if isinstance(layer, (layers.Conv, layers.Dense)):
+            initial = {"initialW": weights[layer.name + ".weight"], "initial_bias": weights[layer.name + ".bias"]}
+        if isinstance(layer, layers.Conv):
+            found[layer.name] = L.Convolution2D(
+                layer.inputs, layer.outputs, layer.kernel, stride=layer.stride, pad=layer.pad, **initial
+            )
+        elif isinstance(layer, layers.Dense):
+            found[layer.name] = L.Linear(layer.inputs, layer.outputs, **initial)
+    return found
+
+
+def _configure(flag: str, value: Any, without: Any) -> None:
+    """Sets a flag of chainer.config; versions that lack it do as `without` says."""
+    if hasattr(getattr(chainer, "config", None), flag):
+        setattr(chainer.config, flag, value)
+    elif value != without:
+        raise Unsupported("Chainer {} knows no {}".format(chainer.__version__, flag))

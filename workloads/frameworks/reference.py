@@ -19,3 +19,265 @@
 # python = ["3.11", "3.12", "3.13", "3.10", "3.9", "3.8", "3.7", "3.6"]
 # ///
 """NumPy, written out by hand: the yardstick the other frameworks are checked against."""
+
+from collections import OrderedDict
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from workloads.runtime import layers
+from workloads.runtime.refusals import Unsupported
+
+# What a layer leaves for the way back: takes the gradient of its output, and whether that of its input is needed;
+# gives the gradient of its input (None where not needed) and those of its parameters by name.
+Back = Callable[[np.ndarray, bool], Tuple[Optional[np.ndarray], Dict[str, np.ndarray]]]
+
+
+def load(settings: Dict[str, Any]) -> None:
+    """The threads of NumPy's BLAS are set by environment variables before it is imported: nothing is left to do."""
+    if settings.get("device", "cpu") != "cpu":
+        raise Unsupported("the reference runs on the CPU alone")
+    if settings.get("memory_format", "contiguous") != "contiguous":
+        raise Unsupported("the reference knows no memory format but contiguous")
+
+
+def facts() -> Dict[str, Any]:
+    """What can be said of the framework once it is imported."""
+    return {"framework_build": "NumPy {}".format(np.__version__)}
+
+
+class Batch(NamedTuple):
+    """A batch in the model's precision; `joints` is N of the loss."""
+
+    images: np.ndarray  # (batch, 3, 227, 227)
+    targets: np.ndarray  # (batch, 14, 2)
+    visible: np.ndarray  # (batch, 14, 1)
+    joints: float
+
+
+class Loss(NamedTuple):
+    """The loss and the way back from it: the loss's own, then each layer's, first layer first."""
+
+    value: float
+    of_prediction: Callable[[], np.ndarray]
+    backs: List[Back]
+
+
+class Model:
+    """The network in NumPy. `settings["precision"]` may be float64, which makes it the yardstick."""
+
+    def __init__(self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]) -> None:
+        layers.shapes(network)
+        self.network = network
+        self.precision = np.dtype(settings.get("precision", "float32"))
+        self.parameters = OrderedDict((name, value.astype(self.precision)) for name, value in weights.items())
+        self.dropout = True
+        self.random = np.random.RandomState(settings.get("seed", 0))
+        self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
+        self._gradients = OrderedDict()  # type: OrderedDict[str, np.ndarray]
+
+    def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
+        """The batch in the model's precision."""
+        return Batch(
+            images=images.astype(self.precision, copy=False),
+            targets=targets.astype(self.precision, copy=False),
+            visible=visible.astype(self.precision, copy=False)[:, :, None],
+            joints=max(float(visible.sum()), 1.0),
+        )
+
+    def forward(self, batch: Batch) -> Loss:
+        """Prediction and loss."""
+        output, backs = self._run(batch.images)
+        value, of_prediction = self._loss(output.reshape(batch.targets.shape), batch)
+        return Loss(value, of_prediction, backs)
+
+    def backward(self, loss: Loss) -> None:
+        """Adds the loss's gradient to each parameter's."""
+        gradient = loss.of_prediction()
+        gradient = gradient.reshape(len(gradient), -1)
+        for number in reversed(range(len(loss.backs))):
+            gradient, own = loss.backs[number](gradient, number > 0)
+            for name, value in own.items():
+                self._gradients[name] = self._gradients[name] + value if name in self._gradients else value
+
+    def clear_gradients(self) -> None:
+        """Forgets the gradients."""
+        self._gradients.clear()
+
+    def synchronize(self) -> None:
+        """Nothing runs behind NumPy's back."""
+
+    def loss_value(self, loss: Loss) -> float:
+        """The loss as a number."""
+        return float(loss.value)
+
+    def gradients(self) -> Dict[str, np.ndarray]:
+        """Gradient of every parameter by name."""
+        return self._gradients
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout."""
+        dropout, self.dropout = self.dropout, False
+        output, _ = self._run(images.astype(self.precision, copy=False))
+        self.dropout = dropout
+        return output.reshape((len(images),) + self.network.output)
+
+    def facts(self, batch: Batch) -> Dict[str, Any]:
+        """What is in use for such a batch, read back."""
+        return {"precision": self.precision.name}
+
+    def _run(self, x: np.ndarray) -> Tuple[np.ndarray, List[Back]]:
+        backs = []
+        for layer in self.network.layers:
+            x, back = WORDS[type(layer)](layer, self, x)
+            backs.append(back)
+        return x, backs
+
+
+def composed_loss(prediction: np.ndarray, batch: Batch) -> Tuple[float, Callable[[], np.ndarray]]:
+    """The loss as a chain of elementary operations, each differentiated by its own rule, as autograd does."""
+    difference = prediction - batch.targets  # (batch, 14, 2)
+    masked = difference * batch.visible
+    squared = masked * masked
+    value = squared.sum() / batch.joints
+
+    def of_prediction() -> np.ndarray:
+        of_squared = np.full_like(squared, 1 / batch.joints)
+        of_masked = of_squared * masked + of_squared * masked
+        return of_masked * batch.visible
+
+    return value, of_prediction
+
+
+def explicit_loss(prediction: np.ndarray, batch: Batch) -> Tuple[float, Callable[[], np.ndarray]]:
+    """The same loss as one operation with its own backward."""
+    difference = (prediction - batch.targets) * batch.visible
+    value = (difference * difference).sum() / batch.joints
+    return value, lambda: 2 / batch.joints * difference
+
+
+def convolution(layer: layers.Conv, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """(batch, in, h, w) -> (batch, out, h', w'): image by image, a matrix product with its patches (im2col).
+
+    Patches are cut anew on the way back, which costs less than to keep them.
+    """
+    weight, bias = model.parameters[layer.name + ".weight"], model.parameters[layer.name + ".bias"]
+    kernels = weight.reshape(layer.outputs, -1)  # (out, in * k * k)
+    padded = _padded(x, layer.pad)
+    area = _area(layer, padded)
+    y = np.empty((len(x), layer.outputs) + area, x.dtype)
+    for image, result in zip(padded, y):
+        np.dot(kernels, _patches(image, layer, area), out=result.reshape(layer.outputs, -1))
+    y += bias[:, None, None]
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        of_y = gradient.reshape(len(x), layer.outputs, -1)
+        of_kernels = np.zeros_like(kernels)
+        of_padded = np.zeros_like(padded) if needs_input else None
+        for number, image in enumerate(padded):
+            of_kernels += np.dot(of_y[number], _patches(image, layer, area).T)
+            if needs_input:
+                _add_patches(of_padded[number], np.dot(kernels.T, of_y[number]), layer, area)
+        own = {layer.name + ".weight": of_kernels.reshape(weight.shape), layer.name + ".bias": of_y.sum(axis=(0, 2))}
+        return (_unpadded(of_padded, layer.pad) if needs_input else None), own
+
+    return y, back
+
+
+def rectifier(layer: layers.Relu, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """max(x, 0), with slope 0 at 0."""
+    y = np.maximum(x, 0)
+    return y, lambda gradient, needs_input: (gradient * (y > 0), {})
+
+
+def maximum(layer: layers.MaxPool, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """(batch, c, h, w) -> (batch, c, h', w'): of equal values the first in its window takes the gradient."""
+    area = _area(layer, x)
+    y = np.full(x.shape[:2] + area, -np.inf, x.dtype)
+    origin = np.zeros(y.shape, np.uint8)  # which place of its window each maximum is from
+    for number, (_, _, place) in enumerate(_places(layer, area)):
+        larger = x[place] > y
+        np.copyto(y, x[place], where=larger)
+        np.copyto(origin, np.uint8(number), where=larger)
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        of_x = np.zeros_like(x)
+        for number, (_, _, place) in enumerate(_places(layer, area)):
+            of_x[place] += gradient * (origin == number)
+        return of_x, {}
+
+    return y, back
+
+
+def flattening(layer: layers.Flatten, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """(batch, c, h, w) -> (batch, c * h * w)"""
+    return x.reshape(len(x), -1), lambda gradient, needs_input: (gradient.reshape(x.shape), {})
+
+
+def product(layer: layers.Dense, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """(batch, in) -> (batch, out)"""
+    weight, bias = model.parameters[layer.name + ".weight"], model.parameters[layer.name + ".bias"]
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        own = {layer.name + ".weight": np.dot(gradient.T, x), layer.name + ".bias": gradient.sum(axis=0)}
+        return (np.dot(gradient, weight) if needs_input else None), own
+
+    return np.dot(x, weight.T) + bias, back
+
+
+def dropping(layer: layers.Dropout, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """What is not dropped is scaled up, so that the expectation stays."""
+    if not model.dropout:
+        return x, lambda gradient, needs_input: (gradient, {})
+    kept = model.random.random_sample(x.shape) >= layer.ratio
+    mask = kept.astype(x.dtype) / x.dtype.type(1 - layer.ratio)
+    return x * mask, lambda gradient, needs_input: (gradient * mask, {})
+
+
+WORDS = {
+    layers.Conv: convolution,
+    layers.Relu: rectifier,
+    layers.MaxPool: maximum,
+    layers.Flatten: flattening,
+    layers.Dense: product,
+    layers.Dropout: dropping,
+}  # type: Dict[type, Any]
+
+
+def _patches(image: np.ndarray, layer: layers.Conv, area: layers.Shape) -> np.ndarray:
+    """(in, h, w) -> (in * k * k, h' * w')"""
+    patches = np.empty((len(image), layer.kernel, layer.kernel) + area, image.dtype)
+    for row, column, place in _places(layer, area):
+        patches[:, row, column] = image[place]
+    return patches.reshape(-1, area[0] * area[1])
+
+
+def _add_patches(image: np.ndarray, patches: np.ndarray, layer: layers.Conv, area: layers.Shape) -> None:
+    """The transpose of `_patches`, added to `image`."""
+    patches = patches.reshape((len(image), layer.kernel, layer.kernel) + area)
+    for row, column, place in _places(layer, area):
+        image[place] += patches[:, row, column]
+
+
+def _places(layer: Any, area: layers.Shape) -> Iterator[Tuple[int, int, Any]]:
+    """Row, column and slices of each place in the window, over all windows at once."""
+    height, width = (layer.stride * (n - 1) + 1 for n in area)
+    for row in range(layer.kernel):
+        for column in range(layer.kernel):
+            yield (
+                row,
+                column,
+                (Ellipsis, slice(row, row + height, layer.stride), slice(column, column + width, layer.stride)),
+            )
+
+
+def _area(layer: Any, x: np.ndarray) -> layers.Shape:
+    return tuple((n - layer.kernel) // layer.stride + 1 for n in x.shape[2:])
+
+
+def _padded(x: np.ndarray, pad: int) -> np.ndarray:
+    return np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), "constant") if pad else x
+
+
+def _unpadded(x: np.ndarray, pad: int) -> np.ndarray:
+    return x[:, :, pad:-pad, pad:-pad] if pad else x

@@ -53,11 +53,10 @@
 # ///
 """PyTorch 0.1.10 and later."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  as everybody says it
 from torch import nn
 
 from workloads.runtime import layers
@@ -68,23 +67,25 @@ DIALECT = "tensor" if hasattr(torch, "no_grad") else "variable"
 
 
 def load(settings: Dict[str, Any]) -> None:
-    """Sets threads and flags; touches no device and starts no thread. The last call counts."""
-    if settings.get("threads"):
+    """Sets threads and flags; touches no device. The last call counts.
+
+    Threads are as the environment's OMP_NUM_THREADS says where that agrees: setting them starts some.
+    """
+    if settings.get("threads") and settings["threads"] != torch.get_num_threads():
         torch.set_num_threads(settings["threads"])
-    _set_onednn(settings.get("backend", "default"))
-    if settings.get("device") == "gpu":
-        _set_cuda(settings)
+    if hasattr(torch._C, "_set_mkldnn_enabled"):
+        torch._C._set_mkldnn_enabled(settings.get("backend", "default") != "native")
+    if settings.get("device", "cpu") == "gpu":
+        _set_cuda_flags(settings)
 
 
 def facts() -> Dict[str, Any]:
-    """What can be said of the framework once it is imported, without touching a device."""
-    shown = torch.__config__.show().split("\n") if hasattr(torch, "__config__") else []
-    shown = [line.strip(" -") for line in shown if line.strip()]
-    return {"framework_build": "; ".join(["torch {}".format(torch.__version__)] + shown)}
+    """What can be said of the framework once it is imported; no device is touched."""
+    return {"framework_build": "; ".join(["torch {}".format(torch.__version__)] + _build())}
 
 
 class Batch(NamedTuple):
-    """A batch on the device; `joints` is N of the loss, of shape () where there are such shapes, else (1,)."""
+    """A batch on the device; `joints` is N of the loss, of shape () or, before 0.4, (1,)."""
 
     images: Any  # (batch, 3, 227, 227)
     targets: Any  # (batch, 14, 2)
@@ -92,26 +93,25 @@ class Batch(NamedTuple):
     joints: Any
 
 
-class Model(object):
-    """The network in torch.nn, the loss in the dialect of the version at hand.
+class Model:
+    """The network in torch.nn and the loss, in the dialect of the version at hand.
 
-    `settings["dialect"]` may be "variable", to speak the dialect before 0.4 to a later version that still knows it.
+    `settings["dialect"]` may be "variable": the dialect before 0.4, spoken to a later version that still knows it.
     """
 
     def __init__(self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]) -> None:
-        self.device = settings.get("device", "cpu")
-        if self.device == "gpu" and not torch.cuda.is_available():
-            raise Unsupported("torch {} sees no CUDA device".format(torch.__version__))
         self.network = network
         self.backend = settings.get("backend", "default")
+        self.on_gpu = settings.get("device", "cpu") == "gpu"
         self.compiles = self.backend in ("inductor", "script")
-        self._channels_last = _wants_channels_last(settings)
         self._old = settings.get("dialect", DIALECT) == "variable"
-        words, self._parameters = _modules(network, weights)
-        self._modules = self._on_device(nn.Sequential(*words))
-        self._loss = LOSSES[("variable " if self._old else "") + settings.get("backward", "autograd")]
-        self._run = _compiled(self._modules, self._loss, self.backend)
-        self.dropout = True
+        self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
+        self._refuse_what_is_missing()
+        self._modules = self._placed_modules(weights)
+        self._parameters = list(zip(weights, self._modules.parameters()))
+        compiled = _inductor if self.backend == "inductor" else lambda run: run
+        self._predict = compiled(self._modules)
+        self._loss = compiled(self._loss_function(settings.get("backward", "autograd")))
 
     @property
     def dropout(self) -> bool:
@@ -119,14 +119,17 @@ class Model(object):
         return bool(self._modules.training)
 
     @dropout.setter
-    def dropout(self, on: bool) -> None:
-        self._modules.train(on)
+    def dropout(self, drops: bool) -> None:
+        if drops:
+            self._modules.train()
+        else:
+            self._modules.eval()
 
     def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """The batch as tensors on the device; on the CPU they share the arrays' memory."""
         joints = np.array(max(float(visible.sum()), 1.0), np.float32)
         return Batch(
-            images=self._tensor(images, image=True),
+            images=self._images(images),
             targets=self._tensor(targets),
             visible=self._tensor(visible[:, :, None]),
             joints=self._tensor(joints.reshape(1) if self._old else joints),
@@ -134,14 +137,14 @@ class Model(object):
 
     def forward(self, batch: Batch) -> Any:
         """The loss, with its graph."""
-        return self._run(batch.images, batch.targets, batch.visible, batch.joints)
+        return self._loss(batch.images, batch.targets, batch.visible, batch.joints)
 
     def backward(self, loss: Any) -> None:
         """Adds the loss's gradient to each parameter's."""
         loss.backward()
 
     def clear_gradients(self) -> None:
-        """As each dialect's optimisers do: forgotten, or zeroed before 0.4."""
+        """As the optimisers of each dialect do: forgotten, or before 0.4 zeroed."""
         for _, parameter in self._parameters:
             if not self._old:
                 parameter.grad = None
@@ -150,7 +153,7 @@ class Model(object):
 
     def synchronize(self) -> None:
         """Waits until the device is done."""
-        if self.device == "gpu":
+        if self.on_gpu:
             torch.cuda.synchronize()
 
     def loss_value(self, loss: Any) -> float:
@@ -162,20 +165,198 @@ class Model(object):
         return {name: parameter.grad.data.cpu().numpy() for name, parameter in self._parameters}
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout or a graph."""
+        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
         dropout, self.dropout = self.dropout, False
         if self._old:
-            found = self._modules(_variable(self._tensor(images, image=True).data, volatile=True))
+            found = self._predict(torch.autograd.Variable(self._images(images).data, volatile=True))
         else:
             with torch.no_grad():
-                found = self._modules(self._tensor(images, image=True))
+                found = self._predict(self._images(images))
         self.dropout = dropout
         return found.data.cpu().numpy().reshape((len(images),) + self.network.output)
 
-    def facts(self) -> Dict[str, Any]:
-        """What was in use, read back."""
+    def facts(self, batch: Batch) -> Dict[str, Any]:
+        """What is in use for such a batch, read back."""
         found = {"threads": torch.get_num_threads(), "dialect": "variable" if self._old else "tensor"}
-        found.update(_cuda_facts() if self.device == "gpu" else _onednn_facts())
-        if self._channels_last is not None:
-            found["memory_format"] = "channels_last"
+        found["convolutions"] = self._convolutions(batch.images)
+        found.update(_cuda_facts() if self.on_gpu else {"onednn": _onednn_in_use()})
         return found
+
+    def _refuse_what_is_missing(self) -> None:
+        version = "torch {}".format(torch.__version__)
+        if self.on_gpu and not torch.cuda.is_available():
+            raise Unsupported(version + " sees no CUDA device")
+        if self._channels_last and not hasattr(torch, "channels_last"):
+            raise Unsupported(version + " knows no channels_last")
+        if self.backend == "inductor" and not hasattr(torch, "compile"):
+            raise Unsupported(version + " has no torch.compile")
+        if self.backend == "script" and not hasattr(nn, "Flatten"):
+            raise Unsupported(version + " cannot script the modules of torch.nn")
+        if self.backend == "native" and _onednn_in_use():
+            raise Unsupported(version + " cannot switch oneDNN off")
+        if self.backend == "onednn" and not _onednn_in_use():
+            raise Unsupported(version + " is built without oneDNN")
+
+    def _placed_modules(self, weights: Dict[str, np.ndarray]) -> Any:
+        modules = nn.Sequential(*[WORDS[type(layer)](layer) for layer in self.network.layers])
+        for parameter, value in zip(modules.parameters(), weights.values()):
+            parameter.data.copy_(torch.from_numpy(value))
+        if self.on_gpu:
+            modules.cuda()
+        if self._channels_last:
+            modules.to(memory_format=torch.channels_last)
+        return torch.jit.script(modules) if self.backend == "script" else modules
+
+    def _loss_function(self, backward: str) -> Callable[..., Any]:
+        modules, loss = self._modules, LOSSES["variable" if self._old else "tensor", backward]
+
+        def run(images: Any, targets: Any, visible: Any, joints: Any) -> Any:
+            return loss(modules(images).view_as(targets), targets, visible, joints)
+
+        return run
+
+    def _convolutions(self, images: Any) -> str:
+        parameters = dict(self._parameters)
+        if hasattr(torch._C, "_select_conv_backend"):
+            return _chosen_convolutions(self.network, parameters, images)
+        layer = next(layer for layer in self.network.layers if isinstance(layer, layers.Conv))
+        weight, bias = (parameters[layer.name + kind] for kind in (".weight", ".bias"))
+        return _graph_name(nn.functional.conv2d(images[:1], weight, bias, stride=layer.stride))
+
+    def _images(self, images: np.ndarray) -> Any:
+        placed = self._tensor(images)
+        return placed.contiguous(memory_format=torch.channels_last) if self._channels_last else placed
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        tensor = torch.from_numpy(array)
+        tensor = tensor.cuda() if self.on_gpu else tensor
+        return torch.autograd.Variable(tensor) if self._old else tensor
+
+
+def composed_loss(prediction: Any, targets: Any, visible: Any, joints: Any) -> Any:
+    """The loss in operations of torch, differentiated by autograd."""
+    difference = (prediction - targets) * visible  # (batch, 14, 2)
+    return (difference * difference).sum() / joints
+
+
+class ExplicitLoss(torch.autograd.Function):
+    """The loss as one operation with its own backward."""
+
+    @staticmethod
+    def forward(ctx: Any, prediction: Any, targets: Any, visible: Any, joints: Any) -> Any:
+        difference = (prediction - targets) * visible
+        ctx.save_for_backward(difference, joints)
+        return (difference * difference).sum() / joints
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        difference, joints = ctx.saved_tensors
+        return gradient * (2 / joints) * difference, None, None, None
+
+
+def composed_loss_of_variables(prediction: Any, targets: Any, visible: Any, joints: Any) -> Any:
+    """`composed_loss` before 0.4, where nothing broadcasts; the loss is of shape (1,)."""
+    difference = (prediction - targets) * visible.expand_as(prediction)
+    return (difference * difference).sum() / joints
+
+
+class ExplicitLossOfVariables(torch.autograd.Function):
+    """`ExplicitLoss` before 0.4: an instance per call, on tensors, where a sum is a number."""
+
+    def forward(self, prediction: Any, targets: Any, visible: Any, joints: Any) -> Any:
+        self.difference = (prediction - targets) * visible.expand_as(prediction)
+        self.joints = float(joints[0])
+        return prediction.new([float((self.difference * self.difference).sum()) / self.joints])
+
+    def backward(self, gradient: Any) -> Any:
+        return self.difference * (float(gradient[0]) * 2 / self.joints), None, None, None
+
+
+LOSSES = {
+    ("tensor", "autograd"): composed_loss,
+    ("tensor", "explicit"): lambda *inputs: ExplicitLoss.apply(*inputs),
+    ("variable", "autograd"): composed_loss_of_variables,
+    ("variable", "explicit"): lambda *inputs: ExplicitLossOfVariables()(*inputs),
+}
+
+
+class Flatten(nn.Module):
+    """nn.Flatten, which came with 1.2."""
+
+    def forward(self, x: Any) -> Any:  # (batch, c, h, w) -> (batch, c * h * w)
+        return x.view(x.size(0), -1)
+
+
+WORDS = {
+    layers.Conv: lambda layer: nn.Conv2d(
+        layer.inputs, layer.outputs, layer.kernel, stride=layer.stride, padding=layer.pad
+    ),
+    layers.Relu: lambda layer: nn.ReLU(),
+    layers.MaxPool: lambda layer: nn.MaxPool2d(layer.kernel, stride=layer.stride),  # floors, as everywhere
+    layers.Flatten: lambda layer: nn.Flatten() if hasattr(nn, "Flatten") else Flatten(),
+    layers.Dense: lambda layer: nn.Linear(layer.inputs, layer.outputs),
+    layers.Dropout: lambda layer: nn.Dropout(layer.ratio),
+}  # type: Dict[type, Callable[[Any], nn.Module]]
+
+
+def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled anew in every trial, in this process alone: nothing cached by earlier trials, no helpers that stay."""
+    import torch._inductor.config as config
+
+    config.compile_threads = 1
+    config.force_disable_caches = True
+    return torch.compile(run, dynamic=False)
+
+
+def _set_cuda_flags(settings: Dict[str, Any]) -> None:
+    torch.backends.cudnn.benchmark = bool(settings.get("cudnn_benchmark"))
+    torch.backends.cudnn.deterministic = bool(settings.get("deterministic"))
+    if hasattr(torch.backends.cudnn, "allow_tf32"):
+        torch.backends.cudnn.allow_tf32 = bool(settings.get("tf32"))
+        torch.backends.cuda.matmul.allow_tf32 = bool(settings.get("tf32"))
+
+
+def _cuda_facts() -> Dict[str, Any]:
+    cudnn = torch.backends.cudnn
+    return {
+        "device_name": torch.cuda.get_device_name(torch.cuda.current_device()),
+        "peak_device_bytes": getattr(torch.cuda, "max_memory_allocated", lambda: None)(),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version(),
+        "cudnn_benchmark": bool(cudnn.benchmark),
+        "deterministic": bool(cudnn.deterministic),
+        "tf32": bool(getattr(cudnn, "allow_tf32", False)),
+    }
+
+
+def _onednn_in_use() -> bool:
+    if hasattr(torch._C, "_get_mkldnn_enabled"):
+        return bool(torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled())
+    image = torch.autograd.Variable(torch.zeros(1, 1, 1, 1))
+    return "Mkldnn" in _graph_name(nn.Conv2d(1, 1, 1)(image))
+
+
+def _graph_name(value: Any) -> str:
+    """What made `value`, as the graph calls it: ThnnConv2DBackward, MkldnnConvolutionBackward …"""
+    return type(value.grad_fn if hasattr(value, "grad_fn") else value.creator).__name__
+
+
+def _chosen_convolutions(network: layers.Network, parameters: Dict[str, Any], images: Any) -> str:
+    """Which of its implementations torch chooses for the convolutions of a batch such as `images`."""
+    shapes = [network.input] + layers.shapes(network)
+    chosen = set()
+    for layer, shape in zip(network.layers, shapes):
+        if isinstance(layer, layers.Conv):
+            weight, bias = (parameters[layer.name + kind] for kind in (".weight", ".bias"))
+            x = torch.empty((len(images),) + shape, device=images.device)
+            sizes = [layer.stride] * 2, [layer.pad] * 2, [1, 1], False, [0, 0], 1
+            chosen.add(str(torch._C._select_conv_backend(x, weight, bias, *sizes)).split(".")[-1])
+    return " ".join(sorted(chosen))
+
+
+def _build() -> List[str]:
+    """Compiler, libraries and instruction set that this build names, where it does."""
+    if not hasattr(torch, "__config__"):
+        return []
+    lines = [line.strip(" -") for line in torch.__config__.show().splitlines()[1:]]
+    return [line for line in lines if line and not line.startswith("Build settings")]
