@@ -8,7 +8,7 @@ import sys
 import typer
 
 from sweep import __version__
-from sweep.cli import output
+from sweep.cli import environments, output
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -22,6 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Is framework A faster than B on my model, by how much, and how sure are we?",
 )
+
+app.add_typer(environments.app, name="env")
 
 
 def _version(wanted: bool) -> None:

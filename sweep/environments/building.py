@@ -53,11 +53,15 @@ def prepare(
     `keep_downloads=False` leaves nothing in uv's cache, for environments that are looked at once.
     """
     if spec.interpreter:
-        return _brought(spec)
+        with _trouble(spec, "interpreter: names a Python, or the folder of a virtual environment"):
+            return _brought(spec)
     if found := store.load(spec.id):
         return found
     progress(f"preparing {spec.framework}")
-    with _disk_trouble(spec), store.locked(spec.id):
+    with (
+        _trouble(spec, "free some disk, or set SWEEP_ENV_DIR to a folder that can be written to"),
+        store.locked(spec.id),
+    ):
         if found := store.load(spec.id):  # built by another process meanwhile
             return found
         _fail_again(spec, run_id)
@@ -151,8 +155,6 @@ def _brought(spec: Specification) -> Environment:
     """An environment of the user's own: looked at, never written to."""
     python = Path(spec.interpreter)
     python = python / "bin" / "python" if python.is_dir() else python
-    if not os.access(python, os.X_OK):
-        raise EnvironmentFailed(f"the interpreter of {spec.framework}, {python}, is no program", "check interpreter:")
     facts = _imported(spec, python)
     packages = resolver.freeze(spec, python, uv_environment())
     return Environment(
@@ -165,11 +167,10 @@ def _brought(spec: Specification) -> Environment:
 
 
 @contextlib.contextmanager
-def _disk_trouble(spec: Specification) -> Iterator[None]:
+def _trouble(spec: Specification, hint: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "free some disk, or set SWEEP_ENV_DIR to a folder that can be written to"
         raise EnvironmentFailed(f"no environment for {spec.framework}: {error}", hint, str(error)) from None
 
 

@@ -49,7 +49,10 @@ def find(wanted: tuple[str, ...], environment: Mapping[str, str], progress: Call
 @functools.lru_cache(maxsize=256)
 def inspect(path: Path) -> Interpreter | None:
     """What the interpreter at `path` says of itself; None where it does not run or is no CPython."""
-    ended = process.run([str(path), "-I", "-S", "-c", _ASK], env=dict(os.environ), timeout_s=30)
+    try:
+        ended = process.run([str(path), "-I", "-S", "-c", _ASK], env=dict(os.environ), timeout_s=30)
+    except OSError:  # not a program of this machine
+        return None
     name, _, version = ended.stdout.strip().partition(" ")
     return Interpreter(path, version) if ended.returncode == 0 and name == "cpython" else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -112,10 +113,10 @@ def _with_requirements(
         wanted, build = Path(folder, "requirements.txt"), Path(folder, "build.txt")
         wanted.write_text("\n".join(requirements), encoding="utf-8")
         build.write_text("\n".join(spec.build), encoding="utf-8")
-        given = [*arguments, "--build-constraints", str(build), str(wanted)]
-        backend = ["--torch-backend", torch_backend] if torch_backend else []
+        options = ["--build-constraints", str(build)] if spec.build else []
+        options += ["--torch-backend", torch_backend] if torch_backend else []
         variables = {**environment, **dict(spec.environment)}
-        return _uv(["pip", command, *backend, *given], variables, timeout_s, Path(folder))
+        return _uv(["pip", command, *arguments, *options, str(wanted)], variables, timeout_s, Path(folder))
 
 
 def _uv(
@@ -143,7 +144,9 @@ def _cause(log: str) -> str:
     """The sentence of uv's that says why, on one line."""
     lines = [line.strip().removeprefix("error: ") for line in log.splitlines() if line.strip()]
     causes = [line.removeprefix("cause: ").removeprefix("╰─▶ ") for line in lines if line.startswith(("cause:", "╰─▶"))]
-    return " ".join((causes or lines or ["nothing was said"])[0].split())
+    why = " ".join((causes or lines or ["nothing was said"])[0].split())
+    short = re.match(r"Because (.+?)(?: and you require [^,]+)?, we can conclude", why)
+    return short[1] if short else why
 
 
 def _hint(log: str) -> str:

@@ -1,0 +1,240 @@
+"""`sweep env`: the environments of this machine, listed, built, tried, locked, removed."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli import output
+from sweep.errors import UNAVAILABLE, SweepError, nearest
+
+if TYPE_CHECKING:
+    from sweep.environments import Environment, EnvironmentFailed, Specification
+
+app = typer.Typer(no_args_is_help=True, help="The isolated Pythons trials run in: one per framework version.")
+
+
+class Format(enum.StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    MARKDOWN = "md"
+    JSON = "json"
+
+
+_Requirements = Annotated[list[str], typer.Argument(help="Framework versions, as torch==2.13.0.", show_default=False)]
+_Device = Annotated[str, typer.Option(help="cpu or gpu: a GPU environment holds the CUDA build.")]
+_Backend = Annotated[str, typer.Option(help="A backend that needs packages of its own, as ideep.")]
+_Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
+
+
+@app.command("list", epilog="Example: sweep env list --format json")
+def list_(form: _Format = Format.TABLE) -> None:
+    """List the environments built on this machine, with their size on disk."""
+    from sweep import environments as env
+
+    found = env.environments()
+    _show([_row(e) for e in found], form)
+    total = sum(e.size_bytes for e in found)
+    output.say(f"{len(found)} environments, {_mib(total)} in {env.root()}")
+    for specification in env.unfinished():
+        output.say(f"{specification} is unfinished: being built now, or removed with sweep env rm {specification}")
+
+
+@app.command(epilog="Example: sweep env build torch==2.13.0 chainer==7.8.1")
+def build(
+    requirements: _Requirements,
+    device: _Device = "cpu",
+    backend: _Backend = "default",
+    python: Annotated[
+        list[str] | None, typer.Option(help="Python version instead of the recipe's; repeatable.")
+    ] = None,
+    requires: Annotated[list[str] | None, typer.Option(help="One more requirement, as 'numpy<2'; repeatable.")] = None,
+    wheel: Annotated[str, typer.Option(help="File or URL of the framework's wheel.")] = "",
+    interpreter: Annotated[str, typer.Option(help="A Python of your own, used as it is and only looked at.")] = "",
+    lock_file: Annotated[str, typer.Option("--lock", help="A file written by sweep env lock.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be installed.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Build, import, run one step; say what works and why not.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="With --probe: remove what was built, and its downloads.")
+    ] = False,
+    form: _Format = Format.TABLE,
+) -> int:
+    """Build environments now, so that a sweep finds them; a sweep builds what is missing by itself."""
+    given = {
+        "python": python,
+        "requires": requires,
+        "wheel": wheel,
+        "interpreter": interpreter,
+        "lock": lock_file,
+    }
+    override = {key: value for key, value in given.items() if value}
+    specs = [_specified(requirement, device, backend, override) for requirement in requirements]
+    if dry_run:
+        return _each(specs, _plan)
+    if probe:
+        return _probe(specs, discard, form)
+    rows: list[dict[str, Any]] = []
+    code = _each(specs, lambda spec: rows.append(_row(_prepared(spec))))
+    _show(rows, form)
+    return code
+
+
+@app.command(epilog="Example: sweep env lock torch==2.13.0 -o torch.lock")
+def lock(
+    requirement: Annotated[str, typer.Argument(help="A framework version, as torch==2.13.0.", show_default=False)],
+    device: _Device = "cpu",
+    backend: _Backend = "default",
+    to: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")] = None,
+) -> None:
+    """Write down an environment's exact versions, building it first where it is missing.
+
+    The file goes into a grid, as environments: {torch==2.13.0: {lock: torch.lock}}, or to sweep env build --lock.
+    """
+    from sweep import environments as env
+
+    text = env.lock(_prepared(_specified(requirement, device, backend, {})))
+    if to is None:
+        output.emit(text)
+        return
+    try:
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SweepError(f"{to} cannot be written: {error.strerror}", "name another file with -o") from None
+
+
+@app.command(epilog="Example: sweep env rm torch==2.13.0")
+def rm(
+    names: Annotated[list[str] | None, typer.Argument(help="Ids, their beginnings, or framework versions.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove every environment.")] = False,
+) -> None:
+    """Remove environments from this machine; one in use is left alone."""
+    from sweep import environments as env
+
+    chosen = [w for name in names or [] for w in _matching(name)]
+    chosen += [e.specification for e in env.environments()] + env.unfinished() if everything else []
+    if not chosen:
+        raise SweepError("nothing is named", "name environments as sweep env list shows them, or say --all")
+    for specification in dict.fromkeys(chosen):
+        env.remove(specification)
+        output.say(f"removed {specification}")
+
+
+def _specified(requirement: str, device: str, backend: str, override: Mapping[str, Any]) -> Specification:
+    from sweep import catalog
+    from sweep.environments import specify
+
+    name, equal, version = requirement.partition("==")
+    framework = catalog.known(name.strip())
+    if framework.package and not (equal and version.strip()):
+        raise SweepError(f"{requirement!r} names no version", f"write {name}==VERSION")
+    if reason := catalog.unsupported(framework, version.strip() or None, backend, device):
+        raise SweepError(f"{requirement} with backend {backend} on {device}: {reason}", "see sweep env build --help")
+    return specify(framework, version.strip() or None, device, backend, override)
+
+
+def _prepared(spec: Specification) -> Environment:
+    from sweep.environments import prepare
+
+    return prepare(spec, output.say)
+
+
+def _each(specs: Iterable[Specification], act: Any) -> int:
+    """Do `act` for every specification; one that fails is told and the next one tried."""
+    from sweep.environments import EnvironmentFailed
+
+    code = 0
+    for spec in specs:
+        try:
+            act(spec)
+        except EnvironmentFailed as error:
+            _tell(error)
+            code = UNAVAILABLE
+    return code
+
+
+def _tell(error: EnvironmentFailed) -> None:
+    if error.log_tail:
+        output.say(error.log_tail)
+    output.show_error(error)
+
+
+def _plan(spec: Specification) -> None:
+    from sweep.environments import plan
+
+    planned = plan(spec, output.say)
+    for note in planned.notes:
+        output.warn(note)
+    output.emit("\n".join([f"# {spec.framework} on Python {planned.interpreter.version}", *planned.packages]))
+
+
+def _probe(specs: Sequence[Specification], discard: bool, form: Format) -> int:
+    from sweep.environments.probing import probe
+
+    probes = [probe(spec, _no_trial, output.say, discard) for spec in specs]
+    rows = [dataclasses.asdict(p) for p in probes]
+    _show([row | {"works": "yes" if row["works"] else "no"} for row in rows], form)
+    return 0
+
+
+def _no_trial(_: Environment) -> str:
+    return ""
+
+
+def _row(environment: Environment) -> dict[str, Any]:
+    return {
+        "id": environment.id,
+        "framework": environment.framework,
+        "python": environment.python_version,
+        "numpy": environment.numpy,
+        "size_bytes": environment.size_bytes,
+        "built_at": environment.built_at,
+        "path": str(environment.python),
+    }
+
+
+def _matching(name: str) -> list[str]:
+    """Specifications of the environments meant by `name`: an id or its beginning, or a framework version."""
+    from sweep import environments as env
+
+    known = env.environments()
+    ids = [e.specification for e in known if name == e.framework or e.id.startswith(name)]
+    ids += [s for s in [*(e.specification for e in known), *env.unfinished()] if s.startswith(name)]
+    if not ids:
+        raise SweepError(f"there is no environment {name!r}", nearest(name, [e.framework for e in known]))
+    return ids
+
+
+def _show(rows: Sequence[Mapping[str, Any]], form: Format) -> None:
+    if form is Format.JSON:
+        output.emit(json.dumps(list(rows), indent=1))
+    elif rows:
+        shown = [{key.removesuffix("_bytes"): _text(key, value) for key, value in row.items()} for row in rows]
+        output.emit(_markdown(shown) if form is Format.MARKDOWN else _aligned(shown))
+
+
+def _text(key: str, value: Any) -> str:
+    return (_mib(value) if value else "") if key.endswith("_bytes") else str(value)
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:,.0f} MiB"
+
+
+def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
+
+
+def _aligned(rows: Sequence[Mapping[str, str]]) -> str:
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    lines = [dict(zip(widths, widths, strict=True)), *rows]
+    return "\n".join("  ".join(line[key].ljust(width) for key, width in widths.items()).rstrip() for line in lines)
