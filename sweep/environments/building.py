@@ -26,6 +26,7 @@ module = import_module(sys.argv[1])
 facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
 print("\\n" + json.dumps(facts))
 """
+_IMPORT_HINT = "requires: in the grid's environments adds or bounds packages"
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,11 @@ def prepare(
     `keep_downloads=False` leaves nothing in uv's cache, for environments that are looked at once.
     """
     if spec.interpreter:
-        with _trouble(spec, "interpreter: names a Python, or the folder of a virtual environment"):
-            return _brought(spec)
+        return _brought(spec)
     if found := store.load(spec.id):
         return found
     progress(f"preparing {spec.framework}")
-    with (
-        _trouble(spec, "free some disk, or set SWEEP_ENV_DIR to a folder that can be written to"),
-        store.locked(spec.id),
-    ):
+    with _disk_trouble(spec), store.locked(spec.id):
         if found := store.load(spec.id):  # built by another process meanwhile
             return found
         _fail_again(spec, run_id)
@@ -144,9 +141,8 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
         ended = process.run(command, env=variables, timeout_s=300, cwd=Path(empty))
     if ended.returncode:
         last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]
-        message = f"{spec.framework} was installed and cannot be imported: {last}"
-        hint = spec.hint or "requires: in the grid's environments adds or bounds packages"
-        raise EnvironmentFailed(message, hint, tail(ended.stderr))
+        message = f"{spec.framework} cannot be imported in its environment: {last}"
+        raise EnvironmentFailed(message, spec.hint or _IMPORT_HINT, tail(ended.stderr))
     facts: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return facts
 
@@ -155,6 +151,9 @@ def _brought(spec: Specification) -> Environment:
     """An environment of the user's own: looked at, never written to."""
     python = Path(spec.interpreter)
     python = python / "bin" / "python" if python.is_dir() else python
+    if not interpreters.inspect(python):
+        hint = "interpreter: names a Python, or the folder of a virtual environment"
+        raise EnvironmentFailed(f"the interpreter of {spec.framework}, {python}, is no Python that runs", hint)
     facts = _imported(spec, python)
     packages = resolver.freeze(spec, python, uv_environment())
     return Environment(
@@ -167,10 +166,11 @@ def _brought(spec: Specification) -> Environment:
 
 
 @contextlib.contextmanager
-def _trouble(spec: Specification, hint: str) -> Iterator[None]:
+def _disk_trouble(spec: Specification) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        hint = "free some disk, or set SWEEP_ENV_DIR to a folder that can be written to"
         raise EnvironmentFailed(f"no environment for {spec.framework}: {error}", hint, str(error)) from None
 
 
