@@ -8,7 +8,7 @@ import sys
 import typer
 
 from sweep import __version__
-from sweep.cli import environments, output
+from sweep.cli import data, environments, output
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(environments.app, name="env")
+app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:

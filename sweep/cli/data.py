@@ -1,0 +1,229 @@
+"""`sweep data`: which data sets there are, getting them, preparing them, looking at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli import output
+from sweep.errors import SweepError
+
+if TYPE_CHECKING:
+    from sweep.datasets import DataSet, Prepared
+    from sweep.datasets.sheet import Tile
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, getting, preparing and looking at it.")
+
+Name = Annotated[str, typer.Argument(help="Which data set; `sweep data list` names them.", show_default=False)]
+From = Annotated[
+    Path | None,
+    typer.Option("--path", help="The folder or zip archive with the original files.", show_default=False),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="OPTION=VALUE", help="An option of the data set, as examples=2048.", show_default=False
+    ),
+]
+
+
+@app.command("list")
+def list_() -> None:
+    """Data sets, and what of them is prepared on this machine.
+
+    Example: sweep data list
+    """
+    from rich.table import Table
+
+    from sweep import datasets
+    from sweep.datasets import store
+
+    table = Table("data set", "prepared", "examples", "train", "test", "GB", "what it is", box=None, pad_edge=False)
+    for dataset in datasets.datasets().values():
+        found = store.everything(dataset.name)
+        for row, prepared in enumerate(found):
+            table.add_row("" if row else dataset.name, *_facts(prepared), "" if row else dataset.summary)
+        if not found:
+            table.add_row(dataset.name, "when needed" if dataset.generated else "no", "", "", "", "", dataset.summary)
+    output.stdout.print(table)
+    output.say(f"prepared data sets lie in {store.root()}")
+
+
+@app.command()
+def fetch(
+    name: Name,
+    url: Annotated[
+        list[str] | None,
+        typer.Option("--url", help="Fetch from here and not from the known mirrors.", show_default=False),
+    ] = None,
+    sha256: Annotated[str, typer.Option(help="Accept only an archive with this SHA-256.", show_default=False)] = "",
+) -> None:
+    """Download a published archive; goes on where an earlier download broke off.
+
+    Example: sweep data fetch lsp && sweep data prepare lsp
+    """
+    from sweep import datasets
+    from sweep.datasets import fetch as fetching
+
+    dataset = datasets.known(name)
+    path = datasets.fetched(dataset)
+    if dataset.archive is None or path is None:
+        raise SweepError(f"data set {name} has no archive to fetch", _by_hand(dataset))
+    try:
+        with _downloading() as progress:
+            path = fetching.fetch(dataset.archive, path.parent, progress, url or (), sha256)
+    except SweepError as error:
+        raise type(error)(error.message, error.hint.replace("NAME", name) + f"; see {dataset.homepage}") from None
+    output.emit(str(path))
+
+
+@app.command()
+def prepare(name: Name, path: From = None, options: Options = None) -> None:
+    """Decode, pad, crop and check a data set into arrays that workers map into memory.
+
+    Examples: sweep data prepare lspet --path lspet_dataset.zip
+
+              sweep data prepare synthetic --set examples=2048
+    """
+    prepared = _prepared(name, path, options)
+    meta = prepared.meta()
+    for reason, count in meta["dropped"].items():
+        output.say(f"dropped {count}: {reason}")
+    output.say(f"{prepared.id}: {meta['train']} examples to train on, {meta['test']} to test on")
+    output.emit(str(prepared.folder))
+
+
+@app.command()
+def show(
+    name: Name,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write: .png, .jpg or .webp.")] = Path(
+        "sheet.png"
+    ),
+    path: From = None,
+    options: Options = None,
+    count: Annotated[int, typer.Option(help="How many examples, spread evenly over the set.", min=1, max=400)] = 24,
+    columns: Annotated[int, typer.Option(help="Examples in a row.", min=1, max=40)] = 6,
+    split: Annotated[str, typer.Option(help="train, test or all.")] = "all",
+) -> None:
+    """Draw a contact sheet: images with their joints as stick figures.
+
+    Example: sweep data show synthetic -o sheet.png
+    """
+    from sweep.datasets.sheet import sheet
+
+    if split not in ("train", "test", "all"):
+        raise SweepError(f"--split {split} is none of train, test, all")
+    prepared = _prepared(name, path, options)
+    tiles = _tiles(prepared, count, split)
+    page = sheet(tiles, columns, f"{prepared.id}, {len(tiles)} of {prepared.examples} examples")
+    try:
+        page.save(out)
+    except (OSError, ValueError) as error:
+        raise SweepError(
+            f"{out} cannot be written: {error}", "give a .png, .jpg or .webp in a folder that exists"
+        ) from None
+    output.emit(str(out))
+
+
+def _tiles(prepared: Prepared, count: int, split: str) -> list[Tile]:
+    """`count` examples spread evenly over the split; invisible joints only where they have true coordinates."""
+    import numpy as np
+
+    from sweep.datasets.sheet import Tile
+
+    images = np.load(prepared.folder / "images.npy", mmap_mode="r")
+    joints, visible, tests = (np.load(prepared.folder / f"{array}.npy") for array in ("joints", "visible", "split"))
+    names = (prepared.folder / "names.txt").read_text(encoding="utf-8").splitlines()
+    among = np.flatnonzero({"train": tests == 0, "test": tests == 1, "all": tests >= 0}[split])
+    if not len(among):
+        raise SweepError(f"{prepared.id} has no {split} examples", "leave --split out")
+    if not prepared.meta()["locates_invisible"]:
+        joints[visible == 0] = np.nan
+    chosen = among[np.linspace(0, len(among) - 1, min(count, len(among))).astype(int)]
+    return [Tile(images[i], joints[i], visible[i] != 0, names[i]) for i in chosen]
+
+
+def _prepared(name: str, path: Path | None, options: Sequence[str] | None) -> Prepared:
+    from sweep import datasets
+
+    dataset = datasets.known(name)
+    with _preparing(name) as progress:
+        return datasets.prepare(name, path, progress=progress, **_parsed(dataset, options or ()))
+
+
+def _parsed(dataset: DataSet, given: Sequence[str]) -> dict[str, Any]:
+    """`option=value` words as values of the options' types."""
+    from sweep.errors import nearest
+
+    values: dict[str, Any] = {}
+    for word in given:
+        option, sign, text = word.partition("=")
+        if not sign:
+            raise SweepError(f"--set {word} has no value", "write it as --set examples=2048")
+        if option not in dataset.options:
+            raise SweepError(f"data set {dataset.name} has no option {option!r}", nearest(option, dataset.options))
+        kind = type(dataset.options[option])
+        try:
+            values[option] = _BOOLEANS[text] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise SweepError(f"--set {word} does not fit", f"it is {dataset.options[option]!r} by default") from None
+    return values
+
+
+_BOOLEANS = {"true": True, "false": False}
+
+
+def _facts(prepared: Prepared) -> list[str]:
+    meta = prepared.meta()
+    size = sum(meta["bytes"].values()) / 1e9
+    return [prepared.id, str(meta["examples"]), str(meta["train"]), str(meta["test"]), f"{size:.2f}"]
+
+
+def _by_hand(dataset: DataSet) -> str:
+    if dataset.generated:
+        return f"it is generated: sweep data prepare {dataset.name}"
+    return f"get it from {dataset.homepage}, then: sweep data prepare {dataset.name} --path DIR"
+
+
+@contextmanager
+def _preparing(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr for each stage of preparation; nothing where stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.stderr, transient=True, disable=not output.stderr.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, of: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(f"{stage} {name}", total=of)
+            bar.update(tasks[stage], completed=done)
+
+        yield progress
+
+
+@contextmanager
+def _downloading() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress bar on stderr for each mirror; nothing where stderr is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=output.stderr, disable=not output.stderr.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(url: str, done: int, of: int | None) -> None:
+            if url not in tasks:
+                tasks[url] = bar.add_task(url, total=of)
+            bar.update(tasks[url], completed=done, total=of)
+
+        yield progress

@@ -1,0 +1,159 @@
+"""The files of a data set: a folder, or a zip archive that is read in place and never unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
+
+from sweep.errors import SweepError
+
+MAX_FILE_BYTES = 256 << 20  # of one file, unpacked: a photograph or an annotation is far smaller
+MAX_FILES = 1_000_000
+_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+class Files(Protocol):
+    """Named files; names are relative and have forward slashes."""
+
+    path: Path
+
+    def names(self) -> list[str]: ...
+
+    def open(self, name: str) -> IO[bytes]: ...
+
+    def fingerprint(self) -> str:
+        """Changes when any file does; cheap: sizes and modification times, no content."""
+        ...
+
+    def where(self, name: str) -> str:
+        """How an error names a file."""
+        ...
+
+
+def open_files(path: Path) -> Files:
+    """The folder or zip archive at `path`; SweepError where it is neither."""
+    if path.is_dir():
+        return Folder(path)
+    if not path.exists():
+        raise SweepError(f"{path} does not exist", "give the folder or zip archive with the original files")
+    if zipfile.is_zipfile(path):
+        return Zip(path)
+    raise SweepError(f"{path} is neither a folder nor a zip archive", "unpack it and give the folder")
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        return sorted(_walk(self.path))
+
+    def open(self, name: str) -> IO[bytes]:
+        path = self.path / name
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise _too_big(self.where(name))
+        return path.open("rb")
+
+    def fingerprint(self) -> str:
+        return _digest(f"{name}\0{_stamp(self.path / name)}" for name in self.names())
+
+    def where(self, name: str) -> str:
+        return str(self.path / name)
+
+
+class Zip:
+    """A zip archive. Nothing of it is ever written to disk, so a hostile one can only be refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, *_CORRUPT) as error:
+            raise SweepError(f"{path} cannot be read as a zip archive: {error}", "fetch it again") from None
+        if len(self._zip.infolist()) > MAX_FILES:
+            raise SweepError(f"{path} holds more than {MAX_FILES:,} files", "this is not a data set's archive")
+        for info in self._zip.infolist():
+            _refuse_traversal(path, info.orig_filename)
+
+    def names(self) -> list[str]:
+        return sorted(info.filename for info in self._zip.infolist() if not info.is_dir())
+
+    def open(self, name: str) -> IO[bytes]:
+        if self._zip.getinfo(name).file_size > MAX_FILE_BYTES:
+            raise _too_big(self.where(name))
+        try:
+            return self._zip.open(name)
+        except _CORRUPT as error:
+            raise SweepError(f"{self.where(name)} cannot be read: {error}", "fetch the archive again") from None
+
+    def fingerprint(self) -> str:
+        return _digest([_stamp(self.path)])
+
+    def where(self, name: str) -> str:
+        return f"{name} in {self.path}"
+
+
+def read(files: Files, name: str) -> bytes:
+    """A whole file; SweepError naming it where it cannot be read."""
+    try:
+        with files.open(name) as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, KeyError, *_CORRUPT) as error:
+        raise SweepError(f"{files.where(name)} cannot be read: {error}", "fetch the data set again") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise _too_big(files.where(name))
+    return data
+
+
+def the_one(files: Files, file: str) -> str:
+    """The name, in whatever folder, of the only file called `file`; the shallowest where one lies above the others."""
+    found = sorted((n for n in files.names() if PurePosixPath(n).name == file), key=_depth)
+    if not found:
+        raise SweepError(f"{files.path} holds no {file}", "give the folder or zip archive with the original files")
+    if len(found) > 1 and _depth(found[0]) == _depth(found[1]):
+        raise SweepError(f"{files.path} holds {len(found)} {file}: {', '.join(found[:4])}", "give the folder of one")
+    return found[0]
+
+
+def content_hash(files: Files, names: Iterable[str]) -> str:
+    """SHA-256 over what is in the files, in the given order; independent of where they lie."""
+    return _digest(hashlib.sha256(read(files, name)).hexdigest() for name in names)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith((".", "__MACOSX"))]
+        relative = Path(parent).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in names if not name.startswith("."))
+
+
+def _refuse_traversal(path: Path, name: str) -> None:
+    name = name.replace("\\", "/")
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/") or "\0" in name:
+        raise SweepError(f"{path} names a file outside itself: {name!r}", "do not use this archive; fetch it again")
+
+
+def _too_big(where: str) -> SweepError:
+    return SweepError(f"{where} is larger than {MAX_FILE_BYTES >> 20} MiB", "this is no photograph and no annotation")
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"
+
+
+def _depth(name: str) -> int:
+    return len(PurePosixPath(name).parts)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,217 @@
+"""Preparation: pad, crop, drop and check examples, and write them as arrays that workers map into memory.
+
+As in the study: an image is padded with zeros to at least 256×256, evenly on both sides; cropped to 256×256 around the
+centre of the visible joints' bounding box, as far as the image reaches; and dropped unless every visible joint then
+lies inside and the visible joints extend over less than 227 pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from PIL import Image
+
+from sweep.datasets.dataset import FLIP_PAIRS, JOINT_NAMES, Example, Flags, Floats, Pixels, Source
+from sweep.errors import SweepError
+
+VERSION = 1  # raise it where the arrays of the same source change
+SIDE = 256
+CROP = 227  # what the network sees; the visible joints must fit in
+ARRAYS = ("images.npy", "joints.npy", "visible.npy", "split.npy")
+NO_VISIBLE_JOINT = "no visible joint"
+JOINT_OUTSIDE = "a visible joint lies outside the image"
+TOO_LARGE = f"visible joints extend over {CROP} pixels or more"
+
+Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+_CHUNK = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the crop lies: `corner` is its upper left, x and y, in pixels of the image; negative where it is padded."""
+
+    corner: tuple[int, int]
+    joints: Floats  # (14, 2) in pixels of the crop
+
+
+@dataclass(frozen=True, eq=False)
+class _Filled:
+    """What one example added: digest of its pixels, and sums over the pixels that are photograph, not padding."""
+
+    digest: bytes
+    pixels: int
+    total: Floats  # (3,)
+    products: Floats  # (3, 3)
+
+
+def place(size: tuple[int, int], joints: Floats, visible: Flags) -> Placement | str:
+    """Where an image of `size` (width, height) is cropped, or why it is dropped."""
+    if not visible.any():
+        return NO_VISIBLE_JOINT
+    seen = joints[visible]
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    padding = [max(0, SIDE - side) // 2 for side in size]
+    padded = [max(SIDE, side) for side in size]
+    centre = (low + high) / 2 + padding
+    corner = [
+        int(np.clip(c - SIDE / 2, 0, side - SIDE)) - pad for c, side, pad in zip(centre, padded, padding, strict=True)
+    ]
+    low, high = low - corner, high - corner
+    if (low < 0).any() or (high >= SIDE).any():
+        return JOINT_OUTSIDE
+    if (high - low >= CROP).any():
+        return TOO_LARGE
+    return Placement((corner[0], corner[1]), joints - corner)
+
+
+def crop(image: Pixels, corner: tuple[int, int]) -> tuple[Pixels, Pixels]:
+    """The crop (256, 256, 3) with its padding, and the part of `image` inside it."""
+    height, width = image.shape[:2]
+    left, top = corner
+    inside = image[max(top, 0) : min(top + SIDE, height), max(left, 0) : min(left + SIDE, width)]
+    whole = np.zeros((SIDE, SIDE, 3), np.uint8)
+    row, column = max(-top, 0), max(-left, 0)
+    whole[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
+    return whole, inside
+
+
+def write(folder: Path, source: Source, progress: Progress) -> dict[str, Any]:
+    """Write the arrays of `source` into `folder` and return what they are; memory does not grow with the examples."""
+    placements, dropped = _place_all(source, progress)
+    kept = np.array([i for i, placement in enumerate(placements) if isinstance(placement, Placement)], np.intp)
+    if not len(kept):
+        raise _nothing_left(source, dropped)
+    examples = [source.examples[i] for i in kept]
+    chosen = [placement for placement in placements if isinstance(placement, Placement)]
+    np.save(folder / "joints.npy", np.array([p.joints for p in chosen], np.float32))
+    np.save(folder / "visible.npy", np.array([e.visible for e in examples], np.uint8))
+    np.save(folder / "split.npy", np.array([e.test for e in examples], np.uint8))
+    (folder / "names.txt").write_text("".join(f"{e.name}\n" for e in examples), encoding="utf-8")
+    filled = _fill(folder / "images.npy", source, kept, chosen, progress)
+    return _facts(examples, dropped, filled) | {"locates_invisible": source.locates_invisible}
+
+
+def _place_all(source: Source, progress: Progress) -> tuple[list[Placement | str], Counter[str]]:
+    placements: list[Placement | str] = []
+    for i, example in enumerate(source.examples):
+        joints = example.joints * _scales(source.size(i), example.scale)
+        placements.append(place(_scaled(source.size(i), example.scale), joints, example.visible))
+        progress("check", i + 1, len(source.examples))
+    return placements, Counter(p for p in placements if isinstance(p, str))
+
+
+def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], progress: Progress) -> list[_Filled]:
+    """Decode and write the images, some threads at once; only the rows being written are in memory."""
+    images = open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(kept), SIDE, SIDE, 3))
+    _reserve(path)
+
+    def fill(start: int) -> list[_Filled]:
+        return [_fill_one(images, row, source, int(kept[row]), chosen[row]) for row in rows(start)]
+
+    def rows(start: int) -> range:
+        return range(start, min(start + _CHUNK, len(kept)))
+
+    filled: list[_Filled] = []
+    with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
+        try:
+            for chunk in pool.map(fill, range(0, len(kept), _CHUNK)):
+                filled.extend(chunk)
+                progress("write", len(filled), len(kept))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    images.flush()
+    return filled
+
+
+def _fill_one(images: Any, row: int, source: Source, index: int, placement: Placement) -> _Filled:
+    image = _resized(source.image(index), source.examples[index].scale)
+    whole, inside = crop(image, placement.corner)
+    images[row] = whole
+    colours = inside.reshape(-1, 3).astype(np.float64)  # whole numbers: sums are exact, in any order
+    return _Filled(hashlib.sha256(whole.tobytes()).digest(), len(colours), colours.sum(axis=0), colours.T @ colours)
+
+
+def _facts(examples: Sequence[Example], dropped: Counter[str], filled: Sequence[_Filled]) -> dict[str, Any]:
+    tests = sum(e.test for e in examples)
+    training = [f for f, e in zip(filled, examples, strict=True) if not e.test] or filled
+    return {
+        "examples": len(examples),
+        "train": len(examples) - tests,
+        "test": tests,
+        "dropped": dict(sorted(dropped.items())),
+        "joint_names": list(JOINT_NAMES),
+        "flip_pairs": [list(pair) for pair in FLIP_PAIRS],
+        "colour": colour_axes(training),
+        "pixels_sha256": hashlib.sha256(b"".join(f.digest for f in filled)).hexdigest(),
+    }
+
+
+def colour_axes(filled: Sequence[_Filled]) -> dict[str, Any]:
+    """Mean, and the covariance's eigenvalues (falling) with eigenvectors (one a row), of RGB in [0, 1].
+
+    Padding is left out. Signs are fixed: the largest component of each eigenvector is positive.
+    """
+    pixels = sum(f.pixels for f in filled)
+    mean = sum((f.total for f in filled), np.zeros(3)) / pixels / 255
+    second = sum((f.products for f in filled), np.zeros((3, 3))) / pixels / 255**2
+    values, vectors = np.linalg.eigh(second - np.outer(mean, mean))
+    rows = vectors.T[::-1]
+    signs = np.sign(rows[np.arange(3), np.abs(rows).argmax(axis=1)])
+    return {
+        "mean": _rounded(mean),
+        "eigenvalues": _rounded(values[::-1].clip(min=0)),
+        "eigenvectors": [_rounded(row) for row in rows * signs[:, None]],
+    }
+
+
+def _rounded(values: Floats) -> list[float]:
+    """To twelve decimals: linear algebra libraries differ in the last bits, nodes must not."""
+    return [round(float(v), 12) + 0.0 for v in values]
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return (size[0], size[1]) if scale == 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
+def _scales(size: tuple[int, int], scale: float) -> Floats:
+    """What x and y are really multiplied by, since sizes are whole."""
+    scales: Floats = np.array(_scaled(size, scale), np.float64) / np.array(size)
+    return scales
+
+
+def _resized(image: Pixels, scale: float) -> Pixels:
+    if scale == 1:
+        return image
+    size = _scaled((image.shape[1], image.shape[0]), scale)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=3))
+
+
+def _nothing_left(source: Source, dropped: Counter[str]) -> SweepError:
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
+    return SweepError(
+        f"no example of {source.where} can be used ({reasons or 'it lists none'})",
+        f"an example needs a visible joint, and all of them inside a {CROP}×{CROP} part of the image",
+    )
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's space now: a full disk met while writing mapped memory would kill the process."""
+    needed = path.stat().st_size
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        raise SweepError(
+            f"{needed / 1e9:.1f} GB for prepared images are not to be had in {path.parent.parent}: {error.strerror}",
+            "set SWEEP_DATA_DIR to a folder with more room",
+        ) from None
