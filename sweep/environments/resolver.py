@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ _PROBE_TIMEOUT_S = 60
 _INSTALL_TIMEOUT_S = 3600
 # a CPU build is looked for briefly: where the network is closed the answer is no, not a minute of retries
 _BRIEFLY = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
+# built from source it has whatever BLAS is at hand, or none, and what is timed is that
+_ONLY_WHEELS = ["--only-binary", "numpy"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _with_requirements(
         wanted, build = Path(folder, "requirements.txt"), Path(folder, "build.txt")
         wanted.write_text("\n".join(requirements), encoding="utf-8")
         build.write_text("\n".join(spec.build), encoding="utf-8")
-        options = ["--build-constraints", str(build)] if spec.build else []
+        options = [*_ONLY_WHEELS, *(["--build-constraints", str(build)] if spec.build else [])]
         options += ["--torch-backend", torch_backend] if torch_backend else []
         variables = {**environment, **dict(spec.environment)}
         return _uv(["pip", command, *arguments, *options, str(wanted)], variables, timeout_s, Path(folder))
@@ -141,17 +144,19 @@ def _cuda_note(spec: Specification, pins: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _cause(log: str) -> str:
-    """The sentence of uv's that says why, on one line."""
-    lines = [line.strip().removeprefix("error: ") for line in log.splitlines() if line.strip()]
-    causes = [line.removeprefix("cause: ").removeprefix("╰─▶ ") for line in lines if line.startswith(("cause:", "╰─▶"))]
-    why = " ".join((causes or lines or ["nothing was said"])[0].split())
+    """The sentence that says why, on one line: the end of a failed build's output, or uv's innermost cause."""
+    lines = [" ".join(line.split()) for line in log.splitlines() if line.strip() and not line.startswith("hint:")]
+    causes = [line.removeprefix("cause: ") for line in lines if line.startswith("cause: ")]
+    why = lines[-1] if "[stderr]" in lines else (causes or lines or ["nothing was said"])[-1].removeprefix("error: ")
     short = re.match(r"Because (.+?)(?: and you require [^,]+)?, we can conclude", why)
-    return short[1] if short else why
+    return textwrap.shorten(short[1] if short else why, 240, placeholder=" …")
 
 
 def _hint(log: str) -> str:
     if "No space left" in log:
         return "free some disk: sweep env list shows what environments take, sweep env rm removes them"
+    if "no usable wheels" in log or "no wheels with a matching Python" in log:
+        return "there is no wheel for this Python: choose another with python: in the grid's environments"
     if "no version of" in log or "not found in the package registry" in log:
         return "check the version, or name its index with index_url: or find_links: in the grid's environments"
     return "the end of the log says more; requires: and build: in the grid's environments change the recipe"

@@ -6,6 +6,9 @@
 # package = ""                 # no distribution of its own: NumPy is the framework, and its version is the version
 # devices = ["cpu"]
 #
+# [tool.sweep.recipes."<1.16"]
+# python = ["3.6"]
+#
 # [tool.sweep.recipes."<1.20"]
 # python = ["3.7", "3.6", "3.8"]
 #

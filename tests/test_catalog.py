@@ -1,0 +1,176 @@
+"""The catalog reads frameworks and workloads without running them."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from sweep import catalog
+from sweep.errors import SweepError
+
+HEADER = """
+    # /// script
+    # requires-python = ">=3.6"
+    # dependencies = ["numpy"]
+    #
+    # [tool.sweep]
+    # package = "tiny"
+    # devices = ["cpu", "gpu"]
+    #
+    # [tool.sweep.backends]
+    # fast = {versions = ">=2", devices = ["cpu"], reason = "fast came with tiny 2, for the CPU"}
+    #
+    # [tool.sweep.recipes."<2"]
+    # python = ["3.6"]
+    # requires = ["numpy<1.20"]
+    # variants.gpu = {reason = "tiny 1 knows no GPU"}
+    #
+    # [tool.sweep.recipes."*"]
+    # python = ["3.11"]
+    # ///
+    raise RuntimeError("the catalog must not run this")
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="tiny.py"):
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny(write):
+    return catalog.read_framework(write(HEADER), "tiny")
+
+
+def test_the_tree_holds_the_yardstick_and_the_frameworks_of_the_study():
+    known = catalog.frameworks()
+
+    assert {"reference", "torch", "chainer"} <= set(known)
+    assert known["reference"].package == ""
+    assert known["reference"].module == "numpy"
+    assert known["torch"].path.name == "torch.py"
+
+
+@pytest.mark.parametrize(
+    ("version", "python"), [("1.9", "3.6"), ("2.0", "3.11"), ("2.0rc1", "3.11"), ("mine", "3.11"), (None, "3.11")]
+)
+def test_the_first_recipe_that_matches_the_version_counts(tiny, version, python):
+    assert tiny.recipe(version).python == (python,)
+
+
+@pytest.mark.parametrize(
+    ("version", "backend", "device", "reason"),
+    [
+        ("2.0", "default", "cpu", None),
+        ("2.0", "default", "gpu", None),
+        ("2.0", "fast", "cpu", None),
+        ("mine", "fast", "cpu", None),
+        ("1.0", "fast", "cpu", "fast came with tiny 2, for the CPU"),
+        ("2.0", "fast", "gpu", "fast came with tiny 2, for the CPU"),
+        ("1.0", "default", "gpu", "tiny 1 knows no GPU"),
+        ("2.0", "ideep", "cpu", "tiny has no backend 'ideep'"),
+        ("2.0", "default", "tpu", "tiny knows no device 'tpu'"),
+    ],
+)
+def test_an_impossible_combination_has_its_reason(tiny, version, backend, device, reason):
+    assert catalog.unsupported(tiny, version, backend, device) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import torch\n", "has no recipe blocks"),
+        ("# /// script\n# dependencies = [\n# ///\n", "is not TOML"),
+        ("# /// script\n# dependencies = []\n# ///\n", "is wrong"),
+        ('# /// script\n# [tool.sweep]\n# package = "x"\n# devcies = ["cpu"]\n# ///\n', "devcies"),
+        ('# /// script\n# [tool.sweep]\n# package = "x"\n# recipes."about 2" = {}\n# ///\n', "about 2"),
+        ('# /// script\n# [tool.sweep]\n# package = "x"\n# recipes."*" = {python = "3.6"}\n# ///\n', "python"),
+    ],
+)
+def test_a_broken_recipe_is_named_with_its_file(write, text, message):
+    path = write(text)
+
+    with pytest.raises(SweepError, match=message) as raised:
+        catalog.read_framework(path, "tiny")
+
+    assert str(path) in raised.value.message
+    assert raised.value.hint
+
+
+def test_a_workload_is_its_parameters_read_without_running_it(write):
+    path = write('''
+        """Time one step.
+
+        And more.
+        """
+        PARAMETERS = {"samples": 100, "rate": -1e-3, "loss": None, "sizes": (1, 2)}
+        raise RuntimeError("the catalog must not run this")
+    ''')
+
+    found = catalog.read_workload(path, "core")
+
+    assert found.parameters == {"samples": 100, "rate": -1e-3, "loss": None, "sizes": (1, 2)}
+    assert found.summary == "Time one step."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("PARAMETERS = {'samples': 10 ** 2}", "line 1, is no literal"),
+        ("x = 1", "declares no PARAMETERS"),
+        ("PARAMETERS = [1]", "declares no PARAMETERS"),
+        ("PARAMETERS = {1: 2}", "declares no PARAMETERS"),
+        ("def (", "line 1"),
+    ],
+)
+def test_a_broken_workload_is_named_with_its_file(write, text, message):
+    path = write(text)
+
+    with pytest.raises(SweepError, match=message) as raised:
+        catalog.read_workload(path, "core")
+
+    assert str(path) in raised.value.message
+
+
+def test_an_unknown_framework_gets_the_nearest_name():
+    with pytest.raises(SweepError, match="torhc") as raised:
+        catalog.known("torhc")
+
+    assert "torch" in raised.value.hint
+
+
+def test_a_package_of_ones_own_adds_a_framework_and_a_workload(write, tmp_path, monkeypatch):
+    _install(tmp_path, "sweep.frameworks", "tiny", "tinypackage.adapters.tiny")
+    write(HEADER, _folder(tmp_path / "tinypackage" / "adapters") / "tiny.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert catalog.frameworks()["tiny"].path == tmp_path / "tinypackage" / "adapters" / "tiny.py"
+    assert "tinypackage" not in sys.modules  # located, not imported
+
+
+def test_an_entry_point_without_a_file_is_named(tmp_path, monkeypatch):
+    _install(tmp_path, "sweep.workloads", "gone", "gonepackage.gone")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(SweepError, match=r"gonepackage\.gone"):
+        catalog.workloads()
+
+
+def _install(site: Path, group: str, name: str, module: str) -> None:
+    info = _folder(site / f"{name}_plugin-1.0.dist-info")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path.parent / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    return path
