@@ -1,0 +1,333 @@
+"""The cluster: `map` over trials, on a Ray of this machine's own or on one that is joined.
+
+The driver chooses each trial's node itself (`sweep.placement`) and has no more under way than the nodes can run, so
+that Ray only carries: it starts the trial where it is told and says how that ended. What it says is not trusted alone:
+a node that dies without a word may leave its trials unanswered for ever, so nodes are counted every two seconds and
+each trial has a time limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from sweep.cluster import session as sessions
+from sweep.cluster.mapping import Pass, Record
+from sweep.errors import SweepError, Unavailable
+from sweep.placement import Node, Shape, unplaceable
+
+POLL_S = 2.0  # how often nodes are counted
+ADMIT_S = 120.0  # how long a node may take to greet
+_REQUEST_MOST = 1000  # trials' worth of nodes asked of an autoscaler at once
+
+
+@dataclass(frozen=True)
+class Unplaceable:
+    """A trial that no node can hold, and why, as in `3 of 12 trials <reason>`."""
+
+    trial: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What a function returned on a node, or what went wrong there."""
+
+    node: Node
+    value: Any = None
+    error: str | None = None
+
+
+def refusal(unplaceables: list[Unplaceable], total: int) -> SweepError:
+    """The error to raise where trials that no node can hold are not wanted."""
+    first = unplaceables[0]
+    alike = sum(1 for each in unplaceables if each.reason == first.reason)
+    hint = "lower `resources` in the grid, start a larger node, or leave them out with --only"
+    if "GPU" in first.reason:
+        hint = "start a node with a GPU, or leave them out with --only '*/cpu/*'"
+    return SweepError(f"{alike} of {total} trials {first.reason}, first {first.trial.name}", hint)
+
+
+def plain_failure(trial: Any, status: str, error: str) -> Record:
+    """The least of a record for a trial that could not speak for itself."""
+    return {"trial_id": trial.id, "attempt": getattr(trial, "attempt", 1), "status": status, "error": error}
+
+
+class Cluster:
+    """Nodes that run trials: `with Cluster(address) as cluster: for record in cluster.map(function, trials): …`.
+
+    Without an address a Ray of our own is started on this machine, also where RAY_ADDRESS is set (`notify` is told so);
+    it writes nothing on the terminal and leaves nothing behind. With one (`auto`, `host:port`, `ray://host:port`) that
+    cluster is joined, or `Unavailable` raised; this process's own `sweep` and `workloads` are sent to its nodes.
+
+    `wait_s`: how long to wait for a node when none is left that can hold a trial; by default ten minutes where the
+    cluster can start nodes itself, one minute where it was joined, else not at all. `attempts`: how often a trial is
+    placed whose node or Ray worker dies under it. `cpus` and `gpus` replace what a Ray of our own finds here.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        cpus: int | None = None,
+        gpus: int | None = None,
+        wait_s: float | None = None,
+        attempts: int = 3,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.address = None if address == "local" else address
+        self.attempts = attempts
+        self.running: dict[str, str] = {}  # name of each trial that runs now -> name of its node
+        self._cpus, self._gpus, self._wait_s, self._notify = cpus, gpus, wait_s, notify
+        self._session: sessions.Session | None = None
+        self._ready: dict[str, Node] = {}
+        self._refused: dict[str, str] = {}  # id of a node that is not used -> why
+        self._greeting: dict[Any, tuple[Node, float]] = {}
+        self._hooks: list[tuple[Callable[[Any], Any], Any]] = []
+        self._counted_at = float("-inf")
+        self.changes = 0  # goes up whenever nodes have been counted, greeted or refused
+        self._wanted: Counter[Shape] = Counter()
+
+    def __enter__(self) -> Self:
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Start or join, and greet every node."""
+        ray = sessions.load()
+        if self.address is None:
+            if os.environ.get("RAY_ADDRESS"):
+                self._notify("RAY_ADDRESS is set but not used; --address auto joins that cluster")
+            self._session = sessions.Own(ray, self._cpus, self._gpus)
+        else:
+            self._session = sessions.Joined(ray, self.address)
+        self._count()
+        while self._greeting:
+            self.wait([])
+        if self._refused and not self._ready:
+            hint = "install the same version of sweep there, with the same Python"
+            raise Unavailable(f"no node can run trials: {next(iter(self._refused.values()))}", hint)
+
+    def close(self) -> None:
+        """Leave: what runs is ended, a Ray of our own as a whole. A second interrupt meanwhile ends it at once."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        self._ready.clear()
+        self._greeting.clear()
+        try:
+            if self._wanted and not session.lost:
+                session.request([])
+        finally:
+            session.close()
+
+    @property
+    def session(self) -> sessions.Session:
+        if self._session is None:
+            raise RuntimeError("the cluster is not open")
+        return self._session
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes that are ready for trials."""
+        return list(self._ready.values())
+
+    @property
+    def expecting(self) -> bool:
+        """Whether a node has joined that may be ready soon."""
+        return bool(self._greeting)
+
+    @property
+    def wait_s(self) -> float:
+        if self._wait_s is not None:
+            return self._wait_s
+        if self.address is None:
+            return 0.0
+        return 600.0 if self.session.node_types() else 60.0
+
+    def check(self, trials: Iterable[Any]) -> list[Unplaceable]:
+        """The trials that no node could ever hold, found before any is started; types of nodes still to come count."""
+        nodes = self.nodes + self.session.node_types()
+        reasons: dict[Shape, str | None] = {}
+        found = []
+        for trial in trials:
+            shape = Shape.of(trial.resources)
+            if shape not in reasons:
+                reasons[shape] = unplaceable(shape, nodes)
+            if reason := reasons[shape]:
+                found.append(Unplaceable(trial, reason))
+        return found
+
+    def on_every_node(
+        self, function: Callable[[Any], Any], argument: Any, timeout_s: float | None = None
+    ) -> list[NodeResult]:
+        """Call `function(argument)` on every node, all at once, and on nodes that join later before they get trials.
+
+        A node where it raises or takes longer than `timeout_s` gets no trials.
+        """
+        self._hooks.append((function, argument))
+        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_call)
+        calls = {self.session.at(task, node).remote(function, argument): node for node in self.nodes}
+        end = time.monotonic() + timeout_s if timeout_s else float("inf")
+        results = []
+        while calls:
+            results += [self._answer(calls.pop(ref), ref) for ref in self.wait(list(calls))]
+            for ref, node in list(calls.items()):
+                if node.id not in self._ready or time.monotonic() > end:
+                    why = f"not done after {timeout_s:.0f} s" if node.id in self._ready else "the node died"
+                    results.append(NodeResult(calls.pop(ref), error=why))
+                    self.session.ray.cancel(ref, force=True)
+        for result in results:
+            if result.error:
+                self._refuse(result.node, result.error)
+        return results
+
+    def map(
+        self,
+        function: Callable[[Any], Record],
+        trials: Iterable[Any],
+        *,
+        limit_s: float | None = None,
+        failure: Callable[[Any, str, str], Record] = plain_failure,
+        pair: Callable[[Any], Hashable] = lambda trial: trial.block,
+    ) -> Generator[Record]:
+        """One record for each trial, in the order in which they end; trials are taken as they are needed.
+
+        `function` runs on the nodes. Trials of one `pair` share a node where that can be. A trial that shows no record
+        `limit_s` after its start is placed again elsewhere: give its own timeout plus what the node may take to notice.
+        `failure(trial, status, error)` makes the record of a trial whose node or Ray worker died `attempts` times
+        (`crashed`), or where `function` itself raised (`failed`). Raises `Unavailable` when the head is gone, or when
+        trials are left that no node can hold any more.
+        """
+        yield from Pass(self, function, trials, limit_s, failure, pair).records()
+
+    def wait(self, refs: list[Any]) -> list[Any]:
+        """Those of `refs` that have something to say, after two seconds at the latest; sees to the nodes meanwhile."""
+        ray = self.session.ray
+        pause = max(0.0, self._counted_at + POLL_S - time.monotonic())
+        everything = [*refs, *self._greeting]
+        ready: list[Any] = []
+        if everything:
+            with self.session.losing_the_head():
+                ready, _ = ray.wait(everything, num_returns=1, timeout=pause)
+        else:
+            time.sleep(pause)
+        for ref in [ref for ref in ready if ref in self._greeting]:
+            self._greeted(ref)
+            ready.remove(ref)
+        if time.monotonic() >= self._counted_at + POLL_S:
+            self._count()
+        return ready
+
+    def want(self, shapes: Callable[[], Iterable[Shape]]) -> None:
+        """Ask the autoscaler, where there is one, for nodes that can run these at once."""
+        types = self.session.node_types()
+        wanted = Counter(shapes()) if types else self._wanted
+        if wanted != self._wanted:
+            self._wanted = wanted
+            bundles = [_bundle(shape, types) for shape in itertools.islice(wanted.elements(), _REQUEST_MOST)]
+            self.session.request(bundles)
+
+    def _count(self) -> None:
+        """See which nodes have come and gone."""
+        alive = self.session.nodes()
+        self._counted_at = time.monotonic()
+        self.changes += 1
+        if alive is None:
+            return
+        nodes = {node.id: node for node in _usable(alive)}
+        known = self._ready.keys() | self._refused.keys() | {node.id for node, _ in self._greeting.values()}
+        for node_id in nodes.keys() - known:
+            self._greet(nodes[node_id])
+        for node_id in self._ready.keys() - nodes.keys():
+            self._notify(f"node {self._ready.pop(node_id).name} is gone")
+        for ref, (node, since) in list(self._greeting.items()):
+            if node.id not in nodes or (not self._hooks and time.monotonic() - since > ADMIT_S):
+                del self._greeting[ref]
+                self._refuse(node, "it did not answer")
+
+    def _greet(self, node: Node) -> None:
+        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_greet)
+        self._greeting[self.session.at(task, node).remote(self._hooks)] = (node, time.monotonic())
+
+    def _greeted(self, ref: Any) -> None:
+        self.changes += 1
+        node, _ = self._greeting.pop(ref)
+        result = self._answer(node, ref)
+        if result.error:
+            self._refuse(node, result.error)
+            return
+        self._ready[node.id] = node
+        if self._hooks:
+            self._notify(f"node {node.name} has joined")
+
+    def _answer(self, node: Node, ref: Any) -> NodeResult:
+        try:
+            return NodeResult(node, self.session.ray.get(ref))
+        except self.session.ray.exceptions.RayError as error:
+            return NodeResult(node, error=_last_line(error))
+
+    def _refuse(self, node: Node, why: str) -> None:
+        self.changes += 1
+        self._ready.pop(node.id, None)
+        self._refused[node.id] = f"node {node.name}: {why}"
+        self._notify(f"node {node.name} is not used: {why}")
+
+
+def _call(function: Callable[[Any], Any], argument: Any) -> Any:
+    return function(argument)
+
+
+def _greet(hooks: list[tuple[Callable[[Any], Any], Any]]) -> None:
+    """Runs on a node before it gets trials; that it can be loaded there at all is half of its use."""
+    for function, argument in hooks:
+        function(argument)
+
+
+def _usable(alive: list[dict[str, Any]]) -> Iterator[Node]:
+    """Ray's nodes that can run anything, with the names that people know them by."""
+    names = Counter(_name(node) for node in alive)
+    for node in alive:
+        resources = {
+            name: amount
+            for name, amount in node["Resources"].items()
+            if not name.startswith("node:") and name != "object_store_memory"
+        }
+        if resources.get("CPU") or resources.get("GPU"):
+            name = _name(node) if names[_name(node)] == 1 else f"{_name(node)}#{node['NodeID'][:6]}"
+            yield Node(node["NodeID"], name, resources)
+
+
+def _name(node: dict[str, Any]) -> str:
+    """Its address or the name it was started with; on loopback the host's."""
+    name = node["NodeName"] or node["NodeManagerAddress"]
+    return str(node["NodeManagerHostname"] if name.startswith("127.") else name)
+
+
+def _bundle(shape: Shape, types: list[Node]) -> dict[str, float]:
+    """A trial as an autoscaler counts; an exclusive one takes all the cores of the smallest that would do."""
+    bundle = dict(shape.amounts)
+    if shape.exclusive:
+        fitting = [node.resources.get("CPU", 0.0) for node in types if shape.fits(node.resources)]
+        bundle["CPU"] = min(fitting, default=bundle.get("CPU", 0.0))
+    return bundle
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,248 @@
+"""One pass of `map`: trials placed, started, watched, moved where their node dies, and their records handed over."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sweep.errors import Unavailable
+from sweep.placement import Node, Placement, Shape, Waiting
+
+Record = dict[str, Any]
+
+WINDOW = 2048  # trials that wait at once: enough to choose from, however many there are
+
+
+class Nodes(Protocol):
+    """What a pass needs of the cluster."""
+
+    attempts: int
+    changes: int
+    running: dict[str, str]
+
+    @property
+    def wait_s(self) -> float: ...
+    @property
+    def session(self) -> Any: ...
+    @property
+    def nodes(self) -> list[Node]: ...
+    @property
+    def expecting(self) -> bool: ...
+    def wait(self, refs: list[Any]) -> list[Any]: ...
+    def want(self, shapes: Callable[[], Iterable[Shape]]) -> None: ...
+
+
+@dataclass
+class _Flight:
+    """A trial under way; `since` is when it started, None while it has not."""
+
+    waiting: Waiting
+    node: Node
+    since: float | None = None
+
+
+class Pass:
+    """`records()` yields one record for each trial, in the order in which they end."""
+
+    def __init__(
+        self,
+        cluster: Nodes,
+        function: Callable[[Any], Record],
+        trials: Iterable[Any],
+        limit_s: float | None,
+        failure: Callable[[Any, str, str], Record],
+        pair: Callable[[Any], Hashable],
+    ) -> None:
+        self._cluster, self._session, self._ray = cluster, cluster.session, cluster.session.ray
+        self._trials, self._limit_s, self._failure, self._pair = enumerate(trials), limit_s, failure, pair
+        run = _alone(function) if self._session.is_client else _announced(function, self._session.cores)
+        self._task = self._ray.remote(max_retries=0)(run)
+        self._placement = Placement()
+        self._flights: dict[Any, _Flight] = {}
+        self._failed: dict[int, int] = {}  # order -> how often its node or Ray worker has died
+        self._exhausted = False
+        self._stuck_since: float | None = None
+        self._changes = -1
+        self._count_nodes()
+
+    def records(self) -> Iterator[Record]:
+        try:
+            while self._go_on():
+                for ref in self._cluster.wait(list(self._flights)):
+                    yield from self._landed(ref)
+                if self._changes != self._cluster.changes:
+                    self._count_nodes()
+                    yield from self._lost_and_overdue()
+        finally:
+            self._cancel()
+
+    def _go_on(self) -> bool:
+        """Start what can start; false once nothing is left."""
+        self._refill()
+        while placed := self._placement.next():
+            self._start(*placed)
+        if self._flights or (self._cluster.expecting and not self._done()):
+            self._stuck_since = None
+            return True
+        if self._done():
+            return False
+        return self._wait_for_nodes()
+
+    def _done(self) -> bool:
+        return not (self._flights or self._placement.stranded or len(self._placement))
+
+    def _refill(self) -> None:
+        while not self._exhausted and len(self._placement) < WINDOW:
+            order, trial = next(self._trials, (0, None))
+            if trial is None:
+                self._exhausted = True
+            else:
+                self._placement.put(Waiting(order, Shape.of(trial.resources), self._pair(trial), trial))
+
+    def _start(self, waiting: Waiting, node: Node) -> None:
+        amounts = dict(waiting.shape.amounts)
+        cpu, gpu, memory = amounts.pop("CPU", 0.0), amounts.pop("GPU", 0.0), amounts.pop("memory", 0.0)
+        if waiting.shape.exclusive:  # all of its cores: Ray then keeps other people off it, too
+            cpu = node.resources.get("CPU", 0.0)
+        task = self._session.at(
+            self._task, node, num_cpus=cpu, num_gpus=gpu, memory=int(memory) or None, resources=amounts or None
+        )
+        flight = _Flight(waiting, node, time.monotonic() if self._session.is_client else None)
+        self._flights[task.remote(waiting.trial)] = flight
+
+    def _landed(self, ref: Any) -> Iterator[Record]:
+        """What has come from a flight: that it has started, its record, or how it failed."""
+        flight = self._flights[ref]
+        try:
+            if flight.since is None:
+                self._ray.get(next(ref))
+                flight.since = time.monotonic()
+                self._cluster.running[flight.waiting.trial.name] = flight.node.name
+                return
+            record = self._ray.get(ref if self._session.is_client else next(ref))
+        except self._ray.exceptions.RayTaskError as error:
+            record = self._failure(flight.waiting.trial, "failed", str(error))
+        except (self._ray.exceptions.RayError, StopIteration) as error:
+            yield from self._again(ref, _cause(error, flight.node))
+            return
+        self._forget(ref)
+        yield record
+
+    def _lost_and_overdue(self) -> Iterator[Record]:
+        """Flights whose node has gone, or that have taken longer than they may: Ray may never say so."""
+        ready = {node.id for node in self._cluster.nodes}
+        now = time.monotonic()
+        for ref, flight in list(self._flights.items()):
+            if flight.node.id not in ready:
+                yield from self._again(ref, f"node {flight.node.name} died")
+            elif self._limit_s and flight.since and now - flight.since > self._limit_s:
+                yield from self._again(ref, f"no answer from node {flight.node.name} for {self._limit_s:.0f} s")
+
+    def _again(self, ref: Any, cause: str) -> Iterator[Record]:
+        """Place a trial once more, away from where it failed, or give it up; whatever it may still send is not heard."""
+        flight = self._forget(ref)
+        self._ray.cancel(ref, force=True)
+        waiting = flight.waiting
+        count = self._failed[waiting.order] = self._failed.get(waiting.order, 0) + 1
+        if count >= self._cluster.attempts:
+            times = f", {count} times" if count > 1 else ""
+            yield self._failure(waiting.trial, "crashed", f"{cause}{times}")
+        else:
+            self._placement.put(waiting._replace(trial=_next_attempt(waiting.trial)), avoid=flight.node.id)
+
+    def _forget(self, ref: Any) -> _Flight:
+        flight = self._flights.pop(ref)
+        self._cluster.running.pop(flight.waiting.trial.name, None)
+        self._placement.release(flight.waiting, flight.node.id)
+        return flight
+
+    def _count_nodes(self) -> None:
+        self._changes = self._cluster.changes
+        ready = {node.id: node for node in self._cluster.nodes}
+        known = {node.id for node in self._placement.nodes}
+        for gone in known - ready.keys():
+            self._placement.remove(gone)
+        for come in ready.keys() - known:
+            self._placement.add(ready[come])
+        self._cluster.want(self._shapes)
+
+    def _shapes(self) -> list[Shape]:
+        """What should run at once, for an autoscaler."""
+        waiting = [each.shape for each in self._placement.waiting(limit=WINDOW)]
+        return [flight.waiting.shape for flight in self._flights.values()] + waiting
+
+    def _wait_for_nodes(self) -> bool:
+        """Trials are left that no node here can hold: wait for one as long as that makes sense."""
+        left = len(self._placement.stranded) + len(self._placement)
+        self._stuck_since = self._stuck_since or time.monotonic()
+        if time.monotonic() - self._stuck_since < self._cluster.wait_s:
+            return True
+        first = self._placement.waiting(limit=1)[0].trial
+        raise Unavailable(
+            f"{left} trials are left that no node can hold any more, first {first.name}",
+            "the records so far are safe: run the same command again when such a node is up",
+        )
+
+    def _cancel(self) -> None:
+        """End what still runs; a cluster that is ours ends with it, on another's we wait a moment for it."""
+        flights, self._flights = list(self._flights), {}
+        self._cluster.running.clear()
+        if self._session.lost or not flights:
+            return
+        for ref in flights:
+            self._ray.cancel(ref, force=True)
+        self._ray.wait(flights, num_returns=len(flights), timeout=3.0)
+
+
+def _announced(function: Callable[[Any], Record], cores: set[int] | None) -> Callable[[Any], Iterator[Any]]:
+    """A task that says that it has started, then what it found: its waiting must not count as running."""
+
+    def run(trial: Any) -> Iterator[Any]:
+        _take_up(cores)
+        yield None
+        yield function(trial)
+
+    return run
+
+
+def _alone(function: Callable[[Any], Record]) -> Callable[[Any], Record]:
+    """The same through `ray://`, which cannot carry two answers."""
+
+    def run(trial: Any) -> Record:
+        _take_up(None)
+        return function(trial)
+
+    return run
+
+
+def _take_up(cores: set[int] | None) -> None:
+    """Leave the daemons' core, and show the framework the GPUs that Ray has assigned, and no others."""
+    import ray
+
+    if cores:
+        os.sched_setaffinity(0, cores)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
+
+
+def _next_attempt(trial: Any) -> Any:
+    attempt = getattr(trial, "attempt", None)
+    return trial if attempt is None else dataclasses.replace(trial, attempt=attempt + 1)
+
+
+def _cause(error: Exception, node: Node) -> str:
+    """Ray's exceptions in the words of a record."""
+    name = type(error).__name__
+    known = {
+        "WorkerCrashedError": f"the Ray worker on node {node.name} was killed",
+        "OutOfMemoryError": f"the Ray worker on node {node.name} was killed for want of memory",
+        "NodeDiedError": f"node {node.name} died",
+        "TaskUnschedulableError": f"node {node.name} died",
+        "LocalRayletDiedError": f"node {node.name} died",
+        "StopIteration": f"the Ray worker on node {node.name} ended without an answer",
+        "TaskCancelledError": f"the trial was cancelled on node {node.name}",
+    }
+    return known.get(name) or f"{name} on node {node.name}: {str(error).strip().splitlines()[0] if str(error) else ''}"

@@ -1,0 +1,306 @@
+"""A session with Ray: started for ourselves or joined, in silence, watched, and ended without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from sweep.errors import SweepError, Unavailable
+from sweep.placement import Node
+
+REACH_S = 5.0  # how long an address may take to answer
+HEAD_S = 10.0  # how long the head may be silent before it counts as dead
+OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
+
+# Set before Ray is imported; its daemons inherit them.
+_QUIET = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # it would kill Ray's workers; the kernel ends the trial itself
+}
+_INIT = {"logging_level": "ERROR", "log_to_driver": False}
+_RESTART = "the records so far are safe: run the same command again once the cluster is back"
+
+
+def load() -> Any:
+    """The module `ray`, which will not write on the terminal."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+    import ray._private.worker as driver
+
+    # What daemons say of dying workers is printed to stdout whatever `log_to_driver` says; our records say it better.
+    driver.print_to_stdstream = lambda *_args, **_kwargs: None
+    return ray
+
+
+class Session:
+    """What is open: `cores` is the set that trials may use where this machine's Ray is our own, else None."""
+
+    def __init__(self, ray: Any) -> None:
+        self.ray = ray
+        self.cores: set[int] | None = None
+        self.is_client = False
+        self.lost = False
+        self._silent_since: float | None = None
+        self._endpoints: list[tuple[int, Any]] = []
+
+    def nodes(self) -> list[dict[str, Any]] | None:
+        """Ray's nodes that are alive; None while the head does not answer, `Unavailable` once it is taken for dead."""
+        if all(_connects(family, address) for family, address in self._endpoints):
+            self._silent_since = None
+            with self.losing_the_head():
+                return [node for node in self.ray.nodes() if node["Alive"]]
+        self._silent_since = self._silent_since or time.monotonic()
+        if time.monotonic() - self._silent_since > HEAD_S:
+            self.lost = True
+            raise Unavailable(f"the head of the cluster has not answered for {HEAD_S:.0f} s", _RESTART)
+        return None
+
+    @contextlib.contextmanager
+    def losing_the_head(self) -> Iterator[None]:
+        """`ray://` says so itself when the head has gone."""
+        try:
+            yield
+        except ConnectionError:
+            self.lost = True
+            raise Unavailable("the connection to the head of the cluster is lost", _RESTART) from None
+
+    def watch(self) -> None:
+        """Remember whom to ask whether the head lives: Ray's own calls hang, and after a minute end this process."""
+        if self.is_client:
+            return
+        context = self.ray.get_runtime_context()
+        host, port = _host_and_port(context.gcs_address)
+        self._endpoints.append((socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port)))
+        mine = [node for node in self.ray.nodes() if node["NodeID"] == context.get_node_id()]
+        self._endpoints += [(socket.AF_UNIX, node["RayletSocketName"]) for node in mine if node["RayletSocketName"]]
+
+    def node_types(self) -> list[Node]:
+        """The types of nodes that the cluster's autoscaler may start, as nodes; none where it has no autoscaler."""
+        if self.is_client or self.cores is not None:
+            return []
+        from ray._private.state import state
+
+        config = state.get_cluster_config()
+        groups = config.node_group_configs if config else []
+        return [
+            Node(f"type {group.name}", group.name, dict(group.resources)) for group in groups if group.max_count > 0
+        ]
+
+    def request(self, bundles: list[dict[str, float]]) -> None:
+        """Tell the autoscaler what the cluster should be able to hold at once."""
+        from ray.autoscaler.sdk import request_resources
+
+        request_resources(bundles=bundles)
+
+    def at(self, task: Any, node: Node, **demand: Any) -> Any:
+        """The remote function bound to a node; it fails rather than run elsewhere."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), **demand)
+
+    def close(self) -> None:
+        if not self.lost and self.ray.is_initialized():
+            self.ray.shutdown()
+
+
+class Own(Session):
+    """A Ray of our own on this machine: on loopback, in a folder of its own, gone when we go."""
+
+    def __init__(self, ray: Any, cpus: int | None, gpus: int | None) -> None:
+        super().__init__(ray)
+        self._affinity = os.sched_getaffinity(0)
+        self.cores = set(self._affinity)
+        self._folder, self._lock = _own_folder()
+        try:
+            _keep_off(self._affinity)
+            ray.init(
+                address="local",
+                num_cpus=cpus or core_count(),
+                num_gpus=gpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(self._folder),
+                **_INIT,
+            )
+            self.watch()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End Ray and remove its folder; an interrupt meanwhile kills what is left at once."""
+        try:
+            super().close()
+        finally:
+            self._kill()
+            os.sched_setaffinity(0, self._affinity)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._lock.close()
+
+    def _kill(self) -> None:
+        """Ray's processes know our folder by name: no other Ray on this machine does."""
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any(str(self._folder) in word for word in child.cmdline()):
+                    child.kill()
+
+
+class Joined(Session):
+    """Somebody's running cluster; this process's own `sweep` and `workloads` are sent to its nodes."""
+
+    def __init__(self, ray: Any, address: str) -> None:
+        super().__init__(ray)
+        self.is_client = address.startswith("ray://")
+        address = _resolve_auto() if address == "auto" else address
+        _require_answer(address)
+        with tempfile.TemporaryDirectory(prefix="sweep-code-") as folder:
+            # Inside a Ray job the environment has been chosen by whoever submitted it.
+            environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"working_dir": _code(Path(folder))}
+            with _explained(address):
+                ray.init(address=address, runtime_env=environment, **_INIT)
+        self.watch()
+
+    def close(self) -> None:
+        super().close()
+
+
+def core_count() -> int:
+    """The cores this process may use: its affinity, and the quota of its cgroup."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, int(quota) // int(period))  # "max" is no number: no quota
+    return max(1, cores)
+
+
+def housekeeping(cores: set[int]) -> set[int]:
+    """The core that the driver and Ray's daemons keep to; all of them where there are none to spare."""
+    return {max(cores)} if len(cores) >= 4 else cores
+
+
+def _keep_off(cores: set[int]) -> None:
+    os.sched_setaffinity(0, housekeeping(cores))
+
+
+def _own_folder() -> tuple[Path, IO[str]]:
+    """A fresh folder under a lock; those of killed processes are removed. Short: names of sockets end at 107 letters."""
+    parent = Path(tempfile.gettempdir())
+    if len(str(parent)) > 24:
+        parent = Path("/tmp")  # noqa: S108  the folder itself is made by mkdtemp
+    for stale in parent.glob("sweep-ray-*"):
+        _remove_if_abandoned(stale)
+    folder = Path(tempfile.mkdtemp(prefix="sweep-ray-", dir=parent))
+    lock = (folder / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return folder, lock
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    with (
+        contextlib.suppress(OSError),
+        (folder / "lock").open("r+") as lock,
+    ):  # another user's, or in use: not ours to remove
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _code(folder: Path) -> str:
+    """A copy of this process's `sweep` and `workloads`, side by side as they expect to be."""
+    for name in ("sweep", "workloads"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise SweepError(
+                f"the package {name} has no folder to send to the nodes", "install sweep from its checkout"
+            )
+        shutil.copytree(Path(spec.origin).parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return str(folder)
+
+
+def _resolve_auto() -> str:
+    """RAY_ADDRESS, or the cluster that runs on this machine."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    if os.environ.get("RAY_ADDRESS", "auto") != "auto":
+        return os.environ["RAY_ADDRESS"]
+    try:
+        found = canonicalize_bootstrap_address("auto")
+    except ConnectionError:
+        found = None
+    if not found:
+        raise Unavailable(
+            "no Ray runs on this machine and RAY_ADDRESS is not set",
+            "give --address host:port, or none at all to start a local Ray",
+        )
+    return str(found)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    parts = urlsplit(address if "://" in address else f"ray-gcs://{address}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ("ray", "ray-gcs") or not parts.hostname or port is None:
+        raise SweepError(f"{address!r} is no address of a Ray cluster", "give auto, host:port or ray://host:port")
+    return parts.hostname, port
+
+
+def _require_answer(address: str) -> None:
+    """Refuse within seconds what is no Ray: `ray.init` itself tries for two minutes and then ends the process."""
+    host, port = _host_and_port(address)
+    try:
+        with socket.create_connection((host, port), timeout=REACH_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
+                connection.settimeout(REACH_S)
+                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+                answer = connection.recv(9)
+                if answer[3:4] != b"\x04":  # a settings frame opens every answer of gRPC
+                    raise ConnectionError("what answers there is not Ray")
+    except OSError as error:
+        hint = "check that the head is up (ray status there), the port (6379, or 10001 for ray://) and the firewall"
+        raise Unavailable(f"no Ray cluster at {address}: {error or type(error).__name__}", hint) from None
+
+
+@contextlib.contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Ray's many ways of not connecting, in one."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # noqa: BLE001  Ray raises bare ones, and SystemExit when the head hangs
+        text = " ".join(str(error).split())
+        if "ersion mismatch" in text or "ersions" in text:
+            raise Unavailable(
+                f"{address} runs other versions: {text}", "use the cluster's Python and Ray versions here"
+            ) from None
+        if "uthentication" in text:
+            raise Unavailable(
+                f"{address} asks for a token", "copy the head's ~/.ray/auth_token here and set RAY_AUTH_MODE=token"
+            ) from None
+        raise Unavailable(
+            f"cannot join {address}: {text or type(error).__name__}",
+            "a host:port is joined from a node of that cluster; from elsewhere use ray://host:10001",
+        ) from None
+
+
+def _connects(family: int, address: Any) -> bool:
+    with contextlib.suppress(OSError), socket.socket(family) as connection:
+        connection.settimeout(2.0)
+        connection.connect(address)
+        return True
+    return False
