@@ -1,0 +1,166 @@
+"""A place: a folder on disk or in an object store, whose files are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from sweep.errors import SweepError, Unavailable
+
+_URI = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_TEMPORARY = ".tmp"
+
+
+class Entry(NamedTuple):
+    """A file of a place: its path inside the place, and its size."""
+
+    path: str
+    size_bytes: int
+
+
+class Place:
+    """A folder, or the prefix of an object store (`s3://`, `gs://`, `abfs://`, `file://`), by PyArrow's file systems.
+
+    Paths are relative to it, with forward slashes. Whatever the file system reports becomes `Unavailable`, but for
+    `FileNotFoundError`.
+    """
+
+    def __init__(self, where: str | Path) -> None:
+        self.uri = str(where)
+        try:
+            filesystem, path = _open(self.uri)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            message = f"{self.uri} is no place for results: {error}"
+            raise SweepError(message, "write a folder, or s3://bucket/prefix") from None
+        self.folder = Path(path) if isinstance(filesystem, pafs.LocalFileSystem) else None
+        self._filesystem = pafs.SubTreeFileSystem(path, filesystem)
+        # a folder's name, without what a URI says of how to reach it
+        self.name = Path(path).name
+
+    def __str__(self) -> str:
+        return self.uri.partition("?")[0]
+
+    def child(self, name: str) -> Self:
+        """The place called `name` inside this one."""
+        base, mark, query = self.uri.partition("?") if _URI.match(self.uri) else (self.uri, "", "")
+        return type(self)(f"{base.rstrip('/')}/{name}{mark}{query}")
+
+    def files(self, folder: str = "") -> list[Entry]:
+        """Files directly inside a folder, by name; none where there is no such folder."""
+        infos = self._listed(folder)
+        return [Entry(i.path, i.size) for i in infos if i.type == pafs.FileType.File and not _hidden(i.base_name)]
+
+    def folders(self) -> list[str]:
+        return [i.base_name for i in self._listed("") if i.type == pafs.FileType.Directory]
+
+    def exists(self, path: str = "") -> bool:
+        with _reported(self, "read"):
+            if path:
+                return bool(self._filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+            base = self._filesystem
+            return bool(base.base_fs.get_file_info(base.base_path).type != pafs.FileType.NotFound)
+
+    def changed_at(self, path: str) -> float:
+        """When a file was last written, as seconds since the epoch; 0 where there is no such file."""
+        with _reported(self, "read"):
+            modified = self._filesystem.get_file_info(path).mtime_ns
+        return modified / 1e9 if modified else 0.0
+
+    def read(self, path: str) -> pa.Buffer:
+        """A whole file. Raises FileNotFoundError."""
+        with _reported(self, "read"):
+            if self.folder is not None:  # read, not mapped: a failing disk is then an error, not a SIGBUS
+                return pa.py_buffer((self.folder / path).read_bytes())
+            with self._filesystem.open_input_stream(path) as stream:
+                return stream.read_buffer()
+
+    def text(self, path: str) -> str:
+        return str(self.read(path).to_pybytes().decode("utf-8", errors="replace"))
+
+    def write(self, path: str, data: bytes | pa.Buffer, durable: bool = True) -> None:
+        """A whole file or none; unless `durable` is false, there for good when this returns."""
+        with _reported(self, "written to"):
+            if self.folder is not None:
+                _write_whole(self.folder / path, data, durable)
+                return
+            with self._filesystem.open_output_stream(path) as stream:  # stores show an object when it is complete
+                stream.write(data)
+
+    def delete(self, path: str) -> None:
+        with _reported(self, "written to"), contextlib.suppress(FileNotFoundError):
+            self._filesystem.delete_file(path)
+
+    def move(self, path: str, to: str) -> None:
+        with _reported(self, "written to"):
+            if self.folder is not None:
+                (self.folder / to).parent.mkdir(parents=True, exist_ok=True)
+            self._filesystem.move(path, to)
+
+    def sweep_out(self, folder: str) -> None:
+        """Remove what a writer that was killed left half-written."""
+        if self.folder is None:
+            return
+        with _reported(self, "written to"):
+            for leftover in (self.folder / folder).glob(f".*{_TEMPORARY}"):
+                leftover.unlink(missing_ok=True)
+
+    def _listed(self, folder: str) -> list[pafs.FileInfo]:
+        with _reported(self, "read"):
+            infos = self._filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        return sorted(infos, key=lambda info: info.path)
+
+
+def _open(where: str) -> tuple[pafs.FileSystem, str]:
+    if _URI.match(where):
+        filesystem, path = pafs.FileSystem.from_uri(where)
+        return filesystem, path.rstrip("/")
+    return pafs.LocalFileSystem(), str(Path(where).absolute())
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _write_whole(path: Path, data: bytes | pa.Buffer, durable: bool) -> None:
+    """Beside its place first, synced, renamed, and the folder synced: a crash at any moment leaves all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.name}.{os.getpid()}{_TEMPORARY}"
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        aside.rename(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reported(place: Place, what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        hint = "what is there is safe: put that right and run the same command again"
+        raise Unavailable(f"{place} cannot be {what}: {reason}", hint) from None

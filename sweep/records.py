@@ -1,0 +1,439 @@
+"""Records: one row per trial, in Parquet parts that are written whole, folded as they grow, and read without doubles.
+
+A part carries the CRC-32 of its bytes in its name, so that a flipped bit is a damaged part and never a wrong number.
+Folding writes many parts into one and then deletes them: in between a record exists twice, and reading knows it by its
+identity; a part that goes away while a reader reads is found again in the part it was folded into.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from sweep.columns import SCHEMA, SCHEMA_VERSION
+from sweep.errors import SweepError
+from sweep.locks import Lock
+from sweep.places import Entry, Place
+from sweep.rows import table_of
+
+Record = dict[str, Any]
+
+RUN_FILE, PLAN_FILE = "run.yaml", "plan.parquet"
+RECORDS, QUARANTINE, LOGS, ENVIRONMENTS, PROGRESS = "records", "quarantine", "logs", "environments", "progress"
+
+_FOLD_COUNT = 64
+_LAST_LEVEL = 2
+_FOLD_BELOW_BYTES = 4 * 2**20  # larger parts are well as they are
+_ROW_GROUP_BYTES = 32 * 2**20
+_READERS = 4
+_IDENTITY = ["trial_id", "status", "attempt"]
+_PART_NAME = re.compile(r"(?P<sequence>\d{8})-(?P<level>\d)-(?P<crc>[0-9a-f]{8})\.parquet")
+_PLAN = pa.schema([("trial_id", pa.string()), ("trial_name", pa.string()), ("excluded", pa.string())])
+
+
+class Damage(NamedTuple):
+    """A part that cannot be read, and why."""
+
+    part: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What `run.yaml` says: the grid as it was read, and what it was run with.
+
+    `trials` are the planned ones as `(trial_id, trial_name)`, `exclusions` are `(name, reason)`: both kept in
+    `plan.parquet`.
+    """
+
+    name: str
+    grid: str
+    grid_path: str = ""
+    overrides: Sequence[str] = ()
+    code_version: str = ""
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    started_at: str = ""
+    trials: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    exclusions: Sequence[tuple[str, str]] = field(default=(), repr=False)
+
+    @property
+    def grid_hash(self) -> str:
+        return hashlib.sha256(self.grid.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class _Part:
+    path: str
+    size_bytes: int
+    sequence: int = 0
+    level: int = _LAST_LEVEL
+    crc: str = ""  # none where someone else has written the file
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        match = _PART_NAME.fullmatch(Path(entry.path).name)
+        if not match:
+            return cls(entry.path, entry.size_bytes)
+        return cls(entry.path, entry.size_bytes, int(match["sequence"]), int(match["level"]), match["crc"])
+
+    @property
+    def foldable(self) -> bool:
+        return bool(self.crc) and self.level < _LAST_LEVEL and self.size_bytes < _FOLD_BELOW_BYTES
+
+
+class _Damaged(Exception):  # noqa: N818  private, and caught in this module
+    """A part whose bytes are not what was written."""
+
+
+class _FromTheFuture(_Damaged):
+    """A part that a newer sweep has written."""
+
+
+class Results:
+    """The records of one run, in a folder or an object store; reading never changes anything there."""
+
+    def __init__(self, place: str | Path | Place) -> None:
+        self.place = place if isinstance(place, Place) else Place(place)
+        self.damaged: list[Damage] = []
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    def exists(self) -> bool:
+        return self.place.exists(RUN_FILE) or bool(self._parts())
+
+    def records(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """One row per trial: its newest record, an `ok` one rather than any other; `columns` are all that is read.
+
+        Parts that cannot be read are left out and named in `damaged`.
+        """
+        wanted = None if columns is None else list(dict.fromkeys([*columns, *_IDENTITY]))
+        table = _newest(self.attempts(wanted))
+        return table if columns is None else table.select(list(dict.fromkeys(columns)))
+
+    def attempts(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """Every record, superseded ones too, oldest first; one may appear twice while parts are being folded."""
+        wanted = None if columns is None else list(columns)
+        tables: dict[str, pa.Table] = {}
+        self.damaged = []
+        while True:  # parts may be folded while we read: what has gone is in a part that was not there before
+            unread = [part for part in self._parts() if part.path not in tables]
+            if not unread:
+                break
+            with ThreadPoolExecutor(_READERS) as pool:
+                for part, table in zip(unread, pool.map(lambda p: self._table(p, wanted), unread), strict=True):
+                    tables[part.path] = table
+        return _concatenated([tables[path] for path in sorted(tables)], wanted)
+
+    def statuses(self) -> dict[str, tuple[str, int]]:
+        """For each trial that has a record, its status and attempt."""
+        columns = self.records(_IDENTITY).to_pydict()
+        return dict(zip(columns["trial_id"], zip(columns["status"], columns["attempt"], strict=True), strict=True))
+
+    def facts(self) -> RunFacts:
+        """What `run.yaml` says; raises SweepError where there is none or it cannot be read."""
+        hint = "name a folder that sweep run has written, see sweep ls"
+        try:
+            said = yaml.safe_load(self.place.text(RUN_FILE))
+            known = {key: said[key] for key in RunFacts.__dataclass_fields__ if key in said}
+            return RunFacts(**known)
+        except FileNotFoundError:
+            raise SweepError(f"{self} holds no run", hint) from None
+        except (yaml.YAMLError, TypeError) as error:
+            raise SweepError(f"{RUN_FILE} in {self} cannot be read: {error}", hint) from None
+
+    def plan(self) -> pa.Table:
+        """The planned trials and the exclusions: trial_id, trial_name, excluded (the reason, or null)."""
+        try:
+            return pq.read_table(pa.BufferReader(self.place.read(PLAN_FILE)))
+        except FileNotFoundError:
+            return _PLAN.empty_table()
+        except (pa.ArrowException, OSError):  # written anew by the next run
+            self.damaged.append(Damage(PLAN_FILE, "cannot be read"))
+            return _PLAN.empty_table()
+
+    def log(self, trial_id: str) -> str:
+        """The log of a trial, empty where there is none."""
+        try:
+            return self.place.text(f"{LOGS}/{_file_name(trial_id)}.log")
+        except FileNotFoundError:
+            return ""
+
+    def environment(self, environment_id: str) -> str:
+        """The packages of an environment, empty where they are not known."""
+        try:
+            return self.place.text(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt")
+        except FileNotFoundError:
+            return ""
+
+    def progress(self) -> dict[str, dict[str, Any]]:
+        """What running trials say of themselves now, by trial id."""
+        said = {}
+        for entry in self.place.files(PROGRESS):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # it has just ended, or is being written
+                said[Path(entry.path).stem] = json.loads(self.place.text(entry.path))
+        return said
+
+    @contextlib.contextmanager
+    def open(self, facts: RunFacts) -> Iterator[Writer]:
+        """Take the run for writing: one writer at a time on disk, and `run.yaml` says what it runs.
+
+        On an object store there is no lock: two writers are safe there, since no part is ever overwritten.
+        """
+        lock = Lock(self.place.folder / ".lock") if self.place.folder else contextlib.nullcontext()
+        with lock:
+            writer = Writer(self.place)
+            writer.begin(facts)
+            try:
+                yield writer
+            finally:
+                writer.fold_all()
+
+    def _parts(self) -> list[_Part]:
+        return [_Part.of(entry) for entry in self.place.files(RECORDS) if entry.path.endswith(".parquet")]
+
+    def _table(self, part: _Part, columns: list[str] | None) -> pa.Table:
+        try:
+            return _decoded(part, self.place.read(part.path), columns)
+        except FileNotFoundError:  # folded since it was listed
+            return SCHEMA.empty_table()
+        except _Damaged as damage:
+            self.damaged.append(Damage(part.path, str(damage)))
+            return SCHEMA.empty_table()
+
+
+class Writer(Results):
+    """Results held for writing: `append` is durable when it returns."""
+
+    def begin(self, facts: RunFacts) -> None:
+        self.place.sweep_out(RECORDS)
+        self._quarantine()
+        _write_facts(self.place, facts)
+        parts = self._parts()
+        self._sequence = max((part.sequence for part in parts), default=0)
+        self._foldable = [part for part in parts if part.foldable]
+        self._recent: dict[str, pa.Table] = {}  # single records, kept so that folding need not read them again
+        self._environments = {Path(entry.path).stem for entry in self.place.files(ENVIRONMENTS)}
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Keep a record for good. Its `log` (text) and `packages` (list) become files of their own."""
+        row = dict(record)
+        log, packages = row.pop("log", None), row.pop("packages", None)
+        if log:
+            text = str(log).encode("utf-8", errors="replace")
+            self.place.write(f"{LOGS}/{_file_name(row['trial_id'])}.log", text, durable=False)
+        if packages:
+            self.keep_environment(row["environment_id"], packages)
+        table = table_of(row)
+        part = self._write(table, level=0)
+        if part.foldable:
+            self._foldable.append(part)
+            self._recent[part.path] = table
+            self._fold_full_levels()
+
+    def keep_environment(self, environment_id: str, packages: Iterable[str]) -> None:
+        """Keep the package list of an environment, once."""
+        if environment_id not in self._environments:
+            text = "".join(f"{package}\n" for package in packages)
+            self.place.write(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt", text.encode())
+            self._environments.add(environment_id)
+
+    def fold_all(self) -> None:
+        """Fold every small part into one."""
+        if len(self._foldable) > 1:
+            self._fold(self._foldable, level=1)
+
+    def _fold_full_levels(self) -> None:
+        for level in range(_LAST_LEVEL):
+            full = [part for part in self._foldable if part.level == level]
+            if len(full) >= _FOLD_COUNT:
+                self._fold(full, level + 1)
+
+    def _fold(self, parts: Sequence[_Part], level: int) -> None:
+        """Many parts into one: the new one is there for good before the old ones go."""
+        gone = {part.path for part in parts}
+        self._foldable = [part for part in self._foldable if part.path not in gone]
+        try:
+            tables = [self._recent.pop(part.path, None) or self._read(part) for part in parts]
+        except (FileNotFoundError, _Damaged):  # another writer has folded them, or the disk fails: leave all as it is
+            return
+        folded = self._write(_distinct(_concatenated(tables, None)), level)
+        for path in sorted(gone - {folded.path}):
+            self.place.delete(path)
+        if folded.foldable:
+            self._foldable.append(folded)
+
+    def _read(self, part: _Part) -> pa.Table:
+        return _decoded(part, self.place.read(part.path), None)
+
+    def _write(self, table: pa.Table, level: int) -> _Part:
+        data = _encoded(table)
+        self._sequence += 1
+        path = f"{RECORDS}/{self._sequence:08d}-{level}-{zlib.crc32(data):08x}.parquet"
+        self.place.write(path, data)
+        return _Part.of(Entry(path, data.size))
+
+    def _quarantine(self) -> None:
+        """Set damaged parts aside, so that their trials are run again."""
+        for part in self._parts():
+            try:
+                _decoded(part, self.place.read(part.path), _IDENTITY)
+            except _FromTheFuture as error:
+                raise SweepError(
+                    f"{part.path} in {self} is {error}", "install that version to go on with this run"
+                ) from None
+            except _Damaged as damage:
+                self.place.move(part.path, f"{QUARANTINE}/{Path(part.path).name}")
+                self.damaged.append(Damage(part.path, str(damage)))
+
+
+def _write_facts(place: Place, facts: RunFacts) -> None:
+    said = {name: getattr(facts, name) for name, of in RunFacts.__dataclass_fields__.items() if of.repr}
+    said["started_at"] = facts.started_at or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    said = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash, **said}
+    plain = json.loads(json.dumps(said, default=str))
+    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    place.write(PLAN_FILE, _plan_file(facts))
+    place.write(RUN_FILE, text.encode())
+
+
+def _plan_file(facts: RunFacts) -> pa.Buffer:
+    rows: list[tuple[str | None, str, str | None]] = [(trial_id, name, None) for trial_id, name in facts.trials]
+    rows += [(None, name, reason) for name, reason in facts.exclusions]
+    columns = [pa.array([row[place] for row in rows], pa.string()) for place in range(len(_PLAN))]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=_PLAN), sink, compression="zstd")
+    return sink.getvalue()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines stay readable."""
+
+
+def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _literal)
+
+
+def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None) -> pa.Table:
+    """The rows of a part; raises _Damaged unless its bytes are those that were written."""
+    if part.crc and f"{zlib.crc32(data):08x}" != part.crc:
+        raise _Damaged("damaged: its bytes are not those that were written")
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _check_version(file.schema_arrow.metadata or {})
+        present = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        table = file.read(columns=present, use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _Damaged(f"no readable Parquet file: {str(error).splitlines()[0]}") from None
+    if missing := {"trial_id", "status"} - set(file.schema_arrow.names):
+        raise _Damaged(f"no records: there is no column {sorted(missing)[0]}")
+    return table
+
+
+def _check_version(metadata: Mapping[bytes, bytes]) -> None:
+    version = metadata.get(b"sweep_schema_version", b"1").decode()
+    if int(version) > SCHEMA_VERSION:
+        raise _FromTheFuture(f"written by a newer sweep (schema {version}, this one reads up to {SCHEMA_VERSION})")
+
+
+def _concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Table:
+    """Rows one below the other; a column that a table lacks is null there, types that disagree become text."""
+    schema = _unified([table.schema for table in tables], columns)
+    return pa.concat_tables([_conformed(table, schema) for table in tables] or [schema.empty_table()])
+
+
+def _unified(schemas: Sequence[pa.Schema], columns: list[str] | None) -> pa.Schema:
+    kinds: dict[str, pa.DataType] = {f.name: f.type for f in SCHEMA if columns is None or f.name in columns}
+    for schema in {id(s): s for s in schemas}.values():
+        for found in schema:
+            known = kinds.get(found.name, found.type)
+            kinds[found.name] = known if found.name in SCHEMA.names else _common(known, found.type)
+    order = [*kinds] if columns is None else columns
+    fields = [pa.field(name, kinds.get(name, pa.null())) for name in order]
+    return pa.schema(fields, metadata=SCHEMA.metadata)
+
+
+def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    numbers = {pa.int64(), pa.float64()}
+    return pa.float64() if {one, other} == numbers else pa.string()
+
+
+def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if table.schema.equals(schema):
+        return table
+    arrays = [
+        table[f.name].cast(f.type, safe=False) if f.name in table.schema.names else pa.nulls(len(table), f.type)
+        for f in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _newest(table: pa.Table) -> pa.Table:
+    """One row per trial: `ok` before the rest, then the highest attempt, then the last written."""
+    if len(table) == 0:
+        return table
+    trials = table["trial_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    if len(np.unique(trials)) == len(table):
+        return table
+    ok = pc.equal(table["status"], "ok").to_numpy()
+    attempts = pc.fill_null(table["attempt"], 1).to_numpy()
+    order = np.lexsort((np.arange(len(table)), attempts, ok, trials))
+    last = np.append(trials[order][1:] != trials[order][:-1], True)
+    kept = np.zeros(len(table), dtype=bool)
+    kept[order[last]] = True
+    return table.filter(pa.array(kept))
+
+
+def _distinct(table: pa.Table) -> pa.Table:
+    """Without the doubles that a fold cut short by a kill has left: same trial, attempt and start."""
+    started = table["started_at"].cast(pa.int64()).to_pylist()
+    identities = list(zip(table["trial_id"].to_pylist(), table["attempt"].to_pylist(), started, strict=True))
+    first = {identity: row for row, identity in reversed(list(enumerate(identities)))}
+    return table if len(first) == len(table) else table.take(sorted(first.values()))
+
+
+def _encoded(table: pa.Table) -> pa.Buffer:
+    texts = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=_row_group_size(table),
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=texts,
+    )
+    return sink.getvalue()
+
+
+def _row_group_size(table: pa.Table) -> int:
+    per_row = max(1, table.nbytes // max(1, len(table)))
+    return int(max(1, _ROW_GROUP_BYTES // per_row))
+
+
+def _file_name(identity: str) -> str:
+    if not re.fullmatch(r"[\w=.+-]{1,200}", identity) or identity.startswith("."):
+        raise ValueError(f"{identity!r} cannot name a file")
+    return identity

@@ -1,0 +1,81 @@
+"""A record as a row of a table: every value in its column's type, or the record says why not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from sweep.columns import SCHEMA, SCHEMA_VERSION
+
+_REQUIRED = ("trial_id", "status")
+
+
+def table_of(record: Mapping[str, Any]) -> pa.Table:
+    """One row with every column of the schema, and one more for each key that the schema does not know.
+
+    A value that does not fit its column is left out, and the record becomes `failed` with the reason: a workload that
+    returns nonsense must not end a sweep.
+    """
+    row = {"schema_version": SCHEMA_VERSION, "attempt": 1} | {k: v for k, v in record.items() if v is not None}
+    for key in _REQUIRED:
+        if key not in row:
+            raise ValueError(f"a record has no {key}: {record!r}")
+    fields = [*SCHEMA, *(pa.field(key, _kind(value)) for key, value in row.items() if key not in SCHEMA.names)]
+    arrays: dict[str, pa.Array] = {}
+    problems = []
+    for column in fields:
+        try:
+            arrays[column.name] = pa.array([_fitted(row.get(column.name), column.type)], column.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            arrays[column.name] = pa.nulls(1, column.type)
+            problems.append(f"{column.name} is no {column.type}: {str(error).splitlines()[0]}")
+    if problems:
+        error_text = "\n".join([*filter(None, [row.get("error")]), *problems])
+        arrays["error"] = pa.array([error_text])
+        arrays["status"] = pa.array(["failed" if row["status"] == "ok" else row["status"]])
+    return pa.table(list(arrays.values()), schema=pa.schema(fields, metadata=SCHEMA.metadata))
+
+
+def _fitted(value: Any, kind: pa.DataType) -> Any:
+    """What Arrow would refuse though it is plain: one number for a list, a date as text, settings as a dict."""
+    if value is None:
+        return None
+    if pa.types.is_list(kind):
+        return list(value) if _is_sequence(value) else [value]
+    if pa.types.is_string(kind):
+        return value if isinstance(value, str) else _json(value)
+    if pa.types.is_timestamp(kind):
+        return _instant(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _kind(value: Any) -> pa.DataType:
+    """Type of a column that the schema does not know: text unless it is a number, a flag, or a list of numbers."""
+    for type_, kind in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
+        if isinstance(value, type_):
+            return kind
+    if _is_sequence(value) and value and all(isinstance(v, int | float) for v in value):
+        return pa.list_(pa.float64())
+    return pa.string()
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, list | tuple) or hasattr(value, "tolist")
+
+
+def _instant(value: Any) -> dt.datetime:
+    if isinstance(value, str):
+        value = dt.datetime.fromisoformat(value)
+    if isinstance(value, int | float):
+        return dt.datetime.fromtimestamp(value, dt.UTC)
+    if not isinstance(value, dt.datetime):
+        raise TypeError(f"{value!r} is no time")
+    return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
