@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep import __version__, process
-from sweep.environments import interpreters, resolver, store
+from sweep.environments import indexes, interpreters, store
 from sweep.environments.failure import EnvironmentFailed, redacted, tail
-from sweep.environments.indexes import uv_environment
+from sweep.environments.resolver import Resolution, Resolver
 from sweep.environments.specification import Specification
 from sweep.environments.store import Environment
 
@@ -67,9 +67,9 @@ def prepare(
 
 def plan(spec: Specification, progress: Callable[[str], None] = _silent) -> Plan:
     """What `prepare` would install, without installing it."""
-    variables = uv_environment(spec.index_url, spec.find_links)
-    interpreter = interpreters.find(spec.python, variables, progress)
-    resolution = resolver.resolve(spec, interpreter.path, variables)
+    resolver = _resolver(spec)
+    interpreter = interpreters.find(spec.python, resolver.indexes.variables, progress)
+    resolution = resolver.resolve(interpreter.path)
     return Plan(interpreter, resolution.pins, resolution.notes)
 
 
@@ -86,21 +86,21 @@ def lock(environment: Environment) -> str:
 
 def _build(spec: Specification, progress: Callable[[str], None], keep_downloads: bool) -> Environment:
     """In place, for a virtual environment cannot be moved; the marker that makes it count is written last."""
-    variables = uv_environment(spec.index_url, spec.find_links)
-    interpreter = interpreters.find(spec.python, variables, progress)
+    resolver = _resolver(spec)
+    interpreter = interpreters.find(spec.python, resolver.indexes.variables, progress)
     place = store.folder(spec.id)
     store.wipe(spec.id)
     try:
-        said = [resolver.create(spec, interpreter.path, place, variables)]
-        resolution = resolver.resolve(spec, interpreter.path, variables)
+        said = [resolver.create(interpreter.path, place)]
+        resolution = resolver.resolve(interpreter.path)
         for note in resolution.notes:
             progress(note)
         progress(f"installing {spec.framework} on Python {interpreter.version}: {len(resolution.pins)} packages")
         python = place / "bin" / "python"
-        said.append(resolver.install(spec, resolution, python, variables, keep_downloads))
-        _compile_bytecode(python, variables)
+        said.append(resolver.install(resolution, python, keep_downloads))
+        _compile_bytecode(python)
         facts = _imported(spec, python)
-        environment = _described(spec, facts, resolution, resolver.freeze(spec, python, variables))
+        environment = _described(spec, facts, resolution, resolver.freeze(python))
         (place / "build.log").write_text("".join(said), encoding="utf-8")
         store.complete(environment)
     except BaseException:  # an interrupt as well: nothing half made stays
@@ -110,7 +110,7 @@ def _build(spec: Specification, progress: Callable[[str], None], keep_downloads:
 
 
 def _described(
-    spec: Specification, facts: Mapping[str, Any], resolution: resolver.Resolution, packages: tuple[str, ...]
+    spec: Specification, facts: Mapping[str, Any], resolution: Resolution, packages: tuple[str, ...]
 ) -> Environment:
     place = store.folder(spec.id)
     return Environment(
@@ -126,19 +126,26 @@ def _described(
     )
 
 
-def _compile_bytecode(python: Path, variables: Mapping[str, str]) -> None:
+def _resolver(spec: Specification) -> Resolver:
+    return Resolver(spec, indexes.configured(spec.index_url, spec.find_links))
+
+
+def _plain_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
+def _compile_bytecode(python: Path) -> None:
     """Now, not in the first trial, and not by uv, which fails on 3.6. Files that do not compile are no failure."""
     site = next((python.parent.parent / "lib").glob("python*/site-packages"))
     command = [str(python), "-I", "-m", "compileall", "-q", "-q", "-j", "2", str(site)]
-    process.run(command, env=dict(variables), timeout_s=900)
+    process.run(command, env=_plain_environment(), timeout_s=900)
 
 
 def _imported(spec: Specification, python: Path) -> dict[str, Any]:
     """What the framework says when it is imported; EnvironmentFailed where it cannot be."""
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
-        variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         command = [str(python), "-I", "-B", "-c", _IMPORT, spec.module]
-        ended = process.run(command, env=variables, timeout_s=300, cwd=Path(empty))
+        ended = process.run(command, env=_plain_environment(), timeout_s=300, cwd=Path(empty))
     if ended.returncode:
         last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]
         message = f"{spec.framework} cannot be imported in its environment: {last}"
@@ -155,7 +162,7 @@ def _brought(spec: Specification) -> Environment:
         hint = "interpreter: names a Python, or the folder of a virtual environment"
         raise EnvironmentFailed(f"the interpreter of {spec.framework}, {python}, is no Python that runs", hint)
     facts = _imported(spec, python)
-    packages = resolver.freeze(spec, python, uv_environment())
+    packages = _resolver(spec).freeze(python)
     return Environment(
         id=store.identify(facts["python"], (str(python), *packages)),
         framework=spec.framework,

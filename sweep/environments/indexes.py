@@ -11,6 +11,7 @@ import configparser
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -26,10 +27,20 @@ _MISLEADING_UV = (
 )  # fmt: skip
 
 
-def uv_environment(index_url: str = "", find_links: Iterable[str] = ()) -> dict[str, str]:
+@dataclass(frozen=True)
+class Indexes:
+    """What uv is started with, and whether it may ask an index at all, which it takes from its arguments alone."""
+
+    variables: Mapping[str, str] = field(repr=False)
+    no_index: bool = False
+
+
+def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
     """What uv is started with: this process's variables, pip's configuration in uv's words, and overrides."""
     inherited = {key: value for key, value in os.environ.items() if not _misleads(key)}
-    return _told_to_uv(pip_configuration(inherited), inherited, index_url, tuple(find_links))
+    pip = pip_configuration(inherited)
+    no_index = pip.get("no-index", "").lower() in {"1", "true", "yes", "on"} and not index_url
+    return Indexes(_told_to_uv(pip, inherited, index_url, tuple(find_links)), no_index)
 
 
 def pip_configuration(environment: Mapping[str, str], files: Iterable[Path] | None = None) -> dict[str, str]:
@@ -53,7 +64,6 @@ def _told_to_uv(
         "UV_EXTRA_INDEX_URL": "" if "UV_INDEX" in environment else pip.get("extra-index-url", ""),
         "UV_FIND_LINKS": ",".join(link for link in links if _exists(link)),
         "UV_INDEX_STRATEGY": "unsafe-best-match",  # pip's own: the best version of all indexes
-        "UV_NO_INDEX": "1" if pip.get("no-index", "").lower() in {"1", "true", "yes", "on"} else "",
         "UV_INSECURE_HOST": pip.get("trusted-host", ""),
         "SSL_CERT_FILE": pip.get("cert", ""),
         "ALL_PROXY": pip.get("proxy", ""),

@@ -14,6 +14,7 @@ import uv
 
 from sweep import process
 from sweep.environments.failure import EnvironmentFailed, redacted, tail
+from sweep.environments.indexes import Indexes
 from sweep.environments.specification import Specification
 
 _PROBE_TIMEOUT_S = 60
@@ -33,99 +34,93 @@ class Resolution:
     notes: tuple[str, ...] = ()
 
 
-def resolve(spec: Specification, python: Path, environment: Mapping[str, str]) -> Resolution:
-    """What `spec` comes down to for the interpreter at `python`; EnvironmentFailed where nothing satisfies it.
+@dataclass(frozen=True)
+class Resolver:
+    """uv, asked for one specification with the indexes of this machine; EnvironmentFailed where a step fails."""
 
-    A CPU build is looked for first where `spec` asks for one: under the local version `+cpu` in the configured indexes
-    and wheel folders, then with uv's `--torch-backend cpu`; else the index's own build is taken, with a note.
-    """
-    if spec.pins:
-        return Resolution(spec.pins, spec.torch_backend)
-    if spec.cpu_build and sys.platform == "linux":
-        for requires, backend in ((_cpu_local(spec), ""), (spec.requires, "cpu")):
-            ended = _compile(spec, requires, backend, python, {**environment, **_BRIEFLY}, _PROBE_TIMEOUT_S)
-            if ended.returncode == 0:
-                return Resolution(_pins(ended.stdout), backend)
-    ended = _compile(spec, spec.requires, spec.torch_backend, python, environment, _INSTALL_TIMEOUT_S)
-    if ended.returncode:
-        raise failed(spec, "its requirements cannot be met", ended)
-    pins = _pins(ended.stdout)
-    return Resolution(pins, spec.torch_backend, _cuda_note(spec, pins))
+    spec: Specification
+    indexes: Indexes
 
+    def resolve(self, python: Path) -> Resolution:
+        """What the specification comes down to for the interpreter at `python`.
 
-def install(
-    spec: Specification, resolution: Resolution, python: Path, environment: Mapping[str, str], keep_downloads: bool
-) -> str:
-    """Install exactly the resolution into the environment of `python`, and return what uv said."""
-    arguments = ["--python", str(python), *(() if keep_downloads else ("--no-cache",))]
-    ended = _with_requirements(
-        "sync", spec, resolution.pins, resolution.torch_backend, arguments, environment, _INSTALL_TIMEOUT_S
-    )
-    if ended.returncode:
-        raise failed(spec, "its packages cannot be installed", ended)
-    return redacted(ended.stderr)
+        A CPU build is looked for first where the specification prefers one: under the local version `+cpu` in the
+        configured indexes and wheel folders, then with uv's `--torch-backend cpu`; else the index's own build is taken,
+        with a note.
+        """
+        spec = self.spec
+        if spec.pins:
+            return Resolution(spec.pins, spec.torch_backend)
+        if spec.cpu_build and sys.platform == "linux":
+            for requires, backend in ((_cpu_local(spec), ""), (spec.requires, "cpu")):
+                ended = self._compile(requires, backend, python, _BRIEFLY, _PROBE_TIMEOUT_S)
+                if ended.returncode == 0:
+                    return Resolution(_pins(ended.stdout), backend)
+        ended = self._compile(spec.requires, spec.torch_backend, python, {}, _INSTALL_TIMEOUT_S)
+        pins = _pins(self._checked(ended, "its requirements cannot be met").stdout)
+        return Resolution(pins, spec.torch_backend, _cuda_note(spec, pins))
 
+    def create(self, interpreter: Path, place: Path) -> str:
+        """An empty virtual environment at `place`; what uv said."""
+        ended = self._uv(
+            ["venv", "--no-project", "--allow-existing", "--python", str(interpreter), str(place)], {}, 120
+        )
+        return redacted(self._checked(ended, f"no virtual environment of {interpreter} could be made").stderr)
 
-def create(spec: Specification, interpreter: Path, place: Path, environment: Mapping[str, str]) -> str:
-    """An empty virtual environment at `place`; what uv said."""
-    ended = _uv(
-        ["venv", "--no-project", "--allow-existing", "--python", str(interpreter), str(place)], environment, 120
-    )
-    if ended.returncode:
-        raise failed(spec, f"no virtual environment of {interpreter} could be made", ended)
-    return redacted(ended.stderr)
+    def install(self, resolution: Resolution, python: Path, keep_downloads: bool) -> str:
+        """Install exactly the resolution into the environment of `python`; what uv said."""
+        arguments = ["sync", "--python", str(python), *(() if keep_downloads else ("--no-cache",))]
+        ended = self._with_files(arguments, _exact(resolution.pins), resolution.torch_backend, {}, _INSTALL_TIMEOUT_S)
+        return redacted(self._checked(ended, "its packages cannot be installed").stderr)
 
+    def freeze(self, python: Path) -> tuple[str, ...]:
+        """The packages installed beside `python`, as `name==version`."""
+        ended = self._uv(["pip", "freeze", "--python", str(python)], {}, 120)
+        lines = self._checked(ended, "its packages cannot be listed").stdout.splitlines()
+        return tuple(redacted(line) for line in lines if line.strip())
 
-def freeze(spec: Specification, python: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The packages installed beside `python`, as `name==version`."""
-    ended = _uv(["pip", "freeze", "--python", str(python)], environment, 120)
-    if ended.returncode:
-        raise failed(spec, "its packages cannot be listed", ended)
-    return tuple(redacted(line) for line in ended.stdout.splitlines() if line.strip())
+    def _compile(
+        self,
+        requires: tuple[str, ...],
+        torch_backend: str,
+        python: Path,
+        variables: Mapping[str, str],
+        timeout_s: float,
+    ) -> process.Completed:
+        arguments = ["compile", "--python", str(python), "--no-header", "--no-annotate"]
+        return self._with_files(arguments, requires, torch_backend, variables, timeout_s)
 
+    def _with_files(
+        self,
+        arguments: list[str],
+        requirements: tuple[str, ...],
+        torch_backend: str,
+        variables: Mapping[str, str],
+        timeout_s: float,
+    ) -> process.Completed:
+        with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+            wanted, build = Path(folder, "requirements.txt"), Path(folder, "build.txt")
+            wanted.write_text("\n".join(requirements), encoding="utf-8")
+            build.write_text("\n".join(self.spec.build), encoding="utf-8")
+            options = [*_ONLY_WHEELS, *(["--build-constraints", str(build)] if self.spec.build else [])]
+            options += ["--torch-backend", torch_backend] if torch_backend else []
+            options += ["--no-index"] if self.indexes.no_index else []
+            variables = {**variables, **dict(self.spec.environment)}
+            return self._uv(["pip", *arguments, *options, str(wanted)], variables, timeout_s, Path(folder))
 
-def failed(spec: Specification, what: str, ended: process.Completed) -> EnvironmentFailed:
-    """The error for an environment whose step `ended` badly, with the end of what was said."""
-    log = redacted(ended.stderr or ended.stdout)
-    why = "timed out" if ended.timed_out else _cause(log)
-    return EnvironmentFailed(f"no environment for {spec.framework}: {what}: {why}", spec.hint or _hint(log), tail(log))
+    def _uv(
+        self, arguments: list[str], variables: Mapping[str, str], timeout_s: float, cwd: Path | None = None
+    ) -> process.Completed:
+        environment = {**self.indexes.variables, **variables}
+        return process.run([uv.find_uv_bin(), *arguments], env=environment, timeout_s=timeout_s, cwd=cwd)
 
-
-def _compile(
-    spec: Specification,
-    requires: tuple[str, ...],
-    torch_backend: str,
-    python: Path,
-    environment: Mapping[str, str],
-    timeout_s: float,
-) -> process.Completed:
-    arguments = ["--python", str(python), "--no-header", "--no-annotate"]
-    return _with_requirements("compile", spec, requires, torch_backend, arguments, environment, timeout_s)
-
-
-def _with_requirements(
-    command: str,
-    spec: Specification,
-    requirements: tuple[str, ...],
-    torch_backend: str,
-    arguments: list[str],
-    environment: Mapping[str, str],
-    timeout_s: float,
-) -> process.Completed:
-    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
-        wanted, build = Path(folder, "requirements.txt"), Path(folder, "build.txt")
-        wanted.write_text("\n".join(requirements), encoding="utf-8")
-        build.write_text("\n".join(spec.build), encoding="utf-8")
-        options = [*_ONLY_WHEELS, *(["--build-constraints", str(build)] if spec.build else [])]
-        options += ["--torch-backend", torch_backend] if torch_backend else []
-        variables = {**environment, **dict(spec.environment)}
-        return _uv(["pip", command, *arguments, *options, str(wanted)], variables, timeout_s, Path(folder))
-
-
-def _uv(
-    arguments: list[str], environment: Mapping[str, str], timeout_s: float, cwd: Path | None = None
-) -> process.Completed:
-    return process.run([uv.find_uv_bin(), *arguments], env=dict(environment), timeout_s=timeout_s, cwd=cwd)
+    def _checked(self, ended: process.Completed, what: str) -> process.Completed:
+        if ended.returncode == 0:
+            return ended
+        log = redacted(ended.stderr or ended.stdout)
+        why = "timed out" if ended.timed_out else _cause(log)
+        message = f"no environment for {self.spec.framework}: {what}: {why}"
+        raise EnvironmentFailed(message, self.spec.hint or _hint(log), tail(log))
 
 
 def _cpu_local(spec: Specification) -> tuple[str, ...]:
@@ -135,6 +130,11 @@ def _cpu_local(spec: Specification) -> tuple[str, ...]:
 
 def _pins(output: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in output.splitlines() if line.strip() and not line.startswith(("#", "-")))
+
+
+def _exact(pins: tuple[str, ...]) -> tuple[str, ...]:
+    """`===`, for `==2.13.0` would admit `2.13.0+cpu` as well."""
+    return tuple(re.sub(r"^([\w.-]+)==", r"\1===", pin) for pin in pins)
 
 
 def _cuda_note(spec: Specification, pins: tuple[str, ...]) -> tuple[str, ...]:

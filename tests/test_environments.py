@@ -1,0 +1,532 @@
+"""Environments, built for real from wheels of a few lines, without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweep import catalog, environments
+from sweep.environments import EnvironmentFailed, Specification, indexes, interpreters, prepare, specify, store
+from sweep.environments.probing import probe
+from sweep.errors import SweepError, Unavailable
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+HEADER = f"""\
+# /// script
+# dependencies = []
+#
+# [tool.sweep]
+# package = "tiny"
+# devices = ["cpu", "gpu"]
+#
+# [tool.sweep.recipes."*"]
+# python = ["{PYTHON}"]
+# requires = ["helper"]
+# cpu_build = true
+# hint = "tiny is made by its test"
+# variants.gpu = {{requires = ["companion-cuda102=={{version}}"]}}
+# ///
+"""
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """A folder of wheels, the only place pip is configured to take packages from."""
+    folder = tmp_path / "wheels of mine"
+    folder.mkdir()
+    for key in [k for k in os.environ if k.startswith(("PIP_", "UV_")) and k != "UV_CACHE_DIR"]:
+        monkeypatch.delenv(key)
+    configuration = tmp_path / "pip.conf"
+    configuration.write_text(f"[global]\nno-index = true\nfind-links = {folder.as_uri()} {tmp_path / 'gone'}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
+    _wheel(folder, "tiny", "1.0")
+    _wheel(folder, "helper", "1.0")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "environments"
+    monkeypatch.setenv("SWEEP_ENV_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path, wheels, cache):
+    path = tmp_path / "tiny.py"
+    path.write_text(HEADER)
+    return catalog.read_framework(path, "tiny")
+
+
+def _wheel(folder: Path, name: str, version: str, code: str = "") -> Path:
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", f"__version__ = {version!r}\n{code}\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return path
+
+
+def _left_in(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.glob("*") if not path.name.startswith("."))
+
+
+# specifications
+
+
+def test_what_asks_for_the_same_packages_shares_one_environment():
+    torch = catalog.frameworks()["torch"]
+
+    assert specify(torch, "2.13.0").id == specify(torch, "2.13.0", backend="onednn").id
+    assert specify(torch, "2.13.0").id != specify(torch, "2.13.0", device="gpu").id
+    assert specify(torch, "2.13.0").id != specify(torch, "2.13.0", extra_requires=["six"]).id
+
+
+def test_an_id_is_the_same_in_every_process():
+    spec = Specification("tiny==1.0", "tiny", python=("3.11",), requires=("tiny==1.0",))
+
+    assert spec.id == "89ceef9a0069"
+
+
+def test_credentials_are_in_no_id_and_no_representation(tiny):
+    specs = [specify(tiny, "1.0", override={"index_url": f"https://me:{word}@host/simple"}) for word in ("a1", "b2")]
+
+    assert specs[0].id == specs[1].id
+    assert "a1" not in repr(specs[0])
+
+
+def test_a_requirement_of_the_users_replaces_the_recipes_of_the_same_name():
+    torch = catalog.frameworks()["torch"]
+
+    spec = specify(torch, "1.0.1", override={"requires": ["numpy==1.16.0"]})
+
+    assert [r for r in spec.requires if r.startswith("numpy")] == ["numpy==1.16.0"]
+
+
+def test_a_cuda_build_of_the_users_choice_replaces_the_recipes(tiny):
+    spec = specify(tiny, "1.0", "gpu", override={"requires": ["companion-cuda11x==1.0"]})
+
+    assert "companion-cuda11x==1.0" in spec.requires
+    assert not any("cuda102" in requirement for requirement in spec.requires)
+
+
+def test_a_wheel_says_for_which_python_it_is(tiny):
+    name = "torch-0.1.12.post2-cp36-cp36m-linux_x86_64.whl"
+
+    spec = specify(tiny, "0.1.12.post2", override={"wheel": f"wheels/{name}"})
+
+    assert spec.python == ("3.6",)
+    assert f"tiny @ {Path('wheels', name).absolute().as_uri()}" in spec.requires
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ({"whee": "x"}, "wheel"),
+        ({"python": 3.6}, "quotes"),
+        ({"requires": [1]}, "quotes"),
+        ({"requires": ["<2"]}, "as pip takes it"),
+        ({"lock": "nowhere.lock"}, "sweep env lock"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_before_anything_is_built(tiny, override, hint):
+    with pytest.raises(SweepError) as raised:
+        specify(tiny, "1.0", override=override)
+
+    assert hint in raised.value.hint
+
+
+# indexes
+
+
+def test_pips_configuration_is_told_to_uv(tmp_path, monkeypatch, wheels):
+    here = tmp_path / "pip.conf"
+    here.write_text(
+        "[global]\nindex-url = https://one/simple\nextra_index_url =\n  https://two/simple\n  https://three/simple\n"
+        f"find-links = {wheels.as_uri()} {tmp_path / 'gone'}\ncert = /ca.pem\n[install]\nindex-url = https://four/simple\n"
+    )
+    for key in ("SSL_CERT_FILE", "ALL_PROXY"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "two")
+
+    told = indexes.configured().variables
+
+    assert told["UV_INDEX_URL"] == "https://four/simple"
+    assert told["UV_EXTRA_INDEX_URL"] == "https://two/simple https://three/simple"
+    assert told["UV_FIND_LINKS"] == wheels.as_uri()  # pip passes over a folder that is not there, uv would stop
+    assert told["SSL_CERT_FILE"] == "/ca.pem"
+    assert told["UV_INSECURE_HOST"] == "two"
+
+
+def test_what_the_user_tells_uv_itself_wins(monkeypatch, wheels):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pip/simple")
+    monkeypatch.setenv("UV_INDEX_URL", "https://uv/simple")
+    monkeypatch.setenv("VIRTUAL_ENV", "/somewhere")
+
+    told = indexes.configured().variables
+
+    assert told["UV_INDEX_URL"] == "https://uv/simple"
+    assert "VIRTUAL_ENV" not in told
+    assert indexes.configured("https://grid/simple").variables["UV_INDEX_URL"] == "https://grid/simple"
+
+
+# interpreters
+
+
+def test_pyenvs_folders_are_looked_into_before_its_shims(tmp_path):
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    shim = shims / f"python{PYTHON}"
+    shim.write_text(f"#!/bin/sh\necho 'pyenv: python{PYTHON}: command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    home = tmp_path / "versions" / "{}.{}.{}".format(*sys.version_info) / "bin"
+    home.mkdir(parents=True)
+    (home / "python").symlink_to(sys.executable)
+
+    found = interpreters.find((PYTHON,), {"PYENV_ROOT": str(tmp_path), "PATH": str(shims)}, print)
+
+    assert found.path == home / "python"  # the symlink is kept
+
+
+def test_a_missing_interpreter_is_named_with_the_way_to_get_it(tiny):
+    with pytest.raises(EnvironmentFailed, match=r"no Python 3\.3 on this machine") as raised:
+        prepare(specify(tiny, "1.0", override={"python": "3.3"}))
+
+    assert "pyenv install 3.3" in raised.value.hint
+
+
+# building
+
+
+def test_an_environment_holds_its_framework_and_says_what_it_holds(tiny):
+    environment = prepare(specify(tiny, "1.0"))
+
+    assert environment.packages == ("helper==1.0", "tiny==1.0")
+    assert environment.python_version == "{}.{}.{}".format(*sys.version_info)
+    assert environment.python.is_symlink()
+    ran = subprocess.run([environment.python, "-c", "import tiny; print(tiny.__version__)"], capture_output=True)
+    assert ran.stdout == b"1.0\n"
+    assert list(environment.python.parent.parent.glob("lib/*/site-packages/__pycache__/tiny.*.pyc"))
+
+
+def test_an_environment_is_built_once(tiny):
+    said: list[str] = []
+
+    first = prepare(specify(tiny, "1.0"), said.append)
+    assert said
+    said.clear()
+
+    assert prepare(specify(tiny, "1.0"), said.append) == first
+    assert not said
+
+
+def test_a_version_that_does_not_exist_fails_with_the_resolvers_words_and_leaves_nothing(tiny, cache):
+    with pytest.raises(EnvironmentFailed, match=r"tiny==9\.0") as raised:
+        prepare(specify(tiny, "9.0"))
+
+    assert raised.value.exit_code == 5
+    assert raised.value.hint == "tiny is made by its test"
+    assert "tiny==9.0" in raised.value.log_tail
+    assert _left_in(cache) == []
+
+
+def test_a_framework_that_cannot_be_imported_is_no_environment(tiny, wheels, cache):
+    _wheel(wheels, "tiny", "2.0", "raise ImportError('libfast.so.1 is not there')")
+
+    with pytest.raises(EnvironmentFailed, match=r"libfast\.so\.1 is not there"):
+        prepare(specify(tiny, "2.0"))
+
+    assert _left_in(cache) == []
+
+
+def test_a_failure_is_remembered_for_the_run_and_for_no_other(tiny, wheels):
+    with pytest.raises(EnvironmentFailed):
+        prepare(specify(tiny, "2.0"), run_id="first")
+    _wheel(wheels, "tiny", "2.0")
+
+    with pytest.raises(EnvironmentFailed, match=r"tiny==2\.0"):
+        prepare(specify(tiny, "2.0"), run_id="first")
+    assert prepare(specify(tiny, "2.0"), run_id="second").packages == ("helper==1.0", "tiny==2.0")
+
+
+def test_a_cpu_trial_gets_the_cpu_build_and_a_gpu_trial_never(tiny, wheels):
+    _wheel(wheels, "tiny", "1.0+cpu")
+    _wheel(wheels, "companion_cuda102", "1.0")
+
+    assert "tiny==1.0+cpu" in prepare(specify(tiny, "1.0")).packages
+    assert prepare(specify(tiny, "1.0", "gpu")).packages == ("companion-cuda102==1.0", "helper==1.0", "tiny==1.0")
+
+
+def test_a_lock_brings_the_very_same_versions_back(tiny, wheels, tmp_path):
+    before = prepare(specify(tiny, "1.0"))
+    lock = tmp_path / "tiny.lock"
+    lock.write_text(environments.lock(before))
+    _wheel(wheels, "helper", "2.0")
+
+    after = prepare(specify(tiny, "1.0", override={"lock": str(lock)}))
+    unlocked = prepare(replace(specify(tiny, "1.0"), requires=("helper", "tiny")))
+
+    assert (after.id, after.packages) == (before.id, before.packages)
+    assert after.python != before.python
+    assert "helper==2.0" in unlocked.packages
+
+
+def test_what_building_would_install_is_known_without_building(tiny, cache):
+    planned = environments.plan(specify(tiny, "1.0"))
+
+    assert planned.packages == ("helper==1.0", "tiny==1.0")
+    assert _left_in(cache) == []
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from sweep import catalog, environments
+said = []
+tiny = catalog.read_framework(Path(sys.argv[1]), "tiny")
+environments.prepare(environments.specify(tiny, "1.0"), said.append)
+print(any("installing" in line for line in said))
+"""
+
+
+def test_builders_at_the_same_time_build_once(tiny):
+    command = [sys.executable, "-c", BUILD, str(tiny.path)]
+    builders = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+
+    said = sorted(builder.communicate()[0] for builder in builders)
+
+    assert said == [b"False\n", b"False\n", b"False\n", b"True\n"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_build_that_is_cut_short_is_never_taken_for_complete(tiny, wheels, cache, how):
+    spec = specify(tiny, "1.0")
+    # the import that ends a build lasts until the builder is gone
+    _wheel(wheels, "tiny", "1.0", f"import os, time\nwhile os.path.exists({str(wheels / 'slow')!r}): time.sleep(0.02)")
+    (wheels / "slow").touch()
+    builder = subprocess.Popen([sys.executable, "-c", BUILD, str(tiny.path)], stderr=subprocess.DEVNULL)
+    while not list(cache.glob(f"{spec.id}/lib/*/site-packages/tiny.py")):
+        time.sleep(0.02)
+    builder.send_signal(how)
+    builder.wait()
+    (wheels / "slow").unlink()
+
+    assert store.load(spec.id) is None
+    assert environments.environments() == []
+    assert prepare(spec).packages == ("helper==1.0", "tiny==1.0")
+
+
+def test_an_environment_whose_interpreter_is_gone_is_built_again(tiny):
+    first = prepare(specify(tiny, "1.0"))
+    first.python.unlink()
+    first.python.symlink_to("/nowhere/python")
+
+    assert store.load(first.specification) is None
+    assert prepare(specify(tiny, "1.0")).python.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SWEEP_ENV_DIR", str(tmp_path / "file"))
+
+    with pytest.raises(EnvironmentFailed, match="no environment for tiny") as raised:
+        prepare(specify(tiny, "1.0"))
+
+    assert "SWEEP_ENV_DIR" in raised.value.hint
+
+
+def test_an_environment_of_ones_own_is_used_as_it_is(tiny, cache):
+    site_build = prepare(specify(tiny, "1.0"))
+    place = site_build.python.parent.parent
+    before = {path: path.lstat().st_mtime_ns for path in place.rglob("*")}
+
+    for named in (site_build.python, place):
+        mine = prepare(specify(tiny, "mybuild", override={"interpreter": str(named)}))
+        assert mine.python == site_build.python
+        assert mine.packages == site_build.packages
+        assert mine.id != site_build.id
+
+    assert {path: path.lstat().st_mtime_ns for path in place.rglob("*")} == before
+    assert _left_in(cache) == [site_build.specification]
+
+
+@pytest.mark.parametrize("named", ["/nowhere/python", "/bin/ls", "."])
+def test_an_interpreter_that_is_none_is_said(tiny, named):
+    with pytest.raises(EnvironmentFailed, match="is no Python that runs"):
+        prepare(specify(tiny, "mybuild", override={"interpreter": named}))
+
+
+def test_an_interpreter_without_the_framework_is_said(tiny):
+    with pytest.raises(EnvironmentFailed, match="No module named 'tiny'"):
+        prepare(specify(tiny, "mybuild", override={"interpreter": sys.executable}))
+
+
+def test_a_wheel_of_ones_own_is_installed(tiny, tmp_path):
+    wheel = _wheel(tmp_path, "tiny", "0.1.12.post2")
+
+    environment = prepare(specify(tiny, "0.1.12.post2", override={"wheel": str(wheel)}))
+
+    assert any(package.startswith("tiny @ file://") for package in environment.packages)
+
+
+def test_a_wheel_whose_content_changed_is_another_environment(tiny, tmp_path):
+    override = {"wheel": str(_wheel(tmp_path, "tiny", "1.0"))}
+    before = specify(tiny, "1.0", override=override).id
+    _wheel(tmp_path, "tiny", "1.0", "# built again")
+
+    assert specify(tiny, "1.0", override=override).id != before
+
+
+# removing and probing
+
+
+def test_an_environment_in_use_is_not_removed(tiny):
+    environment = prepare(specify(tiny, "1.0"))
+    with subprocess.Popen([environment.python, "-c", "input()"], stdin=subprocess.PIPE) as user:
+        with pytest.raises(SweepError, match=f"in use by process {user.pid}"):
+            environments.remove(environment.specification)
+        user.communicate(b"\n")
+
+    environments.remove(environment.specification)
+    assert environments.environments() == []
+
+
+def test_an_environment_being_built_is_not_removed(tiny):
+    spec = specify(tiny, "1.0")
+
+    with store.locked(spec.id), pytest.raises(Unavailable, match="being built"):
+        environments.remove(spec.id)
+
+
+def test_a_probe_says_what_works_and_why_not_and_leaves_nothing(tiny, wheels, cache):
+    _wheel(wheels, "tiny", "2.0", "raise ImportError('no')")
+
+    good = probe(specify(tiny, "1.0"), lambda _: "", print, discard=True)
+    bad = probe(specify(tiny, "2.0"), lambda _: "", print, discard=True)
+    wrong = probe(specify(tiny, "1.0"), lambda _: "loss is nan", print, discard=True)
+
+    assert (good.works, good.size_bytes > 0) == (True, True)
+    assert (bad.works, "ImportError: no" in bad.reason) == (False, True)
+    assert (wrong.works, wrong.reason) == (False, "loss is nan")
+    assert _left_in(cache) == []
+
+
+# the command line
+
+
+def _sweep(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sweep", "env", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.network
+def test_environments_are_built_listed_locked_and_removed_from_the_command_line(cache, tmp_path):
+    built = _sweep("build", "reference")
+    assert built.returncode == 0, built.stderr
+    assert "reference" in built.stdout
+
+    (row,) = json.loads(_sweep("list", "--format", "json").stdout)
+    assert row["framework"] == "reference"
+    assert Path(row["path"]).exists()
+
+    assert _sweep("lock", "reference", "-o", str(tmp_path / "r.lock")).returncode == 0
+    assert f"numpy=={row['numpy']}" in (tmp_path / "r.lock").read_text()
+
+    assert _sweep("rm", row["id"][:5]).returncode == 0
+    assert json.loads(_sweep("list", "--format", "json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["build", "torch"], 2, "names no version"),
+        (["build", "torhc==1.0"], 2, "did you mean 'torch'?"),
+        (["build", "torch==1.0.1", "--backend", "ideep"], 2, "torch has no backend 'ideep'"),
+        (["build", "torch==mine", "--interpreter", "/nowhere"], 5, "is no Python that runs"),
+        (["rm", "nothing"], 2, "there is no environment 'nothing'"),
+        (["rm"], 2, "nothing is named"),
+        (["list", "--format", "xml"], 2, "xml"),
+    ],
+)
+def test_what_a_user_can_fix_is_an_error_with_a_hint(cache, arguments, code, words):
+    ended = _sweep(*arguments)
+
+    assert ended.returncode == code
+    assert words in ended.stderr
+    assert "error: " in ended.stderr
+    assert "hint: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# the real frameworks
+
+CHAINER_STEP = """
+import chainer, numpy
+x = chainer.Variable(numpy.ones((1, 3, 8, 8), "f"))
+y = chainer.links.Convolution2D(3, 2, 3)(x)
+chainer.functions.sum(y).backward()
+"""
+TORCH_STEP = """
+import torch, numpy
+x = torch.from_numpy(numpy.ones((1, 3, 8, 8), "f"))
+torch.nn.Conv2d(3, 2, 3)(torch.autograd.Variable(x)).sum().backward()
+"""
+
+
+def _steps(requirement: str, code: str) -> None:
+    name, version = requirement.split("==")
+    environment = prepare(specify(catalog.frameworks()[name], version), print)
+    ended = subprocess.run([environment.python, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.framework
+@pytest.mark.network
+@pytest.mark.parametrize(
+    "version",
+    ["1.24.0", "7.8.1"]
+    + [pytest.param(v, marks=pytest.mark.slow) for v in ("1.19.0", "2.1.0", "3.5.0", "4.5.0", "5.4.0", "6.7.0")],
+)
+def test_chainer_of_every_generation_does_a_step(version):
+    _steps(f"chainer=={version}", CHAINER_STEP)
+
+
+@pytest.mark.slow
+@pytest.mark.framework
+@pytest.mark.network
+@pytest.mark.parametrize("version", ["1.0.1", "2.13.0"])
+def test_torch_of_a_decade_does_a_step(version):
+    _steps(f"torch=={version}", TORCH_STEP)
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("requirement", "companion"),
+    [
+        ("chainer==4.5.0", "cupy-cuda91==4.5.0"),
+        ("chainer==5.4.0", "cupy-cuda92==5.4.0"),
+        ("chainer==6.7.0", "cupy-cuda101==6.7.0"),
+        ("chainer==7.8.1", "cupy-cuda102==7.8.0"),
+        ("torch==1.13.1", "nvidia-cudnn-cu11"),
+        ("torch==2.13.0", "nvidia-cudnn-cu13"),
+    ],
+)
+def test_a_gpu_environment_would_hold_the_matching_cuda_packages(requirement, companion):
+    name, version = requirement.split("==")
+
+    planned = environments.plan(specify(catalog.frameworks()[name], version, "gpu"))
+
+    assert any(package.startswith(companion) for package in planned.packages)
+    assert f"{requirement}+cpu" not in planned.packages
