@@ -16,7 +16,7 @@ import pytest
 
 from sweep import catalog, environments
 from sweep.environments import EnvironmentFailed, Specification, indexes, interpreters, prepare, specify, store
-from sweep.environments.probing import probe
+from sweep.environments.probing import probe, step
 from sweep.errors import SweepError, Unavailable
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -420,6 +420,21 @@ def test_a_probe_says_what_works_and_why_not_and_leaves_nothing(tiny, wheels, ca
     assert (bad.works, "ImportError: no" in bad.reason) == (False, True)
     assert (wrong.works, wrong.reason) == (False, "loss is nan")
     assert _left_in(cache) == []
+
+
+@pytest.mark.network
+def test_a_probe_does_a_step_of_the_real_network(cache):
+    reference = catalog.frameworks()["reference"]
+    environment = prepare(specify(reference, None))
+
+    assert step(environment, reference, "default", "cpu") == ""
+    assert "wrong" in step(environment, replace(reference, path=_broken(cache)), "default", "cpu")
+
+
+def _broken(folder: Path) -> Path:
+    path = folder / "broken.py"
+    path.write_text("raise RuntimeError('wrong')")
+    return path
 
 
 # the command line

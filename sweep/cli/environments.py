@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +81,7 @@ def build(
     if dry_run:
         return _each(specs, _plan)
     if probe:
-        return _probe(specs, discard, form)
+        return _probe(specs, backend, device, discard, form)
     rows: list[dict[str, Any]] = []
     code = _each(specs, lambda spec: rows.append(_row(_prepared(spec))))
     _show(rows, form)
@@ -176,17 +176,18 @@ def _plan(spec: Specification) -> None:
     output.emit("\n".join([f"# {spec.framework} on Python {planned.interpreter.version}", *planned.packages]))
 
 
-def _probe(specs: Sequence[Specification], discard: bool, form: Format) -> int:
-    from sweep.environments.probing import probe
+def _probe(specs: Sequence[Specification], backend: str, device: str, discard: bool, form: Format) -> int:
+    from sweep import catalog
+    from sweep.environments.probing import probe, step
 
-    probes = [probe(spec, _no_trial, output.say, discard) for spec in specs]
+    def step_of(spec: Specification) -> Callable[[Environment], str]:
+        framework = catalog.known(spec.framework.partition("==")[0])
+        return lambda environment: step(environment, framework, backend, device)
+
+    probes = [probe(spec, step_of(spec), output.say, discard) for spec in specs]
     rows = [dataclasses.asdict(p) for p in probes]
     _show([row | {"works": "yes" if row["works"] else "no"} for row in rows], form)
     return 0
-
-
-def _no_trial(_: Environment) -> str:
-    return ""
 
 
 def _row(environment: Environment) -> dict[str, Any]:
