@@ -1,0 +1,69 @@
+"""Made-up records: trials that nobody ran, for tests of what comes after running."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from sweep.records import Record, Results, RunFacts
+
+AXES = {"framework": "torch==2.13.0", "workload": "core", "backend": "default", "backward": "autograd"} | {
+    "device": "cpu",
+    "batch_exponent": 5,
+}
+
+
+def record(seed: int = 0, *, step_s: Any = None, mean_s: float = 0.1, status: str = "ok", **changes: Any) -> Record:
+    """A record of an AlexNet step; `changes` are axes, parameters or columns."""
+    settings = {"samples": 30, "threads": 2} | AXES | {k: v for k, v in changes.items() if k in AXES or k == "epochs"}
+    cell_id = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    framework, _, version = settings["framework"].partition("==")
+    name = "{framework}/{workload}/{device}/{backward}/b{batch_exponent}".format(**settings)
+    step = samples(seed, mean_s, cell_id) if step_s is None else step_s
+    columns = {
+        "run": "made-up",
+        "code_version": "0",
+        "cell_id": cell_id,
+        "cell_name": name,
+        "trial_id": f"{cell_id}-{seed}",
+        "trial_name": f"{name}/s{seed}",
+        "settings": settings | {"seed": seed},
+        **settings,
+        "framework": framework,
+        "version": version,
+        "batch_size": 2 ** settings["batch_exponent"],
+        "seed": seed,
+        "block": seed,
+        "position": seed,
+        "status": status,
+        "started_at": 1_700_000_000 + seed,
+        "wall_s": 5.0,
+        "node": "here",
+        "cores": [0, 1],
+        "attempt": 1,
+        "error": "" if status == "ok" else f"it is {status}",
+    }
+    columns.pop("samples")
+    if status == "ok":
+        columns |= {"step_s": step, "forward_s": [s / 3 for s in step], "backward_s": [s * 2 / 3 for s in step]}
+        columns |= {"warmup_s": [s * 2 for s in step[:3]], "valid": [True] * len(step)}
+    return columns | {k: v for k, v in changes.items() if k not in AXES and k != "epochs"}
+
+
+def samples(seed: int, mean_s: float, salt: str = "", count: int = 30) -> list[float]:
+    """Times with 1 % of noise between processes and 2 % within."""
+    generator = np.random.default_rng([seed, *salt.encode()])
+    level = mean_s * np.exp(generator.normal(0, 0.01))
+    return [float(s) for s in level * np.exp(generator.normal(0, 0.02, count))]
+
+
+def keep(folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", **facts: Any) -> Results:
+    """A run on disk with these records."""
+    with Results(folder).open(RunFacts(name="made-up", grid=grid, **facts)) as results:
+        for each in records:
+            results.append(each)
+    return Results(folder)

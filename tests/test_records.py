@@ -1,0 +1,364 @@
+"""Records: none lost, none double, whatever happens to the writer or to the bytes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from made_up import keep, record
+
+from sweep.columns import SCHEMA, SCHEMA_VERSION
+from sweep.errors import SweepError, Unavailable
+from sweep.records import Results, RunFacts
+
+FACTS = RunFacts(name="made-up", grid="name: made-up\naxes: {}\n")
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted((folder / "records").glob("*.parquet"))
+
+
+def test_a_record_is_on_disk_when_append_returns(tmp_path: Path) -> None:
+    with Results(tmp_path).open(FACTS) as results:
+        results.append(record(seed=3))
+        assert Results(tmp_path).statuses() == {record(seed=3)["trial_id"]: ("ok", 1)}
+
+
+def test_every_column_has_a_unit_and_a_meaning() -> None:
+    assert [f.name for f in SCHEMA if b"unit" not in f.metadata or len(f.metadata[b"meaning"]) < 5] == []
+
+
+def test_values_come_back_as_they_went(tmp_path: Path) -> None:
+    results = keep(tmp_path, [record(seed=1, step_s=[0.1, 0.2], involuntary_switches=7)])
+    (row,) = results.records().to_pylist()
+    assert row["step_s"] == [0.1, 0.2]
+    assert row["cores"] == [0, 1]
+    assert row["involuntary_switches"] == 7
+    assert json.loads(row["settings"])["seed"] == 1
+    assert row["started_at"] == dt.datetime.fromtimestamp(1_700_000_001, dt.UTC)
+    assert row["schema_version"] == SCHEMA_VERSION
+    assert row["device_s"] is None
+
+
+def test_an_axis_of_the_users_own_is_a_column(tmp_path: Path) -> None:
+    rows = [record(seed=0, width=1), record(seed=1, width="wide"), record(seed=2), record(seed=3, depth=1.5)]
+    table = keep(tmp_path, rows).records(["seed", "width", "depth"])
+    assert sorted(table.to_pylist(), key=lambda r: r["seed"]) == [
+        {"seed": 0, "width": "1", "depth": None},
+        {"seed": 1, "width": "wide", "depth": None},
+        {"seed": 2, "width": None, "depth": None},
+        {"seed": 3, "width": None, "depth": 1.5},
+    ]
+
+
+def test_nonsense_from_a_workload_is_a_failed_record_that_says_so(tmp_path: Path) -> None:
+    (row,) = keep(tmp_path, [record(step_s=[0.1], grad_check="low", strange={"a": {1, 2}})]).records().to_pylist()
+    assert row["status"] == "failed"
+    assert "grad_check is no double" in row["error"]
+    assert row["step_s"] == [0.1]
+    assert "a" in row["strange"]
+
+
+def test_the_newest_attempt_counts_and_a_failure_never_replaces_ok(tmp_path: Path) -> None:
+    rows = [
+        record(seed=0, status="failed", attempt=1),
+        record(seed=0, status="timeout", attempt=3),
+        record(seed=0, status="crashed", attempt=2),
+        record(seed=1, attempt=1),
+        record(seed=1, status="failed", attempt=2),
+        record(seed=2, status="invalid", attempt=1),
+        record(seed=2, attempt=2),
+    ]
+    results = keep(tmp_path, rows)
+    assert sorted(results.statuses().values()) == [("ok", 1), ("ok", 2), ("timeout", 3)]
+    assert len(results.attempts()) == 7
+
+
+def test_folding_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    with Results(tmp_path).open(FACTS) as results:
+        for seed in range(150):
+            results.append(record(seed=seed, step_s=[0.1]))
+        assert len(parts(tmp_path)) < 70
+        assert len(results.attempts()) == 150
+    assert len(parts(tmp_path)) == 1
+    assert sorted(Results(tmp_path).records(["seed"])["seed"].to_pylist()) == list(range(150))
+
+
+def test_a_fold_that_was_cut_short_leaves_no_doubles(tmp_path: Path) -> None:
+    """As a kill between writing the folded part and deleting the old ones would."""
+    with Results(tmp_path).open(FACTS) as results:
+        for seed in range(5):
+            results.append(record(seed=seed))
+        old = {path.name: path.read_bytes() for path in parts(tmp_path)}
+    for name, data in list(old.items())[2:]:
+        (tmp_path / "records" / name).write_bytes(data)
+    assert len(Results(tmp_path).records()) == 5
+    keep(tmp_path, [record(seed=5)])
+    assert len(Results(tmp_path).attempts()) == 6
+
+
+def test_a_reader_sees_every_record_while_parts_are_folded(tmp_path: Path) -> None:
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            appended = written[0]
+            seen.append(len(Results(tmp_path).statuses()) - appended)
+
+    written = [0]
+    reader = threading.Thread(target=read)
+    with Results(tmp_path).open(FACTS) as results:
+        reader.start()
+        for seed in range(260):
+            results.append(record(seed=seed, step_s=[0.1]))
+            written[0] = seed + 1
+    done.set()
+    reader.join()
+    assert min(seen) >= 0
+
+
+WRITER = """
+import sys
+sys.path.insert(0, {tests!r})
+from made_up import record
+from sweep.records import Results, RunFacts
+with Results({folder!r}).open(RunFacts(name="x", grid="name: x")) as results:
+    done = results.statuses()
+    for seed in range(100_000):
+        each = record(seed=seed, step_s=[0.1])
+        if each["trial_id"] not in done:
+            results.append(each)
+            print(seed, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_moment_loses_nothing_it_said_was_kept(tmp_path: Path) -> None:
+    script = WRITER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    promised: set[int] = set()
+    chance = random.Random(0)
+    for _ in range(12):
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            said = [writer.stdout.readline()]
+            time.sleep(chance.uniform(0.0, 0.5))
+            writer.send_signal(signal.SIGKILL)
+            said += writer.stdout.readlines()
+        promised |= {int(line) for line in said if line.endswith("\n")}
+        kept = Results(tmp_path).records(["seed"])["seed"].to_pylist()
+        assert len(kept) == len(set(kept))
+        assert promised <= set(kept)
+        assert len(kept) <= len(promised) + 12
+    keep(tmp_path, [])
+    assert [p.name for p in tmp_path.rglob(".*")] == []
+    assert len(parts(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "emptied", "replaced"])
+def test_a_damaged_part_is_named_and_the_rest_is_read(tmp_path: Path, harm: str) -> None:
+    with Results(tmp_path).open(FACTS) as results:
+        results.append(record(seed=0))
+        results.append(record(seed=1))
+        good = {path: path.read_bytes() for path in parts(tmp_path)}
+    parts(tmp_path)[0].unlink()
+    for path, data in good.items():
+        path.write_bytes(data)
+    victim = next(iter(good))
+    data = bytearray(good[victim])
+    data[len(data) // 2] ^= 1
+    victim.write_bytes({"truncated": data[:-100], "flipped": data, "emptied": b"", "replaced": b"PAR1 x"}[harm])
+
+    results = Results(tmp_path)
+    assert results.records(["seed"])["seed"].to_pylist() == [1]
+    assert [damage.part for damage in results.damaged] == [f"records/{victim.name}"]
+    assert victim.exists()
+    with Results(tmp_path).open(FACTS) as writer:
+        assert [damage.part for damage in writer.damaged] == [f"records/{victim.name}"]
+        assert len(writer.statuses()) == 1
+        writer.append(record(seed=0))
+    assert [p.name for p in (tmp_path / "quarantine").iterdir()] == [victim.name]
+    assert len(Results(tmp_path).statuses()) == 2
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    keep(tmp_path, [record(step_s=[0.1])])
+    (part,) = parts(tmp_path)
+    good = part.read_bytes()
+    for position in random.Random(1).sample(range(len(good)), 60):
+        bad = bytearray(good)
+        bad[position] ^= 1 << (position % 8)
+        part.write_bytes(bad)
+        results = Results(tmp_path)
+        assert len(results.records()) == 0
+        assert len(results.damaged) == 1
+
+
+def test_parts_that_others_wrote_are_read_too(tmp_path: Path) -> None:
+    keep(tmp_path, [record(seed=0), record(seed=1)])
+    (part,) = parts(tmp_path)
+    pq.write_table(pq.read_table(part), tmp_path / "records" / "merged.parquet")
+    part.unlink()
+    assert len(Results(tmp_path).statuses()) == 2
+
+
+def test_a_parquet_file_without_trials_is_named(tmp_path: Path) -> None:
+    keep(tmp_path, [record()])
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "records" / "other.parquet")
+    results = Results(tmp_path)
+    assert len(results.records()) == 1
+    assert results.damaged[0].reason == "no records: there is no column status"
+
+
+def test_records_of_a_newer_sweep_are_named_when_reading_and_refused_when_writing(tmp_path: Path) -> None:
+    keep(tmp_path, [record(seed=0)])
+    (part,) = parts(tmp_path)
+    table = pq.read_table(part).replace_schema_metadata({"sweep_schema_version": "7"})
+    pq.write_table(table, tmp_path / "records" / "newer.parquet")
+    results = Results(tmp_path)
+    assert len(results.records()) == 1
+    assert "newer sweep (schema 7" in results.damaged[0].reason
+    with pytest.raises(SweepError, match="newer sweep"), results.open(FACTS):
+        pass
+    assert (tmp_path / "records" / "newer.parquet").exists()
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+    refused = pytest.raises(Unavailable, match="another sweep run \\(process")
+    with Results(tmp_path).open(FACTS), refused, Results(tmp_path).open(FACTS):
+        pass
+    with Results(tmp_path).open(FACTS):
+        pass
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SweepError, match="cannot be written to"), Results(tmp_path / "file").open(FACTS):
+        pass
+
+
+def test_a_uri_of_no_known_store_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="is no place for results"):
+        Results("gopher://results")
+
+
+def test_logs_and_environments_are_files_and_stay_inside_the_run(tmp_path: Path) -> None:
+    with Results(tmp_path / "run").open(FACTS) as results:
+        results.append(record(log="it ran\n", environment_id="abc", packages=["numpy==1.0"]))
+        with pytest.raises(ValueError, match="cannot name a file"):
+            results.append(record(trial_id="../../evil", log="x"))
+    results_read = Results(tmp_path / "run")
+    assert results_read.log(record()["trial_id"]) == "it ran\n"
+    assert results_read.environment("abc") == "numpy==1.0\n"
+    assert results_read.log("nothing") == ""
+    assert "log" not in results_read.records().column_names
+
+
+def test_run_yaml_holds_the_grid_as_read(tmp_path: Path) -> None:
+    grid = "# why\nname: made-up\naxes: {seed: [1, 2]}\n"
+    exclusions = [("torch==2.13.0/ideep", "ideep is Chainer's")]
+    facts = RunFacts("made-up", grid, overrides=["seed=1"], cluster={"nodes": 1}, exclusions=exclusions)
+    with Results(tmp_path).open(facts):
+        pass
+    read = Results(tmp_path).facts()
+    assert read.grid == grid
+    assert read.grid_hash == facts.grid_hash
+    assert read.cluster == {"nodes": 1}
+    assert Results(tmp_path).plan().to_pylist()[0]["excluded"] == "ideep is Chainer's"
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "name: x", "{", "name: !!python/object:os.system x"])
+def test_a_run_yaml_that_is_none_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(SweepError, match=r"run\.yaml"):
+        Results(tmp_path).facts()
+
+
+def test_an_empty_run_has_no_records(tmp_path: Path) -> None:
+    assert len(Results(tmp_path / "nowhere").records()) == 0
+    assert Results(tmp_path / "nowhere").statuses() == {}
+    assert not Results(tmp_path / "nowhere").exists()
+
+
+def test_pandas_and_duckdb_read_the_records_with_no_help(tmp_path: Path) -> None:
+    keep(tmp_path, [record(seed=seed) for seed in range(3)])
+    assert len(pd.read_parquet(tmp_path / "records")) == 3
+    files = str(tmp_path / "records" / "*.parquet")
+    mean = "select avg(s) from (select unnest(step_s) s from read_parquet(?))"
+    assert duckdb.sql(mean, params=[files]).fetchall()[0][0] == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_file_uri_is_a_folder(tmp_path: Path) -> None:
+    keep(f"file://{tmp_path}/run", [record()])
+    assert len(Results(tmp_path / "run").records()) == 1
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An S3 server on loopback, and a URI of a prefix of the test's own in it."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/lab", method="PUT")).close()
+    yield f"s3://lab/{request.node.name}/core?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
+@pytest.mark.slow
+def test_an_object_store_keeps_a_run_as_a_folder_does(bucket: str) -> None:
+    with Results(bucket).open(FACTS) as results:
+        for seed in range(70):
+            results.append(record(seed=seed, log="it ran"))
+    read = Results(bucket)
+    assert len(read.statuses()) == 70
+    assert len(read.place.files("records")) == 1
+    assert read.facts().name == "made-up"
+    assert read.log(record()["trial_id"]) == "it ran"
+    assert str(read) == bucket.partition("?")[0]
+    keep(bucket, [record(seed=70)])
+    assert len(Results(bucket).records(["step_s"])) == 71
+
+
+@pytest.mark.slow
+def test_two_writers_on_an_object_store_lose_nothing(bucket: str) -> None:
+    with Results(bucket).open(FACTS) as one, Results(bucket).open(FACTS) as other:
+        for seed in range(70):
+            one.append(record(seed=seed, step_s=[0.1]))
+            other.append(record(seed=seed + 100, step_s=[0.1]))
+        other.append(record(seed=0, step_s=[0.1], attempt=2))
+    assert len(Results(bucket).statuses()) == 140
+
+
+@pytest.mark.slow
+def test_a_damaged_part_in_an_object_store_is_set_aside(bucket: str) -> None:
+    keep(bucket, [record()])
+    place = Results(bucket).place
+    (part,) = place.files("records")
+    place.write(part.path, place.read(part.path).to_pybytes()[:-9])
+    with Results(bucket).open(FACTS) as results:
+        assert len(results.damaged) == 1
+    assert len(place.files("quarantine")) == 1
+
+
+@pytest.mark.slow
+def test_a_store_that_cannot_be_reached_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    uri = "s3://lab/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
+    with pytest.raises(Unavailable, match="s3://lab/x cannot be read"):
+        Results(uri).statuses()
