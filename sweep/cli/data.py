@@ -116,7 +116,7 @@ def show(
     from sweep.datasets.sheet import sheet
 
     if split not in ("train", "test", "all"):
-        raise SweepError(f"--split {split} is none of train, test, all")
+        raise SweepError(f"--split {split} is none of train, test, all", "leave it out for all")
     prepared = _prepared(name, path, options)
     tiles = _tiles(prepared, count, split)
     page = sheet(tiles, columns, f"{prepared.id}, {len(tiles)} of {prepared.examples} examples")

@@ -44,14 +44,16 @@ def _from_any(archive: Archive, path: Path, progress: Progress) -> Path:
     refusals = []
     for url in archive.mirrors:
         part = path.with_name(f"{path.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
-        if reason := _transferred(url, part, progress) or _fault(part, archive):
-            refusals.append(f"{url}: {reason}")
-            continue
-        part.replace(path)
-        return path
+        reason = _transferred(url, part, progress)
+        if not reason and (reason := _fault(part, archive)):
+            part.unlink()  # whole, and not the archive: there is nothing to go on from
+        if not reason:
+            part.replace(path)
+            return path
+        refusals.append(f"{url}: {reason}")
     raise Unavailable(
         f"no mirror has {archive.file}\n  " + "\n  ".join(refusals),
-        f"find {archive.file} elsewhere, then: sweep data prepare NAME --path {archive.file}, or fetch it with --url URL",
+        f"find {archive.file} elsewhere, then: sweep data prepare NAME --path {archive.file}, or fetch with --url URL",
     )
 
 

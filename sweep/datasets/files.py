@@ -7,7 +7,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -121,14 +121,32 @@ def the_one(files: Files, file: str) -> str:
     return found[0]
 
 
+def images_beside(files: Files, annotation: str, wanted: Sequence[str]) -> list[str]:
+    """The files called `wanted` in the folder `images` beside the annotation; SweepError names the first missing."""
+    folder = PurePosixPath(annotation).parent / "images"
+    names = set(files.names())
+    found = [str(folder / image) for image in wanted]
+    missing = [name for name in found if name not in names]
+    if missing:
+        count = f", with {len(missing)} of {len(found)} images" if len(missing) > 1 else ""
+        raise SweepError(
+            f"{files.where(missing[0])} is missing{count}",
+            f"{PurePosixPath(annotation).name} lists it; fetch the data set again",
+        )
+    return found
+
+
 def content_hash(files: Files, names: Iterable[str]) -> str:
     """SHA-256 over what is in the files, in the given order; independent of where they lie."""
     return _digest(hashlib.sha256(read(files, name)).hexdigest() for name in names)
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith((".", "__MACOSX"))]
+    seen: set[str] = set()  # folders may be links, and links may go round in circles
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else [f for f in folders if not f.startswith((".", "__MACOSX"))]
+        seen.add(real)
         relative = Path(parent).relative_to(folder)
         yield from ((relative / name).as_posix() for name in names if not name.startswith("."))
 

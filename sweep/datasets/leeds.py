@@ -13,7 +13,7 @@ import numpy as np
 
 from sweep.datasets import matlab
 from sweep.datasets.dataset import JOINT_NAMES, Example, Flags, Floats
-from sweep.datasets.files import Files, open_files, the_one
+from sweep.datasets.files import Files, images_beside, open_files, the_one
 from sweep.datasets.photographs import Photographs
 from sweep.errors import SweepError
 
@@ -38,12 +38,12 @@ def read(path: Path, train: int | None = None) -> Photographs:
 def _joints(files: Files, annotation: str) -> tuple[Floats, Flags, bool]:
     """Coordinates (N, 14, 2), visibilities (N, 14), and whether the file says which are occluded."""
     where = files.where(annotation)
-    shape = matlab.shape(files, annotation, "joints")
+    raw = matlab.variable(files, annotation, "joints")
+    if not isinstance(raw, np.ndarray):
+        raise SweepError(f"joints in {where} holds no numbers", f"it must be {_SHAPES}")
+    shape = raw.shape
     if len(shape) != 3 or shape[:2] not in ((14, 3), (3, 14)):
         raise SweepError(f"joints in {where} has shape {'×'.join(map(str, shape))}", f"it must be {_SHAPES}")
-    raw = matlab.variable(files, annotation, "joints")
-    if raw.dtype.kind not in "fiub":
-        raise SweepError(f"joints in {where} holds no real numbers", f"it must be {_SHAPES}")
     occluded = shape[:2] == (3, 14)
     values = raw.astype(np.float64).transpose((2, 1, 0) if occluded else (2, 0, 1))  # (N, 14, 3)
     _refuse_bad_numbers(where, values)
@@ -67,17 +67,8 @@ def _refuse_bad_numbers(where: str, values: Floats) -> None:
 def _images(files: Files, annotation: str, count: int) -> list[str]:
     """The file of each example, in order; SweepError names the first that is missing."""
     folder = PurePosixPath(annotation).parent / "images"
-    found = {}
-    for name in files.names():
-        match = _IMAGE.fullmatch(PurePosixPath(name).name)
-        if match and PurePosixPath(name).parent == folder:
-            found[int(match[1])] = name
-    missing = [number for number in range(1, count + 1) if number not in found]
-    if missing:
-        width = len(_IMAGE.fullmatch(PurePosixPath(next(iter(found.values()))).name)[1]) if found else 5  # type: ignore[index]
-        first = files.where(f"{folder}/im{missing[0]:0{width}d}.jpg")
-        raise SweepError(
-            f"{first} is missing, with {len(missing)} of {count} images" if len(missing) > 1 else f"{first} is missing",
-            f"{ANNOTATION} lists {count} examples; fetch the data set again",
-        )
-    return [found[number] for number in range(1, count + 1)]
+    matches = [_IMAGE.fullmatch(PurePosixPath(n).name) for n in files.names() if PurePosixPath(n).parent == folder]
+    found = {int(match[1]): match[0] for match in matches if match}
+    width = len(PurePosixPath(next(iter(found.values()), "im00001.jpg")).stem) - len("im")
+    wanted = [found.get(number, f"im{number:0{width}d}.jpg") for number in range(1, count + 1)]
+    return images_beside(files, annotation, wanted)

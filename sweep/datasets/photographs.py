@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +18,7 @@ from sweep.datasets.files import Files, content_hash, read
 from sweep.errors import SweepError
 
 MAX_PIXELS = 64_000_000
+_FORMATS = ("JPEG", "PNG")  # what is published; other decoders only widen what a hostile file can reach
 _UNDECODABLE = (
     OSError,
     SyntaxError,
@@ -42,16 +44,17 @@ class Photographs:
         return self.files.where(self.annotation)
 
     def identity(self) -> str:
+        """Of the contents and names of the files used, wherever they lie."""
         used = [self.annotation, *dict.fromkeys(self.images)]
-        names = hashlib.sha256(json.dumps(used[1:]).encode()).hexdigest()
-        return content_hash(self.files, used) + names
+        names = json.dumps([PurePosixPath(name).name for name in used])
+        return content_hash(self.files, used) + hashlib.sha256(names.encode()).hexdigest()
 
     def size(self, index: int) -> tuple[int, int]:
         name = self.images[index]
         try:
             with warnings.catch_warnings(), self.files.open(name) as stream:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(stream) as image:
+                with Image.open(stream, formats=_FORMATS) as image:
                     width, height = image.size
         except _UNDECODABLE as error:
             raise self._undecodable(name, error) from None
@@ -62,11 +65,11 @@ class Photographs:
     def image(self, index: int) -> Pixels:
         name = self.images[index]
         try:
-            with Image.open(BytesIO(read(self.files, name))) as image:
+            with Image.open(BytesIO(read(self.files, name)), formats=_FORMATS) as image:
                 return np.asarray(image.convert("RGB"))
         except _UNDECODABLE as error:
             raise self._undecodable(name, error) from None
 
     def _undecodable(self, name: str, error: object) -> SweepError:
-        said = "it is no image" if isinstance(error, UnidentifiedImageError) else error
+        said = "it is no JPEG or PNG image" if isinstance(error, UnidentifiedImageError) else error
         return SweepError(f"{self.files.where(name)} cannot be decoded: {said}", "fetch the data set again")

@@ -8,6 +8,7 @@ lies inside and the visible joints extend over less than 227 pixels.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -59,17 +60,16 @@ def place(size: tuple[int, int], joints: Floats, visible: Flags) -> Placement | 
         return NO_VISIBLE_JOINT
     seen = joints[visible]
     low, high = seen.min(axis=0), seen.max(axis=0)
+    if (high - low >= CROP).any():
+        return TOO_LARGE
     padding = [max(0, SIDE - side) // 2 for side in size]
     padded = [max(SIDE, side) for side in size]
     centre = (low + high) / 2 + padding
     corner = [
         int(np.clip(c - SIDE / 2, 0, side - SIDE)) - pad for c, side, pad in zip(centre, padded, padding, strict=True)
     ]
-    low, high = low - corner, high - corner
-    if (low < 0).any() or (high >= SIDE).any():
+    if (low < corner).any() or (high >= np.add(corner, SIDE)).any():
         return JOINT_OUTSIDE
-    if (high - low >= CROP).any():
-        return TOO_LARGE
     return Placement((corner[0], corner[1]), joints - corner)
 
 
@@ -111,8 +111,7 @@ def _place_all(source: Source, progress: Progress) -> tuple[list[Placement | str
 
 def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], progress: Progress) -> list[_Filled]:
     """Decode and write the images, some threads at once; only the rows being written are in memory."""
-    images = open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(kept), SIDE, SIDE, 3))
-    _reserve(path)
+    images = _reserved(path, (len(kept), SIDE, SIDE, 3))
 
     def fill(start: int) -> list[_Filled]:
         return [_fill_one(images, row, source, int(kept[row]), chosen[row]) for row in rows(start)]
@@ -204,14 +203,16 @@ def _nothing_left(source: Source, dropped: Counter[str]) -> SweepError:
     )
 
 
-def _reserve(path: Path) -> None:
-    """Take the file's space now: a full disk met while writing mapped memory would kill the process."""
-    needed = path.stat().st_size
+def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
+    """A new array file mapped into memory, its space taken: a disk found full while writing would kill the process."""
     try:
+        images = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, needed)
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
         raise SweepError(
-            f"{needed / 1e9:.1f} GB for prepared images are not to be had in {path.parent.parent}: {error.strerror}",
+            f"{math.prod(shape) / 1e9:.1f} GB for prepared images are not to be had in {path.parent.parent}:"
+            f" {error.strerror}",
             "set SWEEP_DATA_DIR to a folder with more room",
         ) from None
+    return images

@@ -1,0 +1,60 @@
+"""FLIC: 5,003 frames of films with upper bodies (Sapp and Taskar, CVPR 2013).
+
+Shoulders, elbows, wrists and hips are annotated; the other joints are invisible. Frames are resized so that torsos are
+as large as in Leeds Sports Pose. The published split is kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweep.datasets import matlab
+from sweep.datasets.dataset import DataSet, Example
+from sweep.datasets.files import images_beside, open_files, the_one
+from sweep.datasets.photographs import Photographs
+from sweep.errors import SweepError
+
+ANNOTATION = "examples.mat"
+TORSO = 75  # pixels of the torso box's height
+_COLUMNS = {11: 2, 10: 1, 9: 0, 8: 3, 7: 4, 6: 5, 3: 6, 2: 9}  # our joint -> column of FLIC's coords
+_HINT = "give the folder with the published annotation file and its images"
+
+
+def read(path: Path) -> Photographs:
+    """The frames under `path`, which holds `examples.mat` and the folder `images`."""
+    files = open_files(path)
+    annotation = the_one(files, ANNOTATION)
+    entries = matlab.variable(files, annotation, "examples")
+    try:
+        examples = [_example(entry) for entry in entries]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise SweepError(f"{files.where(annotation)} is not laid out as FLIC's: {error!r}", _HINT) from None
+    if not examples:
+        raise SweepError(f"{files.where(annotation)} lists no frames", _HINT)
+    images = images_beside(files, annotation, [example.name for example in examples])
+    return Photographs(files, annotation, images, examples)
+
+
+def _example(entry: dict[str, Any]) -> Example:
+    coordinates = np.asarray(entry["coords"], np.float64)  # (2, 29), NaN where nothing was annotated
+    joints, visible = np.zeros((14, 2)), np.zeros(14, bool)
+    for joint, column in _COLUMNS.items():
+        joints[joint] = coordinates[:, column]
+        visible[joint] = np.isfinite(joints[joint]).all()
+    joints[~visible] = joints[visible].mean(axis=0) if visible.any() else 0
+    image = str(entry["filepath"])
+    _, top, _, bottom = np.ravel(entry["torsobox"])
+    if not bottom > top:
+        raise ValueError(f"{image} has a torso box without height")
+    return Example(image, joints, visible, test=not np.any(entry["istrain"]), scale=TORSO / float(bottom - top))
+
+
+DATASET = DataSet(
+    name="flic",
+    summary="FLIC, 5,003 film frames of upper bodies",
+    read=read,
+    homepage="https://bensapp.github.io/flic-dataset.html",
+)
