@@ -462,6 +462,17 @@ def test_environments_are_built_listed_locked_and_removed_from_the_command_line(
     assert json.loads(_sweep("list", "--format", "json").stdout) == []
 
 
+def test_a_beginning_that_fits_several_environments_removes_none(tiny, wheels):
+    _wheel(wheels, "tiny", "2.0")
+    built = [prepare(specify(tiny, version)) for version in ("1.0", "2.0")]
+
+    ended = _sweep("rm", "")
+
+    assert ended.returncode == 2
+    assert "2 environments begin with" in ended.stderr
+    assert environments.environments() == sorted(built, key=lambda e: e.framework)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -207,10 +207,16 @@ def _matching(name: str) -> list[str]:
     from sweep import environments as env
 
     known = env.environments()
-    ids = [e.specification for e in known if name == e.framework or e.id.startswith(name)]
-    ids += [s for s in [*(e.specification for e in known), *env.unfinished()] if s.startswith(name)]
+    if of_framework := [e.specification for e in known if e.framework == name]:
+        return of_framework
+    names = {e.specification: (e.id, e.specification) for e in known} | {s: (s,) for s in env.unfinished()}
+    ids = [s for s, called in names.items() if any(c.startswith(name) for c in called)]
     if not ids:
-        raise SweepError(f"there is no environment {name!r}", nearest(name, [e.framework for e in known]))
+        raise SweepError(f"there is no environment {name!r}", nearest(name, {e.framework for e in known}))
+    if len({names[s][0] for s in ids}) > 1:
+        raise SweepError(
+            f"{len(ids)} environments begin with {name!r}", "say more of the id, as sweep env list shows it"
+        )
     return ids
 
 
