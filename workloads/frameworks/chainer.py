@@ -116,6 +116,7 @@ class Model:
         self.network = network
         self.dropout = True
         self._device = _device(settings)
+        self.events = self._device if isinstance(self._device, Gpu) else None
         self.links = _links(network, weights)
         self._chain = chainer.Chain(**self.links)
         self._device.move(self._chain)
@@ -209,14 +210,14 @@ class ExplicitLoss(Function):
         return gradients[0] * (2 / self.joints) * self.difference, None, None
 
 
-WORDS = {
+WORDS: Dict[type, Any] = {
     layers.Conv: lambda layer, model, x: model.links[layer.name](x),
     layers.Relu: lambda layer, model, x: F.relu(x),
     layers.MaxPool: lambda layer, model, x: F.max_pooling_2d(x, layer.kernel, stride=layer.stride, cover_all=False),
     layers.Flatten: lambda layer, model, x: F.reshape(x, (x.shape[0], x.size // x.shape[0])),
     layers.Dense: lambda layer, model, x: model.links[layer.name](x),
     layers.Dropout: lambda layer, model, x: F.dropout(x, ratio=layer.ratio) if model.dropout else x,
-}  # type: Dict[type, Any]
+}
 
 
 class Host:
@@ -280,6 +281,16 @@ class Gpu(Host):
     def synchronize(self) -> None:
         self.cupy.cuda.Device().synchronize()
 
+    def record(self) -> Any:
+        """Marks a point of the GPU's work, on its own clock."""
+        event = self.cupy.cuda.Event()
+        event.record()
+        return event
+
+    def elapsed_s(self, first: Any, last: Any) -> float:
+        """Seconds between two marks that the GPU has passed."""
+        return float(self.cupy.cuda.get_elapsed_time(first, last)) / 1000
+
     def facts(self) -> Dict[str, Any]:
         found = {"cupy": self.cupy.__version__, "cuda": str(self.cupy.cuda.runtime.runtimeGetVersion())}
         if chainer.cuda.cudnn_enabled:
@@ -329,7 +340,7 @@ def _device(settings: Dict[str, Any]) -> Host:
 
 def _links(network: layers.Network, weights: Dict[str, np.ndarray]) -> "OrderedDict[str, Any]":
     """Links by name, made with their weights: drawing weights that are thrown away takes seconds."""
-    found = OrderedDict()  # type: OrderedDict[str, Any]
+    found: "OrderedDict[str, Any]" = OrderedDict()
     for layer in network.layers:
         if isinstance(layer, (layers.Conv, layers.Dense)):
             initial = {"initialW": weights[layer.name + ".weight"], "initial_bias": weights[layer.name + ".bias"]}

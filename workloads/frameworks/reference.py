@@ -77,7 +77,7 @@ class Model:
         self.dropout = True
         self.random = np.random.RandomState(settings.get("seed", 0))
         self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
-        self._gradients = OrderedDict()  # type: OrderedDict[str, np.ndarray]
+        self._gradients: "OrderedDict[str, np.ndarray]" = OrderedDict()
 
     def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """The batch in the model's precision."""
@@ -237,14 +237,14 @@ def dropping(layer: layers.Dropout, model: Model, x: np.ndarray) -> Tuple[np.nda
     return x * mask, lambda gradient, needs_input: (gradient * mask, {})
 
 
-WORDS = {
+WORDS: Dict[type, Any] = {
     layers.Conv: convolution,
     layers.Relu: rectifier,
     layers.MaxPool: maximum,
     layers.Flatten: flattening,
     layers.Dense: product,
     layers.Dropout: dropping,
-}  # type: Dict[type, Any]
+}
 
 
 def _patches(image: np.ndarray, layer: layers.Conv, area: layers.Shape) -> np.ndarray:

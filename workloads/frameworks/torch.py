@@ -104,6 +104,7 @@ class Model:
         self.backend = settings.get("backend", "default")
         self.on_gpu = settings.get("device", "cpu") == "gpu"
         self.compiles = self.backend in ("inductor", "script")
+        self.events = Events() if self.on_gpu else None
         self._old = settings.get("dialect", DIALECT) == "variable"
         self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
         self._refuse_what_is_missing()
@@ -233,6 +234,20 @@ class Model:
         return torch.autograd.Variable(tensor) if self._old else tensor
 
 
+class Events:
+    """The GPU's own clock."""
+
+    def record(self) -> Any:
+        """Marks a point of the GPU's work."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def elapsed_s(self, first: Any, last: Any) -> float:
+        """Seconds between two marks that the GPU has passed."""
+        return float(first.elapsed_time(last)) / 1000
+
+
 def composed_loss(prediction: Any, targets: Any, visible: Any, joints: Any) -> Any:
     """The loss in operations of torch, differentiated by autograd."""
     difference = (prediction - targets) * visible  # (batch, 14, 2)
@@ -287,7 +302,7 @@ class Flatten(nn.Module):
         return x.view(x.size(0), -1)
 
 
-WORDS = {
+WORDS: Dict[type, Callable[[Any], nn.Module]] = {
     layers.Conv: lambda layer: nn.Conv2d(
         layer.inputs, layer.outputs, layer.kernel, stride=layer.stride, padding=layer.pad
     ),
@@ -296,7 +311,7 @@ WORDS = {
     layers.Flatten: lambda layer: nn.Flatten() if hasattr(nn, "Flatten") else Flatten(),
     layers.Dense: lambda layer: nn.Linear(layer.inputs, layer.outputs),
     layers.Dropout: lambda layer: nn.Dropout(layer.ratio),
-}  # type: Dict[type, Callable[[Any], nn.Module]]
+}
 
 
 def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,7 +64,7 @@ class Network(NamedTuple):
 
 def shapes(network: Network) -> List[Shape]:
     """Shape after each layer; raises ValueError where a layer does not fit what comes before it."""
-    found = []  # type: List[Shape]
+    found: List[Shape] = []
     shape = network.input
     for layer in network.layers:
         shape = _after(layer, shape)
@@ -76,7 +76,7 @@ def shapes(network: Network) -> List[Shape]:
 
 def parameter_shapes(network: Network) -> "OrderedDict[str, Shape]":
     """Name -> shape of every weight and bias, such as `conv1.weight`, in the order of the network."""
-    found = OrderedDict()  # type: OrderedDict[str, Shape]
+    found: "OrderedDict[str, Shape]" = OrderedDict()
     for layer in network.layers:
         if isinstance(layer, Conv):
             found[layer.name + ".weight"] = (layer.outputs, layer.inputs, layer.kernel, layer.kernel)

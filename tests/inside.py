@@ -1,0 +1,77 @@
+"""Run inside an environment by test_frameworks: `python inside.py FRAMEWORK DATA SETTINGS…` tells what it computes.
+
+Settings are JSON; one line of JSON comes back for each.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+HOUSE = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HOUSE))
+
+import numpy as np  # noqa: E402
+
+from workloads import core, deeppose  # noqa: E402
+from workloads.runtime import layers  # noqa: E402
+from workloads.runtime.refusals import Refusal  # noqa: E402
+
+
+def loaded(framework):
+    """The framework's file, as the host loads it."""
+    name = "workloads.frameworks." + framework
+    path = HOUSE / "workloads" / "frameworks" / (framework + ".py")
+    spec = importlib.util.spec_from_file_location(name, str(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def told(framework, batch, settings):
+    """All that the tests ask of one model."""
+    framework.load(settings)
+    tasks = len(list(Path("/proc/self/task").iterdir()))
+    weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
+    model = framework.Model(deeppose.NETWORK, weights, settings)
+    found = core.evaluate(model, batch)
+    placed = model.place(*batch)
+    model.backward(model.forward(placed))
+    norms = {name: core.norm({name: value}) for name, value in model.gradients().items()}
+    model.backward(model.forward(placed))
+    blind = batch._replace(visible=np.zeros_like(batch.visible))
+    found.update(
+        norms=norms,
+        norm_of_two=core.norm(model.gradients()),
+        blind=core.evaluate(model, blind),
+        predicted=model.predict(batch.images).tolist(),
+        dropless=[losses(model, placed, False) for _ in range(2)],
+        dropping=[losses(model, placed, True) for _ in range(2)],
+        predicted_again=model.predict(batch.images).tolist(),
+        dropout_left_on=model.dropout,
+        facts=dict(framework.facts(), **model.facts(placed)),
+        tasks=tasks,
+    )
+    return found
+
+
+def losses(model, placed, dropout):
+    """The loss with dropout or without."""
+    model.dropout = dropout
+    return model.loss_value(model.forward(placed))
+
+
+def main(name, data, *settings):
+    """Tells of every settings in turn."""
+    framework = loaded(name)
+    for each in map(json.loads, settings):
+        try:
+            found = told(framework, core.gate_batch(deeppose.Poses(data), each), each)
+        except Refusal as refusal:
+            found = {"refused": refusal.status, "reason": str(refusal)}
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
