@@ -111,16 +111,20 @@ def _place_all(source: Source, progress: Progress) -> tuple[list[Placement | str
 
 def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], progress: Progress) -> list[_Filled]:
     """Decode and write the images, some threads at once; only the rows being written are in memory."""
-    images = _reserved(path, (len(kept), SIDE, SIDE, 3))
+    start = _reserve(path, (len(kept), SIDE, SIDE, 3))
 
-    def fill(start: int) -> list[_Filled]:
-        return [_fill_one(images, row, source, int(kept[row]), chosen[row]) for row in rows(start)]
+    def fill(first: int) -> list[_Filled]:
+        rows = range(first, min(first + _CHUNK, len(kept)))
+        return [fill_one(row, int(kept[row])) for row in rows]
 
-    def rows(start: int) -> range:
-        return range(start, min(start + _CHUNK, len(kept)))
+    def fill_one(row: int, index: int) -> _Filled:
+        image = _resized(source.image(index), source.examples[index].scale)
+        whole, inside = crop(image, chosen[row].corner)
+        os.pwrite(file.fileno(), whole.tobytes(), start + row * whole.nbytes)
+        return _summed(whole, inside)
 
     filled: list[_Filled] = []
-    with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
+    with path.open("r+b") as file, ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
         try:
             for chunk in pool.map(fill, range(0, len(kept), _CHUNK)):
                 filled.extend(chunk)
@@ -128,14 +132,10 @@ def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], pr
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    images.flush()
     return filled
 
 
-def _fill_one(images: Any, row: int, source: Source, index: int, placement: Placement) -> _Filled:
-    image = _resized(source.image(index), source.examples[index].scale)
-    whole, inside = crop(image, placement.corner)
-    images[row] = whole
+def _summed(whole: Pixels, inside: Pixels) -> _Filled:
     colours = inside.reshape(-1, 3).astype(np.float64)  # whole numbers: sums are exact, in any order
     return _Filled(hashlib.sha256(whole.tobytes()).digest(), len(colours), colours.sum(axis=0), colours.T @ colours)
 
@@ -203,10 +203,13 @@ def _nothing_left(source: Source, dropped: Counter[str]) -> SweepError:
     )
 
 
-def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
-    """A new array file mapped into memory, its space taken: a disk found full while writing would kill the process."""
+def _reserve(path: Path, shape: tuple[int, ...]) -> int:
+    """Make an array file and take its space on the disk at once; where in the file its first row begins.
+
+    Rows are then written as to any file: written through a memory map, they would count as the process's memory.
+    """
     try:
-        images = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        start: int = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).offset
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
@@ -215,4 +218,4 @@ def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
             f" {error.strerror}",
             "set SWEEP_DATA_DIR to a folder with more room",
         ) from None
-    return images
+    return start

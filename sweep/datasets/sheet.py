@@ -76,10 +76,15 @@ def _limb(
 
 
 def _joint(pen: ImageDraw.ImageDraw, centre: tuple[float, float], colour: tuple[int, ...], solid: bool) -> None:
-    pen.circle(centre, 4 * _OVER, fill=(0, 0, 0, 180))
-    pen.circle(centre, 3.2 * _OVER, fill=(*colour, 255))
+    _disc(pen, centre, 4 * _OVER, (0, 0, 0, 180))
+    _disc(pen, centre, 3.2 * _OVER, (*colour, 255))
     if not solid:
-        pen.circle(centre, 2 * _OVER, fill=(255, 255, 255, 255))
+        _disc(pen, centre, 2 * _OVER, (255, 255, 255, 255))
+
+
+def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, colour: tuple[int, ...]) -> None:
+    x, y = centre
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
 
 def _colour(joint: int) -> tuple[int, int, int]:
@@ -97,9 +102,9 @@ def _legend(pen: ImageDraw.ImageDraw, top: int) -> None:
         (_INK, False, "not visible"),
     )
     for colour, solid, text in entries:
-        pen.circle((x + 4, top + 6), 4, fill=colour)
+        _disc(pen, (x + 4, top + 6), 4, colour)
         if not solid:
-            pen.circle((x + 4, top + 6), 2, fill=_PAPER)
+            _disc(pen, (x + 4, top + 6), 2, _PAPER)
         pen.text((x + 13, top - 1), text, fill=_INK, font=_font())
         x += 13 + pen.textlength(text, font=_font()) + 18
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,11 @@ def remembered(fingerprint: str, identity: Callable[[], str]) -> str:
     if note.is_file() and (known := note.read_text(encoding="ascii").strip()):
         return known
     id = identity()  # noqa: A001
-    note.parent.mkdir(parents=True, exist_ok=True)
-    aside = note.with_name(f"{note.name}.{os.getpid()}")
-    aside.write_text(id, encoding="ascii")
-    aside.replace(note)
+    with contextlib.suppress(OSError):  # a shared store may be read-only; the note only saves time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        aside = note.with_name(f"{note.name}.{os.getpid()}")
+        aside.write_text(id, encoding="ascii")
+        aside.replace(note)
     return id
 
 
@@ -124,12 +126,17 @@ def _meta(folder: Path) -> dict[str, Any] | None:
     return meta if whole else None
 
 
-def _locked(id: str) -> FileLock:  # noqa: A002
-    locks = root() / "locks"
+@contextlib.contextmanager
+def _locked(id: str) -> Iterator[None]:  # noqa: A002
+    lock = FileLock(root() / "locks" / f"{id}.lock")
     try:
-        locks.mkdir(parents=True, exist_ok=True)
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except OSError as error:
         raise SweepError(
             f"{root()} cannot be written: {error.strerror}", "set SWEEP_DATA_DIR to a folder of yours"
         ) from None
-    return FileLock(locks / f"{id}.lock")
+    try:
+        yield
+    finally:
+        lock.release()
