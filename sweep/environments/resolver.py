@@ -146,7 +146,7 @@ def _cuda_note(spec: Specification, pins: tuple[str, ...]) -> tuple[str, ...]:
 def _cause(log: str) -> str:
     """The sentence that says why, on one line: the end of a failed build's output, or uv's innermost cause."""
     lines = [" ".join(line.split()) for line in log.splitlines() if line.strip() and not line.startswith("hint:")]
-    causes = [line.removeprefix("cause: ") for line in lines if line.startswith("cause: ")]
+    causes = [found[1] for line in lines if (found := re.match(r"(?:cause: |Caused by: )(.+)", line))]
     why = lines[-1] if "[stderr]" in lines else (causes or lines or ["nothing was said"])[-1].removeprefix("error: ")
     short = re.match(r"Because (.+?)(?: and you require [^,]+)?, we can conclude", why)
     return textwrap.shorten(short[1] if short else why, 240, placeholder=" …")
