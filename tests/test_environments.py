@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sweep import catalog, environments
@@ -325,6 +328,50 @@ def test_a_build_that_is_cut_short_is_never_taken_for_complete(tiny, wheels, cac
     assert store.load(spec.id) is None
     assert environments.environments() == []
     assert prepare(spec).packages == ("helper==1.0", "tiny==1.0")
+
+
+BACKEND = """
+import os, time
+def get_requires_for_build_wheel(config_settings=None):
+    open({slow!r} + ".reached", "w").close()
+    while os.path.exists({slow!r}):
+        time.sleep(0.02)
+    return []
+"""
+
+
+def test_the_resolver_dies_with_the_builder_whose_lock_it_works_under(tiny, wheels, tmp_path, monkeypatch):
+    slow = wheels / "slow"
+    slow.touch()
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    _sdist(wheels, "tiny", "1.0.1", {"pyproject.toml": project, "backend.py": BACKEND.format(slow=str(slow))})
+    (wheels / "tiny-1.0-py3-none-any.whl").unlink()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where uv's requirements are written, and so in its arguments
+    code = BUILD.replace('"1.0"', '"1.0.1"')
+    with subprocess.Popen([sys.executable, "-c", code, str(tiny.path)], stderr=subprocess.DEVNULL) as builder:
+        while not slow.with_name("slow.reached").exists():
+            time.sleep(0.02)
+        working = _resolvers(tmp_path)
+        builder.kill()
+
+    _, alive = psutil.wait_procs(working, timeout=5)
+    slow.unlink()
+
+    assert working
+    assert not alive
+
+
+def _sdist(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
+    with tarfile.open(folder / f"{name}-{version}.tar.gz", "w:gz") as archive:
+        for path, text in (files | {"PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"}).items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+def _resolvers(folder: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["name", "cmdline"])
+    return [p for p in found if p.info["name"] == "uv" and any(str(folder) in a for a in p.info["cmdline"] or ())]
 
 
 def test_an_environment_whose_interpreter_is_gone_is_built_again(tiny):

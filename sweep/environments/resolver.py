@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -23,6 +24,16 @@ _INSTALL_TIMEOUT_S = 3600
 _BRIEFLY = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
 # built from source it has whatever BLAS is at hand, or none, and what is timed is that
 _ONLY_WHEELS = ["--only-binary", "numpy"]
+
+
+# uv dies with the process that holds the environment's lock: were it to go on, it would write into the next one's build
+_PR_SET_PDEATHSIG = 1
+_TETHER = f"""
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,8 @@ class Resolver:
         self, arguments: list[str], variables: Mapping[str, str], timeout_s: float, cwd: Path | None = None
     ) -> process.Completed:
         environment = {**self.indexes.variables, **variables}
-        return process.run([uv.find_uv_bin(), *arguments], env=environment, timeout_s=timeout_s, cwd=cwd)
+        command = [*_tether(), uv.find_uv_bin(), *arguments]
+        return process.run(command, env=environment, timeout_s=timeout_s, cwd=cwd)
 
     def _checked(self, ended: process.Completed, what: str) -> process.Completed:
         if ended.returncode == 0:
@@ -121,6 +133,11 @@ class Resolver:
         why = "timed out" if ended.timed_out else _cause(log)
         message = f"no environment for {self.spec.framework}: {what}: {why}"
         raise EnvironmentFailed(message, self.spec.hint or _hint(log), tail(log))
+
+
+def _tether() -> list[str]:
+    """What to start a command with so that the kernel kills it when this process dies; nothing where it cannot."""
+    return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())] if sys.platform == "linux" else []
 
 
 def _cpu_local(spec: Specification) -> tuple[str, ...]:
