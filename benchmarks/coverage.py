@@ -1,0 +1,190 @@
+"""Are the verdicts right as often as they claim to be? Simulated sweeps whose truth is known.
+
+    python benchmarks/coverage.py [--repetitions 2000] [--format md]
+
+Every simulated sweep measures cells in blocks, as `sweep run` does: one process of each cell per block, in random order.
+Processes differ by `between` times the variance of samples; samples have one of several kinds of noise. Printed are, for
+every combination: how often 95 % intervals hold the truth, how often identical cells are called faster or slower (per
+family of ten comparisons) by sweep and by what other tools do, and how often a true difference of 5 % is found against
+how often `statistics.power` says it will be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from sweep import statistics
+
+Floats = NDArray[np.float64]
+
+SAMPLE_SD = 0.02
+SAMPLES = 50
+FAMILY = 10
+MARGIN = statistics.MARGIN
+TRUE_DIFFERENCE = 0.05
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A machine and its noise: variance between processes relative to that of samples, kind of noise, processes."""
+
+    between: float
+    noise: str
+    processes: int
+
+    def __str__(self) -> str:
+        return f"{self.noise}, between {self.between:g}×, {self.processes} processes"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What became of one scenario; every figure is a share."""
+
+    scenario: Scenario
+    cell_coverage: float
+    ratio_coverage: float
+    false_families: float
+    false_families_without_margin: float
+    power: float
+    predicted_power: float
+    pooled_t: float
+    mann_whitney: float
+    minimum: float
+
+
+def white(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    return random.normal(0, SAMPLE_SD, shape)
+
+
+def autocorrelated(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """First-order autoregression with correlation 0.7."""
+    noise = random.normal(0, SAMPLE_SD * math.sqrt(1 - 0.7**2), shape)
+    noise[..., 0] = random.normal(0, SAMPLE_SD, shape[:-1])
+    for sample in range(1, shape[-1]):
+        noise[..., sample] += 0.7 * noise[..., sample - 1]
+    return noise
+
+
+def outliers(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Two samples in a hundred take half as long again, up to three times as long."""
+    hit = random.random(shape) < 0.02
+    return white(random, shape) + hit * np.log(random.uniform(1.5, 3, shape))
+
+
+def bimodal(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Three samples in ten are a tenth slower."""
+    return white(random, shape) + 0.1 * (random.random(shape) < 0.3)
+
+
+NOISES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {
+    "white": white,
+    "autocorrelated": autocorrelated,
+    "drift": white,
+    "outliers": outliers,
+    "bimodal": bimodal,
+}
+
+
+def measured(random: np.random.Generator, scenario: Scenario, cells: int, repetitions: int) -> Floats:
+    """Times of (repetitions, cells, processes, samples), all cells alike; process p of each cell is of block p."""
+    shape = (repetitions, cells, scenario.processes, SAMPLES)
+    logs = NOISES[scenario.noise](random, shape)
+    logs += random.normal(0, SAMPLE_SD * math.sqrt(scenario.between), shape[:-1])[..., np.newaxis]
+    if scenario.noise == "drift":  # five percent from the first trial to the last
+        when = np.arange(scenario.processes) + random.random(shape[:-1])
+        logs += (0.05 * when / scenario.processes)[..., np.newaxis]
+    return np.exp(logs)
+
+
+def truth(random: np.random.Generator, scenario: Scenario) -> float:
+    """The geometric mean of process means, from very many processes."""
+    means = measured(random, scenario, 1, 200_000 // scenario.processes).mean(axis=-1)
+    return float(np.exp(np.log(means).mean()))
+
+
+def explore(scenario: Scenario, repetitions: int, seed: int = 0) -> Findings:
+    random = np.random.default_rng(seed)
+    cells = measured(random, scenario, FAMILY + 1, repetitions)
+    means = cells.mean(axis=-1)
+    expected = truth(random, scenario)
+    intervals = [statistics.interval(cell) for cell in means[:, 0]]
+    families = [[statistics.paired_ratio(cell, family[0]) for cell in family[1:]] for family in means]
+    slowed = [statistics.paired_ratio(family[1] * (1 + TRUE_DIFFERENCE), family[0]) for family in means]
+    return Findings(
+        scenario,
+        cell_coverage=_share(i.low <= expected <= i.high for i in intervals if i),
+        ratio_coverage=_share(i.low <= 1 <= i.high for family in families for r in family if (i := r.interval())),
+        false_families=_share(differs(family, MARGIN) for family in families),
+        false_families_without_margin=_share(differs(family, 0.0) for family in families),
+        power=_share(statistics.verdict(ratio, MARGIN) == "slower" for ratio in slowed),
+        predicted_power=_predicted_power(families, scenario.processes),
+        pooled_t=_family_share(cells, lambda a, b: stats.ttest_ind(a, b, axis=-1).pvalue < 0.05),
+        mann_whitney=_family_share(cells, lambda a, b: stats.mannwhitneyu(a, b, axis=-1).pvalue < 0.05),
+        minimum=_family_share(cells, lambda a, b: np.abs(np.log(a.min(-1) / b.min(-1))) > math.log1p(MARGIN)),
+    )
+
+
+def differs(family: list[statistics.Ratio], margin: float) -> bool:
+    """Whether any comparison of a family of identical cells is called faster or slower."""
+    p = statistics.adjusted([statistics.difference_p_value(ratio, margin) for ratio in family])
+    found = {statistics.verdict(ratio, margin, each) for ratio, each in zip(family, p, strict=True)}
+    return bool(found & {"faster", "slower"})
+
+
+def _predicted_power(families: list[list[statistics.Ratio]], pairs: int) -> float:
+    """What `statistics.power` says when it is told the true spread of a pair's ratio."""
+    spread = math.sqrt(float(np.mean([ratio.spread**2 for family in families for ratio in family])))
+    return statistics.power(math.log1p(TRUE_DIFFERENCE), spread, pairs, MARGIN)
+
+
+def _family_share(cells: Floats, differ: Callable[[Floats, Floats], NDArray[np.bool_]]) -> float:
+    """How often a method that pools samples calls any of a family of identical cells different from the first."""
+    pooled = cells[:200].reshape(len(cells[:200]), cells.shape[1], -1)
+    return float(np.mean(np.any([differ(pooled[:, cell], pooled[:, 0]) for cell in range(1, cells.shape[1])], axis=0)))
+
+
+def _share(claims: Iterator[bool]) -> float:
+    return float(np.mean(list(claims)))
+
+
+def scenarios() -> Iterator[Scenario]:
+    for noise in NOISES:
+        for between in (0.0, 0.2, 1.0, 5.0):
+            for processes in (3, 5, 10, 30):
+                yield Scenario(between, noise, processes)
+
+
+COLUMNS = {
+    "cell_coverage": "covers: cell",
+    "ratio_coverage": "covers: ratio",
+    "power": "5 % found",
+    "predicted_power": "predicted",
+    "false_families": "false: sweep",
+    "false_families_without_margin": "without margin",
+    "pooled_t": "pooled t",
+    "mann_whitney": "Mann–Whitney",
+    "minimum": "minimum",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=2000)
+    given = parser.parse_args()
+    print("| noise | between | processes | " + " | ".join(COLUMNS.values()) + " |")
+    print("|---" * (len(COLUMNS) + 3) + "|")
+    for scenario in scenarios():
+        found = explore(scenario, given.repetitions)
+        figures = " | ".join(f"{getattr(found, name):.1%}" for name in COLUMNS)
+        print(f"| {scenario.noise} | {scenario.between:g}× | {scenario.processes} | {figures} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,453 @@
+"""Statistics of nested times: samples in processes, processes in cells, cells compared.
+
+Replicates are processes: the samples of one process share its memory layout, its cores and its luck, so that more of
+them say nothing about the next process. Whatever has an interval here is computed from one number per process.
+
+Sources, named where they are used:
+
+- Georges, Buytaert, Eeckhout: Statistically rigorous Java performance evaluation. OOPSLA 2007
+- Kalibera, Jones: Rigorous benchmarking in reasonable time. ISMM 2013
+- Kalibera, Jones: Quantifying performance changes with effect size confidence intervals. arXiv:2007.10899, 2020
+- Barrett, Bolz-Tereick, Killick, Mount, Tratt: Virtual machine warmup blows hot and cold. OOPSLA 2017
+- Bulej, Horký, Tůma et al.: Duet benchmarking. ICPE 2020
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "missing"]
+Steadiness = Literal["flat", "warm-up", "slowdown", "none", "unknown"]
+
+LEVEL = 0.95
+MARGIN = 0.01
+POWER = 0.8
+FEWEST_PROCESSES = 3
+MOST_SEEDS = 1000
+
+_FEWEST_SAMPLES = 10  # below, nothing can be said about how a process settles
+_PENALTY = 6.0  # per change point, times log n and the long-run variance
+_MOST_BINS = 500
+_TOLERANCE = 0.01
+_SMALLER_MODE = 0.1
+_TWO_MODES = 0.85  # of the variance explained by two groups: 0.64 for a normal, 0.75 for a uniform distribution
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def relative_width(self) -> float:
+        """Half the width, as a share of the estimate."""
+        return (self.high - self.low) / 2 / abs(self.estimate) if self.estimate else math.inf
+
+
+def interval(process_means: ArrayLike, level: float = LEVEL) -> Interval | None:
+    """Mean of a cell over its processes, or None with fewer than three of them.
+
+    Student's t on the processes' means (Georges et al. 2007), taken on the log scale where all are positive: times are
+    skewed, and machines are slower by a factor. The estimate is then their geometric mean.
+    """
+    means = np.asarray(process_means, dtype=float)
+    if len(means) < FEWEST_PROCESSES:
+        return None
+    if np.all(means > 0):
+        centre, half = _mean_and_half_width(np.log(means), level)
+        return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
+    centre, half = _mean_and_half_width(means, level)
+    return Interval(centre, centre - half, centre + half)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How two cells compare, as the ratio of their times; on the log scale where it says so.
+
+    `spread` is the standard deviation of one pair's log ratio, `degrees` the degrees of freedom, `pairs` the number of
+    blocks in which both were measured; without common blocks, the smaller number of processes.
+    """
+
+    log_ratio: float
+    spread: float
+    degrees: float
+    standard_error: float
+    pairs: int
+    paired: bool
+
+    @property
+    def estimate(self) -> float:
+        return math.exp(self.log_ratio)
+
+    def interval(self, level: float = LEVEL) -> Interval | None:
+        """The ratio with its interval, or None where either cell has fewer than three processes."""
+        if self.pairs < FEWEST_PROCESSES:
+            return None
+        half = _quantile(self.degrees, level) * self.standard_error
+        return Interval(self.estimate, math.exp(self.log_ratio - half), math.exp(self.log_ratio + half))
+
+
+def paired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
+    """Ratio of process means measured pairwise, one pair for each block.
+
+    Student's t on the logarithms of the pairs' ratios: what both members of a pair suffer alike, such as the drift of
+    the machine, cancels out (duet benchmarking, Bulej et al. 2020).
+    """
+    logs = np.log(np.asarray(numerators, dtype=float)) - np.log(np.asarray(denominators, dtype=float))
+    pairs = len(logs)
+    spread = float(np.std(logs, ddof=1)) if pairs > 1 else math.nan
+    return Ratio(float(np.mean(logs)), spread, pairs - 1, spread / math.sqrt(pairs), pairs, paired=True)
+
+
+def unpaired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
+    """Ratio of process means that have no blocks in common, as those of two runs.
+
+    Welch's t with Satterthwaite's degrees of freedom, on the log scale (Kalibera and Jones 2020 compare means of
+    processes likewise).
+    """
+    upper, lower = (np.log(np.asarray(means, dtype=float)) for means in (numerators, denominators))
+    fewest = min(len(upper), len(lower))
+    effect = float(np.mean(upper) - np.mean(lower))
+    if fewest < 2:
+        return Ratio(effect, math.nan, 0, math.nan, fewest, paired=False)
+    errors = [float(np.var(logs, ddof=1)) / len(logs) for logs in (upper, lower)]
+    squares = sum(error**2 / (len(logs) - 1) for error, logs in zip(errors, (upper, lower), strict=True))
+    degrees = sum(errors) ** 2 / squares if squares > 0 else len(upper) + len(lower) - 2
+    spread = math.sqrt(float(np.var(upper, ddof=1)) + float(np.var(lower, ddof=1)))
+    return Ratio(effect, spread, degrees, math.sqrt(sum(errors)), fewest, paired=False)
+
+
+def p_value(ratio: Ratio, low: float, high: float) -> float:
+    """How likely so extreme a ratio would be if the true one lay between `low` and `high`; 1 where it does itself.
+
+    Two-sided against the nearer bound, so that it is below 0.05 exactly where the 95 % interval lies beyond that bound.
+    """
+    if ratio.pairs < FEWEST_PROCESSES:
+        return 1.0
+    bounds = (math.log(low) if low > 0 else -math.inf, math.log(high))
+    beyond = max(bounds[0] - ratio.log_ratio, ratio.log_ratio - bounds[1])
+    if beyond <= 0:
+        return 1.0
+    if ratio.standard_error == 0:
+        return 0.0
+    return 2.0 * float(special.stdtr(ratio.degrees, -beyond / ratio.standard_error))
+
+
+def difference_p_value(ratio: Ratio, margin: float = MARGIN) -> float:
+    """`p_value` of a difference greater than the margin."""
+    return p_value(ratio, 1 / (1 + margin), 1 + margin)
+
+
+def adjusted(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for the family they belong to: calling those below q differences lets the expected share of
+    false ones among them stay below q.
+
+    Benjamini and Hochberg: Controlling the false discovery rate. J. R. Statist. Soc. B 57, 1995.
+    """
+    p = np.asarray(p_values, dtype=float)
+    if not len(p):
+        return []
+    order = np.argsort(p)[::-1]
+    scaled = p[order] * len(p) / np.arange(len(p), 0, -1)
+    result = np.empty_like(p)
+    result[order] = np.minimum(1.0, np.minimum.accumulate(scaled))
+    return [float(value) for value in result]
+
+
+def verdict(ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | None = None) -> Verdict:
+    """What the ratio of two times says: `faster` where the numerator's is shorter by more than the margin.
+
+    The 95 % interval must lie wholly beyond the margin for a difference, wholly within it for equivalence (two
+    one-sided tests, Schuirmann 1987, at the stricter level of 2.5 %); anything else is inconclusive. `p_adjusted` is
+    the comparison's p-value after correction for its family, which must agree before a difference is called one.
+    """
+    if ratio is None:
+        return "missing"
+    found = ratio.interval()
+    if found is None:
+        return "inconclusive"
+    lowest, highest = 1 / (1 + margin), 1 + margin
+    if lowest <= found.low and found.high <= highest:
+        return "equivalent"
+    p = difference_p_value(ratio, margin) if p_adjusted is None else p_adjusted
+    if p > 1 - LEVEL:
+        return "inconclusive"
+    return "faster" if ratio.log_ratio < 0 else "slower"
+
+
+def power(log_effect: float, spread: float, pairs: int, margin: float = MARGIN, paired: bool = True) -> float:
+    """Probability of a verdict other than `inconclusive`, for a true effect and spread (see `Ratio`).
+
+    From the noncentral t distribution; equivalence by the Bonferroni bound over its two one-sided tests.
+    """
+    degrees = (pairs - 1) * (1 if paired else 2)
+    delta = math.log1p(margin)
+    if degrees < 1 or pairs < FEWEST_PROCESSES:
+        return 0.0
+    beyond = abs(log_effect) - delta
+    if spread <= 0:
+        return float(beyond != 0)
+    passed = _passing(degrees, math.sqrt(pairs) / spread)
+    if beyond > 0:
+        return passed(beyond)
+    return max(0.0, passed(-beyond) + passed(delta + abs(log_effect)) - 1)
+
+
+def seeds_needed(ratio: Ratio, margin: float = MARGIN) -> int | None:
+    """Further seeds after which a verdict is to be expected (with 80 % probability), or None if over a thousand.
+
+    Takes the effect and spread seen so far for true, as Kalibera and Jones (2013) do when they dimension experiments:
+    near the margin, or after few processes, it is a rough guess.
+    """
+    have = ratio.pairs
+    if not math.isfinite(ratio.spread):
+        return FEWEST_PROCESSES - have
+
+    def enough(pairs: int) -> bool:
+        return power(ratio.log_ratio, ratio.spread, pairs, margin, ratio.paired) >= POWER
+
+    few, many = max(have, FEWEST_PROCESSES - 1), have + MOST_SEEDS
+    if not enough(many):
+        return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return many - have
+
+
+def detectable(spread: float, pairs: int, margin: float = 0.0) -> float:
+    """The least true difference, as a share, that so many pairs find with 80 % probability; infinite below three."""
+    if pairs < FEWEST_PROCESSES:
+        return math.inf
+    low, high = 0.0, 10.0
+    if power(high, spread, pairs, margin) < POWER:
+        return math.inf
+    low = math.log1p(margin)
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle, spread, pairs, margin) >= POWER else (middle, high)
+    return math.expm1(high)
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Variance at each level: between processes, and between the samples of one."""
+
+    process: float
+    sample: float
+
+    def samples_worth_taking(self, process_cost_s: float, sample_cost_s: float) -> int:
+        """Samples for each process that give the narrowest interval for the time spent (Kalibera and Jones 2013)."""
+        if self.process <= 0 or sample_cost_s <= 0:
+            return 1000
+        best = math.sqrt(process_cost_s / sample_cost_s * self.sample / self.process)
+        return min(1000, max(1, math.ceil(best)))
+
+
+def variances(processes: Sequence[ArrayLike]) -> Variances | None:
+    """Variance components of samples nested in processes, or None with fewer than two processes.
+
+    Analysis of variance (Searle, Casella, McCulloch: Variance components, 1992), where a process counts as many samples
+    as it effectively has: autocorrelated ones tell less. A negative estimate between processes is zero.
+    """
+    rows = [np.asarray(samples, dtype=float) for samples in processes if len(np.asarray(samples))]
+    if len(rows) < 2:
+        return None
+    several = [row for row in rows if len(row) > 1]
+    within = [float(np.var(row, ddof=1)) for row in several]
+    sample = float(np.average(within, weights=[len(row) - 1 for row in several])) if within else 0.0
+    noise = float(np.mean([sample / effective_sample_size(row) for row in rows]))
+    between = float(np.var([row.mean() for row in rows], ddof=1))
+    return Variances(max(0.0, between - noise), sample)
+
+
+def effective_sample_size(samples: ArrayLike) -> float:
+    """How many independent samples these are worth, between 1 and their number.
+
+    Autocovariances are summed in pairs up to the first that is not positive (initial positive sequence, Geyer:
+    Practical Markov chain Monte Carlo. Statistical Science 7, 1992).
+    """
+    x = np.asarray(samples, dtype=float)
+    n = len(x)
+    x = x - x.mean()
+    variance = float(x @ x) / n
+    if n < 4 or variance == 0:
+        return float(n)
+    spectrum = np.abs(np.fft.rfft(x, 2 * n)) ** 2
+    correlations = np.fft.irfft(spectrum, 2 * n)[:n] / n / variance
+    pairs = correlations[: n - n % 2].reshape(-1, 2).sum(axis=1)
+    ends = np.flatnonzero(pairs <= 0)
+    kept = pairs[: ends[0]] if len(ends) else pairs
+    return float(min(n, max(1.0, n / max(2 * kept.sum() - 1, 1.0))))
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """How a process settles, and the sample from which it is steady."""
+
+    kind: Steadiness
+    start: int
+
+
+def steady_state(samples: ArrayLike, tolerance: float = _TOLERANCE) -> SteadyState:
+    """Classify a process, after Barrett et al. 2017.
+
+    Its samples are cut at change points; the last segment and those before it that differ from it by less than
+    `tolerance` are the steady state. `flat`: there is nothing else; `warm-up`: all else is slower; `slowdown`:
+    something before was faster; `none`: it lasts for less than a quarter of the samples; `unknown`: too few samples.
+    """
+    x = np.asarray(samples, dtype=float)
+    if len(x) < _FEWEST_SAMPLES:
+        return SteadyState("unknown", 0)
+    cuts = [0, *change_points(x), len(x)]
+    levels = np.array([np.median(x[a:b]) for a, b in itertools.pairwise(cuts)])
+    apart = (levels - levels[-1]) / levels[-1]
+    unlike = np.flatnonzero(np.abs(apart) > tolerance)
+    if not len(unlike):
+        return SteadyState("flat", 0)
+    start = cuts[int(unlike[-1]) + 1]
+    if len(x) - start < len(x) / 4:
+        return SteadyState("none", start)
+    return SteadyState("slowdown" if np.any(apart[unlike] < 0) else "warm-up", start)
+
+
+def change_points(samples: ArrayLike) -> list[int]:
+    """Where the level of the samples changes: the first sample of each new level.
+
+    The partition of least squares with a penalty for each change, found exactly (optimal partitioning, Jackson et al.
+    2005). Barrett et al. take a penalty of 15 log n for independent samples; this one is 6 log n times the long-run
+    variance, judged from differences of neighbours, so that autocorrelation is not taken for changes. Outliers are
+    reined in first. Over 500 samples are binned.
+    """
+    x = np.asarray(samples, dtype=float)
+    width = math.ceil(len(x) / _MOST_BINS)
+    x = x[: len(x) // width * width].reshape(-1, width).mean(axis=1)
+    n = len(x)
+    noise = _noise(x)
+    if n < _FEWEST_SAMPLES or noise == 0:
+        return []
+    x = _reined_in(x, noise)
+    penalty = _PENALTY * math.log(n) * noise**2
+    return [cut * width for cut in _partition(x, penalty)]
+
+
+def unsettled(rows: Floats) -> NDArray[np.bool_]:
+    """For each row of samples, whether `change_points` is worth asking: a screening by the best single cut (CUSUM)."""
+    n = rows.shape[1]
+    if n < _FEWEST_SAMPLES:
+        return np.zeros(len(rows), dtype=bool)
+    noise = np.sqrt(np.mean(np.diff(rows, axis=1) ** 2, axis=1) / 2)  # without autocorrelation: lets more through
+    sums = np.cumsum(rows - rows.mean(axis=1, keepdims=True), axis=1)[:, :-1]
+    counts = np.arange(1, n)
+    gain = np.max(sums**2 * (n / (counts * (n - counts))), axis=1)
+    unsettled: NDArray[np.bool_] = gain > _PENALTY / 2 * math.log(n) * noise**2
+    return unsettled
+
+
+def two_modes(samples: ArrayLike) -> tuple[float, float] | None:
+    """The centres of two groups that the samples fall into, or None where they are one.
+
+    The best cut into two groups, each with at least a tenth of the samples (Otsu 1979), explains nearly all variance.
+    """
+    x = np.sort(np.asarray(samples, dtype=float))
+    n = len(x)
+    if n < _FEWEST_SAMPLES or x[0] == x[-1]:
+        return None
+    counts = np.arange(1, n)
+    sums = np.cumsum(x)
+    left = sums[:-1] / counts
+    right = (sums[-1] - sums[:-1]) / (n - counts)
+    explained = counts * (n - counts) / n * (right - left) ** 2 / np.sum((x - x.mean()) ** 2)
+    explained[(counts < _SMALLER_MODE * n) | (counts > (1 - _SMALLER_MODE) * n)] = 0
+    best = int(np.argmax(explained))
+    low, high = float(left[best]), float(right[best])
+    apart = high - low > 2 * _TOLERANCE * abs(low)
+    return (low, high) if explained[best] > _TWO_MODES and apart else None
+
+
+def drift(process_means: ArrayLike, order: ArrayLike) -> tuple[float, float]:
+    """Change of the process means over the run, as a share, and its p-value (linear regression on the log scale)."""
+    y, x = np.log(np.asarray(process_means, dtype=float)), np.asarray(order, dtype=float)
+    degrees = len(y) - 2
+    x = x - x.mean()
+    if degrees < 1 or not np.any(x):
+        return 0.0, 1.0
+    slope = float(x @ y / (x @ x))
+    residuals = y - y.mean() - slope * x
+    error = math.sqrt(float(residuals @ residuals) / degrees / float(x @ x))
+    change = math.expm1(slope * float(x.max() - x.min()))
+    if error == 0:
+        return change, float(slope == 0)
+    return change, 2 * float(special.stdtr(degrees, -abs(slope) / error))
+
+
+def _mean_and_half_width(values: Floats, level: float) -> tuple[float, float]:
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(np.mean(values)), _quantile(len(values) - 1, level) * error
+
+
+def _quantile(degrees: float, level: float) -> float:
+    """Student's t that a share of `level` stays within, on both sides."""
+    return float(special.stdtrit(degrees, (1 + level) / 2))
+
+
+def _passing(degrees: float, precision: float) -> Callable[[float], float]:
+    """Probability that the interval keeps clear of a bound at a given distance from the true value."""
+    threshold = _quantile(degrees, LEVEL)
+
+    def passed(distance: float) -> float:
+        shift = distance * precision
+        if shift > threshold + 37:  # where the noncentral t is not computed well, it is certain
+            return 1.0
+        return 1.0 - float(special.nctdtr(degrees, shift, threshold))
+
+    return passed
+
+
+def _noise(x: Floats) -> float:
+    """Long-run standard deviation of samples around their level, whatever the level does.
+
+    From the median differences of first and second neighbours, as of a first-order autoregressive process.
+    """
+    first, second = (float(np.median(np.abs(x[lag:] - x[:-lag]))) * 1.4826 for lag in (1, 2))
+    if first == 0:
+        return float(np.sqrt(np.mean(np.diff(x) ** 2) / 2))
+    correlation = min(0.95, max(0.0, (second / first) ** 2 - 1))
+    return first / math.sqrt(2) * math.sqrt(1 + correlation) / (1 - correlation)
+
+
+def _reined_in(x: Floats, noise: float) -> Floats:
+    """Single outliers brought to the level of their neighbours; a change of level stays as it is."""
+    padded = np.pad(x, 2, mode="reflect")
+    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    return np.clip(x, around - 4 * noise, around + 4 * noise)
+
+
+def _partition(x: Floats, penalty: float) -> list[int]:
+    n = len(x)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(values)]) for values in (x - x.mean(), (x - x.mean()) ** 2))
+    cost = np.full(n + 1, np.inf)
+    cost[0] = -penalty
+    previous = np.zeros(n + 1, dtype=int)
+    for end in range(1, n + 1):
+        starts = np.arange(end)
+        within = squares[end] - squares[:end] - (sums[end] - sums[:end]) ** 2 / (end - starts)
+        total = cost[:end] + within + penalty
+        previous[end] = int(np.argmin(total))
+        cost[end] = total[previous[end]]
+    cuts = []
+    while (n := int(previous[n])) > 0:
+        cuts.append(n)
+    return cuts[::-1]
