@@ -1,12 +1,12 @@
 """Are the verdicts right as often as they claim to be? Simulated sweeps whose truth is known.
 
-    python benchmarks/coverage.py [--repetitions 2000] [--format md]
+    python benchmarks/coverage.py [--repetitions 2000]
 
-Every simulated sweep measures cells in blocks, as `sweep run` does: one process of each cell per block, in random order.
-Processes differ by `between` times the variance of samples; samples have one of several kinds of noise. Printed are, for
-every combination: how often 95 % intervals hold the truth, how often identical cells are called faster or slower (per
-family of ten comparisons) by sweep and by what other tools do, and how often a true difference of 5 % is found against
-how often `statistics.power` says it will be.
+Every simulated sweep measures cells in blocks, as `sweep run` does: one process of each cell per block, in random
+order. Processes differ by `between` times the variance of samples; samples have one of several kinds of noise. Printed
+are, for every combination: how often 95 % intervals hold the truth, how often identical cells are called faster or
+slower (per family of ten comparisons) by sweep and by what other tools do, and how often a true difference of 5 % is
+found against how often `statistics.power` says it will be.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def explore(scenario: Scenario, repetitions: int, seed: int = 0) -> Findings:
 
 def differs(family: list[statistics.Ratio], margin: float) -> bool:
     """Whether any comparison of a family of identical cells is called faster or slower."""
-    p = statistics.adjusted([statistics.difference_p_value(ratio, margin) for ratio in family])
+    p = statistics.adjusted([statistics.p_value(ratio, statistics.within(margin)) for ratio in family])
     found = {statistics.verdict(ratio, margin, each) for ratio, each in zip(family, p, strict=True)}
     return bool(found & {"faster", "slower"})
 
@@ -141,7 +141,7 @@ def differs(family: list[statistics.Ratio], margin: float) -> bool:
 def _predicted_power(families: list[list[statistics.Ratio]], pairs: int) -> float:
     """What `statistics.power` says when it is told the true spread of a pair's ratio."""
     spread = math.sqrt(float(np.mean([ratio.spread**2 for family in families for ratio in family])))
-    return statistics.power(math.log1p(TRUE_DIFFERENCE), spread, pairs, MARGIN)
+    return statistics.power(math.log1p(TRUE_DIFFERENCE), spread, pairs, statistics.within(MARGIN))
 
 
 def _family_share(cells: Floats, differ: Callable[[Floats, Floats], NDArray[np.bool_]]) -> float:

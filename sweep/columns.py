@@ -62,7 +62,7 @@ _MACHINE = [
     _column("device_name", _TEXT, "", "model of the device that computed: a CPU's or a GPU's"),
     _column("cpu_model", _TEXT, "", "model of the node's CPU"),
     _column("cores", _INTS, "", "cores the worker was bound to, read back inside it"),
-    _column("threads", _INT, "", "threads the framework computes with, read back inside the worker"),
+    _column("threads", _INT, "threads", "threads the framework computes with, read back inside the worker"),
     _column("environment_id", _TEXT, "", "environment; its packages are in environments/<id>.txt"),
     _column("python", _TEXT, "", "version of the interpreter, read back"),
     _column("numpy", _TEXT, "", "version of NumPy, read back"),
@@ -71,10 +71,12 @@ _MACHINE = [
     _column("machine", _TEXT, "JSON", "facts about the node: governor, SMT, NUMA, kernel, memory"),
     _column("load_before", _FLOAT, "runnable tasks", "other load on the node just before the trial"),
     _column("steal_ratio", _FLOAT, "share", "CPU time that the hypervisor took away during the trial"),
+    _column("foreign_ratio", _FLOAT, "share", "time of the leased cores that other processes took during the trial"),
     _column("involuntary_switches", _INT, "switches", "times that the kernel took the worker off its core"),
     _column("user_s", _FLOAT, "s", "CPU time of the worker in user mode"),
     _column("system_s", _FLOAT, "s", "CPU time of the worker in the kernel"),
     _column("import_s", _FLOAT, "s", "time it took to import the framework; once per fork server"),
+    _column("compile_s", _FLOAT, "s", "first step of a backend that compiles, before warm-up"),
     _column("peak_rss_bytes", _INT, "B", "most memory resident at once, by the kernel's own count"),
     _column("peak_device_bytes", _INT, "B", "most memory of the GPU allocated at once"),
     _column("data_id", _TEXT, "", "prepared data set that the batches were drawn from"),
@@ -83,7 +85,7 @@ _MACHINE = [
 _FAIRNESS = [
     _column("loss_check", _FLOAT, "relative", "difference of the loss from the reference's, before timing"),
     _column("grad_check", _FLOAT, "relative", "difference of the gradient norm from the reference's, before timing"),
-    _column("gradient_norm", _FLOAT, "", "Euclidean norm of all gradients, before timing"),
+    _column("gradient_norm", _FLOAT, "norm", "Euclidean norm of all gradients, before timing"),
     _column("parameter_count", _INT, "parameters", "weights and biases that the framework counts"),
 ]
 
@@ -92,6 +94,7 @@ _SAMPLES = [
     _column("backward_s", _FLOATS, "s", "each sample's backward pass"),
     _column("step_s", _FLOATS, "s", "each sample's step: forward and backward together"),
     _column("device_s", _FLOATS, "s", "each sample's step by the device's own clock (GPU events)"),
+    _column("data_s", _FLOATS, "s", "each sample's reading of its batch, with include_data; part of step_s"),
     _column("warmup_s", _FLOATS, "s", "steps before the samples, set aside"),
     _column("valid", _FLAGS, "", "for each sample: false where it is known to be disturbed; those are left out"),
 ]
@@ -99,9 +102,9 @@ _SAMPLES = [
 _TRAINING = [
     _column("iteration", _INTS, "iterations", "training: iteration of each entry of the log"),
     _column("elapsed_s", _FLOATS, "s", "training: time since training began, at each entry of the log"),
-    _column("loss", _FLOATS, "", "training: loss at each entry of the log; core: the one loss before timing"),
+    _column("loss", _FLOATS, "loss", "training: loss at each entry of the log; core: the one loss before timing"),
     _column("epoch_s", _FLOATS, "s", "training: duration of each epoch"),
-    _column("validation_loss", _FLOATS, "", "training: loss on the validation set, each time it was taken"),
+    _column("validation_loss", _FLOATS, "loss", "training: loss on the validation set, each time it was taken"),
     _column("validation_pck", _FLOATS, "share", "training: correct keypoints (PCK), each time they were counted"),
 ]
 
@@ -111,13 +114,20 @@ SCHEMA = pa.schema(
 )
 
 
+METRICS = tuple(
+    f.name
+    for f in [*_OUTCOME, *_MACHINE, *_FAIRNESS, *_SAMPLES, *_TRAINING]
+    if f.metadata[b"unit"] and f.type in (_INT, _FLOAT, _FLOATS)
+)
+
+
 def unit(name: str) -> str:
     """Unit of a column, empty where it has none or is not known; a name that ends in a unit carries it."""
-    index = SCHEMA.get_field_index(name)
-    if index >= 0:
-        return str(SCHEMA.field(index).metadata[b"unit"].decode())
+    if name in SCHEMA.names:
+        return str(SCHEMA.field(name).metadata[b"unit"].decode())
     return "s" if name.endswith("_s") else "B" if name.endswith("_bytes") else ""
 
 
 def meaning(name: str) -> str:
-    return str(SCHEMA.field(name).metadata[b"meaning"].decode())
+    """What a column holds, empty where it is not known."""
+    return str(SCHEMA.field(name).metadata[b"meaning"].decode()) if name in SCHEMA.names else ""

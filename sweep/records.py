@@ -57,6 +57,7 @@ class Damage(NamedTuple):
 class RunFacts:
     """What `run.yaml` says: the grid as it was read, and what it was run with.
 
+    `noise_floor` is the greatest difference that `sweep calibrate` found between equal cells, where it was run.
     `trials` are the planned ones as `(trial_id, trial_name)`, `exclusions` are `(name, reason)`: both kept in
     `plan.parquet`.
     """
@@ -68,6 +69,7 @@ class RunFacts:
     code_version: str = ""
     cluster: Mapping[str, Any] = field(default_factory=dict)
     started_at: str = ""
+    noise_floor: float = 0.0
     trials: Sequence[tuple[str, str]] = field(default=(), repr=False)
     exclusions: Sequence[tuple[str, str]] = field(default=(), repr=False)
 

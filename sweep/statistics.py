@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,25 +129,32 @@ def unpaired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
     return Ratio(effect, spread, degrees, math.sqrt(sum(errors)), fewest, paired=False)
 
 
-def p_value(ratio: Ratio, low: float, high: float) -> float:
-    """How likely so extreme a ratio would be if the true one lay between `low` and `high`; 1 where it does itself.
+class Range(NamedTuple):
+    """Ratios between two bounds."""
+
+    low: float
+    high: float
+
+
+def within(margin: float) -> Range:
+    """Ratios that count as no difference."""
+    return Range(1 / (1 + margin), 1 + margin)
+
+
+def p_value(ratio: Ratio, expected: Range) -> float:
+    """How likely so extreme a ratio would be if the true one lay in a range; 1 where it does itself.
 
     Two-sided against the nearer bound, so that it is below 0.05 exactly where the 95 % interval lies beyond that bound.
     """
     if ratio.pairs < FEWEST_PROCESSES:
         return 1.0
-    bounds = (math.log(low) if low > 0 else -math.inf, math.log(high))
-    beyond = max(bounds[0] - ratio.log_ratio, ratio.log_ratio - bounds[1])
+    low, high = _logs(expected)
+    beyond = max(low - ratio.log_ratio, ratio.log_ratio - high)
     if beyond <= 0:
         return 1.0
     if ratio.standard_error == 0:
         return 0.0
     return 2.0 * float(special.stdtr(ratio.degrees, -beyond / ratio.standard_error))
-
-
-def difference_p_value(ratio: Ratio, margin: float = MARGIN) -> float:
-    """`p_value` of a difference greater than the margin."""
-    return p_value(ratio, 1 / (1 + margin), 1 + margin)
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
@@ -178,45 +185,47 @@ def verdict(ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | Non
     found = ratio.interval()
     if found is None:
         return "inconclusive"
-    lowest, highest = 1 / (1 + margin), 1 + margin
-    if lowest <= found.low and found.high <= highest:
+    same = within(margin)
+    if same.low <= found.low and found.high <= same.high:
         return "equivalent"
-    p = difference_p_value(ratio, margin) if p_adjusted is None else p_adjusted
+    p = p_value(ratio, same) if p_adjusted is None else p_adjusted
     if p > 1 - LEVEL:
         return "inconclusive"
     return "faster" if ratio.log_ratio < 0 else "slower"
 
 
-def power(log_effect: float, spread: float, pairs: int, margin: float = MARGIN, paired: bool = True) -> float:
-    """Probability of a verdict other than `inconclusive`, for a true effect and spread (see `Ratio`).
+def power(log_effect: float, spread: float, pairs: int, expected: Range, paired: bool = True) -> float:
+    """Probability that the interval comes to lie wholly inside or wholly outside of a range.
 
-    From the noncentral t distribution; equivalence by the Bonferroni bound over its two one-sided tests.
+    For a true effect and a true spread, see `Ratio`. From the noncentral t distribution; for the inside by the
+    Bonferroni bound over its two sides.
     """
     degrees = (pairs - 1) * (1 if paired else 2)
-    delta = math.log1p(margin)
-    if degrees < 1 or pairs < FEWEST_PROCESSES:
+    if pairs < FEWEST_PROCESSES:
         return 0.0
-    beyond = abs(log_effect) - delta
+    low, high = _logs(expected)
+    inside = min(log_effect - low, high - log_effect)
     if spread <= 0:
-        return float(beyond != 0)
-    passed = _passing(degrees, math.sqrt(pairs) / spread)
-    if beyond > 0:
-        return passed(beyond)
-    return max(0.0, passed(-beyond) + passed(delta + abs(log_effect)) - 1)
+        return float(inside != 0)
+    precision = math.sqrt(pairs) / spread
+    if inside < 0:
+        return _clear(-inside * precision, degrees)
+    sides = (_clear(distance * precision, degrees) for distance in (log_effect - low, high - log_effect))
+    return max(0.0, sum(sides) - 1)
 
 
-def seeds_needed(ratio: Ratio, margin: float = MARGIN) -> int | None:
-    """Further seeds after which a verdict is to be expected (with 80 % probability), or None if over a thousand.
+def seeds_needed(ratio: Ratio, expected: Range) -> int | None:
+    """Further seeds after which the interval is likely (80 %) to decide, or None if over a thousand.
 
     Takes the effect and spread seen so far for true, as Kalibera and Jones (2013) do when they dimension experiments:
-    near the margin, or after few processes, it is a rough guess.
+    near a bound, or after few processes, it is a rough guess.
     """
     have = ratio.pairs
     if not math.isfinite(ratio.spread):
         return FEWEST_PROCESSES - have
 
     def enough(pairs: int) -> bool:
-        return power(ratio.log_ratio, ratio.spread, pairs, margin, ratio.paired) >= POWER
+        return power(ratio.log_ratio, ratio.spread, pairs, expected, ratio.paired) >= POWER
 
     few, many = max(have, FEWEST_PROCESSES - 1), have + MOST_SEEDS
     if not enough(many):
@@ -229,15 +238,13 @@ def seeds_needed(ratio: Ratio, margin: float = MARGIN) -> int | None:
 
 def detectable(spread: float, pairs: int, margin: float = 0.0) -> float:
     """The least true difference, as a share, that so many pairs find with 80 % probability; infinite below three."""
-    if pairs < FEWEST_PROCESSES:
+    same = within(margin)
+    low, high = math.log(same.high), 10.0
+    if power(high, spread, pairs, same) < POWER:
         return math.inf
-    low, high = 0.0, 10.0
-    if power(high, spread, pairs, margin) < POWER:
-        return math.inf
-    low = math.log1p(margin)
     while high - low > 1e-6:
         middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, spread, pairs, margin) >= POWER else (middle, high)
+        low, high = (low, middle) if power(middle, spread, pairs, same) >= POWER else (middle, high)
     return math.expm1(high)
 
 
@@ -403,17 +410,16 @@ def _quantile(degrees: float, level: float) -> float:
     return float(special.stdtrit(degrees, (1 + level) / 2))
 
 
-def _passing(degrees: float, precision: float) -> Callable[[float], float]:
-    """Probability that the interval keeps clear of a bound at a given distance from the true value."""
+def _logs(expected: Range) -> tuple[float, float]:
+    return (math.log(expected.low) if expected.low > 0 else -math.inf, math.log(expected.high))
+
+
+def _clear(shift: float, degrees: float) -> float:
+    """Probability that an interval keeps clear of a bound that is `shift` standard errors from the true value."""
     threshold = _quantile(degrees, LEVEL)
-
-    def passed(distance: float) -> float:
-        shift = distance * precision
-        if shift > threshold + 37:  # where the noncentral t is not computed well, it is certain
-            return 1.0
-        return 1.0 - float(special.nctdtr(degrees, shift, threshold))
-
-    return passed
+    if shift > threshold + 30:  # certain; and where the noncentral t is not computed well
+        return 1.0
+    return 1.0 - float(special.nctdtr(degrees, shift, threshold))
 
 
 def _noise(x: Floats) -> float:

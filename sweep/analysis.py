@@ -1,0 +1,167 @@
+"""A run, loaded for analysis: `sweep.load("results/core-time")`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from sweep import claims, comparisons, statistics
+from sweep.columns import METRICS
+from sweep.comparisons import Comparison
+from sweep.errors import MISSING, SweepError
+from sweep.places import Place
+from sweep.records import Damage, Results, RunFacts
+from sweep.summary import Summary, columns_for, known_metric, summarize
+
+
+class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users say it
+    """There is nothing to analyse, or not what was asked for."""
+
+    exit_code = MISSING
+
+
+class Run:
+    """The records of one run and what follows from them; nothing in it is ever changed.
+
+    `records` is a PyArrow table with one row per trial, its columns in `docs/results.md`.
+    """
+
+    def __init__(self, place: str | Path | Place) -> None:
+        self.results = Results(place)
+        self._read: pa.Table | None = None
+        if not self.results.exists():
+            raise SweepError(f"{self.results} holds no run", "name a folder that sweep run has written, see sweep ls")
+
+    def __repr__(self) -> str:
+        return f"sweep.load({str(self.results)!r})"
+
+    @property
+    def name(self) -> str:
+        return self.results.place.name
+
+    @functools.cached_property
+    def records(self) -> pa.Table:
+        return self.results.records()
+
+    @functools.cached_property
+    def facts(self) -> RunFacts:
+        """What `run.yaml` says; of a folder that holds records alone, only its name."""
+        if not self.results.place.exists("run.yaml"):
+            return RunFacts(name=self.name, grid="")
+        return self.results.facts()
+
+    @property
+    def damaged(self) -> list[Damage]:
+        """Parts that could not be read the last time that records were."""
+        return self.results.damaged
+
+    @functools.cached_property
+    def grid(self) -> Mapping[str, Any]:
+        """The grid as it was read, not expanded; empty where it is not known."""
+        try:
+            read = yaml.safe_load(self.facts.grid)
+        except yaml.YAMLError:
+            return {}
+        return read if isinstance(read, dict) else {}
+
+    @property
+    def margin(self) -> float:
+        """Differences below it count as none: 1 %, or the machine's own noise floor where that was measured greater."""
+        return max(statistics.MARGIN, self.facts.noise_floor)
+
+    @functools.cached_property
+    def missing(self) -> list[str]:
+        """Names of the planned trials that have no record."""
+        plan = self.results.plan()
+        planned = plan.filter(pc.is_valid(plan["trial_id"]))
+        known = self._read if self._read is not None else self.results.records(["trial_id"])
+        absent = planned.filter(pc.invert(pc.is_in(planned["trial_id"], known["trial_id"].combine_chunks())))
+        return list(absent["trial_name"].to_pylist())
+
+    def summary(
+        self, by: Sequence[str] | None = None, metric: str | None = None, where: Mapping[str, Any] | None = None
+    ) -> list[Summary]:
+        """One summary per cell, or per combination of the axes in `by`. Raises SweepError where there is nothing."""
+        table = self._table(metric)
+        if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
+            known_metric(metric)
+        found = summarize(table, by, metric, where)
+        if not found:
+            raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")
+        if not any(s.processes for s in found) and any(s.left_out["without"] for s in found):
+            held = ", ".join(
+                name for name in METRICS if name in table.column_names and table[name].null_count < len(table)
+            )
+            raise NoRecords(
+                f"no trial of {self.results} holds {found[0].metric}", f"choose another with --metric: {held}"
+            )
+        return found
+
+    def compare(
+        self,
+        over: str,
+        baseline: Any = None,
+        metric: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        margin: float | None = None,
+        across_machines: bool = False,
+    ) -> list[Comparison]:
+        """Every value of an axis against a baseline value, cell by cell; `margin` is the run's own unless given."""
+        by = self._axes_with_version_apart(metric) if over == "version" else None
+        summaries, order = self.summary(by, metric, where), self._values_of(over)
+        wide = self.margin if margin is None else margin
+        return comparisons.over_axis(summaries, over, baseline, order, wide, across_machines, bool(self.missing))
+
+    def compare_with(
+        self,
+        baseline: Run,
+        metric: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        margin: float | None = None,
+        ignore: Iterable[str] = comparisons.EFFORT,
+        across_machines: bool = False,
+    ) -> list[Comparison]:
+        """Each cell of this run against the same cell of another."""
+        mine, theirs = (run.summary(None, metric, where) for run in (self, baseline))
+        names = _names(str(self.results), str(baseline.results))
+        wide = max(self.margin, baseline.margin) if margin is None else margin
+        return comparisons.between_runs(mine, theirs, names, ignore, wide, across_machines)
+
+    def verify(self) -> list[claims.Judgement]:
+        """The grid's claims, held against the records."""
+        stated = [claims.parsed(claim) for claim in self.grid.get("claims") or []]
+        summaries = {claim.metric: self.summary(metric=claim.metric) for claim in stated}
+        return claims.judge(stated, summaries)
+
+    def _table(self, metric: str | None) -> pa.Table:
+        """The columns that a summary needs, read anew unless all are at hand."""
+        table = self.__dict__.get("records")
+        if table is None:
+            table = self.results.records(columns_for(metric))
+        self._read = table.select(["trial_id"])
+        if not len(table):
+            damaged = f", and {len(self.damaged)} parts cannot be read" if self.damaged else ""
+            raise NoRecords(f"{self.results} holds no records yet{damaged}", "start it with sweep run")
+        return table
+
+    def _axes_with_version_apart(self, metric: str | None) -> list[str]:
+        names = dict.fromkeys(name for summary in self.summary(metric=metric) for name in summary.axes)
+        return ["framework", "version", *(name for name in names if name != "framework")]
+
+    def _values_of(self, axis: str) -> list[Any]:
+        """The values of an axis in the order of the grid."""
+        axes = self.grid.get("axes")
+        values = axes.get(axis) if isinstance(axes, dict) else None
+        return values if isinstance(values, list) else []
+
+
+def _names(one: str, other: str) -> tuple[str, str]:
+    """Short names of two runs that still tell them apart."""
+    short = (one.rstrip("/").rpartition("/")[2], other.rstrip("/").rpartition("/")[2])
+    return short if short[0] != short[1] else (one, other)

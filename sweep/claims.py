@@ -1,0 +1,169 @@
+"""Claims: hypotheses that a grid states, held against the records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sweep import statistics
+from sweep.comparisons import Comparison, compared
+from sweep.errors import SweepError, nearest
+from sweep.selection import is_value, matches, split
+from sweep.statistics import Range
+from sweep.summary import Summary
+
+Outcome = Literal["supported", "refuted", "inconclusive", "missing"]
+EXPECTATIONS = ("equivalent", "faster", "slower", "ratio")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`subject` against `baseline` on one axis, all else being equal, lies between `low` and `high` times its time."""
+
+    name: str
+    axis: str
+    subject: Any
+    baseline: Any
+    where: Mapping[str, Any]
+    metric: str
+    expected: Range
+
+    @property
+    def expectation(self) -> str:
+        low, high = self.expected
+        bounds = [f"over {low:.4g}"] if low > 0 else []
+        bounds += [f"under {high:.4g}"] if high < math.inf else []
+        return f"ratio {' and '.join(bounds)}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison that a claim speaks of, and what it says."""
+
+    comparison: Comparison
+    outcome: Outcome
+    expected: Range
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Further seeds that would probably decide it; None where that is over a thousand, or it is decided."""
+        if self.outcome != "inconclusive" or self.comparison.ratio is None:
+            return None
+        return statistics.seeds_needed(self.comparison.ratio, self.expected)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim and what the records make of it: refuted by any comparison, supported by all of them together."""
+
+    claim: Claim
+    outcome: Outcome
+    evidence: Sequence[Evidence]
+
+
+def parsed(claim: Mapping[str, Any]) -> Claim:
+    """A claim as a grid writes it."""
+    name = str(claim.get("name") or "unnamed claim")
+    compare, expect = claim.get("compare"), claim.get("expect")
+    if not isinstance(compare, Mapping) or len(compare) != 1 or not _is_pair(next(iter(compare.values()))):
+        hint = "write compare: {backward: [explicit, autograd]}"
+        raise SweepError(f"claim {name!r} compares no two values of one axis", hint)
+    if not isinstance(expect, Mapping) or len(expect) != 1:
+        raise SweepError(f"claim {name!r} expects nothing", f"write expect: with one of {', '.join(EXPECTATIONS)}")
+    (axis, (subject, baseline)), (kind, amount) = next(iter(compare.items())), next(iter(expect.items()))
+    metric = str(claim.get("metric") or "step_s")
+    return Claim(name, axis, subject, baseline, claim.get("where") or {}, metric, _range(name, kind, amount))
+
+
+def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
+    """Hold claims against summaries, given by metric; p-values are adjusted for all claims together."""
+    found = [(claim, comparisons_of(claim, summaries[claim.metric])) for claim in claims]
+    p = [_p_refuting(claim, c) for claim, comparisons in found for c in comparisons]
+    adjusted = iter(statistics.adjusted(p))
+    judgements = []
+    for claim, comparisons in found:
+        evidence = [Evidence(c, _outcome(claim, c, next(adjusted)), claim.expected) for c in comparisons]
+        judgements.append(Judgement(claim, _together([e.outcome for e in evidence]), evidence))
+    return judgements
+
+
+def comparisons_of(claim: Claim, summaries: Sequence[Summary]) -> list[Comparison]:
+    """Every pair of cells that the claim speaks of."""
+    apart = claim.axis == "version" or "version" in claim.where
+    cells = [(split(s.axes) if apart else dict(s.axes), s) for s in summaries]
+    wanted = [(axes, s) for axes, s in cells if matches(axes | _framework(s, apart), claim.where)]
+    groups: dict[str, tuple[dict[str, Any], list[tuple[Any, Summary]]]] = {}
+    for axes, summary in wanted:
+        rest = {name: value for name, value in axes.items() if name != claim.axis}
+        groups.setdefault(repr(rest), (rest, []))[1].append((axes.get(claim.axis), summary))
+    pairs = [pair for rest, members in groups.values() for pair in _pairs(claim, rest, members)]
+    both = [pair for pair in pairs if pair.subject and pair.baseline]
+    return both or pairs  # what the grid leaves out on one side says nothing, unless there is nothing else
+
+
+def _framework(summary: Summary, apart: bool) -> dict[str, Any]:
+    return {} if apart else {"framework": summary.axes.get("framework")}
+
+
+def _pairs(claim: Claim, rest: dict[str, Any], members: list[tuple[Any, Summary]]) -> list[Comparison]:
+    subjects, baselines = (
+        [(value, s) for value, s in members if is_value(value, wanted)] for wanted in (claim.subject, claim.baseline)
+    )
+    if not subjects and not baselines:
+        return []
+    none: list[tuple[Any, Summary | None]] = [(None, None)]
+    return [
+        compared(
+            claim.axis,
+            claim.subject if one is None else value,
+            claim.baseline if other is None else base,
+            rest,
+            one,
+            other,
+        )
+        for value, one in subjects or none
+        for base, other in baselines or none
+        if one is not other
+    ]
+
+
+def _outcome(claim: Claim, comparison: Comparison, p_refuting: float) -> Outcome:
+    if comparison.ratio is None:
+        return "missing"
+    interval = comparison.interval
+    if interval and claim.expected.low <= interval.low and interval.high <= claim.expected.high:
+        return "supported"
+    return "refuted" if p_refuting <= 1 - statistics.LEVEL else "inconclusive"
+
+
+def _p_refuting(claim: Claim, comparison: Comparison) -> float:
+    return statistics.p_value(comparison.ratio, claim.expected) if comparison.ratio else 1.0
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    for outcome in ("refuted", "missing", "inconclusive"):
+        if outcome in outcomes:
+            return outcome
+    return "supported" if outcomes else "missing"
+
+
+def _range(name: str, kind: str, amount: Any) -> Range:
+    """The ratios, subject's time by baseline's, that meet an expectation."""
+    if kind not in EXPECTATIONS:
+        raise SweepError(f"claim {name!r} expects {kind!r}", nearest(str(kind), EXPECTATIONS))
+    if kind == "ratio" and _is_pair(amount) and all(map(_is_number, amount)) and 0 <= amount[0] < amount[1]:
+        return Range(float(amount[0]), float(amount[1]))
+    if kind == "ratio" or not _is_number(amount) or not 0 <= amount < math.inf:
+        raise SweepError(f"claim {name!r} expects {kind}: {amount!r}", "write {ratio: [1.5, 1.8]} or {faster: 0.05}")
+    low, high = statistics.within(float(amount))
+    return {"equivalent": Range(low, high), "faster": Range(0.0, low), "slower": Range(high, math.inf)}[kind]
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,269 @@
+"""`sweep status`, `ls`, `show`: how a run stands, which there are, and all that is known of one trial."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli import output, runs
+from sweep.cli.tables import Column, Format, emit, plain
+from sweep.errors import MISSING, SweepError, nearest
+
+if TYPE_CHECKING:
+    from sweep.analysis import Run
+
+SOME_FAILED = 1
+_CAUSES = 10
+_LOG_LINES = 40
+_NAMED = 5
+
+_RunName = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
+]
+_Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
+
+
+def status(run: _RunName = None, form: _Format = Format.TABLE) -> int:
+    """Show how far a run is: trials by status, failures by cause, what runs now.
+
+    Ends with 1 where trials failed, with 4 where planned ones have no record yet.
+
+    Example: sweep status core-time
+    """
+    loaded = runs.loaded(run)
+    counts, causes = _statuses(loaded)
+    runs.tell_damage(loaded)
+    missing = len(loaded.missing)
+    if form is Format.TABLE:
+        _tell_status(loaded, counts, causes, missing)
+    else:
+        told = [*counts.most_common(), ("missing", missing)]
+        columns = [
+            Column("status", [name for name, _ in told], is_text=True),
+            Column("trials", [str(n) for _, n in told]),
+        ]
+        emit(form, columns, [{"status": name, "trials": n} for name, n in told])
+    if set(counts) - {"ok"}:
+        return SOME_FAILED
+    return MISSING if missing or not counts else 0
+
+
+def ls(
+    where: Annotated[str, typer.Argument(metavar="[WHERE]", help="A folder or URI that holds runs.")] = runs.RESULTS,
+    form: _Format = Format.TABLE,
+) -> int:
+    """List runs, the newest first.
+
+    Example: sweep ls s3://lab/results
+    """
+    rows = [_listed(where, name, at) for name, at in runs.under(where)]
+    if not rows and form is Format.TABLE:
+        output.say(f"no runs under {where}; start one with sweep run")
+        return 0
+    columns = [
+        Column("run", [row["run"] for row in rows], is_text=True),
+        Column("trials", [str(row["trials"]) for row in rows]),
+        Column("ok", [str(row["ok"]) for row in rows]),
+        Column("failed", [str(row["failed"]) for row in rows]),
+        Column("missing", [str(row["missing"]) for row in rows]),
+        Column("changed", [row["changed"][:16].replace("T", " ") for row in rows], is_text=True),
+    ]
+    emit(form, columns, rows)
+    return 0
+
+
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob.")
+    ],
+    log: Annotated[bool, typer.Option("--log", help="Print the whole log and nothing else.")] = False,
+    packages: Annotated[bool, typer.Option("--packages", help="Print the packages of its environment.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.TABLE,
+) -> int:
+    """Show all that is known of a trial, with its log.
+
+    Example: sweep show core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'
+    """
+    loaded = runs.loaded(run)
+    attempts = _attempts(loaded, trial)
+    record = attempts[-1]
+    if log:
+        output.emit(loaded.results.log(record["trial_id"]))
+    elif packages:
+        output.emit(loaded.results.environment(record["environment_id"] or ""))
+    elif form is Format.JSON:
+        output.emit(json.dumps(plain(record), indent=1, default=str, ensure_ascii=False))
+    else:
+        lines = [*_record_lines(record), *_attempt_lines(attempts), *_log_lines(loaded, record["trial_id"])]
+        output.emit("\n".join(lines))
+    return 0 if record["status"] == "ok" else SOME_FAILED
+
+
+def _statuses(run: Run) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+    """How many trials ended how, and how many failures have the same cause."""
+    table = run.results.records(["status", "error"])
+    counts: Counter[str] = Counter()
+    causes: Counter[tuple[str, str]] = Counter()
+    for row in table.group_by(["status", "error"]).aggregate([([], "count_all")]).to_pylist():
+        counts[row["status"]] += row["count_all"]
+        if row["status"] != "ok":
+            causes[row["status"], _cause(row["error"] or "")] += row["count_all"]
+    return counts, causes
+
+
+def _cause(error: str) -> str:
+    """The last line of an error, its numbers left out, so that like causes are counted together."""
+    lines = error.strip().splitlines()
+    return re.sub(r"\b(0x[0-9a-f]+|\d{3,})\b", "…", lines[-1]) if lines else "no reason given"
+
+
+def _tell_status(run: Run, counts: Counter[str], causes: Counter[tuple[str, str]], missing: int) -> None:
+    total = sum(counts.values())
+    told = [f"{n} {name}" for name, n in counts.most_common()] + ([f"{missing} without a record"] if missing else [])
+    output.emit(f"{run.name}: {total} of {total + missing} planned trials have a record: {', '.join(told) or 'none'}")
+    for (name, cause), n in causes.most_common(_CAUSES):
+        output.emit(f"  {n} {name}: {cause}")
+    if len(causes) > _CAUSES:
+        output.emit(f"  and {len(causes) - _CAUSES} other causes")
+    for trial, facts in sorted(run.results.progress().items()):
+        said = ", ".join(f"{key} {_number(value)}" for key, value in facts.items() if key not in ("trial", "trial_id"))
+        output.emit(f"  running {facts.get('trial', trial)}: {said}")
+    if missing or counts.total() > counts["ok"]:
+        output.say(_what_next(counts, missing))
+
+
+def _what_next(counts: Counter[str], missing: int) -> str:
+    retries = {"timeout": "timeout", "invalid": "invalid"}
+    failed = {retries.get(name, "failed") for name in counts if name != "ok"}
+    retry = f" --retry {failed.pop() if len(failed) == 1 else 'all'}" if failed else ""
+    again = "sweep run on its grid runs what is missing" if missing else "sweep run on its grid runs them again"
+    return (
+        f"hint: {again}{f' and, with{retry}, what failed' if missing and retry else f' with{retry}' if retry else ''}"
+    )
+
+
+def _listed(where: str, name: str, at: float) -> dict[str, Any]:
+    from sweep.analysis import Run
+    from sweep.places import Place
+
+    run = Run(Place(where).child(name))
+    statuses = Counter(status for status, _ in run.results.statuses().values())
+    runs.tell_damage(run)
+    return {
+        "run": name,
+        "trials": statuses.total() + len(run.missing),
+        "ok": statuses["ok"],
+        "failed": statuses.total() - statuses["ok"],
+        "missing": len(run.missing),
+        "changed": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _attempts(run: Run, wanted: str) -> list[dict[str, Any]]:
+    """Every record of the one trial that is meant, the one that counts last."""
+    import pyarrow.compute as pc
+
+    trial_id = _found(run, wanted)
+    chosen = pc.field("trial_id") == trial_id
+    attempts = run.results.attempts().filter(chosen).to_pylist()
+    counting = run.results.records().filter(chosen).to_pylist()
+    runs.tell_damage(run)
+    others = {_key(row): row for row in attempts if _key(row) != _key(counting[0])}
+    return [*others.values(), *counting]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["attempt"], row["started_at"], row["status"]
+
+
+def _found(run: Run, wanted: str) -> str:
+    """The id of the one trial that is meant by an id, its beginning, a name, or a glob."""
+    table = run.results.records(["trial_id", "trial_name"])
+    pairs = list(zip(table["trial_id"].to_pylist(), table["trial_name"].to_pylist(), strict=True))
+    exact = [pair for pair in pairs if wanted in pair]
+    chosen = exact or [(i, n) for i, n in pairs if i.startswith(wanted) or (n and fnmatch.fnmatchcase(n, wanted))]
+    if not chosen:
+        if wanted in run.missing:
+            raise SweepError(f"{wanted} is planned and has no record yet", "sweep run on its grid runs it")
+        raise SweepError(f"no trial is {wanted!r}", nearest(wanted, [n for _, n in pairs if n][:10_000]))
+    if len(chosen) > 1:
+        some = ", ".join(str(name) for _, name in chosen[:_NAMED])
+        raise SweepError(f"{wanted!r} may be any of {len(chosen)} trials", f"name one: {some}")
+    return str(chosen[0][0])
+
+
+def _record_lines(record: Mapping[str, Any]) -> list[str]:
+    """What is known, one fact a line; samples are summarised."""
+    told: dict[str, str] = {}
+    for name, value in record.items():
+        if value is None or value in ("", []) or name in ("settings", "machine"):
+            continue
+        told[name] = _samples(name, value) if _is_samples(value) else _fact(name, value)
+    for name in ("settings", "machine"):
+        told |= {f"{name}.{key}": str(v) for key, v in json.loads(record[name] or "{}").items() if key not in told}
+    width = max(map(len, told))
+    return [f"{name.ljust(width)}  {_indented(text, width)}" for name, text in told.items()]
+
+
+def _fact(name: str, value: Any) -> str:
+    from sweep.columns import unit
+    from sweep.quantities import quantity
+
+    if isinstance(value, float) or (isinstance(value, int) and unit(name) == "B"):
+        return quantity(value, unit(name))
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _is_samples(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], float | bool)
+
+
+def _samples(name: str, values: Sequence[Any]) -> str:
+    """`100 samples, 12.1 ms … 14.9 ms, median 12.3 ms, flat, worth 84 independent ones`."""
+    from sweep import statistics
+    from sweep.columns import unit
+    from sweep.quantities import quantity
+
+    if isinstance(values[0], bool):
+        return f"{sum(map(bool, values))} of {len(values)}"
+    known = sorted(value for value in values if value is not None)
+    low, middle, high = (quantity(known[place], unit(name)) for place in (0, len(known) // 2, -1))
+    told = f"{len(values)} values, {low} … {high}, median {middle}"
+    if name != "step_s" or len(known) < len(values):
+        return told
+    worth = statistics.effective_sample_size(values)
+    return f"{told}; {statistics.steady_state(values).kind}, worth {worth:.0f} independent ones"
+
+
+def _indented(text: str, width: int) -> str:
+    return text.strip().replace("\n", f"\n{' ' * (width + 2)}")
+
+
+def _attempt_lines(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
+    if len(attempts) < 2:
+        return []
+    told = [f"  attempt {row['attempt']}: {row['status']}: {_cause(row['error'] or '')}" for row in attempts[:-1]]
+    return ["", "superseded records:", *told]
+
+
+def _log_lines(run: Run, trial_id: str) -> list[str]:
+    lines = run.results.log(trial_id).rstrip().splitlines()
+    if not lines:
+        return []
+    cut = f", its last {_LOG_LINES} lines of {len(lines)}; all with --log" if len(lines) > _LOG_LINES else ""
+    return ["", f"log{cut}:", *(f"  {line}" for line in lines[-_LOG_LINES:])]
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

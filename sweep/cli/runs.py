@@ -1,0 +1,71 @@
+"""Runs: which one is meant by a name, a path or a URI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sweep.cli import output
+from sweep.errors import MISSING, SweepError, nearest
+
+if TYPE_CHECKING:
+    from sweep.analysis import Run
+    from sweep.places import Place
+
+RESULTS = "results"
+_RUN_FILE = "run.yaml"
+
+
+def loaded(run: str | None) -> Run:
+    """The run that is meant, the newest under `results/` where none is named; damaged parts are told."""
+    from sweep.analysis import Run
+
+    return Run(place_of(run))
+
+
+def tell_damage(run: Run) -> None:
+    """Warn of parts that could not be read; to be called after records were."""
+    for part, reason in run.damaged:
+        output.warn(f"{part} left out: {reason}; its trials are run again by the next sweep run")
+
+
+def place_of(run: str | None) -> str:
+    """A path or a URI: the one given, or that of the run of this name under `results/`."""
+    from sweep.places import Place
+
+    if run is None:
+        return _newest()
+    if _holds_a_run(Place(run)):
+        return run
+    names = [name for name, _ in under(RESULTS)]
+    if run in names:
+        return f"{RESULTS}/{run}"
+    if "/" in run or not names:
+        raise SweepError(f"{run} holds no run", "name a folder or URI that sweep run has written, see sweep ls")
+    raise SweepError(f"there is no run {run!r}", nearest(run, names))
+
+
+def under(where: str) -> list[tuple[str, float]]:
+    """Names of the runs in a folder or store, with the time of their last change, newest first."""
+    from sweep.places import Place
+
+    place = Place(where)
+    found = [(name, place.changed_at(f"{name}/{_RUN_FILE}")) for name in place.folders()]
+    runs = [(name, max(at, _records_changed_at(place, name))) for name, at in found if at]
+    return sorted(runs, key=lambda each: -each[1])
+
+
+def _newest() -> str:
+    runs = under(RESULTS)
+    if not runs:
+        error = SweepError(f"there is no run under {RESULTS}/", "start one with sweep run, or name its folder")
+        error.exit_code = MISSING
+        raise error
+    return f"{RESULTS}/{runs[0][0]}"
+
+
+def _holds_a_run(place: Place) -> bool:
+    return place.exists(_RUN_FILE) or place.exists("records")
+
+
+def _records_changed_at(place: Place, name: str) -> float:
+    return place.changed_at(f"{name}/records")

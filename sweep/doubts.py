@@ -1,0 +1,191 @@
+"""Doubts: signs that a number may not mean what it seems to, each with what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sweep import statistics
+from sweep.selection import shown
+from sweep.summary import Summary
+
+STEAL_MUCH = 0.02
+FOREIGN_MUCH = 0.1
+LOAD_MUCH = 1.0
+SWITCHES_MANY_PER_S = 50.0
+DRIFT_MUCH = 0.02
+_LOOKED_AT = 50  # processes of a cell whose course is looked at closely
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What is doubtful, as a short `kind` and a sentence, and the remedy."""
+
+    kind: str
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
+
+
+def doubts(summary: Summary) -> list[Doubt]:
+    """Everything doubtful about a summary, the gravest first."""
+    signs = (_missing, _left_out, _few, _mixed, _threads, _contaminated, _unsteady, _drifting, _two_modes)
+    return [doubt for sign in signs for doubt in sign(summary)]
+
+
+def _missing(summary: Summary) -> Iterator[Doubt]:
+    failed = {status: n for status, n in sorted(summary.statuses.items()) if status != "ok"}
+    if failed:
+        told = ", ".join(f"{n} {status}" for status, n in failed.items())
+        flag = next((s for s in ("timeout", "invalid") if set(failed) == {s}), "failed")
+        yield Doubt(
+            "failed",
+            f"{sum(failed.values())} of {sum(summary.statuses.values())} trials have no times: {told}",
+            _retry(flag),
+        )
+
+
+def _left_out(summary: Summary) -> Iterator[Doubt]:
+    out = summary.left_out
+    if out["impossible"]:
+        yield Doubt(
+            "impossible times",
+            f"{_trials(out['impossible'])} with times that are NaN, zero or negative left out",
+            "look at one with sweep show; that clock or workload is broken",
+        )
+    if out["without"]:
+        yield Doubt(
+            "not measured", f"{_trials(out['without'])} without {summary.metric}", "choose another with --metric"
+        )
+    if out["disturbed"]:
+        yield Doubt(
+            "disturbed samples", f"{out['disturbed']} samples known to be disturbed are left out", "see sweep doctor"
+        )
+
+
+def _few(summary: Summary) -> Iterator[Doubt]:
+    missing = statistics.FEWEST_PROCESSES - summary.processes
+    if missing > 0 and summary.processes:
+        counted = "1 process" if summary.processes == 1 else f"{summary.processes} processes"
+        yield Doubt("few processes", f"no interval from {counted}", f"use --add-seeds {missing} or more")
+
+
+def _mixed(summary: Summary) -> Iterator[Doubt]:
+    if summary.cells > 1:
+        yield Doubt("pooled", f"{summary.cells} different cells pooled", "name more axes with --by to tell them apart")
+    names = {
+        "cpu_model": "kinds of CPU",
+        "device_name": "kinds of device",
+        "python": "versions of Python",
+        "code_version": "versions of sweep",
+    }
+    if summary.cells == 1:
+        for column, what in names.items():
+            values = sorted({str(v) for v in summary.column(column) if v is not None})
+            if len(values) > 1:
+                remedy = "compare only what was measured alike: remove one kind with --where, or run it again"
+                yield Doubt("mixed", f"{len(values)} {what}: {', '.join(values)}", remedy)
+
+
+def _threads(summary: Summary) -> Iterator[Doubt]:
+    wrong = Counter(
+        (threads, asked)
+        for threads, text in zip(summary.column("threads"), summary.column("settings"), strict=False)
+        if threads and text and (asked := json.loads(text).get("threads")) and asked != threads
+    )
+    for (threads, asked), count in wrong.items():
+        remedy = "give the trials as many cores as threads, in the grid's resources"
+        yield Doubt("threads", f"{_trials(count)} computed with {threads} threads, not {shown(asked)}", remedy)
+
+
+def _contaminated(summary: Summary) -> Iterator[Doubt]:
+    signs = {
+        "steal_ratio": (STEAL_MUCH, "the hypervisor took over {:.0%} of the time of {}", "use a machine of one's own"),
+        "foreign_ratio": (
+            FOREIGN_MUCH,
+            "other processes took over {:.0%} of the cores of {}",
+            "stop them, see sweep doctor",
+        ),
+    }
+    for column, (limit, text, remedy) in signs.items():
+        count = sum(1 for value in summary.column(column) if value is not None and value > limit)
+        if count:
+            yield Doubt("contaminated", text.format(limit, _trials(count)), remedy)
+    switches, walls = summary.column("involuntary_switches"), summary.column("wall_s")
+    often = sum(1 for s, w in zip(switches, walls, strict=False) if s and w and s / w > SWITCHES_MANY_PER_S)
+    if often:
+        text = f"{_trials(often)} thrown off their cores over {SWITCHES_MANY_PER_S:.0f} times a second"
+        yield Doubt("contaminated", text, "run nothing else, and no more threads than cores; see sweep doctor")
+
+
+def _unsteady(summary: Summary) -> Iterator[Doubt]:
+    kinds: Counter[str] = Counter()
+    start = 0
+    looked_at = courses(summary)[:_LOOKED_AT]
+    for course in looked_at:
+        kinds[course.kind] += 1
+        start = max(start, course.start if course.kind == "warm-up" else 0)
+    told = {
+        "warm-up": ("still warming up", f"set aside {start} more samples: raise parameters: warmup by {start}"),
+        "slowdown": ("getting slower as they run", "heat or memory: see sweep doctor, watch clocks and peak_rss_bytes"),
+        "none": ("never steady", "take more samples: raise parameters: samples"),
+    }
+    for kind, (text, remedy) in told.items():
+        if kinds[kind]:
+            yield Doubt(kind, f"{kinds[kind]} of {len(looked_at)} processes {text}", remedy)
+
+
+def courses(summary: Summary) -> list[statistics.SteadyState]:
+    """How each process settles; those that a screening finds even are flat."""
+    rows = summary.by_process()
+    if len({len(row) for row in rows}) == 1:
+        uneven = statistics.unsettled(np.stack(rows))
+    else:
+        uneven = np.array([statistics.unsettled(row[np.newaxis])[0] for row in rows])
+    flat = statistics.SteadyState("flat", 0)
+    return [statistics.steady_state(row) if look else flat for row, look in zip(rows, uneven, strict=True)]
+
+
+def _drifting(summary: Summary) -> Iterator[Doubt]:
+    started = summary.column("started_at")
+    if summary.processes < 5 or summary.cells > 1 or np.any(summary.process_means <= 0) or None in started:
+        return
+    order = np.argsort(np.argsort([moment.timestamp() for moment in started]))
+    change, p = statistics.drift(summary.process_means, order)
+    if p < 0.01 and abs(change) > DRIFT_MUCH:
+        remedy = "comparisons within blocks bear it; for absolute times see sweep doctor"
+        yield Doubt("drift", f"times drift by {change:+.1%} from the first trial to the last", remedy)
+
+
+def _two_modes(summary: Summary) -> Iterator[Doubt]:
+    modes = statistics.two_modes(summary.process_means) if summary.cells == 1 else None
+    if modes:
+        text = f"processes fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
+        yield Doubt("bimodal", text, "see which with sweep show: node, cores or memory placement may decide it")
+        return
+    modes = statistics.two_modes(summary.samples) if summary.cells == 1 else None
+    if modes:
+        text = f"samples fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
+        yield Doubt("bimodal", text, "the mean lies where no sample is: look at the distribution with sweep plot")
+
+
+def _retry(what: str) -> str:
+    return f"see sweep status for why, then sweep run --retry {what}"
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
+def together(found: Sequence[tuple[str, Doubt]]) -> list[tuple[Doubt, list[str]]]:
+    """Doubts of many cells, alike ones together with the cells they are of."""
+    cells: dict[Doubt, list[str]] = {}
+    for cell, doubt in found:
+        cells.setdefault(doubt, []).append(cell)
+    return list(cells.items())

@@ -1,0 +1,85 @@
+"""Selection: the axes of cells, and which cells `framework=torch` or `{batch_exponent: [0, 1]}` means."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sweep.errors import SweepError, nearest
+
+Axes = Mapping[str, Any]
+Where = Mapping[str, Any]
+
+_FIRST = ("workload", "framework", "version", "backend", "device", "backward", "batch_exponent")
+
+
+def matches(axes: Axes, where: Where) -> bool:
+    """Whether every condition holds; a condition is a value or a list of them, any of which will do.
+
+    A value is met by an equal one, by a glob, and by every version of a framework named alone.
+    """
+    return all(any(is_value(axes.get(key), wanted) for wanted in _listed(value)) for key, value in where.items())
+
+
+def is_value(value: Any, wanted: Any) -> bool:
+    if value == wanted:
+        return True
+    text, pattern = shown(value), shown(wanted)
+    return text == pattern or text.partition("==")[0] == pattern or fnmatch.fnmatchcase(text, pattern)
+
+
+def parsed(conditions: Iterable[str]) -> dict[str, list[str]]:
+    """`["device=cpu", "batch_exponent=0,1"]` as conditions."""
+    where: dict[str, list[str]] = {}
+    for condition in conditions:
+        key, equal, values = condition.partition("=")
+        if not equal or not values:
+            raise SweepError(f"{condition!r} is no condition", "write key=value, or key=value1,value2")
+        where[key.strip()] = [value.strip() for value in values.split(",")]
+    return where
+
+
+def check_axes(names: Iterable[str], cells: Iterable[Axes]) -> None:
+    """Raise SweepError, with the nearest word, for a name that no cell has."""
+    known = dict.fromkeys(key for axes in cells for key in axes)
+    for name in names:
+        if known and name not in known and name != "version":
+            raise SweepError(f"no cell has an axis {name!r}", nearest(name, known))
+
+
+def split(axes: Axes) -> dict[str, Any]:
+    """Framework and version apart, the version right after the framework."""
+    name, _, version = str(axes.get("framework", "")).partition("==")
+    return {"framework": name, "version": version} | {k: v for k, v in axes.items() if k != "framework"}
+
+
+def ordered(axes: Axes) -> dict[str, Any]:
+    """The usual axes in the order in which one reads them, then the rest."""
+    return {name: axes[name] for name in [*_FIRST, *sorted(axes)] if name in axes}
+
+
+def varying(cells: Sequence[Axes]) -> list[str]:
+    """The axes that differ between cells."""
+    names = dict.fromkeys(key for axes in cells for key in axes)
+    return [name for name in names if len({repr(axes.get(name)) for axes in cells}) > 1]
+
+
+def shown(value: Any) -> str:
+    """A value as a grid file writes it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def natural(value: Any) -> tuple[Any, ...]:
+    """A key that sorts as people do: numbers by size, `torch==2.9` before `torch==2.13`, nothing first."""
+    if value is None:
+        return (0,)
+    if isinstance(value, bool | int | float):
+        return (1, value)
+    pieces = re.split(r"(\d+)", str(value))
+    return (2, [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces])
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,101 @@
+"""Wording: cells and comparisons said in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sweep.comparisons import Comparison
+from sweep.quantities import factor
+from sweep.selection import Axes, shown, varying
+from sweep.statistics import FEWEST_PROCESSES, Interval
+
+_ALWAYS_SAID = ("batch_exponent", "device")
+
+
+def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
+    """What a comparison says: `torch 2.13.0 is 2.31× [2.27, 2.35] faster than chainer 7.8.1 at batch 32 on the CPU`.
+
+    `varied` are the axes that tell this comparison from others beside it.
+    """
+    subject, baseline = (name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value))
+    where, counted, interval = circumstances(comparison.axes, varied), _counted(comparison), comparison.interval
+    verdict = comparison.verdict
+    if verdict == "missing":
+        return f"{subject} cannot be compared with {baseline}{where}: {comparison.reason}"
+    if verdict == "faster" and interval:
+        return f"{subject} is {times(inverse(interval))} faster than {baseline}{where} {counted}"
+    if verdict == "slower" and interval:
+        return f"{subject} is {times(interval)} slower than {baseline}{where} {counted}"
+    if verdict == "equivalent":
+        within = f"to within {comparison.margin:.2%}".replace(".00%", " %").replace("%", " %").replace("  ", " ")
+        return f"{subject} takes the same time as {baseline} {within}{where}: {seen(comparison)} {counted}"
+    return f"{subject} against {baseline}{where} is inconclusive: {seen(comparison)} {counted}; {remedy(comparison)}"
+
+
+def seen(comparison: Comparison) -> str:
+    """The ratio, with its interval where there is one: `0.998× [0.991, 1.005] the time`."""
+    if comparison.ratio is None:
+        return comparison.reason
+    if comparison.interval:
+        return f"{times(comparison.interval)} the time"
+    return f"{_exact(comparison.ratio.estimate)}× the time, no interval"
+
+
+def times(interval: Interval) -> str:
+    """`2.31× [2.27, 2.35]`."""
+    exact = 3 if interval.estimate < 1.1 else 1 if interval.estimate >= 100 else 2
+    return f"{interval.estimate:.{exact}f}× [{interval.low:.{exact}f}, {interval.high:.{exact}f}]"
+
+
+def inverse(interval: Interval) -> Interval:
+    """The interval of one over the ratio."""
+    return Interval(1 / interval.estimate, 1 / interval.high, 1 / interval.low)
+
+
+def remedy(comparison: Comparison) -> str:
+    """What an inconclusive comparison takes to be decided."""
+    ratio = comparison.ratio
+    if ratio is None or ratio.pairs < FEWEST_PROCESSES:
+        have = ratio.pairs if ratio else 0
+        return f"use --add-seeds {FEWEST_PROCESSES - have} or more"
+    needed = comparison.seeds_needed
+    if needed is None:
+        return f"it is too close to the margin of {comparison.margin:.2g} for any sensible number of seeds"
+    return f"about {needed} more seeds would tell: --add-seeds {needed}"
+
+
+def name(axis: str, value: Any) -> str:
+    """A value of an axis as the subject of a sentence."""
+    if axis == "framework":
+        return shown(value).replace("==", " ")
+    if axis == "device":
+        return f"the {shown(value).upper()}"
+    if axis == "backward":
+        return "autograd" if value == "autograd" else f"the {shown(value)} backward"
+    if axis == "batch_exponent":
+        return f"batch {2**value}" if isinstance(value, int) else f"batch 2^{value}"
+    return shown(value) if axis == "run" else f"{axis} {shown(value)}"
+
+
+def circumstances(axes: Axes, varied: Iterable[str] = ()) -> str:
+    """Where a comparison holds: ` for torch 2.13.0 with autograd at batch 32 on the CPU`; usual things unsaid."""
+    said = [axis for axis in axes if axis in set(varied) and axis not in _ALWAYS_SAID]
+    said += [axis for axis in _ALWAYS_SAID if axes.get(axis) is not None]
+    words = {"framework": "for", "batch_exponent": "at", "device": "on"}
+    return "".join(f" {words.get(axis, 'with')} {name(axis, axes[axis])}" for axis in said)
+
+
+def varied_axes(comparisons: Sequence[Comparison]) -> list[str]:
+    return varying([comparison.axes for comparison in comparisons])
+
+
+def _counted(comparison: Comparison) -> str:
+    one, other = comparison.processes
+    if one == other:
+        return "(1 process each)" if one == 1 else f"({one} processes each)"
+    return f"({one} and {other} processes)"
+
+
+def _exact(ratio: float) -> str:
+    return factor(ratio) if ratio >= 1 else f"{ratio:.3f}"
