@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ _FOLD_COUNT = 64
 _LAST_LEVEL = 2
 _FOLD_BELOW_BYTES = 4 * 2**20  # larger parts are well as they are
 _ROW_GROUP_BYTES = 32 * 2**20
-_READERS = 4
+_READERS_OF_A_STORE = 16
 _IDENTITY = ["trial_id", "status", "attempt"]
 _PART_NAME = re.compile(r"(?P<sequence>\d{8})-(?P<level>\d)-(?P<crc>[0-9a-f]{8})\.parquet")
 _PLAN = pa.schema([("trial_id", pa.string()), ("trial_name", pa.string()), ("excluded", pa.string())])
@@ -137,7 +138,7 @@ class Results:
             unread = [part for part in self._parts() if part.path not in tables]
             if not unread:
                 break
-            with ThreadPoolExecutor(_READERS) as pool:
+            with ThreadPoolExecutor(_readers(self.place)) as pool:
                 for part, table in zip(unread, pool.map(lambda p: self._table(p, wanted), unread), strict=True):
                     tables[part.path] = table
         return _concatenated([tables[path] for path in sorted(tables)], wanted)
@@ -428,6 +429,11 @@ def _encoded(table: pa.Table) -> pa.Buffer:
         use_dictionary=texts,
     )
     return sink.getvalue()
+
+
+def _readers(place: Place) -> int:
+    """Threads that read parts: decoding takes cores, waiting for a store does not."""
+    return min(8, len(os.sched_getaffinity(0))) if place.folder else _READERS_OF_A_STORE
 
 
 def _row_group_size(table: pa.Table) -> int:

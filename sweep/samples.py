@@ -36,18 +36,23 @@ def take(table: pa.Table, metric: str, order: Ints) -> Samples:
     """The samples of the metric, trials in ascending `order` (a number for each row; negative ones are left out)."""
     counted = pc.fill_null(pc.equal(table["status"], "ok"), False).to_numpy() & (order >= 0)
     values, lengths = _flat(table, metric)
-    trials = np.repeat(np.arange(len(table)), lengths)
-    possible = np.isfinite(values) & (values > 0) if unit(metric) == "s" else np.isfinite(values)
-    impossible = _any(trials[~possible], len(table))
-    valid = _valid(table, lengths)
-    kept = valid if not impossible.any() and counted.all() else valid & (counted & ~impossible)[trials]
-    counts = np.bincount(trials[kept], minlength=len(table)).astype(np.int64)
+    valid, possible = _valid(table, lengths), _possible(values, metric)
+    none = np.zeros(len(table), dtype=np.int64)
+    if valid.all() and possible.all():
+        disturbed, impossible = none, none > 0
+    else:
+        trials = np.repeat(np.arange(len(table)), lengths)
+        disturbed = np.bincount(trials[~valid], minlength=len(table)) * counted
+        impossible = (np.bincount(trials[~possible], minlength=len(table)) > 0) & counted
+    counting = counted & ~impossible & (lengths > disturbed)
+    if not counting.all() or disturbed.any():
+        values = values[valid & np.repeat(counting, lengths)]
+    counts = (lengths - disturbed) * counting
     rows = np.flatnonzero(counts)
     rows = rows[np.argsort(order[rows], kind="stable")]
-    samples, starts = _gathered(values if kept.all() else values[kept], counts, rows)
+    samples, starts = _gathered(values, counts, rows)
     means = np.add.reduceat(samples, starts) / counts[rows] if len(rows) else np.zeros(0)
-    disturbed = np.bincount(trials[~valid], minlength=len(table)) * counted
-    return Samples(rows, samples, starts, means, disturbed, impossible & counted, (lengths == 0) & counted)
+    return Samples(rows, samples, starts, means, disturbed, impossible, (lengths == 0) & counted)
 
 
 def _flat(table: pa.Table, metric: str) -> tuple[Floats, Ints]:
@@ -88,17 +93,18 @@ def _valid(table: pa.Table, lengths: Ints) -> NDArray[np.bool_]:
     return valid
 
 
-def _any(rows: Ints, count: int) -> NDArray[np.bool_]:
-    found = np.zeros(count, dtype=bool)
-    found[rows] = True
-    return found
+def _possible(values: Floats, metric: str) -> NDArray[np.bool_]:
+    """Whether each value can be one of the metric: finite, and positive if it is a time."""
+    if len(values) and values.min() > 0 and values.max() < np.inf:  # NaN fails the comparison
+        return np.ones(len(values), dtype=bool)
+    return np.isfinite(values) & (values > 0) if unit(metric) == "s" else np.isfinite(values)
 
 
 def _gathered(values: Floats, counts: Ints, rows: Ints) -> tuple[Floats, Ints]:
     """The values of some rows, in their order, and where each row's begin."""
     lengths = counts[rows]
     starts = np.cumsum(lengths) - lengths
-    if np.array_equal(rows, np.sort(rows)):  # already in order: whatever is left out has no values
+    if np.all(rows[1:] > rows[:-1]):  # already in order: whatever is left out has no values
         return values, starts
     begins = (np.cumsum(counts) - counts)[rows]
     return values[np.repeat(begins - starts, lengths) + np.arange(int(lengths.sum()))], starts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -71,6 +72,7 @@ def shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@functools.lru_cache(maxsize=10_000)
 def natural(value: Any) -> tuple[Any, ...]:
     """A key that sorts as people do: numbers by size, `torch==2.9` before `torch==2.13`, nothing first."""
     if value is None:

@@ -275,9 +275,10 @@ def variances(processes: Sequence[ArrayLike]) -> Variances | None:
     several = [row for row in rows if len(row) > 1]
     within = [float(np.var(row, ddof=1)) for row in several]
     sample = float(np.average(within, weights=[len(row) - 1 for row in several])) if within else 0.0
-    noise = float(np.mean([sample / effective_sample_size(row) for row in rows]))
+    alike = len({len(row) for row in rows}) == 1
+    worth = _effective(np.stack(rows)) if alike else np.array([effective_sample_size(row) for row in rows])
     between = float(np.var([row.mean() for row in rows], ddof=1))
-    return Variances(max(0.0, between - noise), sample)
+    return Variances(max(0.0, between - float(np.mean(sample / worth))), sample)
 
 
 def effective_sample_size(samples: ArrayLike) -> float:
@@ -286,18 +287,22 @@ def effective_sample_size(samples: ArrayLike) -> float:
     Autocovariances are summed in pairs up to the first that is not positive (initial positive sequence, Geyer:
     Practical Markov chain Monte Carlo. Statistical Science 7, 1992).
     """
-    x = np.asarray(samples, dtype=float)
-    n = len(x)
-    x = x - x.mean()
-    variance = float(x @ x) / n
-    if n < 4 or variance == 0:
-        return float(n)
+    return float(_effective(np.asarray(samples, dtype=float)[np.newaxis])[0])
+
+
+def _effective(rows: Floats) -> Floats:
+    """`effective_sample_size` of each row."""
+    n = rows.shape[1]
+    x = rows - rows.mean(axis=1, keepdims=True)
+    variance = np.mean(x**2, axis=1, keepdims=True)
+    if n < 4:
+        return np.full(len(rows), float(n))
     spectrum = np.abs(np.fft.rfft(x, 2 * n)) ** 2
-    correlations = np.fft.irfft(spectrum, 2 * n)[:n] / n / variance
-    pairs = correlations[: n - n % 2].reshape(-1, 2).sum(axis=1)
-    ends = np.flatnonzero(pairs <= 0)
-    kept = pairs[: ends[0]] if len(ends) else pairs
-    return float(min(n, max(1.0, n / max(2 * kept.sum() - 1, 1.0))))
+    covariances = np.fft.irfft(spectrum, 2 * n)[:, : n - n % 2] / n
+    pairs = (covariances / np.where(variance > 0, variance, 1)).reshape(len(rows), -1, 2).sum(axis=2)
+    kept = np.where(np.logical_and.accumulate(pairs > 0, axis=1), pairs, 0).sum(axis=1)
+    worth: Floats = np.clip(n / np.maximum(2 * kept - 1, 1.0), 1.0, n)
+    return worth
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from sweep import statistics
 from sweep.columns import METRICS, SCHEMA, unit
 from sweep.errors import SweepError, nearest
-from sweep.samples import Floats, Ints, take
+from sweep.samples import Floats, Ints, Samples, take
 from sweep.selection import Axes, Where, check_axes, matches, natural, ordered, split
 from sweep.statistics import Interval
 
@@ -66,10 +65,17 @@ class Summary:
     cells: int
     statuses: Mapping[str, int]
     left_out: Mapping[str, int]
-    trials: pa.Table = field(repr=False)
+    variance: float
     samples: Floats = field(repr=False)
     starts: Ints = field(repr=False)
     process_means: Floats = field(repr=False)
+    _facts: pa.Table = field(repr=False)
+    _first: int
+
+    @functools.cached_property
+    def trials(self) -> pa.Table:
+        """The facts about each trial that counts."""
+        return self._facts.slice(self._first, self.processes)
 
     @property
     def processes(self) -> int:
@@ -78,10 +84,6 @@ class Summary:
     @property
     def mean(self) -> float:
         return float(self.process_means.mean()) if self.processes else np.nan
-
-    @functools.cached_property
-    def variance(self) -> float:
-        return float(self.samples.var(ddof=1)) if len(self.samples) > 1 else np.nan
 
     @property
     def sd(self) -> float:
@@ -168,26 +170,25 @@ def summarize(
         return []
     order = of_group[of_cell]
     samples = take(table, name, order)
-    facts = table.select([c for c in table.column_names if c in FACTS]).take(pa.array(samples.rows))
-    bounds = np.searchsorted(order[samples.rows], np.arange(len(groups) + 1))
-    ends = np.append(samples.starts, len(samples.values))[bounds]
-    counts = _counts(table, order, len(groups))
-    left_out = [np.bincount(order[order >= 0], weights[order >= 0], len(groups)) for weights in samples[4:]]
-    members = np.bincount(of_group[of_group >= 0], minlength=len(groups))
+    numbers = np.arange(len(groups) + 1)
+    counts = zip(_statuses(table, order, len(groups)), _left_out(samples, order, len(groups)), strict=True)
+    trial_bounds = np.searchsorted(order[samples.rows], numbers)
+    bounds = np.append(samples.starts, len(samples.values))[trial_bounds]
+    cells_in = np.bincount(of_group[of_group >= 0]).tolist()
+    spread = _variances(samples.values, bounds)
+    facts, sign = _facts_of(table, samples.rows), unit(name)
     summaries = [
         Summary(
-            axes,
-            name,
-            unit(name),
-            cells=int(members[i]),
-            statuses=counts[i],
-            left_out=dict(zip(samples._fields[4:], (int(w[i]) for w in left_out), strict=True)),
-            trials=facts.slice(bounds[i], bounds[i + 1] - bounds[i]),
-            samples=samples.values[ends[i] : ends[i + 1]],
-            starts=samples.starts[bounds[i] : bounds[i + 1]] - ends[i],
-            process_means=samples.means[bounds[i] : bounds[i + 1]],
+            *(axes, name, sign, cells_in[i], *next(counts), spread[i]),
+            samples=samples.values[bounds[i] : bounds[i + 1]],
+            starts=samples.starts[first:last] - bounds[i],
+            process_means=samples.means[first:last],
+            _facts=facts,
+            _first=first,
         )
-        for i, axes in enumerate(groups)
+        for i, (axes, first, last) in enumerate(
+            zip(groups, trial_bounds.tolist(), trial_bounds[1:].tolist(), strict=False)
+        )
     ]
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
 
@@ -208,6 +209,8 @@ def _grouped(
     cells: Sequence[dict[str, Any]], by: Sequence[str] | None, where: Where
 ) -> tuple[list[dict[str, Any]], Ints]:
     """The axes of each group, and for each cell the number of its group, -1 for those that are not wanted."""
+    if by is None and not where:
+        return list(cells), np.arange(len(cells))
     numbers: dict[str, int] = {}
     groups: list[dict[str, Any]] = []
     of_group = np.full(len(cells), -1, dtype=np.int64)
@@ -216,7 +219,7 @@ def _grouped(
         if matches({**apart, "framework": settings.get("framework")}, where):
             seen = apart if by and "version" in by else settings
             axes = seen if by is None else {name: seen.get(name) for name in by}
-            key = json.dumps(axes, sort_keys=True)
+            key = json.dumps(axes)
             if key not in numbers:
                 numbers[key] = len(groups)
                 groups.append(axes)
@@ -224,13 +227,43 @@ def _grouped(
     return groups, of_group
 
 
-def _counts(table: pa.Table, order: Ints, groups: int) -> list[dict[str, int]]:
+def _facts_of(table: pa.Table, rows: Ints) -> pa.Table:
+    facts = table.select([name for name in table.column_names if name in FACTS])
+    untouched = len(rows) == len(table) and bool(np.all(rows[1:] > rows[:-1]))
+    return facts if untouched else facts.take(pa.array(rows))
+
+
+def _variances(values: Floats, bounds: Ints) -> list[float]:
+    """Sample variance of each stretch of values between two bounds; NaN where there are fewer than two."""
+    counts = np.diff(bounds)
+    held = np.flatnonzero(counts)
+    spread = np.full(len(counts), np.nan)
+    if len(held):
+        means = np.add.reduceat(values, bounds[held]) / counts[held]
+        deviations = values - np.repeat(means, counts[held])
+        np.square(deviations, out=deviations)
+        with np.errstate(invalid="ignore"):
+            spread[held] = np.add.reduceat(deviations, bounds[held]) / np.where(
+                counts[held] > 1, counts[held] - 1, np.nan
+            )
+    return [float(value) for value in spread]
+
+
+def _statuses(table: pa.Table, order: Ints, groups: int) -> list[dict[str, int]]:
     """How many trials of each group ended with each status."""
-    statuses = pc.fill_null(table["status"], "failed").combine_chunks().dictionary_encode()
-    names = statuses.dictionary.to_pylist()
-    wanted = order >= 0
-    pairs = Counter(zip(order[wanted].tolist(), statuses.indices.to_numpy()[wanted].tolist(), strict=True))
     counts: list[dict[str, int]] = [{} for _ in range(groups)]
-    for (group, status), count in pairs.items():
-        counts[group][names[status]] = count
+    statuses = pc.fill_null(table["status"], "failed").to_numpy()
+    for status in pc.unique(table["status"].fill_null("failed")).to_pylist():
+        wanted = order[(statuses == status) & (order >= 0)]
+        found = np.bincount(wanted, minlength=groups)
+        for group in np.flatnonzero(found).tolist():
+            counts[group][status] = int(found[group])
     return counts
+
+
+def _left_out(samples: Samples, order: Ints, groups: int) -> list[dict[str, int]]:
+    """By group: samples that are disturbed, trials whose times cannot be, trials without the metric."""
+    weights = {name: getattr(samples, name) for name in ("disturbed", "impossible", "without")}
+    inside = order >= 0
+    sums = [np.bincount(order[inside], each[inside], groups).astype(int).tolist() for each in weights.values()]
+    return [dict(zip(weights, each, strict=True)) for each in zip(*sums, strict=True)]

@@ -1,0 +1,169 @@
+"""How long it takes to summarise a large run, beside other tools doing the plain mean and variance.
+
+    python benchmarks/summarize.py [--trials 100000] [--samples 100]
+
+The run is made up and written as `sweep run` leaves it. Every tool gets the same files and computes mean and variance
+of `step_s` for each cell; the last line is all that `sweep summarize` does. Each is run in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweep.columns import SCHEMA
+
+SEEDS = 10
+ROWS_PER_PART = 4096
+
+
+def write(folder: Path, trials: int, samples: int) -> None:
+    """Parts of a few thousand records each, as folding leaves them; every list column filled."""
+    random = np.random.default_rng(0)
+    (folder / "records").mkdir(parents=True)
+    for start in range(0, trials, ROWS_PER_PART):
+        table = part(np.arange(start, min(trials, start + ROWS_PER_PART)), samples, random)
+        sink = pa.BufferOutputStream()
+        texts = [f.name for f in SCHEMA if pa.types.is_string(f.type)]
+        pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=texts)
+        data = sink.getvalue()
+        (folder / "records" / f"{start:08d}-2-{zlib.crc32(data):08x}.parquet").write_bytes(data)
+
+
+def part(trials: np.ndarray, samples: int, random: np.random.Generator) -> pa.Table:
+    cells = trials // SEEDS
+    steps = np.exp(random.normal(np.log(0.1), 0.02, len(trials) * samples))
+    offsets = pa.array(np.arange(len(trials) + 1) * samples, pa.int32())
+    known = {
+        "cell_id": [f"{cell:012x}" for cell in cells],
+        "trial_id": [f"{trial:016x}" for trial in trials],
+        "trial_name": [
+            f"torch==2.13.0/core/cpu/autograd/width={c}/s{t % SEEDS}" for c, t in zip(cells, trials, strict=True)
+        ],
+        "settings": [
+            json.dumps({"framework": "torch==2.13.0", "width": int(c), "seed": int(t % SEEDS)})
+            for c, t in zip(cells, trials, strict=True)
+        ],
+        "status": ["ok"] * len(trials),
+        "attempt": np.ones(len(trials), dtype=int),
+        "block": trials % SEEDS,
+        "seed": trials % SEEDS,
+        "step_s": pa.ListArray.from_arrays(offsets, steps),
+        "forward_s": pa.ListArray.from_arrays(offsets, steps / 3),
+        "backward_s": pa.ListArray.from_arrays(offsets, steps * 2 / 3),
+        "valid": pa.ListArray.from_arrays(offsets, np.ones(len(steps), dtype=bool)),
+    }
+    arrays = [pa.array(known[f.name], f.type) if f.name in known else pa.nulls(len(trials), f.type) for f in SCHEMA]
+    return pa.table(arrays, schema=SCHEMA)
+
+
+def with_pandas(folder: Path) -> int:
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "records", columns=["cell_id", "step_s"])
+    return len(table.explode("step_s").astype({"step_s": float}).groupby("cell_id")["step_s"].agg(["mean", "var"]))
+
+
+def with_polars(folder: Path) -> int:
+    import polars as pl
+
+    rows = pl.scan_parquet(folder / "records" / "*.parquet").select("cell_id", "step_s").explode("step_s")
+    step = pl.col("step_s")
+    return len(rows.group_by("cell_id").agg(step.mean().alias("mean"), step.var().alias("variance")).collect())
+
+
+def with_duckdb(folder: Path) -> int:
+    import duckdb
+
+    query = (
+        "select cell_id, avg(s), var_samp(s) from (select cell_id, unnest(step_s) s from read_parquet(?)) group by all"
+    )
+    return len(duckdb.sql(query, params=[str(folder / "records" / "*.parquet")]).fetchall())
+
+
+def with_sweep(folder: Path) -> int:
+    import sweep
+
+    return len([(summary.mean, summary.variance) for summary in sweep.load(folder).summary(metric="step_s")])
+
+
+def with_sweep_in_full(folder: Path) -> int:
+    import sweep
+    from sweep.cli.analyse import summary_row
+
+    return len([summary_row(summary) for summary in sweep.load(folder).summary(metric="step_s")])
+
+
+TOOLS: dict[str, Callable[[Path], int]] = {
+    "DuckDB": with_duckdb,
+    "Polars": with_polars,
+    "pandas": with_pandas,
+    "sweep": with_sweep,
+    "sweep, every figure and doubt": with_sweep_in_full,
+}
+
+
+MODULES = {
+    "DuckDB": ["duckdb"],
+    "Polars": ["polars"],
+    "pandas": ["pandas", "pyarrow.parquet"],
+    "sweep": ["sweep.analysis"],
+    "sweep, every figure and doubt": ["sweep.analysis", "sweep.cli.analyse", "sweep.doubts"],
+}
+
+
+def timed(name: str, folder: Path) -> None:
+    """Run one tool here, imports apart, and print seconds, memory and cells."""
+    for module in MODULES[name]:
+        importlib.import_module(module)
+    start = time.perf_counter()
+    cells = TOOLS[name](folder)
+    seconds = time.perf_counter() - start
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, cells]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--tool", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.tool:
+        timed(given.tool[0], Path(given.tool[1]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), given.trials, given.samples)
+        print(f"{given.trials} trials × {given.samples} samples")
+        for name in TOOLS:
+            print(measured(name, folder, given.repetitions), flush=True)
+
+
+def measured(name: str, folder: str, repetitions: int) -> str:
+    """The best of several runs, each in its own process."""
+    found = []
+    for _ in range(repetitions):
+        command = [sys.executable, __file__, "--tool", name, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"{name:32} not run: {done.stderr.strip().splitlines()[-1]}"
+        found.append(json.loads(done.stdout))
+    seconds, mebibytes, cells = min(found)
+    return f"{name:32} {seconds:7.2f} s {mebibytes:8.0f} MiB {cells:8} cells"
+
+
+if __name__ == "__main__":
+    main()
