@@ -170,7 +170,7 @@ def _two_modes(summary: Summary) -> Iterator[Doubt]:
         yield Doubt("bimodal", text, "see which with sweep show: node, cores or memory placement may decide it")
         return
     modes = statistics.two_modes(summary.samples) if summary.cells == 1 else None
-    if modes:
+    if modes and all(course.kind in ("flat", "unknown") for course in courses(summary)):  # else it is that
         text = f"samples fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
         yield Doubt("bimodal", text, "the mean lies where no sample is: look at the distribution with sweep plot")
 

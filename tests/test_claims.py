@@ -1,0 +1,294 @@
+"""Comparisons and claims: what is said of two cells, and when nothing may be said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import keep, record
+
+import sweep
+from sweep.claims import judge, parsed
+from sweep.comparisons import Comparison, between_runs, over_axis
+from sweep.errors import SweepError
+from sweep.quantities import quantity, scale
+from sweep.rows import table_of
+from sweep.statistics import adjusted
+from sweep.summary import Summary, summarize
+from sweep.wording import sentence
+
+TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
+
+
+def summaries(*records: dict[str, Any]) -> list[Summary]:
+    import pyarrow as pa
+
+    return summarize(pa.concat_tables([table_of(each) for each in records], promote_options="permissive"))
+
+
+def cell(processes: int = 5, mean_s: float = 0.1, **axes: Any) -> list[dict[str, Any]]:
+    return [record(seed=seed, mean_s=mean_s, **axes) for seed in range(processes)]
+
+
+def exact(*ratios: float, **axes: Any) -> list[dict[str, Any]]:
+    """A cell whose processes take exactly these times."""
+    return [record(seed=seed, step_s=[ratio] * 5, **axes) for seed, ratio in enumerate(ratios)]
+
+
+def only(found: list[Comparison]) -> Comparison:
+    (comparison,) = found
+    return comparison
+
+
+def test_the_sentence_says_who_is_faster_by_how_much_and_how_sure() -> None:
+    subject = exact(1.0, 1.01, 0.99, framework=TORCH)
+    baseline = exact(2.31, 2.33, 2.29, framework=CHAINER)
+    comparison = only(over_axis(summaries(*subject, *baseline), "framework", CHAINER))
+    assert comparison.verdict == "faster"
+    assert sentence(comparison) == (
+        "torch 2.13.0 is 2.31× [2.30, 2.32] faster than chainer 7.8.1 at batch 32 on the CPU (3 processes each)"
+    )
+
+
+def test_the_other_way_round_it_is_slower() -> None:
+    cells = summaries(*exact(1.0, 1.0, 1.0, framework=TORCH), *exact(3.0, 3.0, 3.1, framework=CHAINER))
+    comparison = only(over_axis(cells, "framework", "torch"))
+    assert comparison.verdict == "slower"
+    assert sentence(comparison).startswith("chainer 7.8.1 is 3.03× [2.89, 3.18] slower than torch 2.13.0 at batch 32")
+
+
+def test_without_a_baseline_it_is_the_first_value_of_the_grid() -> None:
+    cells = summaries(*cell(framework=TORCH), *cell(framework=CHAINER))
+    assert only(over_axis(cells, "framework", order=[TORCH, CHAINER])).baseline_value == TORCH
+    assert only(over_axis(cells, "framework", order=[CHAINER, TORCH])).baseline_value == CHAINER
+
+
+def test_cells_are_compared_only_where_all_else_is_equal() -> None:
+    rows = [r for f in (TORCH, CHAINER) for b in (0, 1, 2) for r in cell(framework=f, batch_exponent=b)]
+    found = over_axis(summaries(*rows), "framework", TORCH)
+    assert [c.axes["batch_exponent"] for c in found] == [0, 1, 2]
+    assert all("framework" not in c.axes for c in found)
+
+
+def test_three_processes_of_noise_decide_nothing_and_say_what_would() -> None:
+    comparison = only(
+        over_axis(summaries(*exact(1.0, 1.1, 0.9), *exact(1.05, 0.95, 1.1, backward="explicit")), "backward")
+    )
+    assert comparison.verdict == "inconclusive"
+    assert "--add-seeds" in sentence(comparison)
+    assert comparison.seeds_needed is not None
+
+
+def test_the_same_time_is_said_to_be_the_same() -> None:
+    rows = exact(1.0, 1.0001, 1.0) + exact(1.0, 1.0, 1.0001, backward="explicit")
+    comparison = only(over_axis(summaries(*rows), "backward", "autograd"))
+    assert comparison.verdict == "equivalent"
+    assert sentence(comparison).startswith(
+        "the explicit backward takes the same time as autograd to within 1 % at batch"
+    )
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_or_two_processes_give_no_verdict(processes: int) -> None:
+    rows = cell(processes) + cell(processes, 0.5, backward="explicit")
+    comparison = only(over_axis(summaries(*rows), "backward", "autograd"))
+    assert comparison.verdict == "inconclusive"
+    assert comparison.interval is None
+    assert f"use --add-seeds {3 - processes} or more" in sentence(comparison)
+
+
+def test_blocks_pair_processes_even_where_some_are_missing() -> None:
+    drift = (1.0, 2.0, 4.0, 8.0)
+    rows = exact(*drift) + exact(*(1.5 * d for d in drift), backward="explicit")[1:]
+    comparison = only(over_axis(summaries(*rows), "backward", "autograd"))
+    assert comparison.ratio is not None
+    assert comparison.ratio.pairs == 3
+    assert comparison.ratio.estimate == pytest.approx(1.5)
+    assert comparison.verdict == "slower"
+
+
+def test_a_cell_whose_trials_failed_makes_the_comparison_missing_with_the_reason() -> None:
+    rows = cell() + [record(seed=s, backward="explicit", status="timeout") for s in range(2)]
+    comparison = only(over_axis(summaries(*rows), "backward", "autograd"))
+    assert comparison.verdict == "missing"
+    assert comparison.reason == "explicit has no times there: 2 timeout"
+
+
+def test_what_the_grid_leaves_out_is_no_comparison_unless_it_should_be_there() -> None:
+    rows = cell(batch_exponent=0) + cell(batch_exponent=1) + cell(batch_exponent=1, backward="explicit")
+    assert len(over_axis(summaries(*rows), "backward", "autograd")) == 1
+    both = over_axis(summaries(*rows), "backward", "autograd", absent=True)
+    assert [c.verdict for c in both][:1] == ["missing"]
+
+
+def test_different_machines_are_not_compared_unless_asked() -> None:
+    rows = cell(cpu_model="old") + cell(cpu_model="new", backward="explicit")
+    refused = only(over_axis(summaries(*rows), "backward", "autograd"))
+    assert refused.verdict == "missing"
+    assert "measured on different machines: new and old" in refused.reason
+    asked = only(over_axis(summaries(*rows), "backward", "autograd", across_machines=True))
+    assert asked.ratio is not None
+
+
+@pytest.mark.parametrize(
+    ("over", "baseline", "message"),
+    [
+        ("device", None, "its values are cpu"),
+        ("nothing", None, "its values are none"),
+        ("framework", "tensorflow", "no value is 'tensorflow'"),
+    ],
+)
+def test_comparisons_that_make_no_sense_are_errors(over: str, baseline: str | None, message: str) -> None:
+    with pytest.raises(SweepError, match=message):
+        over_axis(summaries(*cell(framework=TORCH), *cell(framework=CHAINER)), over, baseline)
+
+
+def test_many_comparisons_are_corrected_for_their_number() -> None:
+    rows = [r for b in range(12) for w in ("autograd", "explicit") for r in cell(3, batch_exponent=b, backward=w)]
+    found = over_axis(summaries(*rows), "backward", "autograd", margin=0.0)
+    assert [c.p_adjusted for c in found] == pytest.approx(adjusted([c.p for c in found if c.p is not None]))
+    assert all(
+        (c.verdict in ("faster", "slower")) == (c.p_adjusted is not None and c.p_adjusted <= 0.05) for c in found
+    )
+
+
+def test_two_runs_are_compared_cell_by_cell_and_missing_cells_reported() -> None:
+    before = summaries(*exact(1.0, 1.01, 0.99, batch_exponent=0), *cell(batch_exponent=1))
+    after = summaries(*exact(1.2, 1.22, 1.19, batch_exponent=0), *cell(batch_exponent=2))
+    found = between_runs(after, before, ("after", "before"))
+    verdicts = {c.axes["batch_exponent"]: (c.verdict, c.reason) for c in found}
+    assert verdicts[0] == ("slower", "")
+    assert verdicts[1] == ("missing", "after has no records there")
+    assert verdicts[2] == ("missing", "before has no records there")
+    assert sentence(found[0]).startswith("after is 1.20× [1.17, 1.24] slower than before at batch 1 on the CPU")
+
+
+def test_runs_without_a_common_cell_say_what_keeps_them_apart() -> None:
+    with pytest.raises(SweepError) as error:
+        between_runs(summaries(*cell(batch_exponent=0)), summaries(*cell(batch_exponent=3)), ("a", "b"))
+    assert error.value.message == "a and b have no cell in common"
+    assert error.value.hint.startswith("batch_exponent is 0 in one and 3 in the other")
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "nothing changes",
+        "compare": {"backward": ["explicit", "autograd"]},
+        "where": {"framework": "torch", "device": "cpu"},
+        "metric": "step_s",
+        "expect": {"equivalent": 0.02},
+    } | changes
+
+
+def outcome(stated: dict[str, Any], *records: dict[str, Any]) -> str:
+    (judgement,) = judge([parsed(stated)], {"step_s": summaries(*records)})
+    return judgement.outcome
+
+
+@pytest.mark.parametrize(
+    ("expect", "ratio", "expected"),
+    [
+        ({"equivalent": 0.02}, 1.0, "supported"),
+        ({"equivalent": 0.02}, 1.1, "refuted"),
+        ({"equivalent": 0.02}, 1.02, "inconclusive"),
+        ({"faster": 0.05}, 0.8, "supported"),
+        ({"faster": 0.05}, 0.97, "refuted"),
+        ({"faster": 0.0}, 0.97, "supported"),
+        ({"slower": 0.0}, 1.1, "supported"),
+        ({"slower": 0.2}, 1.1, "refuted"),
+        ({"ratio": [1.5, 1.8]}, 1.65, "supported"),
+        ({"ratio": [1.5, 1.8]}, 1.9, "refuted"),
+        ({"ratio": [1.5, 1.8]}, 1.801, "inconclusive"),
+    ],
+)
+def test_claims_are_held_against_the_interval(expect: dict[str, Any], ratio: float, expected: str) -> None:
+    explicit = [r * ratio for r in (1.0, 1.003, 0.997)]
+    assert outcome(claim(expect=expect), *exact(1.0, 1.0, 1.0), *exact(*explicit, backward="explicit")) == expected
+
+
+def test_one_cell_is_enough_to_refute_and_all_are_needed_to_support() -> None:
+    good = exact(1.0, 1.0, 1.0) + exact(1.001, 1.0, 1.0, backward="explicit")
+    bad = [exact(1.0, 1.0, 1.0, batch_exponent=1), exact(1.3, 1.31, 1.3, batch_exponent=1, backward="explicit")]
+    assert outcome(claim(), *good) == "supported"
+    assert outcome(claim(), *good, *bad[0], *bad[1]) == "refuted"
+    assert (
+        outcome(
+            claim(), *good, *exact(1.0, 1.0, batch_exponent=1), *exact(1.0, 1.0, batch_exponent=1, backward="explicit")
+        )
+        == "inconclusive"
+    )
+
+
+def test_a_claim_without_records_is_missing() -> None:
+    assert outcome(claim(where={"framework": "mxnet"}), *cell()) == "missing"
+    assert outcome(claim(), *cell()) == "missing"
+    assert outcome(claim(), *cell(), record(backward="explicit", status="failed")) == "missing"
+
+
+def test_a_claim_speaks_of_what_it_names_and_of_nothing_else() -> None:
+    torch = exact(1.0, 1.0, 1.0, framework=TORCH) + exact(1.0, 1.0, 1.0, framework=TORCH, backward="explicit")
+    chainer = exact(1.0, 1.0, 1.0, framework=CHAINER) + exact(5.0, 5.0, 5.0, framework=CHAINER, backward="explicit")
+    assert outcome(claim(), *torch, *chainer) == "supported"
+    assert outcome(claim(where={}), *torch, *chainer) == "refuted"
+
+
+def test_versions_of_a_framework_can_be_claimed_about() -> None:
+    rows = exact(1.0, 1.0, 1.01, framework="torch==1.0.1") + exact(0.5, 0.5, 0.51, framework=TORCH)
+    stated = claim(compare={"framework": [TORCH, "torch==1.0.1"]}, where={}, expect={"faster": 0.5})
+    assert outcome(stated, *rows) == "supported"
+    by_version = claim(compare={"version": ["2.13.0", "1.0.1"]}, where={"framework": "torch"}, expect={"faster": 0.5})
+    assert outcome(by_version, *rows) == "supported"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"compare": None},
+        {"compare": {"backward": ["explicit"]}},
+        {"compare": {"backward": ["a", "b"], "device": ["c", "d"]}},
+        {"expect": {}},
+        {"expect": {"quicker": 0.1}},
+        {"expect": {"faster": -0.1}},
+        {"expect": {"faster": True}},
+        {"expect": {"ratio": [2, 1]}},
+        {"expect": {"ratio": 2}},
+        {"expect": {"equivalent": "little"}},
+    ],
+)
+def test_claims_that_claim_nothing_are_errors(changes: dict[str, Any]) -> None:
+    with pytest.raises(SweepError, match="nothing changes"):
+        parsed(claim(**changes))
+
+
+def test_the_noise_floor_of_a_machine_is_the_margin_where_it_is_greater(tmp_path: Path) -> None:
+    rows = exact(1.0, 1.0, 1.0) + exact(1.03, 1.031, 1.03, backward="explicit")
+    keep(tmp_path / "quiet", rows)
+    keep(tmp_path / "noisy", rows, noise_floor=0.05)
+    assert [c.verdict for c in sweep.load(tmp_path / "quiet").compare(over="backward", baseline="autograd")] == [
+        "slower"
+    ]
+    noisy = sweep.load(tmp_path / "noisy").compare(over="backward", baseline="autograd")
+    assert [c.verdict for c in noisy] == ["equivalent"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.01234, "s", "12.34 ms"),
+        (1.4, "s", "1.400 s"),
+        (3.2e-6, "s", "3.200 µs"),
+        (1234567, "B", "1.177 MiB"),
+        (0.05, "share", "5.000 %"),
+        (float("nan"), "s", "–"),
+        (None, "s", "–"),
+        (0.0, "s", "0 s"),
+    ],
+)
+def test_quantities_read_well(value: float | None, unit: str, text: str) -> None:
+    assert quantity(value, unit) == text
+
+
+def test_one_scale_serves_a_whole_column() -> None:
+    assert scale("s", [0.05, 6.3]).sign == "ms"
+    assert scale("s", [float("nan")]).sign == "s"

@@ -1,0 +1,323 @@
+"""Statistics: right as often as they claim to be, and silent where there is nothing to say."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from sweep import statistics
+from sweep.statistics import (
+    Range,
+    adjusted,
+    change_points,
+    detectable,
+    drift,
+    effective_sample_size,
+    interval,
+    p_value,
+    paired_ratio,
+    power,
+    seeds_needed,
+    steady_state,
+    two_modes,
+    unpaired_ratio,
+    unsettled,
+    variances,
+    verdict,
+    within,
+)
+
+TIMES = st.floats(1e-6, 1e4)
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def autoregressive(random: np.random.Generator, correlation: float, count: int) -> np.ndarray:
+    noise = random.normal(0, 1, count + 100)
+    for i in range(1, len(noise)):
+        noise[i] += correlation * noise[i - 1]
+    return noise[100:]
+
+
+@pytest.mark.parametrize("processes", [[], [1.0], [1.0, 1.1]])
+def test_fewer_than_three_processes_have_no_interval(processes: list[float]) -> None:
+    assert interval(processes) is None
+    if processes:
+        assert paired_ratio(processes, processes).interval() is None
+        assert unpaired_ratio(processes, processes).interval() is None
+
+
+def test_an_interval_is_students_t_on_logarithms() -> None:
+    means = [0.9, 1.0, 1.2, 1.05]
+    logs = np.log(means)
+    low, high = stats.t.interval(0.95, 3, logs.mean(), stats.sem(logs))
+    found = interval(means)
+    assert found is not None
+    assert (found.estimate, found.low, found.high) == pytest.approx((stats.gmean(means), math.exp(low), math.exp(high)))
+
+
+def test_numbers_that_are_not_all_positive_have_an_interval_on_their_own_scale() -> None:
+    found = interval([-1.0, 0.0, 1.0])
+    assert found is not None
+    assert found.estimate == 0
+    assert found.low == -found.high
+
+
+def test_pairs_cancel_what_both_suffer() -> None:
+    drifting = np.array([1.0, 2.0, 4.0, 8.0])
+    found = paired_ratio(drifting * 1.05, drifting).interval()
+    assert found is not None
+    assert found.low == pytest.approx(found.high) == pytest.approx(1.05)
+    without = unpaired_ratio(drifting * 1.05, drifting).interval()
+    assert without is not None
+    assert without.high / without.low > 4
+
+
+def test_unpaired_ratios_are_welchs() -> None:
+    one, other = [1.0, 1.1, 1.3, 1.2], [0.9, 1.0, 1.05]
+    expected = stats.ttest_ind(np.log(one), np.log(other), equal_var=False)
+    found = unpaired_ratio(one, other)
+    assert p_value(found, Range(1.0, 1.0)) == pytest.approx(expected.pvalue)
+    assert found.degrees == pytest.approx(expected.df)
+
+
+@given(st.lists(st.tuples(TIMES, TIMES), min_size=3, max_size=8))
+def test_a_ratio_and_its_inverse_agree(pairs: list[tuple[float, float]]) -> None:
+    one, other = zip(*pairs, strict=True)
+    here, there = paired_ratio(one, other).interval(), paired_ratio(other, one).interval()
+    assert here is not None
+    assert there is not None
+    assert here.low * there.high == pytest.approx(1, rel=1e-6) or not math.isfinite(there.high)
+    swapped = {"faster": "slower", "slower": "faster"}
+    mine, theirs = verdict(paired_ratio(one, other)), verdict(paired_ratio(other, one))
+    assert mine == swapped.get(theirs, theirs)
+
+
+@given(st.lists(st.tuples(TIMES, TIMES), min_size=3, max_size=8), st.floats(1e-3, 1e3))
+def test_verdicts_do_not_depend_on_the_unit(pairs: list[tuple[float, float]], unit: float) -> None:
+    one, other = np.array(pairs).T
+    before, after = paired_ratio(one, other), paired_ratio(one * unit, other * unit)
+    assert before.log_ratio == pytest.approx(after.log_ratio, abs=1e-9)
+    assert before.spread == pytest.approx(after.spread, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ([0.90, 0.91, 0.905], "faster"),
+        ([1.10, 1.11, 1.105], "slower"),
+        ([1.000, 1.001, 0.999], "equivalent"),
+        ([0.90, 1.10, 1.0], "inconclusive"),
+        ([1.009, 1.010, 1.011], "inconclusive"),
+        ([0.5, 0.5], "inconclusive"),
+    ],
+)
+def test_the_interval_decides_the_verdict(ratios: list[float], expected: str) -> None:
+    assert verdict(paired_ratio(ratios, np.ones(len(ratios)))) == expected
+
+
+def test_without_records_the_verdict_is_missing() -> None:
+    assert verdict(None) == "missing"
+
+
+def test_a_difference_must_survive_the_correction_for_its_family() -> None:
+    ratio = paired_ratio([1.10, 1.11, 1.105], np.ones(3))
+    assert verdict(ratio, p_adjusted=0.2) == "inconclusive"
+
+
+def test_cells_without_any_noise_are_judged_exactly() -> None:
+    assert verdict(paired_ratio([2.0] * 3, [1.0] * 3)) == "slower"
+    assert verdict(paired_ratio([1.0] * 3, [1.0] * 3)) == "equivalent"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_adjusted_p_values_are_those_of_benjamini_and_hochberg(p: list[float]) -> None:
+    assert adjusted(p) == pytest.approx(stats.false_discovery_control(p))
+
+
+def test_the_p_value_is_small_exactly_where_the_interval_lies_beyond_the_margin(random: np.random.Generator) -> None:
+    for _ in range(200):
+        ratio = paired_ratio(np.exp(random.normal(0.03, 0.02, 5)), np.ones(5))
+        found = ratio.interval()
+        assert found is not None
+        beyond = found.low > 1.01 or found.high < 1 / 1.01
+        assert (p_value(ratio, within(0.01)) <= 0.05) == beyond
+
+
+def test_the_seeds_needed_are_enough_most_of_the_time(random: np.random.Generator) -> None:
+    pilot = paired_ratio(np.exp([0.03, 0.05, 0.07, 0.05]), np.ones(4))
+    more = seeds_needed(pilot, within(0.03))
+    assert more is not None
+    many = [paired_ratio(np.exp(random.normal(0.05, pilot.spread, 4 + more)), np.ones(4 + more)) for _ in range(500)]
+    assert np.mean([verdict(each, 0.03) == "slower" for each in many]) == pytest.approx(0.85, abs=0.08)
+
+
+def test_one_process_needs_two_more_at_least() -> None:
+    assert seeds_needed(paired_ratio([1.0], [2.0]), within(0.01)) == 2
+
+
+def test_a_difference_right_at_the_margin_takes_too_many_seeds() -> None:
+    at_margin = paired_ratio(np.array([0.98, 1.0, 1.02]) * 1.01, np.ones(3))
+    assert seeds_needed(at_margin, Range(0.0, at_margin.estimate)) is None
+
+
+def test_more_processes_have_more_power() -> None:
+    powers = [power(0.05, 0.03, pairs, within(0.01)) for pairs in (2, 3, 5, 10, 100)]
+    assert powers == sorted(powers)
+    assert powers[0] == 0
+    assert powers[-1] > 0.999
+    assert power(0.0, 0.001, 10, within(0.01)) > 0.99
+
+
+def test_what_is_detectable_is_detected_with_the_power_promised() -> None:
+    least = detectable(0.02, 5, 0.01)
+    assert power(math.log1p(least), 0.02, 5, within(0.01)) == pytest.approx(0.8, abs=0.01)
+    assert detectable(0.02, 2) == math.inf
+
+
+def test_variance_is_told_apart_by_level(random: np.random.Generator) -> None:
+    levels = random.normal(10, 0.3, 200)
+    found = variances([level + random.normal(0, 0.5, 40) for level in levels])
+    assert found is not None
+    assert found.process == pytest.approx(0.09, rel=0.25)
+    assert found.sample == pytest.approx(0.25, rel=0.05)
+    assert variances([[1.0, 2.0]]) is None
+
+
+def test_autocorrelated_samples_do_not_pass_for_differences_between_processes(random: np.random.Generator) -> None:
+    processes = [autoregressive(random, 0.8, 100) for _ in range(200)]
+    found = variances(processes)
+    assert found is not None
+    assert found.process < 0.1 * found.sample
+
+
+def test_costly_processes_should_take_more_samples() -> None:
+    found = statistics.Variances(process=1.0, sample=4.0)
+    assert found.samples_worth_taking(process_cost_s=100, sample_cost_s=1) == 20
+    assert found.samples_worth_taking(process_cost_s=1, sample_cost_s=1) == 2
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+def test_autocorrelated_samples_are_worth_fewer(random: np.random.Generator, correlation: float) -> None:
+    expected = (1 - correlation) / (1 + correlation)
+    shares = [effective_sample_size(autoregressive(random, correlation, 2000)) / 2000 for _ in range(20)]
+    assert np.mean(shares) == pytest.approx(expected, rel=0.15)
+
+
+@given(st.lists(TIMES, min_size=1, max_size=50))
+def test_samples_are_worth_between_one_and_their_number(samples: list[float]) -> None:
+    assert 1 <= effective_sample_size(samples) <= len(samples)
+
+
+def course(random: np.random.Generator, *levels: tuple[int, float]) -> np.ndarray:
+    level = np.concatenate([np.full(count, factor) for count, factor in levels])
+    return level * np.exp(random.normal(0, 0.01, len(level)))
+
+
+@pytest.mark.parametrize(
+    ("levels", "kind", "start"),
+    [
+        ([(100, 1.0)], "flat", 0),
+        ([(20, 1.3), (80, 1.0)], "warm-up", 20),
+        ([(60, 1.0), (40, 1.2)], "slowdown", 60),
+        ([(90, 1.0), (10, 1.3)], "none", 90),
+        ([(8, 1.0)], "unknown", 0),
+    ],
+)
+def test_processes_are_classified_by_how_they_settle(
+    random: np.random.Generator, levels: list[tuple[int, float]], kind: str, start: int
+) -> None:
+    found = steady_state(course(random, *levels))
+    assert found.kind == kind
+    assert abs(found.start - start) <= 1
+
+
+def test_single_outliers_change_no_level(random: np.random.Generator) -> None:
+    samples = course(random, (100, 1.0))
+    samples[::17] *= 3
+    assert steady_state(samples).kind == "flat"
+
+
+def test_long_courses_are_cut_where_they_change(random: np.random.Generator) -> None:
+    (cut,) = change_points(course(random, (3000, 1.2), (7000, 1.0)))
+    assert abs(cut - 3000) <= 20
+
+
+@pytest.mark.parametrize(("correlation", "most"), [(0.0, 0.02), (0.5, 0.06), (0.8, 0.25)])
+def test_steady_processes_are_rarely_called_unsteady(
+    random: np.random.Generator, correlation: float, most: float
+) -> None:
+    kinds = [steady_state(np.exp(0.02 * autoregressive(random, correlation, 100))).kind for _ in range(200)]
+    assert sum(kind != "flat" for kind in kinds) <= most * 200
+
+
+def test_the_screening_lets_through_what_changes(random: np.random.Generator) -> None:
+    changing = np.stack([course(random, (20, 1.1), (80, 1.0)) for _ in range(50)])
+    even = np.stack([course(random, (100, 1.0)) for _ in range(50)])
+    assert unsettled(changing).all()
+    assert unsettled(even).mean() < 0.1
+
+
+def test_two_groups_are_seen_and_one_is_not(random: np.random.Generator) -> None:
+    one = random.normal(1.0, 0.01, 70)
+    modes = two_modes(np.concatenate([one, one[:30] + 0.2]))
+    assert modes == pytest.approx((1.0, 1.2), abs=0.02)
+    assert two_modes(one) is None
+    assert two_modes(random.uniform(1, 2, 500)) is None
+    assert two_modes(random.exponential(1, 500)) is None
+    assert two_modes([1.0] * 20) is None
+
+
+def test_drift_is_told_from_noise(random: np.random.Generator) -> None:
+    order = np.arange(10)
+    change, p = drift(np.exp(0.01 * order + random.normal(0, 0.005, 10)), order)
+    assert change == pytest.approx(0.094, abs=0.03)
+    assert p < 0.001
+    assert drift(np.exp(random.normal(0, 0.005, 10)), order)[1] > 0.05
+    assert drift([1.0, 2.0], [0, 1]) == (0.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def coverage() -> ModuleType:
+    path = Path(__file__).parent.parent / "benchmarks" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("noise", ["white", "autocorrelated", "drift", "outliers", "bimodal"])
+@pytest.mark.parametrize(("between", "processes"), [(0.0, 5), (1.0, 3), (5.0, 10)])
+def test_intervals_cover_and_identical_cells_are_not_called_different(
+    coverage: ModuleType, noise: str, between: float, processes: int
+) -> None:
+    found = coverage.explore(coverage.Scenario(between, noise, processes), repetitions=300)
+    assert 0.93 <= found.ratio_coverage <= 0.97
+    assert found.false_families <= 0.05
+    assert found.false_families_without_margin <= 0.09  # 5 %, and what 300 families leave to chance
+    assert found.power == pytest.approx(found.predicted_power, abs=0.08)
+    if noise != "drift":  # which makes a cell's own interval wider than need be
+        assert 0.90 <= found.cell_coverage <= 0.98
+
+
+def test_what_other_tools_do_calls_identical_cells_different(coverage: ModuleType) -> None:
+    """The simulation can tell a wrong method: pooling samples is one as soon as processes differ."""
+    found = coverage.explore(coverage.Scenario(1.0, "white", 5), repetitions=60)
+    assert found.pooled_t > 0.9
+    assert found.mann_whitney > 0.9
+    assert found.minimum > 0.9

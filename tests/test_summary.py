@@ -1,0 +1,215 @@
+"""Summaries: every trial counted once, every figure as anyone would compute it, every doubt said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from made_up import keep, record, samples
+from scipy import stats
+
+import sweep
+from sweep.analysis import NoRecords
+from sweep.doubts import doubts
+from sweep.errors import SweepError
+from sweep.records import Results
+from sweep.rows import table_of
+from sweep.summary import Summary, summarize
+
+
+def table(*records: dict[str, Any]) -> pa.Table:
+    return pa.concat_tables([table_of(each) for each in records], promote_options="permissive")
+
+
+def only(*records: dict[str, Any], metric: str = "step_s") -> Summary:
+    (summary,) = summarize(table(*records), metric=metric)
+    return summary
+
+
+def kinds(summary: Summary) -> set[str]:
+    return {doubt.kind for doubt in doubts(summary)}
+
+
+def test_figures_are_those_that_pandas_computes(tmp_path: Path) -> None:
+    rows = [record(seed=s, batch_exponent=b, mean_s=0.1 * 2**b) for b in (0, 1) for s in range(4)]
+    results = keep(tmp_path, rows)
+    frame = pd.DataFrame([(r["batch_exponent"], s) for r in rows for s in r["step_s"]], columns=["n", "s"])
+    for summary in summarize(results.records()):
+        expected = frame[frame["n"] == summary.axes["batch_exponent"]]["s"]
+        assert summary.mean == pytest.approx(expected.mean())
+        assert summary.variance == pytest.approx(expected.var())
+        assert summary.sd == pytest.approx(expected.std())
+        assert summary.median == pytest.approx(expected.median())
+        assert summary.mad == pytest.approx((expected - expected.median()).abs().median())
+        assert (summary.min, summary.p5, summary.p95) == pytest.approx(
+            (expected.min(), expected.quantile(0.05), expected.quantile(0.95))
+        )
+
+
+def test_the_interval_is_of_process_means_and_not_of_samples() -> None:
+    summary = only(*[record(seed=s, step_s=[1.0 + 0.1 * s] * 50) for s in range(3)])
+    low, high = stats.t.interval(0.95, 2, np.mean(np.log([1.0, 1.1, 1.2])), stats.sem(np.log([1.0, 1.1, 1.2])))
+    assert summary.interval is not None
+    assert (summary.interval.low, summary.interval.high) == pytest.approx((np.exp(low), np.exp(high)))
+
+
+def test_processes_weigh_alike_however_many_samples_they_have() -> None:
+    assert only(record(seed=0, step_s=[1.0] * 10), record(seed=1, step_s=[2.0] * 30)).mean == 1.5
+
+
+def test_records_in_any_order_give_the_same_summary() -> None:
+    rows = [record(seed=s, batch_exponent=b, mean_s=0.1 * 2**b) for b in (0, 1, 2) for s in range(3)]
+    shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    for one, other in zip(summarize(table(*rows)), summarize(table(*shuffled)), strict=True):
+        assert one.axes == other.axes
+        assert one.mean == pytest.approx(other.mean)
+        assert sorted(one.samples) == sorted(other.samples)
+        assert [len(samples) for samples in other.by_process()] == [30] * 3
+        assert other.variance == pytest.approx(float(np.var(other.samples, ddof=1)))
+
+
+def test_each_trial_keeps_its_own_facts() -> None:
+    rows = [record(seed=s, batch_exponent=s % 2, step_s=[1.0 + s] * 3, node=f"n{s}") for s in (3, 0, 2, 1)]
+    for summary in summarize(table(*rows)):
+        nodes = [f"n{round(mean - 1)}" for mean in summary.process_means]
+        assert summary.column("node") == nodes
+
+
+def test_trials_that_failed_are_counted_and_have_no_times() -> None:
+    summary = only(record(seed=0), record(seed=1, status="timeout"), record(seed=2, status="crashed"))
+    assert summary.processes == 1
+    assert summary.statuses == {"ok": 1, "timeout": 1, "crashed": 1}
+    assert "failed" in kinds(summary)
+
+
+def test_a_cell_whose_trials_all_failed_is_there_with_no_figures() -> None:
+    summary = only(record(seed=0, status="oom"), record(seed=1, status="oom"))
+    assert summary.processes == 0
+    assert np.isnan(summary.mean)
+    assert np.isnan(summary.median)
+    assert summary.interval is None
+    assert summary.variances is None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0, -0.1])
+def test_a_trial_with_an_impossible_time_is_left_out_and_told(bad: float) -> None:
+    summary = only(record(seed=0, step_s=[1.0, 1.0]), record(seed=1, step_s=[1.0, bad, 1.0]))
+    assert summary.processes == 1
+    assert summary.left_out["impossible"] == 1
+    assert "impossible times" in kinds(summary)
+
+
+def test_disturbed_samples_are_set_aside_and_told() -> None:
+    summary = only(record(step_s=[1.0, 9.0, 1.0], valid=[True, False, True]))
+    assert summary.samples.tolist() == [1.0, 1.0]
+    assert summary.left_out["disturbed"] == 1
+    assert "disturbed samples" in kinds(summary)
+
+
+def test_flags_of_samples_say_nothing_of_metrics_that_are_not_per_sample() -> None:
+    summary = only(record(step_s=[1.0, 9.0, 1.0], valid=[True, False, True], warmup_s=[5.0]), metric="warmup_s")
+    assert summary.samples.tolist() == [5.0]
+
+
+def test_one_number_per_trial_is_a_metric_too() -> None:
+    summary = only(*[record(seed=s, peak_rss_bytes=1000 + s) for s in range(3)], metric="peak_rss_bytes")
+    assert summary.unit == "B"
+    assert summary.mean == 1001
+
+
+def test_axes_can_be_chosen_and_the_version_told_from_the_framework() -> None:
+    rows = [record(framework=f, batch_exponent=b) for f in ("torch==2.9", "torch==2.13") for b in (0, 1)]
+    by_framework = summarize(table(*rows), by=["framework", "version"])
+    assert [tuple(s.axes.values()) for s in by_framework] == [("torch", "2.9"), ("torch", "2.13")]
+    assert "pooled" in kinds(by_framework[0])
+    chosen = summarize(table(*rows), where={"framework": "torch", "batch_exponent": [1]})
+    assert [s.axes["batch_exponent"] for s in chosen] == [1, 1]
+    with pytest.raises(SweepError, match="no cell has an axis 'framewrk'"):
+        summarize(table(*rows), by=["framewrk"])
+
+
+def test_versions_are_in_the_order_of_versions() -> None:
+    rows = [record(framework=f"torch=={v}") for v in ("2.13.0", "1.0.1", "2.9.0")]
+    assert [s.axes["framework"] for s in summarize(table(*rows))] == ["torch==1.0.1", "torch==2.9.0", "torch==2.13.0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"threads": 1}, "threads"),
+        ({"steal_ratio": 0.1}, "contaminated"),
+        ({"foreign_ratio": 0.2}, "contaminated"),
+        ({"involuntary_switches": 5000}, "contaminated"),
+        ({"step_s": [0.2] * 20 + samples(0, 0.1, count=60)}, "warm-up"),
+        ({"step_s": samples(0, 0.1, count=60) + [0.2] * 40}, "slowdown"),
+        ({"step_s": samples(0, 0.1, count=40) + samples(1, 0.15, count=3) + samples(2, 0.1, count=40)}, None),
+    ],
+)
+def test_what_is_doubtful_is_said(changes: dict[str, Any], kind: str | None) -> None:
+    summary = only(*[record(seed=s) for s in range(3)], record(seed=3, **changes))
+    assert kinds(summary) == ({kind} if kind else set())
+
+
+def test_every_doubt_comes_with_a_remedy() -> None:
+    summary = only(record(seed=0, threads=1, steal_ratio=0.5), record(seed=1, status="failed"))
+    assert len(doubts(summary)) == 4
+    assert all(doubt.remedy for doubt in doubts(summary))
+
+
+def test_too_few_processes_say_how_many_more() -> None:
+    (doubt,) = doubts(only(record(seed=0), record(seed=1)))
+    assert str(doubt) == "no interval from 2 processes; use --add-seeds 1 or more"
+
+
+def test_machines_mixed_in_a_cell_are_told() -> None:
+    assert kinds(only(*[record(seed=s, cpu_model=f"cpu {s % 2}") for s in range(4)])) == {"mixed"}
+
+
+def test_drift_over_the_run_is_told() -> None:
+    assert "drift" in kinds(only(*[record(seed=s, step_s=[1.0 + 0.02 * s + 0.001 * (s % 2)] * 30) for s in range(8)]))
+
+
+def test_two_kinds_of_processes_are_told() -> None:
+    processes = [record(seed=s, step_s=samples(s, 0.1 if s % 2 else 0.15)) for s in range(12)]
+    assert "bimodal" in kinds(only(*processes))
+
+
+def test_a_loaded_run_answers_questions(tmp_path: Path) -> None:
+    keep(tmp_path, [record(seed=s, framework=f) for f in ("torch==2.13.0", "chainer==7.8.1") for s in range(3)])
+    run = sweep.load(tmp_path)
+    assert len(run.records) == 6
+    assert [s.axes["framework"] for s in run.summary(by=["framework"])] == ["chainer==7.8.1", "torch==2.13.0"]
+    (comparison,) = run.compare(over="framework")
+    assert comparison.baseline_value == "chainer==7.8.1"
+    assert run.missing == []
+
+
+def test_a_metric_that_nobody_knows_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    keep(tmp_path, [record(extra_s=[1.0, 2.0])])
+    run = sweep.load(tmp_path)
+    with pytest.raises(SweepError) as error:
+        run.summary(metric="stepp_s")
+    assert error.value.hint == "did you mean 'step_s'?"
+    assert run.summary(metric="extra_s")[0].mean == 1.5
+
+
+def test_a_metric_that_no_trial_holds_is_missing(tmp_path: Path) -> None:
+    keep(tmp_path, [record()])
+    with pytest.raises(NoRecords, match=r"no trial of .* holds device_s"):
+        sweep.load(tmp_path).summary(metric="device_s")
+
+
+def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="holds no run"):
+        sweep.load(tmp_path)
+
+
+def test_planned_trials_without_a_record_are_missing(tmp_path: Path) -> None:
+    done = record(seed=0)
+    keep(tmp_path, [done], trials=[(done["trial_id"], done["trial_name"]), ("abc", "torch/s1")])
+    assert sweep.load(tmp_path).missing == ["torch/s1"]
+    assert Results(tmp_path).plan().num_rows == 2
