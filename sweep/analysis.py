@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import yaml
 
 from sweep import claims, comparisons, statistics
-from sweep.columns import METRICS
+from sweep.columns import METRICS, unit
 from sweep.comparisons import Comparison
 from sweep.errors import MISSING, SweepError
 from sweep.places import Place
@@ -95,12 +95,8 @@ class Run:
         if not found:
             raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")
         if not any(s.processes for s in found) and any(s.left_out["without"] for s in found):
-            held = ", ".join(
-                name for name in METRICS if name in table.column_names and table[name].null_count < len(table)
-            )
-            raise NoRecords(
-                f"no trial of {self.results} holds {found[0].metric}", f"choose another with --metric: {held}"
-            )
+            hint = f"choose another with --metric: {', '.join(self._held())}"
+            raise NoRecords(f"no trial of {self.results} holds {found[0].metric}", hint)
         return found
 
     def compare(
@@ -150,6 +146,11 @@ class Run:
             raise NoRecords(f"{self.results} holds no records yet{damaged}", "start it with sweep run")
         return table
 
+    def _held(self) -> list[str]:
+        """The metrics in seconds or bytes that some trial holds."""
+        table = self.results.records([name for name in METRICS if unit(name) in ("s", "B")])
+        return [name for name in table.column_names if pc.sum(_count(table[name])).as_py()]
+
     def _axes_with_version_apart(self, metric: str | None) -> list[str]:
         names = dict.fromkeys(name for summary in self.summary(metric=metric) for name in summary.axes)
         return ["framework", "version", *(name for name in names if name != "framework")]
@@ -159,6 +160,11 @@ class Run:
         axes = self.grid.get("axes")
         values = axes.get(axis) if isinstance(axes, dict) else None
         return values if isinstance(values, list) else []
+
+
+def _count(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """How many values each record has of a column."""
+    return pc.list_value_length(column) if pa.types.is_list(column.type) else pc.is_valid(column)
 
 
 def _names(one: str, other: str) -> tuple[str, str]:

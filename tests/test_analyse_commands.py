@@ -1,0 +1,358 @@
+"""The commands that tell results: what they print, what they say on stderr, and what they end with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from made_up import keep, record, samples
+
+from sweep import cli
+
+TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
+GRID = """\
+name: core-time
+axes: {framework: [chainer==7.8.1, torch==2.13.0], backward: [autograd]}
+claims:
+  - {name: torch is faster, compare: {framework: [torch, chainer]}, expect: {faster: 0.05}}
+"""
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Sweep = Callable[..., Said]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sweep:
+    """The command line, called in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Said(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def grid_of(processes: int = 3, **changes: Any) -> list[dict[str, Any]]:
+    return [
+        record(seed=s, framework=f, batch_exponent=b, mean_s=0.05 * 2**b * (2.3 if f == CHAINER else 1), **changes)
+        for f in (TORCH, CHAINER)
+        for b in (0, 1)
+        for s in range(processes)
+    ]
+
+
+def plan_of(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(r["trial_id"], r["trial_name"]) for r in records]
+
+
+@pytest.fixture
+def core_time(sweep: Sweep) -> None:
+    records = grid_of()
+    keep("results/core-time", records, GRID, trials=plan_of(records))
+
+
+@pytest.mark.usefixtures("core_time")
+def test_summarize_shows_mean_variance_and_interval(sweep: Sweep) -> None:
+    said = sweep("summarize")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0] == "step_s: each sample's step: forward and backward together"
+    assert lines[1] == "workload core, device cpu, backward autograd, threads 2"
+    assert lines[3].split()[:6] == ["framework", "batch", "n", "mean", "ms", "variance"]
+    assert lines[5].split()[:3] == [CHAINER, "1", "3"]
+    assert len(lines) == 9
+    assert said.err == ""
+
+
+@pytest.mark.usefixtures("core_time")
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_terminal(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = sweep("summarize")
+    assert max(map(len, said.out.splitlines())) <= width
+    assert "95 % interval" in said.out
+    assert ("p95" in said.out) == (width == 120)
+    assert "\x1b" not in said.out
+
+
+@pytest.mark.usefixtures("core_time")
+def test_programs_get_plain_seconds(sweep: Sweep) -> None:
+    rows = json.loads(sweep("summarize", "--format", "json").out)
+    assert [row["batch_size"] for row in rows] == [1, 2, 1, 2]
+    assert rows[0]["mean"] == pytest.approx(0.115, rel=0.05)
+    assert rows[0]["low"] < rows[0]["mean"] < rows[0]["high"]
+    table = list(csv.DictReader(io.StringIO(sweep("summarize", "--format", "csv").out)))
+    assert [float(row["mean"]) for row in table] == [row["mean"] for row in rows]
+    assert float(table[0]["variance"]) == rows[0]["variance"]
+
+
+@pytest.mark.usefixtures("core_time")
+def test_papers_get_latex_and_documents_markdown(sweep: Sweep) -> None:
+    latex = sweep("summarize", "--format", "latex").out
+    assert latex.startswith("\\begin{tabular}{lrrrrr")
+    assert "95 \\% interval" in latex
+    markdown = sweep("summarize", "--format", "md").out.splitlines()
+    assert markdown[1].startswith("| --- | ---: |")
+    assert len({line.count("|") for line in markdown}) == 1
+
+
+@pytest.mark.usefixtures("core_time")
+def test_axes_metrics_and_cells_can_be_chosen(sweep: Sweep) -> None:
+    said = sweep("summarize", "core-time", "--by", "framework", "--metric", "forward_s", "--where", "batch_exponent=1")
+    assert [line.split()[0] for line in said.out.splitlines()[-2:]] == [CHAINER, TORCH]
+    assert said.out.startswith("forward_s: ")
+
+
+@pytest.mark.usefixtures("core_time")
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["summarize", "--metric", "stpe_s"], "there is no metric 'stpe_s'", "did you mean 'step_s'?"),
+        (["summarize", "--metric", "device_s"], "no trial of results/core-time holds device_s", "step_s"),
+        (["summarize", "--by", "framwork"], "no cell has an axis 'framwork'", "did you mean 'framework'?"),
+        (["summarize", "--where", "framework"], "'framework' is no condition", "write key=value"),
+        (["summarize", "--where", "framework=mxnet"], "no trial of results/core-time is one of those", "--where"),
+        (["summarize", "core-tmie"], "there is no run 'core-tmie'", "did you mean 'core-time'?"),
+        (["summarize", "no/where"], "no/where holds no run", "see sweep ls"),
+        (["summarize", "gopher://x"], "gopher://x is no place for results", "s3://bucket/prefix"),
+        (["compare", "--over", "device"], "there is nothing to compare over 'device'", "see sweep summarize"),
+        (["compare", "--baseline", "mxnet"], "no value is 'mxnet'", "known: "),
+        (["compare", "core-time", "core-time", "--over", "device"], "two runs are compared cell by cell", "--over"),
+        (["show", "core-time", "nothing"], "no trial is 'nothing'", "known: "),
+        (["show", "core-time", "torch*"], "'torch*' may be any of 6 trials", "name one: torch==2.13.0/"),
+    ],
+)
+def test_mistakes_are_answered_with_an_error_and_a_hint(
+    sweep: Sweep, arguments: list[str], error: str, hint: str
+) -> None:
+    said = sweep(*arguments)
+    assert said.code in (2, 4)
+    assert said.out == ""
+    assert said.err.startswith(f"error: {error}")
+    assert hint in said.err.splitlines()[1]
+
+
+def test_without_any_run_there_is_nothing_to_summarize(sweep: Sweep) -> None:
+    said = sweep("summarize")
+    assert said.code == 4
+    assert said.err.startswith("error: there is no run under results/\nhint: start one")
+
+
+def test_an_empty_run_is_missing_its_records(sweep: Sweep) -> None:
+    keep("results/empty", [])
+    for command in ("summarize", "compare", "status"):
+        assert sweep(command).code == 4
+
+
+def test_a_single_trial_has_figures_no_interval_and_a_doubt(sweep: Sweep) -> None:
+    keep("results/one", [record()])
+    said = sweep("summarize")
+    assert said.code == 0
+    assert said.out.splitlines()[-1].split()[:1] == ["1"]
+    assert "–" in said.out
+    assert "no interval from 1 process; use --add-seeds 2 or more" in said.err
+
+
+def test_failures_end_with_one_and_are_told_by_cause(sweep: Sweep) -> None:
+    crash = "Traceback\nworker killed by SIGSEGV at 0x7f0{}"
+    bad = [record(seed=s, status="crashed", error=crash.format(s)) for s in range(3)]
+    keep("results/bad", [*bad, record(seed=9, status="timeout")])
+    said = sweep("status")
+    assert said.code == 1
+    assert said.out.splitlines()[1:] == ["  3 crashed: worker killed by SIGSEGV at …", "  1 timeout: it is timeout"]
+    assert "--retry all" in said.err
+    said = sweep("summarize")
+    assert said.code == 1
+    assert "4 of 4 trials have no times: 3 crashed, 1 timeout" in said.err
+
+
+def test_planned_trials_without_records_end_with_four(sweep: Sweep) -> None:
+    records = grid_of()
+    keep("results/part", records[:-1], GRID, trials=plan_of(records))
+    for command in ("summarize", "status"):
+        assert sweep(command).code == 4
+    assert "11 of 12 planned trials have a record: 11 ok, 1 without a record" in sweep("status").out
+    assert json.loads(sweep("status", "--format", "json").out)[-1] == {"status": "missing", "trials": 1}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 0.0, -1.0])
+def test_times_that_cannot_be_end_with_one(sweep: Sweep, bad: float) -> None:
+    keep("results/bad", [record(seed=0), record(seed=1, step_s=[0.1, bad])])
+    said = sweep("summarize")
+    assert said.code == 1
+    assert "1 trial with times that are NaN, zero or negative left out" in said.err
+
+
+@pytest.mark.usefixtures("core_time")
+def test_damaged_parts_are_named_and_the_rest_is_told(sweep: Sweep) -> None:
+    keep("results/core-time", [record(seed=77)], GRID)
+    (Path("results/core-time/records") / "00000099-0-00000000.parquet").write_bytes(b"PAR1")
+    said = sweep("summarize")
+    assert "warning: records/00000099-0-00000000.parquet left out: damaged" in said.err
+    assert len(said.out.splitlines()) > 6
+
+
+@pytest.mark.usefixtures("core_time")
+def test_compare_says_it_in_sentences(sweep: Sweep) -> None:
+    said = sweep("compare", "core-time", "--over", "framework")
+    assert said.code == 0
+    first = said.out.splitlines()[0]
+    assert first.startswith("torch 2.13.0 is 2.")
+    assert "× [" in first
+    assert first.endswith("faster than chainer 7.8.1 at batch 1 on the CPU (3 processes each)")
+
+
+@pytest.mark.usefixtures("core_time")
+def test_compare_ends_with_one_where_something_is_slower(sweep: Sweep) -> None:
+    said = sweep("compare", "--baseline", "torch", "--format", "json")
+    assert said.code == 1
+    rows = json.loads(said.out)
+    assert {row["verdict"] for row in rows} == {"slower"}
+    assert rows[0]["low"] < rows[0]["ratio"] < rows[0]["high"]
+    assert "slower than torch 2.13.0" in rows[0]["sentence"]
+
+
+@pytest.mark.parametrize("form", ["table", "md", "csv", "latex"])
+@pytest.mark.usefixtures("core_time")
+def test_comparisons_come_in_every_format(sweep: Sweep, form: str) -> None:
+    said = sweep("compare", "--format", form)
+    assert said.code == 0
+    assert said.out.count("faster") >= 2
+
+
+def test_what_is_open_ends_with_three(sweep: Sweep) -> None:
+    keep("results/few", grid_of(processes=2))
+    said = sweep("compare")
+    assert said.code == 3
+    assert "is inconclusive" in said.out
+    assert "use --add-seeds 1 or more" in said.out
+
+
+def test_two_runs_are_compared_and_a_lost_cell_reported(sweep: Sweep) -> None:
+    keep("results/before", grid_of())
+    keep("results/after", [r for r in grid_of() if r["batch_exponent"] == 0])
+    said = sweep("compare", "before", "after")
+    assert said.code == 4
+    assert "after cannot be compared with before" in said.out
+    assert "after has no records there" in said.out
+    keep("results/other", [record(batch_exponent=7)])
+    said = sweep("compare", "before", "other")
+    assert said.code == 2
+    assert said.err.startswith("error: other and before have no cell in common\nhint: batch_exponent is 7 in one")
+
+
+@pytest.mark.usefixtures("core_time")
+def test_verify_tells_each_claim_with_its_evidence(sweep: Sweep) -> None:
+    said = sweep("verify")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0] == "supported: torch is faster"
+    assert lines[1] == "  torch / chainer, step_s: ratio under 0.9524 expected; 2 supported"
+    assert lines[2].startswith("  supported     at batch 1 on the CPU: 0.4")
+    rows = json.loads(sweep("verify", "--format", "json").out)
+    assert [row["outcome"] for row in rows] == ["supported", "supported"]
+
+
+@pytest.mark.parametrize(
+    ("expect", "code"), [("{slower: 0.0}", 1), ("{ratio: [0.4, 0.43]}", 3), ("{faster: 1.0}", 0), ("{quick: 1}", 2)]
+)
+def test_verify_ends_as_documented(sweep: Sweep, expect: str, code: int) -> None:
+    keep("results/core-time", grid_of(), GRID.replace("{faster: 0.05}", expect))
+    assert sweep("verify").code == code
+
+
+def test_a_claim_without_records_ends_with_four(sweep: Sweep) -> None:
+    keep("results/core-time", [r for r in grid_of() if r["framework"] == "torch"], GRID)
+    assert sweep("verify").code == 4
+
+
+def test_a_grid_without_claims_has_nothing_to_verify(sweep: Sweep) -> None:
+    keep("results/plain", [record()])
+    said = sweep("verify")
+    assert said.code == 2
+    assert "states no claims" in said.err
+
+
+@pytest.mark.usefixtures("core_time")
+def test_ls_lists_runs_newest_first(sweep: Sweep) -> None:
+    keep("results/later", [record(), record(seed=1, status="failed")])
+    said = sweep("ls")
+    assert [line.split()[:4] for line in said.out.splitlines()[2:]] == [
+        ["later", "2", "1", "1"],
+        ["core-time", "12", "12", "0"],
+    ]
+    assert [row["run"] for row in json.loads(sweep("ls", "--format", "json").out)] == ["later", "core-time"]
+    assert sweep("ls", "nowhere").err.startswith("no runs under nowhere")
+
+
+@pytest.mark.parametrize("way", ["id", "beginning", "name", "glob"])
+def test_show_tells_all_that_is_known_of_a_trial(sweep: Sweep, way: str) -> None:
+    trial = record(seed=4, log="epoch 1\nepoch 2\n", environment_id="e1", packages=["torch==2.13.0"], attempt=2)
+    failed = record(seed=4, status="crashed", error="worker killed by SIGKILL", attempt=1)
+    keep("results/core", [failed, trial, record(seed=5)])
+    wanted = {
+        "id": trial["trial_id"],
+        "beginning": trial["trial_id"][:-1] + "4",
+        "name": trial["trial_name"],
+        "glob": "*/s4",
+    }
+    said = sweep("show", "core", wanted[way])
+    assert said.code == 0
+    assert "30 values, " in said.out
+    assert "attempt 1: crashed: worker killed by SIGKILL" in said.out
+    assert said.out.endswith("log:\n  epoch 1\n  epoch 2\n")
+    assert sweep("show", "core", trial["trial_name"], "--packages").out == "torch==2.13.0\n"
+    assert sweep("show", "core", trial["trial_name"], "--log").out == "epoch 1\nepoch 2\n"
+    assert json.loads(sweep("show", "core", "*/s4", "--format", "json").out)["seed"] == 4
+
+
+def test_running_trials_tell_their_progress(sweep: Sweep) -> None:
+    keep("results/core", [record()])
+    Path("results/core/progress").mkdir()
+    told = {"trial": "torch/train/s0", "epoch": 3, "loss": 0.0213456}
+    Path("results/core/progress/abc.json").write_text(json.dumps(told))
+    Path("results/core/progress/torn.json").write_text('{"trial": ')
+    assert "  running torch/train/s0: epoch 3, loss 0.02135" in sweep("status").out.splitlines()
+
+
+def test_text_of_grids_is_never_taken_for_markup(sweep: Sweep) -> None:
+    keep("results/core", [record(seed=s, framework=f"[red]{s % 2}|x==1_0") for s in range(6)])
+    assert "[red]0|x==1_0" in sweep("summarize").out
+    assert "[red]0\\|x==1_0" in sweep("summarize", "--format", "md").out
+    assert "[red]0|x==1\\_0" in sweep("summarize", "--format", "latex").out
+
+
+def test_a_uri_is_a_place_like_any_other(sweep: Sweep, tmp_path: Path) -> None:
+    keep(f"file://{tmp_path}/far/run", grid_of())
+    assert sweep("summarize", f"file://{tmp_path}/far/run").code == 0
+    assert "run" in sweep("ls", f"file://{tmp_path}/far").out
+
+
+def test_settling_is_told_with_the_samples_to_set_aside(sweep: Sweep) -> None:
+    slow_start = [record(seed=s, step_s=[0.2] * 20 + samples(s, 0.1, count=60)) for s in range(3)]
+    keep("results/core", slow_start)
+    said = sweep("summarize")
+    assert "3 of 3 processes still warming up; set aside 20 more samples: raise parameters: warmup by 20" in said.err
+
+
+@pytest.mark.parametrize("command", ["summarize", "compare", "verify", "status", "ls", "show"])
+def test_every_command_teaches_with_an_example(sweep: Sweep, command: str) -> None:
+    said = sweep(command, "--help")
+    assert said.code == 0
+    assert f"Example: sweep {command} " in said.out
