@@ -142,8 +142,10 @@ class Run:
             table = self.results.records(columns_for(metric))
         self._read = table.select(["trial_id"])
         if not len(table):
-            damaged = f", and {len(self.damaged)} parts cannot be read" if self.damaged else ""
-            raise NoRecords(f"{self.results} holds no records yet{damaged}", "start it with sweep run")
+            if self.damaged:
+                part, reason = self.damaged[0]
+                raise NoRecords(f"{self.results} holds no records that can be read: {part} is {reason}")
+            raise NoRecords(f"{self.results} holds no records yet", "start it with sweep run")
         return table
 
     def _held(self) -> list[str]:

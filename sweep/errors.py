@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-USAGE, INCONCLUSIVE, MISSING, UNAVAILABLE, INTERRUPTED = 2, 3, 4, 5, 130
+FAILED, USAGE, INCONCLUSIVE, MISSING, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
 
 class SweepError(Exception):
     """Something the user can put right: `message` says what is wrong, with the value; `hint` what to do.
 
-    `exit_code` is what `sweep` ends with (see `docs/results.md`): 2 for usage and grids, 5 for environments and clusters.
+    `exit_code` is what `sweep` ends with, see `docs/results.md`: 2 for usage and grids, 5 for environments and clusters.
     """
 
     exit_code = USAGE

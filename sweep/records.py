@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sweep.columns import SCHEMA, SCHEMA_VERSION
-from sweep.errors import SweepError
+from sweep.errors import SweepError, Unavailable
 from sweep.locks import Lock
 from sweep.places import Entry, Place
 from sweep.rows import table_of
@@ -129,8 +129,13 @@ class Results:
         table = _newest(self.attempts(wanted))
         return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
-    def attempts(self, columns: Iterable[str] | None = None) -> pa.Table:
-        """Every record, superseded ones too, oldest first; one may appear twice while parts are being folded."""
+    def history(self, trial_id: str) -> list[Record]:
+        """Every record of one trial, the one that counts last; empty where it has none."""
+        rows: list[Record] = _distinct(self.attempts(trial_id=trial_id)).to_pylist()
+        return sorted(rows, key=lambda row: (row["status"] == "ok", row["attempt"] or 1))
+
+    def attempts(self, columns: Iterable[str] | None = None, trial_id: str | None = None) -> pa.Table:
+        """Every record (of one trial), superseded ones too; one may appear twice while parts are being folded."""
         wanted = None if columns is None else list(columns)
         tables: dict[str, pa.Table] = {}
         self.damaged = []
@@ -139,7 +144,9 @@ class Results:
             if not unread:
                 break
             with ThreadPoolExecutor(_readers(self.place)) as pool:
-                for part, table in zip(unread, pool.map(lambda p: self._table(p, wanted), unread), strict=True):
+                for part, table in zip(
+                    unread, pool.map(lambda p: self._table(p, wanted, trial_id), unread), strict=True
+                ):
                     tables[part.path] = table
         return _concatenated([tables[path] for path in sorted(tables)], wanted)
 
@@ -210,9 +217,10 @@ class Results:
     def _parts(self) -> list[_Part]:
         return [_Part.of(entry) for entry in self.place.files(RECORDS) if entry.path.endswith(".parquet")]
 
-    def _table(self, part: _Part, columns: list[str] | None) -> pa.Table:
+    def _table(self, part: _Part, columns: list[str] | None, trial_id: str | None) -> pa.Table:
         try:
-            return _decoded(part, self.place.read(part.path), columns)
+            table = _decoded(part, self.place.read(part.path), columns)
+            return table if trial_id is None else table.filter(pc.field("trial_id") == trial_id)
         except FileNotFoundError:  # folded since it was listed
             return SCHEMA.empty_table()
         except _Damaged as damage:
@@ -275,7 +283,10 @@ class Writer(Results):
             tables = [self._recent.pop(part.path, None) or self._read(part) for part in parts]
         except (FileNotFoundError, _Damaged):  # another writer has folded them, or the disk fails: leave all as it is
             return
-        folded = self._write(_distinct(_concatenated(tables, None)), level)
+        try:
+            folded = self._write(_distinct(_concatenated(tables, None)), level)
+        except Unavailable:  # the disk is full, say: what matters is on it, and folding can wait
+            return
         for path in sorted(gone - {folded.path}):
             self.place.delete(path)
         if folded.foldable:
@@ -338,7 +349,9 @@ _Dumper.add_representer(str, _literal)
 def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None) -> pa.Table:
     """The rows of a part; raises _Damaged unless its bytes are those that were written."""
     if part.crc and f"{zlib.crc32(data):08x}" != part.crc:
-        raise _Damaged("damaged: its bytes are not those that were written")
+        raise _Damaged(
+            "damaged, its bytes are not those that were written: its trials are run again by the next sweep run"
+        )
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         _check_version(file.schema_arrow.metadata or {})
@@ -354,7 +367,9 @@ def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None) -> pa.Tabl
 def _check_version(metadata: Mapping[bytes, bytes]) -> None:
     version = metadata.get(b"sweep_schema_version", b"1").decode()
     if int(version) > SCHEMA_VERSION:
-        raise _FromTheFuture(f"written by a newer sweep (schema {version}, this one reads up to {SCHEMA_VERSION})")
+        raise _FromTheFuture(
+            f"written by a newer sweep, schema {version}, and this one reads up to {SCHEMA_VERSION}: update it"
+        )
 
 
 def _concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -85,6 +86,9 @@ def test_the_newest_attempt_counts_and_a_failure_never_replaces_ok(tmp_path: Pat
     results = keep(tmp_path, rows)
     assert sorted(results.statuses().values()) == [("ok", 1), ("ok", 2), ("timeout", 3)]
     assert len(results.attempts()) == 7
+    history = results.history(record(seed=1)["trial_id"])
+    assert [(row["status"], row["attempt"]) for row in history] == [("failed", 2), ("ok", 1)]
+    assert results.history("nothing") == []
 
 
 def test_folding_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_records_of_a_newer_sweep_are_named_when_reading_and_refused_when_writin
     pq.write_table(table, tmp_path / "records" / "newer.parquet")
     results = Results(tmp_path)
     assert len(results.records()) == 1
-    assert "newer sweep (schema 7" in results.damaged[0].reason
+    assert "newer sweep, schema 7" in results.damaged[0].reason
     with pytest.raises(SweepError, match="newer sweep"), results.open(FACTS):
         pass
     assert (tmp_path / "records" / "newer.parquet").exists()
@@ -362,3 +366,10 @@ def test_a_store_that_cannot_be_reached_is_an_error(monkeypatch: pytest.MonkeyPa
     uri = "s3://lab/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
     with pytest.raises(Unavailable, match="s3://lab/x cannot be read"):
         Results(uri).statuses()
+
+
+def test_the_page_about_results_is_what_the_schema_says() -> None:
+    """Run `python docs/results_columns.py` where this fails."""
+    script = Path(__file__).parent.parent / "docs" / "results_columns.py"
+    page = runpy.run_path(str(script))["page"]()
+    assert script.with_name("results.md").read_text(encoding="utf-8") == page

@@ -10,7 +10,7 @@ import typer
 
 from sweep.cli import output, runs
 from sweep.cli.tables import Column, Format, emit
-from sweep.errors import INCONCLUSIVE, MISSING, SweepError
+from sweep.errors import FAILED, INCONCLUSIVE, MISSING, SweepError
 
 if TYPE_CHECKING:
     from sweep.analysis import Run
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sweep.comparisons import Comparison
     from sweep.summary import Summary
 
-SOME_FAILED = 1
 _FEW_CELLS = 2
 
 _RunName = Annotated[
@@ -136,7 +135,7 @@ def verify(
         rows = [row for judgement in judgements for row in _judgement_rows(judgement)]
         emit(form, _judgement_columns(rows), rows)
     outcomes = {judgement.outcome for judgement in judgements}
-    codes = {"refuted": SOME_FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
+    codes = {"refuted": FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
     return next((code for outcome, code in codes.items() if outcome in outcomes), 0)
 
 
@@ -228,7 +227,7 @@ def tell_doubts(summaries: Sequence[Summary]) -> None:
 
 def summary_code(run: Run, summaries: Sequence[Summary]) -> int:
     if any(_failed(s) or s.left_out["impossible"] for s in summaries):
-        return SOME_FAILED
+        return FAILED
     if run.missing:
         output.warn(
             f"{len(run.missing)} planned trials have no record yet, first {run.missing[0]}; run sweep run again"
@@ -275,7 +274,7 @@ def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[s
 
 def comparison_code(found: Sequence[Comparison]) -> int:
     verdicts = {comparison.verdict for comparison in found}
-    codes = {"slower": SOME_FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
+    codes = {"slower": FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
     return next((code for verdict, code in codes.items() if verdict in verdicts), 0)
 
 

@@ -14,12 +14,11 @@ import typer
 
 from sweep.cli import output, runs
 from sweep.cli.tables import Column, Format, emit, plain
-from sweep.errors import MISSING, SweepError, nearest
+from sweep.errors import FAILED, MISSING, SweepError, nearest
 
 if TYPE_CHECKING:
     from sweep.analysis import Run
 
-SOME_FAILED = 1
 _CAUSES = 10
 _LOG_LINES = 40
 _NAMED = 5
@@ -52,7 +51,7 @@ def status(run: _RunName = None, form: _Format = Format.TABLE) -> int:
         ]
         emit(form, columns, [{"status": name, "trials": n} for name, n in told])
     if set(counts) - {"ok"}:
-        return SOME_FAILED
+        return FAILED
     return MISSING if missing or not counts else 0
 
 
@@ -94,7 +93,8 @@ def show(
     Example: sweep show core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'
     """
     loaded = runs.loaded(run)
-    attempts = _attempts(loaded, trial)
+    attempts = loaded.results.history(_found(loaded, trial))
+    runs.tell_damage(loaded)
     record = attempts[-1]
     if log:
         output.emit(loaded.results.log(record["trial_id"]))
@@ -105,7 +105,7 @@ def show(
     else:
         lines = [*_record_lines(record), *_attempt_lines(attempts), *_log_lines(loaded, record["trial_id"])]
         output.emit("\n".join(lines))
-    return 0 if record["status"] == "ok" else SOME_FAILED
+    return 0 if record["status"] == "ok" else FAILED
 
 
 def _statuses(run: Run) -> tuple[Counter[str], Counter[tuple[str, str]]]:
@@ -166,23 +166,6 @@ def _listed(where: str, name: str, at: float) -> dict[str, Any]:
         "missing": len(run.missing),
         "changed": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _attempts(run: Run, wanted: str) -> list[dict[str, Any]]:
-    """Every record of the one trial that is meant, the one that counts last."""
-    import pyarrow.compute as pc
-
-    trial_id = _found(run, wanted)
-    chosen = pc.field("trial_id") == trial_id
-    attempts = run.results.attempts().filter(chosen).to_pylist()
-    counting = run.results.records().filter(chosen).to_pylist()
-    runs.tell_damage(run)
-    others = {_key(row): row for row in attempts if _key(row) != _key(counting[0])}
-    return [*others.values(), *counting]
-
-
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["attempt"], row["started_at"], row["status"]
 
 
 def _found(run: Run, wanted: str) -> str:

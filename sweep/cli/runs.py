@@ -25,7 +25,7 @@ def loaded(run: str | None) -> Run:
 def tell_damage(run: Run) -> None:
     """Warn of parts that could not be read; to be called after records were."""
     for part, reason in run.damaged:
-        output.warn(f"{part} left out: {reason}; its trials are run again by the next sweep run")
+        output.warn(f"{part} left out: {reason}")
 
 
 def place_of(run: str | None) -> str:

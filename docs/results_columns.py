@@ -1,0 +1,116 @@
+"""Write `docs/results.md`: what a run leaves on disk, its columns as the schema describes them.
+
+python docs/results_columns.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from sweep import columns
+
+PAGE = Path(__file__).with_name("results.md")
+
+BEFORE = """\
+# Results on disk
+<!-- written by docs/results_columns.py; the tables come from sweep/columns.py -->
+
+    results/<name>/
+      run.yaml               the grid as it was read, its hash, the version of the code, facts about the cluster
+      plan.parquet           the planned trials, and what is excluded with the reason
+      records/*.parquet      one row per trial
+      environments/<id>.txt  the packages of each environment
+      logs/<trial_id>.log    what each worker wrote
+      progress/*.json        what long trials say of themselves while they run
+      quarantine/            parts that were found damaged
+
+`--out` takes a folder or the URI of an object store (`s3://bucket/prefix`, `gs://…`, `abfs://…`), and so does every
+command that reads:
+
+    sweep run grid.yaml --out s3://lab/results/core-time
+    sweep summarize s3://lab/results/core-time
+
+Nothing but the records is needed to analyse them, and nothing of ours to read them:
+
+    duckdb -c "select framework, version, avg(list_avg(step_s)) from 'results/core-time/records/*.parquet' group by all"
+    python -c "import pandas; print(pandas.read_parquet('results/core-time/records').groupby('cell_name').size())"
+    python -c "import sweep; print(sweep.load('results/core-time').records)"
+
+Read so, a trial that was run again has several rows: the one that counts is `ok` where any is, else the highest
+`attempt`. `sweep.load(…)` gives one row per trial. Where an axis of your own was added later, its column is not in
+every part: `union_by_name=true` in DuckDB.
+
+## How parts are kept
+A record is written beside its place, synced, renamed, and the folder synced, before the next one is taken: a crash
+loses trials that were running, never one that had ended. Every 64 parts are folded into one, which is there for
+good before the small ones are deleted; a reader that comes in between knows doubles by trial, attempt and start.
+The last eight hexadecimal digits of a part's name are the CRC-32 of its bytes: a truncated part or a flipped bit is
+named, left out when reading and moved to `quarantine/` by the next `sweep run`, which runs those trials again.
+
+One `sweep run` writes to a folder at a time, held by a kernel lock that goes with its process; a second one is
+refused. Object stores have no locks: there, parts never overwrite each other, so that two writers are safe, and at
+worst run a trial twice.
+
+Records carry `schema_version`. This version of sweep reads records of schema {version} and older; newer ones are
+named and left out, and such a run is not written to.
+
+## Columns
+Lists are marked `[]`. Every axis of a grid that is not named here has a column of its own name; every setting is in
+`settings`. Units are in names and in the file's own metadata
+(`pyarrow.parquet.read_schema(part).field("step_s").metadata`).
+"""
+
+AFTER = """
+## What counts
+Summaries take trials with status `ok`. Samples whose `valid` is false, and whole trials whose times are NaN, zero
+or negative, are left out and told, never silently. `warmup_s` is kept and set aside. `docs/statistics.md` says how
+figures and verdicts come about.
+
+## Exit codes
+| code | means |
+|---:|---|
+| 0 | all is well |
+| 1 | some trials failed, a claim is refuted, or something is slower than its baseline |
+| 2 | a mistake in the command or the grid |
+| 3 | nothing can be said yet: an inconclusive comparison or claim |
+| 4 | records are missing |
+| 5 | an environment, a cluster, or the place of the results cannot be had |
+| 130 | interrupted; what was finished is safe |
+
+Where several hold, the first in the order 1, 4, 3 is it.
+"""
+
+SECTIONS = {
+    "Which trial": "run",
+    "How it went": "status",
+    "Where and on what": "node",
+    "Whether it computed the same": "loss_check",
+    "Samples": "forward_s",
+    "Training": "iteration",
+}
+
+
+def page() -> str:
+    titles = {first: title for title, first in SECTIONS.items()}
+    lines = [BEFORE.format(version=columns.SCHEMA_VERSION).rstrip()]
+    for field in columns.SCHEMA:
+        if field.name in titles:
+            lines += ["", f"### {titles[field.name]}", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        about = {key.decode(): value.decode() for key, value in field.metadata.items()}
+        lines.append(f"| `{field.name}` | {kind(field.type)} | {about['unit']} | {about['meaning']} |")
+    return "\n".join(lines) + "\n" + AFTER
+
+
+def kind(type_: pa.DataType) -> str:
+    """A type as people say it."""
+    if pa.types.is_list(type_):
+        return f"{kind(type_.value_type)}[]"
+    if pa.types.is_timestamp(type_):
+        return "time"
+    return {"string": "text", "int64": "integer", "double": "number", "bool": "flag"}[str(type_)]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
