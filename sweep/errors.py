@@ -11,7 +11,7 @@ FAILED, USAGE, INCONCLUSIVE, MISSING, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 
 class SweepError(Exception):
     """Something the user can put right: `message` says what is wrong, with the value; `hint` what to do.
 
-    `exit_code` is what `sweep` ends with, see `docs/results.md`: 2 for usage and grids, 5 for environments and clusters.
+    `exit_code` is what `sweep` ends with (`docs/results.md`): 2 for usage and grids, 5 for environments and clusters.
     """
 
     exit_code = USAGE
