@@ -118,7 +118,7 @@ class Results:
         return str(self.place)
 
     def exists(self) -> bool:
-        return self.place.exists(RUN_FILE) or bool(self._parts())
+        return self.place.exists(RUN_FILE) or bool(self._paths())
 
     def records(self, columns: Iterable[str] | None = None) -> pa.Table:
         """One row per trial: its newest record, an `ok` one rather than any other; `columns` are all that is read.
@@ -139,16 +139,14 @@ class Results:
         wanted = None if columns is None else list(columns)
         tables: dict[str, pa.Table] = {}
         self.damaged = []
-        while True:  # parts may be folded while we read: what has gone is in a part that was not there before
-            unread = [part for part in self._parts() if part.path not in tables]
-            if not unread:
-                break
+        while True:  # until every part that is there at one moment has been read: meanwhile some may be folded
+            there = self._paths()
+            unread = [path for path in there if path not in tables]
             with ThreadPoolExecutor(_readers(self.place)) as pool:
-                for part, table in zip(
-                    unread, pool.map(lambda p: self._table(p, wanted, trial_id), unread), strict=True
-                ):
-                    tables[part.path] = table
-        return _concatenated([tables[path] for path in sorted(tables)], wanted)
+                found = list(pool.map(lambda path: self._table(path, wanted, trial_id), unread))
+            tables |= {path: table for path, table in zip(unread, found, strict=True) if table is not None}
+            if all(path in tables for path in there):
+                return _concatenated([tables[path] for path in sorted(tables)], wanted)
 
     def statuses(self) -> dict[str, tuple[str, int]]:
         """For each trial that has a record, its status and attempt."""
@@ -214,17 +212,18 @@ class Results:
             finally:
                 writer.fold_all()
 
-    def _parts(self) -> list[_Part]:
-        return [_Part.of(entry) for entry in self.place.files(RECORDS) if entry.path.endswith(".parquet")]
+    def _paths(self) -> list[str]:
+        return [path for path in self.place.names(RECORDS) if path.endswith(".parquet")]
 
-    def _table(self, part: _Part, columns: list[str] | None, trial_id: str | None) -> pa.Table:
+    def _table(self, path: str, columns: list[str] | None, trial_id: str | None) -> pa.Table | None:
+        """The rows of a part, none of a damaged one; None where it has been folded since it was listed."""
         try:
-            table = _decoded(part, self.place.read(part.path), columns)
+            table = _decoded(_Part.of(Entry(path, 0)), self.place.read(path), columns)
             return table if trial_id is None else table.filter(pc.field("trial_id") == trial_id)
-        except FileNotFoundError:  # folded since it was listed
-            return SCHEMA.empty_table()
+        except FileNotFoundError:
+            return None
         except _Damaged as damage:
-            self.damaged.append(Damage(part.path, str(damage)))
+            self.damaged.append(Damage(path, str(damage)))
             return SCHEMA.empty_table()
 
 
@@ -291,6 +290,9 @@ class Writer(Results):
             self.place.delete(path)
         if folded.foldable:
             self._foldable.append(folded)
+
+    def _parts(self) -> list[_Part]:
+        return [_Part.of(entry) for entry in self.place.files(RECORDS) if entry.path.endswith(".parquet")]
 
     def _read(self, part: _Part) -> pa.Table:
         return _decoded(part, self.place.read(part.path), None)
@@ -433,7 +435,11 @@ def _distinct(table: pa.Table) -> pa.Table:
 
 
 def _encoded(table: pa.Table) -> pa.Buffer:
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    """As Parquet; of a single record without units and statistics, which would be two thirds of it."""
+    single = len(table) == 1
+    if single:
+        plain = pa.schema([pa.field(f.name, f.type) for f in table.schema], metadata=table.schema.metadata)
+        table = pa.table(table.columns, schema=plain)
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -441,7 +447,9 @@ def _encoded(table: pa.Table) -> pa.Buffer:
         row_group_size=_row_group_size(table),
         compression="zstd",
         compression_level=1,
-        use_dictionary=texts,
+        use_dictionary=not single and [f.name for f in table.schema if pa.types.is_string(f.type)],
+        write_statistics=not single,
+        store_schema=not single,
     )
     return sink.getvalue()
 
