@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep import statistics
-from sweep.columns import METRICS, SCHEMA, unit
+from sweep.columns import METRICS, unit
 from sweep.errors import SweepError, nearest
 from sweep.samples import Floats, Ints, Samples, take
 from sweep.selection import Axes, Where, check_axes, matches, natural, ordered, split
@@ -140,11 +140,10 @@ def columns_for(metric: str | None) -> list[str]:
     return [*FACTS, "valid", *([metric] if metric else DEFAULT_METRICS)]
 
 
-def known_metric(metric: str, columns: Iterable[str] = ()) -> str:
-    """The metric itself; raises SweepError with the nearest word. Numbers that a plug-in adds are metrics too."""
-    known = [*METRICS, *(name for name in columns if name not in SCHEMA.names)]
-    if metric not in known:
-        raise SweepError(f"there is no metric {metric!r}", nearest(metric, known))
+def known_metric(metric: str) -> str:
+    """The metric itself; raises SweepError with the nearest word."""
+    if metric not in METRICS:
+        raise SweepError(f"there is no metric {metric!r}", nearest(metric, METRICS))
     return metric
 
 
@@ -168,29 +167,37 @@ def summarize(
     groups, of_group = _grouped(cells, by, where or {})
     if not groups:
         return []
-    order = of_group[of_cell]
-    samples = take(table, name, order)
-    numbers = np.arange(len(groups) + 1)
-    counts = zip(_statuses(table, order, len(groups)), _left_out(samples, order, len(groups)), strict=True)
-    trial_bounds = np.searchsorted(order[samples.rows], numbers)
-    bounds = np.append(samples.starts, len(samples.values))[trial_bounds]
     cells_in = np.bincount(of_group[of_group >= 0]).tolist()
-    spread = _variances(samples.values, bounds)
-    facts, sign = _facts_of(table, samples.rows), unit(name)
-    summaries = [
-        Summary(
-            *(axes, name, sign, cells_in[i], *next(counts), spread[i]),
-            samples=samples.values[bounds[i] : bounds[i + 1]],
-            starts=samples.starts[first:last] - bounds[i],
-            process_means=samples.means[first:last],
-            _facts=facts,
-            _first=first,
-        )
-        for i, (axes, first, last) in enumerate(
-            zip(groups, trial_bounds.tolist(), trial_bounds[1:].tolist(), strict=False)
-        )
-    ]
+    summaries = _summaries(table, name, groups, cells_in, of_group[of_cell])
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
+
+
+def _summaries(
+    table: pa.Table, metric: str, groups: Sequence[Axes], cells_in: Sequence[int], of_row: Ints
+) -> list[Summary]:
+    """A summary of each group; `of_row` is the group of each record, -1 for none."""
+    samples = take(table, metric, of_row)
+    trials = np.searchsorted(of_row[samples.rows], np.arange(len(groups) + 1)).tolist()
+    bounds = np.append(samples.starts, len(samples.values))[trials]
+    statuses, left_out = _statuses(table, of_row, len(groups)), _left_out(samples, of_row, len(groups))
+    spread, sign, facts = _variances(samples.values, bounds), unit(metric), _facts_of(table, samples.rows)
+    return [
+        Summary(
+            axes=axes,
+            metric=metric,
+            unit=sign,
+            cells=cells_in[i],
+            statuses=statuses[i],
+            left_out=left_out[i],
+            variance=spread[i],
+            samples=samples.values[bounds[i] : bounds[i + 1]],
+            starts=samples.starts[trials[i] : trials[i + 1]] - bounds[i],
+            process_means=samples.means[trials[i] : trials[i + 1]],
+            _facts=facts,
+            _first=trials[i],
+        )
+        for i, axes in enumerate(groups)
+    ]
 
 
 def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
