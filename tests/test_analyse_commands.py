@@ -134,7 +134,8 @@ def test_axes_metrics_and_cells_can_be_chosen(sweep: Sweep) -> None:
         (["compare", "--over", "device"], "there is nothing to compare over 'device'", "see sweep summarize"),
         (["compare", "--baseline", "mxnet"], "no value is 'mxnet'", "known: "),
         (["compare", "core-time", "core-time", "--over", "device"], "two runs are compared cell by cell", "--over"),
-        (["show", "core-time", "nothing"], "no trial is 'nothing'", "known: "),
+        (["show", "core-time", "nothing"], "no trial is 'nothing'", "trials are named as "),
+        (["show", "core-time", f"{TORCH}/core/cpu/autograd/b0/s9"], "no trial is", f"did you mean '{TORCH}/core"),
         (["show", "core-time", "torch*"], "'torch*' may be any of 6 trials", "name one: torch==2.13.0/"),
     ],
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _CAUSES = 10
 _LOG_LINES = 40
 _NAMED = 5
+_LOOKED_THROUGH = 10_000
 
 _RunName = Annotated[
     str | None,
@@ -177,11 +178,18 @@ def _found(run: Run, wanted: str) -> str:
     if not chosen:
         if wanted in run.missing:
             raise SweepError(f"{wanted} is planned and has no record yet", "sweep run on its grid runs it")
-        raise SweepError(f"no trial is {wanted!r}", nearest(wanted, [n for _, n in pairs if n][:10_000]))
+        raise SweepError(f"no trial is {wanted!r}", _like(wanted, [name for _, name in pairs if name]))
     if len(chosen) > 1:
         some = ", ".join(str(name) for _, name in chosen[:_NAMED])
         raise SweepError(f"{wanted!r} may be any of {len(chosen)} trials", f"name one: {some}")
     return str(chosen[0][0])
+
+
+def _like(wanted: str, names: Sequence[str]) -> str:
+    """A hint: the name nearest to what was asked for, or how trials are named."""
+    hint = nearest(wanted, names[:_LOOKED_THROUGH])
+    few = len(names) <= _NAMED or not hint.startswith("known")
+    return hint if few else f"trials are named as {names[0]}, and a glob will do, as '*/s0'"
 
 
 def _record_lines(record: Mapping[str, Any]) -> list[str]:
