@@ -92,6 +92,8 @@ class Cluster:
         self._hooks: list[tuple[Callable[[Any], Any], Any]] = []
         self._counted_at = float("-inf")
         self.changes = 0  # goes up whenever nodes have been counted, greeted or refused
+        self._answering = False  # whether the head did when last asked; what else is asked of it meanwhile hangs
+        self._types: list[Node] = []  # what an autoscaler could start
         self._wanted: Counter[Shape] = Counter()
 
     def __enter__(self) -> Self:
@@ -109,7 +111,7 @@ class Cluster:
 
     def open(self) -> None:
         """Start or join, and greet every node."""
-        ray = sessions.load()
+        ray = sessions.load(self.address)
         if self.address is None:
             if os.environ.get("RAY_ADDRESS"):
                 self._notify("RAY_ADDRESS is set but not used; --address auto joins that cluster")
@@ -158,11 +160,11 @@ class Cluster:
             return self._wait_s
         if self.address is None:
             return 0.0
-        return 600.0 if self.session.node_types() else 60.0
+        return 600.0 if self._types else 60.0
 
     def check(self, trials: Iterable[Any]) -> list[Unplaceable]:
         """The trials that no node could ever hold, found before any is started; types of nodes still to come count."""
-        nodes = self.nodes + self.session.node_types()
+        nodes = self.nodes + self._types
         reasons: dict[Shape, str | None] = {}
         found = []
         for trial in trials:
@@ -236,11 +238,10 @@ class Cluster:
 
     def want(self, shapes: Callable[[], Iterable[Shape]]) -> None:
         """Ask the autoscaler, where there is one, for nodes that can run these at once."""
-        types = self.session.node_types()
-        wanted = Counter(shapes()) if types else self._wanted
+        wanted = Counter(shapes()) if self._types and self._answering else self._wanted
         if wanted != self._wanted:
             self._wanted = wanted
-            bundles = [_bundle(shape, types) for shape in itertools.islice(wanted.elements(), _REQUEST_MOST)]
+            bundles = [_bundle(shape, self._types) for shape in itertools.islice(wanted.elements(), _REQUEST_MOST)]
             self.session.request(bundles)
 
     def _count(self) -> None:
@@ -248,8 +249,10 @@ class Cluster:
         alive = self.session.nodes()
         self._counted_at = time.monotonic()
         self.changes += 1
+        self._answering = alive is not None
         if alive is None:
             return
+        self._types = self.session.node_types()
         nodes = {node.id: node for node in _usable(alive)}
         known = self._ready.keys() | self._refused.keys() | {node.id for node, _ in self._greeting.values()}
         for node_id in nodes.keys() - known:

@@ -143,7 +143,7 @@ class Pass:
                 yield from self._again(ref, f"no answer from node {flight.node.name} for {self._limit_s:.0f} s")
 
     def _again(self, ref: Any, cause: str) -> Iterator[Record]:
-        """Place a trial once more, away from where it failed, or give it up; whatever it may still send is not heard."""
+        """Place a trial once more, away from where it failed, or give it up; what it may still send is not heard."""
         flight = self._forget(ref)
         self._ray.cancel(ref, force=True)
         waiting = flight.waiting

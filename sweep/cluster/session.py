@@ -26,18 +26,18 @@ OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
 # Set before Ray is imported; its daemons inherit them.
 _QUIET = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill Ray's workers; the kernel ends the trial itself
 }
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # a Ray of our own keeps to 127.0.0.1; a joined one must not
 _INIT = {"logging_level": "ERROR", "log_to_driver": False}
 _RESTART = "the records so far are safe: run the same command again once the cluster is back"
 
 
-def load() -> Any:
+def load(address: str | None) -> Any:
     """The module `ray`, which will not write on the terminal."""
-    for name, value in _QUIET.items():
+    for name, value in (_QUIET if address else _QUIET | _LOOPBACK).items():
         os.environ.setdefault(name, value)
     import ray
     import ray._private.worker as driver
@@ -167,7 +167,7 @@ class Joined(Session):
     def __init__(self, ray: Any, address: str) -> None:
         super().__init__(ray)
         self.is_client = address.startswith("ray://")
-        address = _resolve_auto() if address == "auto" else address
+        address = _resolved(address)
         _require_answer(address)
         with tempfile.TemporaryDirectory(prefix="sweep-code-") as folder:
             # Inside a Ray job the environment has been chosen by whoever submitted it.
@@ -175,9 +175,6 @@ class Joined(Session):
             with _explained(address):
                 ray.init(address=address, runtime_env=environment, **_INIT)
         self.watch()
-
-    def close(self) -> None:
-        super().close()
 
 
 def core_count() -> int:
@@ -199,7 +196,7 @@ def _keep_off(cores: set[int]) -> None:
 
 
 def _own_folder() -> tuple[Path, IO[str]]:
-    """A fresh folder under a lock; those of killed processes are removed. Short: names of sockets end at 107 letters."""
+    """A fresh folder under a lock; those of killed processes go. Short: names of sockets end at 107 letters."""
     parent = Path(tempfile.gettempdir())
     if len(str(parent)) > 24:
         parent = Path("/tmp")  # noqa: S108  the folder itself is made by mkdtemp
@@ -232,21 +229,23 @@ def _code(folder: Path) -> str:
     return str(folder)
 
 
-def _resolve_auto() -> str:
-    """RAY_ADDRESS, or the cluster that runs on this machine."""
+def _resolved(address: str) -> str:
+    """The address that Ray will really call: for `auto` what RAY_ADDRESS or this machine has, for localhost its own."""
     from ray._private.services import canonicalize_bootstrap_address
 
-    if os.environ.get("RAY_ADDRESS", "auto") != "auto":
-        return os.environ["RAY_ADDRESS"]
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
+    if address.startswith("ray://"):
+        return address
+    if address != "auto":
+        _host_and_port(address)
     try:
-        found = canonicalize_bootstrap_address("auto")
+        found = canonicalize_bootstrap_address(address)
     except ConnectionError:
         found = None
     if not found:
-        raise Unavailable(
-            "no Ray runs on this machine and RAY_ADDRESS is not set",
-            "give --address host:port, or none at all to start a local Ray",
-        )
+        hint = "give --address host:port, or none at all to start a local Ray"
+        raise Unavailable("no Ray runs on this machine and RAY_ADDRESS is not set", hint)
     return str(found)
 
 
@@ -292,8 +291,9 @@ def _explained(address: str) -> Iterator[None]:
             raise Unavailable(
                 f"{address} asks for a token", "copy the head's ~/.ray/auth_token here and set RAY_AUTH_MODE=token"
             ) from None
+        text = "the head does not answer" if isinstance(error, SystemExit) else text or type(error).__name__
         raise Unavailable(
-            f"cannot join {address}: {text or type(error).__name__}",
+            f"cannot join {address}: {text}",
             "a host:port is joined from a node of that cluster; from elsewhere use ray://host:10001",
         ) from None
 
