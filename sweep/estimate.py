@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -53,6 +54,6 @@ _SETUP_EXAMPLES = 64.0  # starting, drawing weights and checking cost about as m
 
 def _work(settings: Settings) -> float:
     """Examples that a trial sees, with its set-up counted as examples."""
-    batch = 2.0 ** float(settings.get("batch_exponent") or 0)
+    batch = math.pow(2.0, settings.get("batch_exponent") or 0)
     steps = float(settings.get("samples") or 0) + float(settings.get("warmup") or 0)
     return _SETUP_EXAMPLES + batch * (steps or float(settings.get("epochs") or 1))

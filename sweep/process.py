@@ -8,11 +8,15 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+_LOOK_S = 1.0  # how often one looks whether a silent child still lives
+_MARK = "SWEEP_PROCESS"  # a variable by which descendants are known that have left the tree
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,11 @@ def run(
         try:
             stdout, stderr = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+            kill_tree(child.pid)
             stdout, stderr = child.communicate()
             return Completed(child.returncode, stdout, stderr, timed_out=True)
         except BaseException:  # an interrupt: nothing goes on behind the user's back
-            os.killpg(child.pid, signal.SIGKILL)
+            kill_tree(child.pid)
             raise
     return Completed(child.returncode, stdout, stderr)
 
@@ -56,10 +60,11 @@ class Child:
     """A process in a session of its own that is talked to in lines; what it writes to stderr is at `log`."""
 
     def __init__(self, args: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> None:
+        self._mark = uuid.uuid4().hex
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 list(args),
-                env=dict(env),
+                env={**env, _MARK: self._mark},
                 cwd=cwd,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -67,6 +72,9 @@ class Child:
                 bufsize=0,
                 start_new_session=True,
             )
+        self._to, self._from = (pipe.fileno() for pipe in (self._process.stdin, self._process.stdout) if pipe)
+        os.set_blocking(self._to, False)
+        os.set_blocking(self._from, False)
         self.pid = self._process.pid
         self._read = bytearray()
         self._ended = False
@@ -77,54 +85,68 @@ class Child:
 
     def send(self, data: bytes, timeout_s: float) -> bool:
         """Write all of `data`; False where the child takes no more of it."""
-        assert self._process.stdin is not None
-        descriptor, deadline = self._process.stdin.fileno(), time.monotonic() + timeout_s
-        os.set_blocking(descriptor, False)
+        deadline = time.monotonic() + timeout_s
         while data:
-            if not select.select([], [descriptor], [], max(0.0, deadline - time.monotonic()))[1]:
+            if not select.select([], [self._to], [], max(0.0, deadline - time.monotonic()))[1]:
                 return False
             try:
-                data = data[os.write(descriptor, data) :]
+                data = data[os.write(self._to, data) :]
             except BrokenPipeError:
                 return False
         return True
 
-    def line(self, timeout_s: float) -> bytes | None:
-        """The next line without its end; None at the end of output. TimeoutError when none has come in time."""
-        assert self._process.stdout is not None
-        descriptor, deadline = self._process.stdout.fileno(), time.monotonic() + timeout_s
+    def line(self, timeout_s: float | None) -> bytes | None:
+        """The next line without its end; None when the child has ended. TimeoutError when none has come in time."""
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         searched = 0
         while (end := self._read.find(b"\n", searched)) < 0:
             searched = len(self._read)
             if self._ended:
                 return None
-            if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            alive = self.alive  # asked first: what it wrote before its end is there to be read
+            wait_s = min(_LOOK_S if alive else 0.0, max(0.0, deadline - time.monotonic()))
+            if select.select([self._from], [], [], wait_s)[0]:
+                self._take()
+            elif not alive:  # others may hold the pipe open still
+                self._ended = True
+            elif time.monotonic() >= deadline:
                 raise TimeoutError
-            data = os.read(descriptor, 1 << 20)
-            self._ended = not data
-            self._read += data
         line = bytes(self._read[:end])
         del self._read[: end + 1]
         return line
 
     def end(self) -> int:
-        """Kill it with all its descendants and reap it; its exit status."""
+        """Kill it with all its descendants, wherever they have gone, and reap it; its exit status."""
         kill_tree(self.pid)
-        with contextlib.suppress(OSError):  # what was still to be written to it is nobody's any more
-            self._process.communicate()
+        for pid in _marked(f"{_MARK}={self._mark}".encode()):
+            _send(pid, signal.SIGKILL)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                stream.close()
         return self._process.wait()
+
+    def _take(self) -> None:
+        data = os.read(self._from, 1 << 20)
+        self._ended = not data
+        self._read += data
 
 
 def kill_tree(pid: int) -> None:
-    """SIGKILL `pid` and all its descendants, also stopped ones and those in sessions of their own."""
+    """SIGKILL `pid` and all its descendants, also stopped ones and those in sessions of their own.
+
+    They are stopped first, so that none starts another while it is looked for.
+    """
     try:
         root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
+    stopped: set[psutil.Process] = set()
+    while new := set(_family(root)) - stopped:
+        for member in new:
+            _send(member.pid, signal.SIGSTOP)
+        stopped |= new
+    for member in stopped:
+        _send(member.pid, signal.SIGKILL)
 
 
 def rss_bytes(pid: int) -> int:
@@ -143,3 +165,22 @@ def ended(returncode: int) -> str:
         return f"killed by {signal.Signals(-returncode).name}"
     except ValueError:
         return f"killed by signal {-returncode}"
+
+
+def _family(root: psutil.Process) -> Iterator[psutil.Process]:
+    yield root
+    with contextlib.suppress(psutil.NoSuchProcess):
+        yield from root.children(recursive=True)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended meanwhile, or is another user's
+        os.kill(pid, number)
+
+
+def _marked(variable: bytes) -> Iterator[int]:
+    """Processes that were started with this variable, or by one that was."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if variable in (folder / "environ").read_bytes().split(b"\0"):
+                yield int(folder.name)

@@ -109,7 +109,9 @@ class Model:
         self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
         self._refuse_what_is_missing()
         self._modules = self._placed_modules(weights)
-        self._parameters = list(zip(weights, self._modules.parameters()))
+        self._parameters = list(zip(weights, self._modules.parameters()))  # a scripted module's own are in any order
+        if self.backend == "script":
+            self._modules = torch.jit.script(self._modules)
         compiled = _inductor if self.backend == "inductor" else lambda run: run
         self._predict = compiled(self._modules)
         self._loss = compiled(self._loss_function(settings.get("backward", "autograd")))
@@ -187,7 +189,7 @@ class Model:
         version = "torch {}".format(torch.__version__)
         if self.on_gpu and not torch.cuda.is_available():
             raise Unsupported(version + " sees no CUDA device")
-        if self._channels_last and not hasattr(torch, "channels_last"):
+        if self._channels_last and not _knows_channels_last():
             raise Unsupported(version + " knows no channels_last")
         if self.backend == "inductor" and not hasattr(torch, "compile"):
             raise Unsupported(version + " has no torch.compile")
@@ -206,7 +208,7 @@ class Model:
             modules.cuda()
         if self._channels_last:
             modules.to(memory_format=torch.channels_last)
-        return torch.jit.script(modules) if self.backend == "script" else modules
+        return modules
 
     def _loss_function(self, backward: str) -> Callable[..., Any]:
         modules, loss = self._modules, LOSSES["variable" if self._old else "tensor", backward]
@@ -346,9 +348,19 @@ def _cuda_facts() -> Dict[str, Any]:
 
 def _onednn_in_use() -> bool:
     if hasattr(torch._C, "_get_mkldnn_enabled"):
-        return bool(torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled())
+        built = torch._C._has_mkldnn if hasattr(torch._C, "_has_mkldnn") else torch._C.has_mkldnn
+        return bool(built and torch._C._get_mkldnn_enabled())
     image = torch.autograd.Variable(torch.zeros(1, 1, 1, 1))
     return "Mkldnn" in _graph_name(nn.Conv2d(1, 1, 1)(image))
+
+
+def _knows_channels_last() -> bool:
+    """The word came before what it means did."""
+    try:
+        nn.Conv2d(1, 1, 1).to(memory_format=torch.channels_last)
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 def _graph_name(value: Any) -> str:

@@ -1,0 +1,28 @@
+"""The launcher: starts a host, or with `--child` one trial in an interpreter of its own.
+
+The package `workloads` is registered by where this file lies, so that nothing else that is installed beside it (the
+orchestrator's own packages, another NumPy) can be imported by a trial.
+"""
+
+import importlib.util
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _register() -> None:
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != _HERE]
+    spec = importlib.util.spec_from_file_location(
+        "workloads", os.path.join(_HERE, "__init__.py"), submodule_search_locations=[_HERE]
+    )
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["workloads"] = package
+    spec.loader.exec_module(package)
+
+
+if __name__ == "__main__":
+    _register()
+    from workloads.runtime import host
+
+    host.main(sys.argv[1:])

@@ -1,0 +1,102 @@
+"""Probe: what a trial's process really runs on, read back from the process itself."""
+
+import ctypes
+import os
+import platform
+import re
+import sys
+from typing import Any, Dict, List, Optional, Tuple
+
+# libraries that compute with threads, by what their file is called, and the functions that tell how many
+_THREADS = (
+    (r"openblas", ("openblas_get_num_threads", "openblas_get_num_threads64_", "scipy_openblas_get_num_threads64_",
+                   "scipy_openblas_get_num_threads")),
+    (r"mkl_rt", ("MKL_Get_Max_Threads",)),
+    (r"libblis", ("bli_thread_get_num_threads",)),
+    (r"gomp|iomp5|libomp", ("omp_get_max_threads",)),
+)  # fmt: skip
+_OPENBLAS_CONFIG = ("openblas_get_config", "openblas_get_config64_", "scipy_openblas_get_config64_",
+                    "scipy_openblas_get_config")  # fmt: skip
+_ONLY_IF_LOADED = getattr(os, "RTLD_NOLOAD", 4)
+
+
+def facts() -> Dict[str, Any]:
+    """Columns of the record that every workload has: interpreter, cores, threads, BLAS, peak memory."""
+    libraries = loaded_libraries()
+    found = {
+        "python": platform.python_version(),
+        "cores": cores(),
+        "numpy": str(getattr(sys.modules.get("numpy"), "__version__", "")),
+        "blas": blas(libraries),
+        "peak_rss_bytes": peak_rss_bytes(),
+    }  # type: Dict[str, Any]
+    counted = [threads for _, threads in thread_pools(libraries)]
+    if counted:
+        found["threads"] = max(counted)
+    return found
+
+
+def cores() -> List[int]:
+    """Where the threads of this process may run, all of them together."""
+    allowed = set(os.sched_getaffinity(0))
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            allowed |= os.sched_getaffinity(int(thread))
+        except ProcessLookupError:
+            continue  # it has ended meanwhile
+    return sorted(allowed)
+
+
+def loaded_libraries() -> List[str]:
+    """Paths of the shared libraries in this process, as the kernel maps them."""
+    with open("/proc/self/maps") as maps:
+        fields = [line.split(None, 5) for line in maps if ".so" in line]
+    return sorted({line[5].strip() for line in fields if len(line) > 5 and line[5].startswith("/")})
+
+
+def thread_pools(libraries: List[str]) -> List[Tuple[str, int]]:
+    """`(file name, threads)` for each loaded library that computes with threads of its own."""
+    pools = []
+    for path in libraries:
+        name = os.path.basename(path)
+        for pattern, functions in _THREADS:
+            threads = _asked(path, functions, ctypes.c_int) if re.search(pattern, name) else None
+            if threads is not None:
+                pools.append((name, int(threads)))
+    return pools
+
+
+def blas(libraries: List[str]) -> str:
+    """Which BLAS libraries are loaded, in the words of their own configuration where they have any."""
+    named = set()
+    for path in libraries:
+        name = os.path.basename(path)
+        if "openblas" in name:
+            config = _asked(path, _OPENBLAS_CONFIG, ctypes.c_char_p)
+            named.add(config.decode("utf-8", "replace").strip() if config else name)
+        elif re.search(r"mkl_rt|mkl_core|libblis|libcblas|libatlas|libblas|libarmpl|libnvpl_blas", name):
+            named.add(name)
+    return "; ".join(sorted(named))
+
+
+def peak_rss_bytes() -> Optional[int]:
+    """Most memory this process had resident, as the kernel counts it: since it was forked, not since its host began."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _asked(path: str, functions: Tuple[str, ...], result: Any) -> Any:
+    """What the first of these functions that a loaded library has returns; None where it has none of them."""
+    try:
+        library = ctypes.CDLL(path, mode=_ONLY_IF_LOADED)
+    except OSError:  # mapped, and not as a library
+        return None
+    for name in functions:
+        function = getattr(library, name, None)
+        if function is not None:
+            function.restype = result
+            return function()
+    return None
