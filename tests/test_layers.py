@@ -18,10 +18,8 @@ def network(*words: object, input_shape: tuple[int, ...] = (2, 13, 13), output: 
 
 def test_the_network_is_the_alexnet_of_the_study() -> None:
     found = layers.shapes(deeppose.NETWORK)
-    by_name = {
-        layer.name: shape for layer, shape in zip(deeppose.NETWORK.layers, found, strict=True) if "name" in dir(layer)
-    }
-    assert by_name == {
+    named = [pair for pair in zip(deeppose.NETWORK.layers, found, strict=True) if hasattr(pair[0], "name")]
+    assert {layer.name: shape for layer, shape in named} == {
         "conv1": (96, 55, 55),
         "conv2": (256, 27, 27),
         "conv3": (384, 13, 13),
