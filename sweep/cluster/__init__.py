@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sweep.cluster import session as sessions
-from sweep.cluster.mapping import Pass, Record
+from sweep.cluster.mapping import Pass, Record, Tell
 from sweep.errors import SweepError, Unavailable
 from sweep.placement import Node, Shape, unplaceable
 
@@ -201,22 +201,27 @@ class Cluster:
 
     def map(
         self,
-        function: Callable[[Any], Record],
+        function: Callable[..., Record],
         trials: Iterable[Any],
         *,
         limit_s: float | None = None,
         failure: Callable[[Any, str, str], Record] = plain_failure,
         pair: Callable[[Any], Hashable] = lambda trial: trial.block,
+        tell: Tell | None = None,
     ) -> Generator[Record]:
         """One record for each trial, in the order in which they end; trials are taken as they are needed.
 
-        `function` runs on the nodes. Trials of one `pair` share a node where that can be. A trial that shows no record
-        `limit_s` after its start is placed again elsewhere: give its own timeout plus what the node may take to notice.
+        `function` runs on the nodes, called with a trial; where there is `tell`, also with a function to call, with a
+        dict, as often as it has something to say of how far it is: `tell(trial, that dict)` is then called here, and
+        `tell(trial, None)` when the trial has started. Trials of one `pair` share a node where that can be.
+
+        A trial that shows no record `limit_s` after its start is placed again elsewhere: give its own timeout plus what
+        the node may take to notice.
         `failure(trial, status, error)` makes the record of a trial whose node or Ray worker died `attempts` times
         (`crashed`), or where `function` itself raised (`failed`). Raises `Unavailable` when the head is gone, or when
         trials are left that no node can hold any more.
         """
-        yield from Pass(self, function, trials, limit_s, failure, pair).records()
+        yield from Pass(self, function, trials, limit_s, failure, pair, tell).records()
 
     def wait(self, refs: list[Any]) -> list[Any]:
         """Those of `refs` that have something to say, after two seconds at the latest; sees to the nodes meanwhile."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from sweep.errors import Unavailable
 from sweep.placement import Node, Placement, Shape, Waiting
 
 Record = dict[str, Any]
+Tell = Callable[[Any, dict[str, Any] | None], None]
 
 WINDOW = 2048  # trials that wait at once: enough to choose from, however many there are
 
@@ -51,15 +54,18 @@ class Pass:
     def __init__(
         self,
         cluster: Nodes,
-        function: Callable[[Any], Record],
+        function: Callable[..., Record],
         trials: Iterable[Any],
         limit_s: float | None,
         failure: Callable[[Any, str, str], Record],
         pair: Callable[[Any], Hashable],
+        tell: Tell | None,
     ) -> None:
         self._cluster, self._session, self._ray = cluster, cluster.session, cluster.session.ray
         self._trials, self._limit_s, self._failure, self._pair = enumerate(trials), limit_s, failure, pair
-        run = _alone(function) if self._session.is_client else _announced(function, self._session.cores)
+        self._tell = tell or _unheard
+        kind = _alone if self._session.is_client else _announced
+        run = kind(function, self._session.cores, tell is not None)
         self._task = self._ray.remote(max_retries=0)(run)
         self._placement = Placement()
         self._flights: dict[Any, _Flight] = {}
@@ -111,26 +117,32 @@ class Pass:
         task = self._session.at(
             self._task, node, num_cpus=cpu, num_gpus=gpu, memory=int(memory) or None, resources=amounts or None
         )
-        flight = _Flight(waiting, node, time.monotonic() if self._session.is_client else None)
-        self._flights[task.remote(waiting.trial)] = flight
+        flight = self._flights[task.remote(waiting.trial)] = _Flight(waiting, node)
+        if self._session.is_client:
+            self._started(flight)
+
+    def _started(self, flight: _Flight) -> None:
+        flight.since = time.monotonic()
+        self._cluster.running[flight.waiting.trial.name] = flight.node.name
+        self._tell(flight.waiting.trial, None)
 
     def _landed(self, ref: Any) -> Iterator[Record]:
-        """What has come from a flight: that it has started, its record, or how it failed."""
+        """What has come from a flight: that it has started, how far it is, its record, or how it failed."""
         flight = self._flights[ref]
         try:
-            if flight.since is None:
-                self._ray.get(next(ref))
-                flight.since = time.monotonic()
-                self._cluster.running[flight.waiting.trial.name] = flight.node.name
-                return
-            record = self._ray.get(ref if self._session.is_client else next(ref))
+            kind, record = self._ray.get(ref if self._session.is_client else next(ref))
         except self._ray.exceptions.RayTaskError as error:
             record = self._failure(flight.waiting.trial, "failed", str(error))
         except (self._ray.exceptions.RayError, StopIteration) as error:
             yield from self._again(ref, _cause(error, flight.node))
             return
-        self._forget(ref)
-        yield record
+        if kind == _STARTED:
+            self._started(flight)
+        elif kind == _PROGRESS:
+            self._tell(flight.waiting.trial, record)
+        else:
+            self._forget(ref)
+            yield record
 
     def _lost_and_overdue(self) -> Iterator[Record]:
         """Flights whose node has gone, or that have taken longer than they may: Ray may never say so."""
@@ -198,25 +210,55 @@ class Pass:
         self._ray.wait(flights, num_returns=len(flights), timeout=3.0)
 
 
-def _announced(function: Callable[[Any], Record], cores: set[int] | None) -> Callable[[Any], Iterator[Any]]:
-    """A task that says that it has started, then what it found: its waiting must not count as running."""
+_STARTED, _PROGRESS, _RECORD = "started", "progress", "record"
+
+
+def _announced(function: Callable[..., Record], cores: set[int] | None, tells: bool) -> Callable[[Any], Iterator[Any]]:
+    """A task that says that it has started, how far it is, and what it found: its waiting must not count as running."""
 
     def run(trial: Any) -> Iterator[Any]:
         _take_up(cores)
-        yield None
-        yield function(trial)
+        yield _STARTED, None
+        if tells:
+            yield from _told(function, trial)
+        else:
+            yield _RECORD, function(trial)
 
     return run
 
 
-def _alone(function: Callable[[Any], Record]) -> Callable[[Any], Record]:
+def _told(function: Callable[..., Record], trial: Any) -> Iterator[Any]:
+    """What a trial says of itself while it runs in a thread beside, and its record."""
+    said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            said.put((_RECORD, function(trial, lambda facts: said.put((_PROGRESS, dict(facts))))))
+        except BaseException as error:  # noqa: BLE001  raised again where the task is heard
+            said.put(("error", error))
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        kind, value = said.get()
+        if kind == "error":
+            raise value
+        yield kind, value
+        if kind == _RECORD:
+            return
+
+
+def _alone(function: Callable[..., Record], _cores: set[int] | None, tells: bool) -> Callable[[Any], Any]:
     """The same through `ray://`, which cannot carry two answers."""
 
-    def run(trial: Any) -> Record:
+    def run(trial: Any) -> Any:
         _take_up(None)
-        return function(trial)
+        return _RECORD, function(trial, _unheard) if tells else function(trial)
 
     return run
+
+
+def _unheard(*_: Any) -> None:
+    """Where nobody asked how far trials are."""
 
 
 def _take_up(cores: set[int] | None) -> None:
