@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from sweep import limits
+
 _CPUS = Path("/sys/devices/system/cpu")
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -87,9 +89,17 @@ def runnable() -> float:
 
 def memory_bytes() -> int:
     """Memory that this process may use: the machine's, or its control group's limit where that is lower."""
-    limit = _text(Path("/sys/fs/cgroup/memory.max")).strip()
     total = int(psutil.virtual_memory().total)
-    return min(total, int(limit)) if limit.isdigit() else total
+    return min(total, limits.memory_bytes() or total)
+
+
+def container() -> str:
+    """The kind of container that this process runs in; empty outside of one."""
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return "kubernetes"
+    marks = {"docker": "/.dockerenv", "podman": "/run/.containerenv", "apptainer": "/.singularity.d"}
+    said = os.environ.get("container", "")  # noqa: SIM112  systemd's own spelling
+    return next((kind for kind, mark in marks.items() if Path(mark).exists()), said)
 
 
 def out_of_memory_kills() -> int:
@@ -113,15 +123,26 @@ def facts() -> dict[str, Any]:
         "physical_cores": psutil.cpu_count(logical=False),
         "numa_nodes": len({core.numa_node for core in topology(usable_cores())}),
         "memory_bytes": memory_bytes(),
-        "governor": _text(_CPUS / "cpu0/cpufreq/scaling_governor").strip(),
+        "swap_bytes": psutil.swap_memory().total,
+        "cpu_quota": limits.cpu_quota(),
+        "container": container(),
+        "governor": _governors(),
         "turbo_disabled": _text(_CPUS / "intel_pstate/no_turbo").strip(),
+        "boost": _text(_CPUS / "cpufreq/boost").strip(),
         "smt": _text(_CPUS / "smt/control").strip(),
         "isolated_cores": _text(_CPUS / "isolated").strip(),
         "clock_source": _text(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")).strip(),
         "transparent_huge_pages": _chosen(_text(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
         "address_randomisation": _text(Path("/proc/sys/kernel/randomize_va_space")).strip(),
+        "nvidia_driver": _text(Path("/proc/driver/nvidia/version")).partition("\n")[0].strip(),
         "hypervisor": any("hypervisor" in line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("flags")),
     }
+
+
+def _governors() -> str:
+    """Those of all usable cores, `performance` where they agree."""
+    found = {_text(_CPUS / f"cpu{core}/cpufreq/scaling_governor").strip() for core in usable_cores()}
+    return " ".join(sorted(found))
 
 
 def _chosen(text: str) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from sweep import limits
 from sweep.errors import SweepError, Unavailable
 from sweep.placement import Node
 
@@ -178,12 +179,9 @@ class Joined(Session):
 
 
 def core_count() -> int:
-    """The cores this process may use: its affinity, and the quota of its cgroup."""
+    """The cores this process may use: its affinity, and the quota of its control group."""
     cores = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, int(quota) // int(period))  # "max" is no number: no quota
-    return max(1, cores)
+    return max(1, min(cores, int(limits.cpu_quota() or cores)))
 
 
 def housekeeping(cores: set[int]) -> set[int]:
