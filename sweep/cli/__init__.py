@@ -8,7 +8,7 @@ import sys
 import typer
 
 from sweep import __version__
-from sweep.cli import analyse, data, environments, inspect, output
+from sweep.cli import analyse, data, doctor, environments, inspect, output
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -23,7 +23,15 @@ app = typer.Typer(
     help="Is framework A faster than B on my model, by how much, and how sure are we?",
 )
 
-for _command in (analyse.summarize, analyse.compare, analyse.verify, inspect.status, inspect.ls, inspect.show):
+for _command in (
+    analyse.summarize,
+    analyse.compare,
+    analyse.verify,
+    inspect.status,
+    inspect.ls,
+    inspect.show,
+    doctor.doctor,
+):
     app.command()(_command)
 app.add_typer(environments.app, name="env")
 app.add_typer(data.app, name="data")

@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
+from sweep.environments.failure import redacted
+
 # what would make uv build something else than the specification says, or somewhere else
 _MISLEADING = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
 _MISLEADING_UV = (
@@ -25,6 +27,7 @@ _MISLEADING_UV = (
     "UV_REQUIRE_HASHES", "UV_PROJECT", "UV_WORKING_DIR", "UV_NO_BUILD", "UV_NO_BINARY", "UV_COMPILE_BYTECODE",
     "UV_VENV_SEED", "UV_VENV_CLEAR",
 )  # fmt: skip
+_PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class Indexes:
 
     variables: Mapping[str, str] = field(repr=False)
     no_index: bool = False
+
+    @property
+    def places(self) -> list[str]:
+        """Where packages are looked for beside or instead of uv's own index, as may be shown: without credentials."""
+        told = (self.variables.get(name, "").replace(",", " ").split() for name in _PLACES)
+        return [redacted(place) for places in told for place in places]
 
 
 def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:

@@ -46,6 +46,16 @@ def find(wanted: tuple[str, ...], environment: Mapping[str, str], progress: Call
     raise _missing(wanted, failures)
 
 
+def everywhere(environment: Mapping[str, str], minors: Iterable[int] = range(6, 15)) -> list[Interpreter]:
+    """The first Python found of each version 3.x, nothing installed."""
+
+    def first(version: str) -> Interpreter | None:
+        matching = (_matching(path, version) for path in _candidates(version, environment))
+        return next(filter(None, matching), None)
+
+    return list(filter(None, (first(f"3.{minor}") for minor in minors)))
+
+
 @functools.lru_cache(maxsize=256)
 def inspect(path: Path) -> Interpreter | None:
     """What the interpreter at `path` says of itself; None where it does not run or is no CPython."""

@@ -135,6 +135,19 @@ class Resolver:
         raise EnvironmentFailed(message, self.spec.hint or _hint(log), tail(log))
 
 
+def refusal(indexes: Indexes, package: str = "numpy") -> str:
+    """Why uv finds no `package` where it would look for packages now, past its cache; empty where it does."""
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        wanted = Path(folder, "requirements.txt")
+        wanted.write_text(package, encoding="utf-8")
+        options = ["--no-deps", "--no-cache", "--quiet", *(["--no-index"] if indexes.no_index else [])]
+        command = [*_tether(), uv.find_uv_bin(), "pip", "compile", *options, str(wanted)]
+        ended = process.run(command, {**indexes.variables, **_BRIEFLY}, _PROBE_TIMEOUT_S, Path(folder))
+    if ended.timed_out:
+        return f"no answer within {_PROBE_TIMEOUT_S} s"
+    return "" if ended.returncode == 0 else _cause(redacted(ended.stderr))
+
+
 def _tether() -> list[str]:
     """What to start a command with so that the kernel kills it when this process dies; nothing where it cannot."""
     return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())] if sys.platform == "linux" else []

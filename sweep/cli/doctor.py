@@ -1,0 +1,70 @@
+"""`sweep doctor`: whether timings made on this machine can be trusted, and what would make them better."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweep.cli import output, runs
+from sweep.cli.tables import Column, Format, emit
+from sweep.errors import UNAVAILABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sweep.doctor import Finding, Grade
+
+_MARKS: dict[Grade, str] = {"error": "✗", "warning": "!", "note": "·", "ok": "✓"}
+
+
+def doctor(
+    form: Annotated[Format, typer.Option("--format", help="How to write the findings.")] = Format.TABLE,
+    out: Annotated[Path, typer.Option(help="Where runs are written, for the room there.")] = Path(runs.RESULTS),
+) -> int:
+    """Look at this machine and say what bears on timings, with the command that changes it; change nothing.
+
+    Ends with 5 where trials could not run or be kept, else with 0.
+
+    Example: sweep doctor --format md
+    """
+    from sweep import vitals
+    from sweep.doctor import findings, worst
+
+    found = findings(vitals.take(out))
+    if form is Format.TABLE:
+        output.emit("\n".join(_lines(found)))
+        output.say(_in_short(found))
+    else:
+        emit(form, _columns(found), [dataclasses.asdict(finding) for finding in found])
+    return UNAVAILABLE if worst(found) == "error" else 0
+
+
+def _lines(found: Sequence[Finding]) -> list[str]:
+    """A line for what is well, three for what is not."""
+    width = max(len(finding.subject) for finding in found)
+    indent = " " * (width + 4)
+    lines = []
+    for finding in found:
+        lines.append(f"{_MARKS[finding.grade]} {finding.subject.ljust(width)}  {finding.found}")
+        if finding.grade != "ok":
+            lines += [f"{indent}effect: {finding.effect}", f"{indent}remedy: {finding.remedy}"]
+    return lines
+
+
+def _in_short(found: Sequence[Finding]) -> str:
+    counts = Counter(finding.grade for finding in found)
+    told = [
+        f"{counts[grade]} {grade}{'s' if counts[grade] > 1 else ''}"
+        for grade in _MARKS
+        if counts[grade] and grade != "ok"
+    ]
+    return f"{len(found)} things looked at: {', '.join(told) or 'all is well'}; nothing was changed"
+
+
+def _columns(found: Sequence[Finding]) -> list[Column]:
+    names = ("grade", "subject", "found", "effect", "remedy")
+    return [Column(name, [getattr(finding, name) for finding in found], is_text=True) for name in names]

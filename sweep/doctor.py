@@ -1,0 +1,337 @@
+"""The doctor: what of a machine bears on timings made there, how much, and what to do about it; decided from facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sweep.gpus import Gpu
+from sweep.quantities import quantity
+from sweep.vitals import Folder, Vitals
+
+Grade = Literal["ok", "note", "warning", "error"]
+GRADES: tuple[Grade, ...] = ("error", "warning", "note", "ok")
+
+BUSY_MUCH, BUSY_SOME = 0.5, 0.1  # cores that others use
+STEAL_MUCH, STEAL_SOME = 0.02, 0.001
+MEMORY_LEAST_BYTES, MEMORY_LITTLE_BYTES = 2**29, 2 * 2**30
+DISK_LEAST_BYTES, DISK_LITTLE_BYTES = 2**30, 10 * 2**30
+FILES_FEW = 4096
+CLOCK_SLOW_S = 1e-6
+GPU_HOT_C = 80
+SHARED_MEMORY_LEAST_BYTES = 100_000_000  # what a Ray of our own puts there
+_GOOD_CLOCKS = ("tsc", "arch_sys_counter", "kvm-clock")
+_CPU = "/sys/devices/system/cpu"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what was found, what that does to timings, and the command or setting that changes it.
+
+    An `error` keeps trials from running or being kept, a `warning` makes times wrong or wide, a `note` is to be known.
+    """
+
+    subject: str
+    grade: Grade
+    found: str
+    effect: str = ""
+    remedy: str = ""
+
+
+def findings(vitals: Vitals) -> list[Finding]:
+    """All findings, the gravest first."""
+    found = [finding for look in _LOOKS for finding in look(vitals)]
+    return sorted(found, key=lambda finding: GRADES.index(finding.grade))
+
+
+def _governor(v: Vitals) -> Iterator[Finding]:
+    governor = v.machine["governor"]
+    if governor == "performance":
+        yield Finding("CPU governor", "ok", governor)
+    elif governor:
+        effect = "the clock follows the load: the first samples of a trial and short trials are slower"
+        yield Finding("CPU governor", "warning", governor, effect, "sudo cpupower frequency-set -g performance")
+    else:
+        where = "the hypervisor keeps it to itself" if v.machine["hypervisor"] else "this kernel does not say"
+        effect = "the clock may change unseen; blocks see to it that it changes for all cells alike"
+        yield Finding("CPU governor", "note", f"unknown: {where}", effect, "set it on the host, if that is yours")
+
+
+def _turbo(v: Vitals) -> Iterator[Finding]:
+    no_turbo, boost = v.machine["turbo_disabled"], v.machine["boost"]
+    if no_turbo == "0" or boost == "1":
+        file = "intel_pstate/no_turbo" if no_turbo else "cpufreq/boost"
+        effect = "the clock depends on heat and on how many cores are busy: trials drift and neighbours are felt"
+        remedy = f"echo {1 if no_turbo else 0} | sudo tee {_CPU}/{file}"
+        yield Finding("turbo", "note", "on", effect, remedy)
+    elif no_turbo or boost:
+        yield Finding("turbo", "ok", "off")
+
+
+def _smt(v: Vitals) -> Iterator[Finding]:
+    if v.machine["smt"] == "on":
+        effect = "two threads share a core's units: what runs beside a trial can halve its speed"
+        remedy = f"echo off | sudo tee {_CPU}/smt/control, or give trials no more threads than there are physical cores"
+        yield Finding("SMT", "note", f"on, {v.machine['physical_cores']} physical cores", effect, remedy)
+    else:
+        yield Finding("SMT", "ok", "off" if v.machine["smt"] else "not known to this kernel")
+
+
+def _isolation(v: Vitals) -> Iterator[Finding]:
+    isolated = v.machine["isolated_cores"]
+    if isolated:
+        yield Finding("isolated cores", "ok", isolated)
+        return
+    effect = "the kernel may put other work on the cores of a trial; foreign_ratio records how much it did"
+    yield Finding("isolated cores", "note", "none", effect, "boot with isolcpus=… and start sweep with taskset -c …")
+
+
+def _cores(v: Vitals) -> Iterator[Finding]:
+    usable, present, quota = v.machine["usable_cores"], v.machine["logical_cores"], v.machine["cpu_quota"]
+    found = f"{usable} of {present}"
+    if quota and quota < usable:
+        stopped = f"; it stopped trials {v.throttled} times just now" if v.throttled else ""
+        effect = f"a quota stops the process for part of each tenth of a second{stopped}: samples fall into two groups"
+        remedy = "give the container cores instead of time: docker run --cpuset-cpus=0-3, not --cpus"
+        yield Finding("cores", "warning", f"{found}, with the time of {quota:g}", effect, remedy)
+    elif usable < 2:
+        effect = "sweep, Ray and the kernel share the core of the trial"
+        yield Finding("cores", "warning", found, effect, "use a machine with a core to spare")
+    else:
+        yield Finding("cores", "ok", found)
+
+
+def _load(v: Vitals) -> Iterator[Finding]:
+    busy = sum(each.cores for each in v.busy)
+    if busy < BUSY_SOME and v.runnable < 1:
+        yield Finding("load", "ok", f"{busy:.2f} cores busy")
+        return
+    told = ", ".join(f"{each.name} ({each.pid}) {each.cores:.1f}" for each in v.busy[:3])
+    found = f"{busy:.1f} cores busy" + (f": {told}" if told else f", {v.runnable:g} tasks want one")
+    grade: Grade = "warning" if busy >= BUSY_MUCH else "note"
+    effect = "trials share cores and caches with it: times are longer and vary; the worst become invalid"
+    remedy = f"end it: kill {v.busy[0].pid}" if v.busy else "wait until it has ended"
+    yield Finding("load", grade, found, effect, remedy)
+
+
+def _steal(v: Vitals) -> Iterator[Finding]:
+    if v.steal_ratio < STEAL_SOME:
+        yield Finding("stolen time", "ok", f"{v.steal_ratio:.1%}")
+        return
+    grade: Grade = "warning" if v.steal_ratio >= STEAL_MUCH else "note"
+    effect = "the hypervisor runs others on these cores: samples are longer by as much, at random"
+    yield Finding(
+        "stolen time", grade, f"{v.steal_ratio:.1%}", effect, "use a machine of one's own, or a dedicated host"
+    )
+
+
+def _virtual(v: Vitals) -> Iterator[Finding]:
+    if v.machine["hypervisor"]:
+        effect = "neighbours share caches and memory bandwidth, which no counter here shows; days differ"
+        remedy = "measure its noise floor: sweep calibrate GRID; compare within one run, not across days"
+        yield Finding("virtual machine", "note", "yes", effect, remedy)
+    if container := v.machine["container"]:
+        effect = "governor, turbo and swap are the host's to set; times are as outside"
+        yield Finding("container", "note", container, effect, "run the commands named here on the host")
+
+
+def _memory_nodes(v: Vitals) -> Iterator[Finding]:
+    nodes = v.machine["numa_nodes"]
+    if nodes < 2:
+        yield Finding("memory nodes", "ok", "1")
+        return
+    effect = "memory of the other node is slower by up to a half: processes fall into groups"
+    remedy = "ask for no more cores than one node has, in resources: {cpu: …}; sweep then keeps a trial on one"
+    yield Finding("memory nodes", "note", str(nodes), effect, remedy)
+
+
+def _memory(v: Vitals) -> Iterator[Finding]:
+    available = v.memory_available_bytes
+    if available is None:
+        return
+    found = f"{quantity(available, 'B', 3)} of {quantity(v.machine['memory_bytes'], 'B', 3)} to be had"
+    if available >= MEMORY_LITTLE_BYTES:
+        yield Finding("memory", "ok", found)
+        return
+    grade: Grade = "error" if available < MEMORY_LEAST_BYTES else "warning"
+    effect = "the kernel takes caches away from trials and then kills them (status oom)"
+    yield Finding("memory", grade, found, effect, "end what holds it (ps aux --sort=-rss), or ask for smaller batches")
+
+
+def _swap(v: Vitals) -> Iterator[Finding]:
+    if v.swap_used_bytes > 2**20:
+        effect = "pages of a trial may be on disk: single samples take a thousand times as long"
+        found = f"{quantity(v.swap_used_bytes, 'B', 3)} in use"
+        yield Finding("swap", "warning", found, effect, "sudo swapoff -a")
+    elif v.machine["swap_bytes"]:
+        yield Finding("swap", "ok", "there, and empty")
+    else:
+        yield Finding("swap", "ok", "none")
+
+
+def _randomisation(v: Vitals) -> Iterator[Finding]:
+    if v.machine["address_randomisation"] in ("0", "1"):
+        effect = "every process gets the same layout of memory: one lucky or unlucky one counts as the truth"
+        remedy = "sudo sysctl kernel.randomize_va_space=2"
+        yield Finding("address randomisation", "warning", "off or partial", effect, remedy)
+    else:
+        yield Finding("address randomisation", "ok", "on")
+
+
+def _huge_pages(v: Vitals) -> Iterator[Finding]:
+    chosen = v.machine["transparent_huge_pages"]
+    if chosen == "always":
+        effect = "whether a trial's arrays got huge pages is luck, and worth some per cent"
+        remedy = "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
+        yield Finding("transparent huge pages", "note", chosen, effect, remedy)
+    else:
+        yield Finding("transparent huge pages", "ok", chosen or "not known to this kernel")
+
+
+def _clock(v: Vitals) -> Iterator[Finding]:
+    source, read_s = v.machine["clock_source"], v.clock_read_s or 0.0
+    found = f"{source or 'unknown'}, {quantity(read_s, 's', 2)} a reading"
+    if read_s > CLOCK_SLOW_S or (source and source not in _GOOD_CLOCKS):
+        effect = "reading it is a call into the kernel: short samples hold mostly that"
+        remedy = f"echo tsc | sudo tee {_CPU.replace('cpu', 'clocksource')}/clocksource0/current_clocksource"
+        yield Finding("clock", "warning", found, effect, remedy)
+    else:
+        yield Finding("clock", "ok", found)
+
+
+def _time_service(v: Vitals) -> Iterator[Finding]:
+    if v.clock_synchronised is None:
+        return
+    if v.clock_synchronised:
+        yield Finding("time of day", "ok", "kept by a time service")
+        return
+    effect = "samples are not touched, they are taken by another clock; started_at of several nodes may disagree"
+    yield Finding("time of day", "note", "not kept by a time service", effect, "sudo timedatectl set-ntp true")
+
+
+def _gpus(v: Vitals) -> Iterator[Finding]:
+    if v.nvml_refusal:
+        effect = "heat, clocks and other users of the GPUs go unseen: contaminated trials pass for good ones"
+        remedy = "pip install 'sweep-frameworks[gpu]'" if "installed" in v.nvml_refusal else "see nvidia-smi"
+        yield Finding("GPUs", "warning", f"not to be asked: {v.nvml_refusal}", effect, remedy)
+    elif not v.gpus:
+        yield Finding("GPUs", "ok", "none")
+    for gpu in v.gpus:
+        yield from _gpu(gpu)
+
+
+def _gpu(gpu: Gpu) -> Iterator[Finding]:
+    subject, clocks = f"GPU {gpu.index}", f"{gpu.clock_mhz} of {gpu.highest_clock_mhz} MHz"
+    if gpu.processes:
+        who = " ".join(map(str, gpu.processes))
+        effect = "others compute on it: times are longer and vary, memory is short"
+        yield Finding(subject, "warning", f"in use by process {who}", effect, f"end them: kill {who}")
+    if gpu.slowed_by or gpu.temperature_c >= GPU_HOT_C:
+        why = ", ".join(gpu.slowed_by) or f"{gpu.temperature_c} °C"
+        effect = "it computes below its clock, and the longer the more: trials drift"
+        yield Finding(subject, "warning", f"slowed at {clocks}: {why}", effect, f"cool it, or {_locked(gpu)}")
+    if not gpu.persistent:
+        effect = "the driver is loaded anew for each process: the first steps take seconds"
+        yield Finding(subject, "warning", "persistence mode is off", effect, f"sudo nvidia-smi -i {gpu.index} -pm 1")
+    effect = "the clock rises and falls with load and heat; whether it is locked the driver does not say"
+    found = f"{gpu.name}, driver {gpu.driver}, {clocks}, {gpu.temperature_c} °C"
+    yield Finding(subject, "note", found, effect, _locked(gpu))
+
+
+def _locked(gpu: Gpu) -> str:
+    """At three quarters of the highest clock, which it can keep; `-rgc` undoes it."""
+    clock_mhz = gpu.highest_clock_mhz * 3 // 4
+    return f"lock its clock: sudo nvidia-smi -i {gpu.index} --lock-gpu-clocks={clock_mhz},{clock_mhz}"
+
+
+def _open_files(v: Vitals) -> Iterator[Finding]:
+    if v.open_files is None:
+        return
+    if 0 <= v.open_files < FILES_FEW:  # -1 is no limit
+        effect = "none on times; Ray runs out of them on a cluster of dozens of nodes, and trials crash"
+        yield Finding("open files", "note", f"at most {v.open_files}", effect, "ulimit -n 65536")
+    else:
+        yield Finding("open files", "ok", f"at most {v.open_files}" if v.open_files > 0 else "no limit")
+
+
+def _folders(v: Vitals) -> Iterator[Finding]:
+    for folder in v.folders:
+        yield _room(folder)
+
+
+_SETTINGS = {"environments": "SWEEP_ENV_DIR", "data": "SWEEP_DATA_DIR", "temporary files": "TMPDIR"}
+
+
+def _room(folder: Folder) -> Finding:
+    subject = f"disk for {folder.purpose}"
+    found = f"{quantity(folder.free_bytes, 'B', 3)} free at {folder.path}"
+    setting = _SETTINGS.get(folder.purpose)
+    elsewhere = f"{setting}=FOLDER sweep run …" if setting else "sweep run … --out FOLDER"
+    if not folder.writable:
+        return Finding(
+            subject, "error", f"{folder.path} cannot be written to", "no trial can run, or be kept", elsewhere
+        )
+    if folder.free_bytes >= DISK_LITTLE_BYTES:
+        return Finding(subject, "ok", found)
+    grade: Grade = "error" if folder.free_bytes < DISK_LEAST_BYTES else "warning"
+    effect = "none on times; an environment takes 0.3 to 6 GB, and a full disk ends the run"
+    return Finding(subject, grade, found, effect, f"sweep env rm …, or {elsewhere}")
+
+
+def _shared_memory(v: Vitals) -> Iterator[Finding]:
+    free = v.shared_memory_free_bytes
+    if free is not None and free < SHARED_MEMORY_LEAST_BYTES:
+        effect = "Ray keeps its objects on disk instead, and writes there while trials run"
+        found = f"{quantity(free, 'B', 3)} free"
+        yield Finding(
+            "shared memory", "warning", found, effect, "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm"
+        )
+
+
+def _pythons(v: Vitals) -> Iterator[Finding]:
+    if v.pythons:
+        yield Finding("Pythons", "ok", ", ".join(v.pythons))
+        return
+    grade: Grade = "error" if v.index_refusal else "warning"
+    effect = "no environment can be built until uv has installed one"
+    yield Finding("Pythons", grade, "none found", effect, "pyenv install 3.11, or uv python install 3.11")
+
+
+def _indexes(v: Vitals) -> Iterator[Finding]:
+    where = ", ".join(v.indexes) or "uv's own index"
+    if not v.index_refusal:
+        yield Finding("package indexes", "ok", where)
+        return
+    held = f"; {v.environments} environments are there already" if v.environments else ""
+    effect = f"none on times; no environment can be built{held}"
+    remedy = "check the network, or name an index: pip config set global.index-url URL"
+    yield Finding("package indexes", "warning", f"{where}: {v.index_refusal}", effect, remedy)
+
+
+def _ray(v: Vitals) -> Iterator[Finding]:
+    if not v.versions.get("ray"):
+        effect = "trials of a cluster, and several at once on this machine, need it"
+        yield Finding("Ray", "error", "not installed", effect, "pip install 'ray[default]'")
+    elif v.ray_daemons:
+        effect = "its daemons wake up many times a second, and its trials may be somebody's"
+        remedy = "join it with --address auto, or end it if it is yours: ray stop"
+        yield Finding("Ray", "note", f"{v.versions['ray']}, and one runs on this machine", effect, remedy)
+    else:
+        yield Finding("Ray", "ok", f"{v.versions['ray']}, none runs now")
+
+
+def _versions(v: Vitals) -> Iterator[Finding]:
+    told = ", ".join(f"{name} {number}" for name, number in v.versions.items() if number)
+    yield Finding("versions", "ok", f"{told}, Linux {v.machine['kernel']}")
+
+
+_LOOKS = (
+    *(_load, _steal, _governor, _turbo, _smt, _cores, _isolation, _memory_nodes, _virtual),
+    *(_memory, _swap, _shared_memory, _huge_pages, _randomisation, _clock, _time_service),
+    *(_gpus, _open_files, _folders, _pythons, _indexes, _ray, _versions),
+)
+
+
+def worst(found: Iterable[Finding]) -> Grade:
+    return min((finding.grade for finding in found), key=GRADES.index, default="ok")

@@ -1,0 +1,109 @@
+"""GPUs: what NVML says of those of this machine; asked only, never set."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+# bits of nvmlDeviceGetCurrentClocksEventReasons that mean less speed than the clocks promise
+_SLOWED = {
+    0x04: "power limit",
+    0x08: "hardware slowdown",
+    0x20: "heat, by the driver",
+    0x40: "heat, by the hardware",
+    0x80: "power brake",
+}
+
+
+class NoNvml(Exception):  # noqa: N818  a state of the machine
+    """NVML cannot be asked; the message says why, in words that follow `because`."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU at one moment. `slowed_by`: why its clocks are lower than asked for; `processes`: ids of its users."""
+
+    index: int
+    name: str
+    driver: str
+    persistent: bool
+    clock_mhz: int
+    highest_clock_mhz: int
+    temperature_c: int
+    memory_bytes: int
+    memory_used_bytes: int
+    slowed_by: tuple[str, ...]
+    processes: tuple[int, ...]
+
+
+def has_driver() -> bool:
+    """Whether the kernel has NVIDIA's driver, whoever may use it."""
+    return _DRIVER.exists()
+
+
+def library() -> Any:
+    """The module `pynvml`. Raises NoNvml."""
+    try:
+        import pynvml
+    except ImportError:
+        raise NoNvml("nvidia-ml-py is not installed") from None
+    return pynvml
+
+
+def read(nvml: Any) -> list[Gpu]:
+    """Every GPU that `nvml`, the module `pynvml`, knows of. Raises NoNvml."""
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise NoNvml(str(error)) from None
+    try:
+        return [_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError as error:
+        raise NoNvml(str(error)) from None
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, index: int) -> Gpu:
+    device = nvml.nvmlDeviceGetHandleByIndex(index)
+    ask = _Asked(nvml, device)
+    memory = nvml.nvmlDeviceGetMemoryInfo(device)
+    reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons", default=0)
+    users = [
+        *ask("nvmlDeviceGetComputeRunningProcesses", default=()),
+        *ask("nvmlDeviceGetGraphicsRunningProcesses", default=()),
+    ]
+    return Gpu(
+        index=index,
+        name=_words(nvml.nvmlDeviceGetName(device)),
+        driver=_words(nvml.nvmlSystemGetDriverVersion()),
+        persistent=bool(ask("nvmlDeviceGetPersistenceMode", default=1)),
+        clock_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM, default=0),
+        highest_clock_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM, default=0),
+        temperature_c=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU, default=0),
+        memory_bytes=int(memory.total),
+        memory_used_bytes=int(memory.used),
+        slowed_by=tuple(word for bit, word in _SLOWED.items() if reasons & bit),
+        processes=tuple(sorted({int(user.pid) for user in users})),
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question to a device that not every device answers."""
+
+    nvml: Any
+    device: Any
+
+    def __call__(self, question: str, *arguments: Any, default: Any) -> Any:
+        with contextlib.suppress(self.nvml.NVMLError):
+            return getattr(self.nvml, question)(self.device, *arguments)
+        return default
+
+
+def _words(text: str | bytes) -> str:
+    """Old versions of the binding return bytes."""
+    return text.decode() if isinstance(text, bytes) else text
