@@ -91,6 +91,10 @@ class Framework:
         matching = (r for specifier, r in self.recipes.items() if _matches(specifier, version))
         return next(matching, Recipe())
 
+    def unsupported(self, version: str | None, backend: str, device: str) -> str | None:
+        """Why this version cannot compute with that backend on that device, or None where it can."""
+        return unsupported(self, version, backend, device)
+
 
 @dataclass(frozen=True, eq=False)
 class Workload:

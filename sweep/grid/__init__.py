@@ -1,0 +1,51 @@
+"""The grid: what a YAML file says is to be measured, as plain values; cells and trials are derived from it.
+
+grid = load("grid.yaml", ["batch_exponent=0,1"])               # read and validated; SweepError says where it is wrong
+expansion = expand(grid, catalog.frameworks(), catalog.workloads())
+expansion.trials                                               # in the order of the grid; `sweep.schedule` shuffles
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sweep.errors import SweepError
+from sweep.grid import source as sources
+from sweep.grid.expansion import MOST_TRIALS, expand
+from sweep.grid.identity import identify
+from sweep.grid.language import Grid, build
+from sweep.grid.overrides import overridden
+from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
+
+__all__ = [
+    "MOST_TRIALS",
+    "Cell",
+    "Exclusion",
+    "Expansion",
+    "Grid",
+    "Resources",
+    "Trial",
+    "expand",
+    "identify",
+    "load",
+    "parse",
+]
+
+
+def load(path: str | Path, sets: Iterable[str] = ()) -> Grid:
+    """The grid in a file, with `--set`'s `axis=value1,value2` laid over it; SweepError with file, line and key."""
+    return _grid(sources.read(path), sets, path)
+
+
+def parse(text: str, sets: Iterable[str] = ()) -> Grid:
+    """The grid that a text says."""
+    return _grid(sources.Source(text), sets, "")
+
+
+def _grid(source: sources.Source, sets: Iterable[str], path: str | Path) -> Grid:
+    if source.values is None:
+        raise SweepError(f"{source.name} is empty", "a grid says at least axes: {framework: [torch==VERSION]}")
+    if not isinstance(source.values, dict):
+        raise SweepError(f"{source.name} holds {source.kind}", "a grid is keys with values, as axes: {framework: […]}")
+    return build(source, overridden(source, sets), path)

@@ -1,0 +1,73 @@
+"""Identity: what a cell is called, and the content hashes by which records find their trial again.
+
+An id is the first 12 hex digits of the SHA-256 of the settings as JSON, keys sorted, no blanks, without those of
+NOT_AXES: whoever has a record's settings can compute it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweep.grid.axes import HOUSE, NOT_AXES, SEED
+from sweep.selection import shown
+
+_LENGTH = 12
+_SEED_HERE = "\0"  # JSON never holds it
+
+
+def identify(settings: Mapping[str, Any]) -> str:
+    """The id of a trial with these settings, or of a cell where they hold no seed."""
+    counted = {name: value for name, value in settings.items() if name not in NOT_AXES}
+    return _digest(json.dumps(counted, sort_keys=True, separators=(",", ":")))
+
+
+class Shape:
+    """Ids of cells that have the same axes and the same other parameters, made quickly: only what varies is written."""
+
+    def __init__(self, common: Mapping[str, Any], axes: Sequence[str]) -> None:
+        self.common = common
+        self._varying = sorted(axes)
+        fixed = {name: _json(value).replace("%", "%%") for name, value in common.items() if name not in NOT_AXES}
+        parts = fixed | dict.fromkeys(axes, "%s")
+        self._cell = _object(parts)
+        self._trial = _object(parts | {SEED: _SEED_HERE})
+
+    def cell_id(self, axes: Mapping[str, Any]) -> str:
+        return _digest(self._cell % self._values(axes))
+
+    def trial_ids(self, axes: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
+        head, tail = (self._trial % self._values(axes)).split(_SEED_HERE)
+        return [_digest(f"{head}{seed}{tail}") for seed in seeds]
+
+    def _values(self, axes: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple([_scalar_json(value.__class__, value) for value in map(axes.__getitem__, self._varying)])
+
+
+def name(axes: Mapping[str, Any]) -> str:
+    """A cell's name, as `torch==2.13.0/core/cpu/native/autograd/b5/threads=2`; a default backend is left out."""
+    backend = axes["backend"]
+    parts = [axes["framework"], axes["workload"], axes["device"], *([backend] if backend != "default" else [])]
+    parts += [axes["backward"], f"b{axes['batch_exponent']}"]
+    parts += [f"{axis}={shown(value)}" for axis, value in axes.items() if axis not in HOUSE]
+    return "/".join(parts)
+
+
+def _object(parts: Mapping[str, str]) -> str:
+    return "{" + ",".join(f"{_json(key).replace('%', '%%')}:{parts[key]}" for key in sorted(parts)) + "}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _scalar_json(kind: type, value: Any) -> str:  # noqa: ARG001  1, 1.0 and true are equal and yet not the same
+    return _json(value)

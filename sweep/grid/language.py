@@ -1,0 +1,270 @@
+"""The grid language: the keys of a grid file, what each may hold, and what it means. `docs/grid.md` tells it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from sweep.errors import SweepError, nearest
+from sweep.grid.axes import SEED, SEEDS
+from sweep.grid.quantities import Bytes, Scalar, Seconds, Values, problem
+from sweep.grid.source import Source, printable
+from sweep.grid.source import Where as KeyPath
+from sweep.grid.trials import Resources
+
+_PATHS = ("wheel", "interpreter", "lock", "find_links")  # of an environment
+
+
+class _Table(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            raise problem(f"{given!r} where keys and values are wanted", f"keys: {', '.join(cls.model_fields)}")
+        for key in given:
+            if key not in cls.model_fields:
+                raise problem(f"unknown key {key!r}", nearest(str(key), cls.model_fields), at=str(key))
+        return given
+
+
+class Environment(_Table):
+    """What is different in the environment of one framework version; see docs/environments.md."""
+
+    python: str | list[str] | None = Field(None, description='Python versions in order of preference, as "3.10"')
+    requires: str | list[str] | None = Field(None, description="More requirements, as pip takes them")
+    build: str | list[str] | None = Field(None, description="Bounds on what source distributions are built with")
+    wheel: str | None = Field(None, description="File or URL of the framework's wheel")
+    interpreter: str | None = Field(None, description="A Python of your own, used as it is")
+    lock: str | None = Field(None, description="A file written by sweep env lock")
+    index_url: str | None = Field(None, description="Another package index")
+    find_links: str | list[str] | None = Field(None, description="More folders or pages of wheels")
+    torch_backend: str | None = Field(None, description="For uv's --torch-backend: cpu, cu126, auto")
+
+
+class Amounts(_Table):
+    """What a trial asks of its node."""
+
+    cpu: Annotated[int, Field(ge=1)] | None = Field(None, description="Cores; as many as threads unless given")
+    gpu: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs of a trial on device gpu, 1 unless given")
+    memory: Bytes | None = Field(None, description="Memory, as 4GB; also the limit of the worker")
+    exclusive: bool | None = Field(None, description="Whether no other trial may run on the node meanwhile")
+    custom: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="Custom resources of Ray")
+
+
+class ResourceRules(Amounts):
+    """Amounts for every trial, for those on one device, and for those of one workload; the last word counts."""
+
+    device: dict[str, Amounts] = Field(default_factory=dict, description="Amounts per device")
+    workload: dict[str, Amounts] = Field(default_factory=dict, description="Amounts per workload")
+
+    def of(self, device: str, workload: str, threads: Any) -> Resources:
+        """What a trial asks for: by default a core per thread, a GPU on `gpu`, the node alone where time counts."""
+        given: dict[str, Any] = {
+            "cpu": threads if isinstance(threads, int) and threads > 0 else 1,
+            "exclusive": workload in ("core", "infer"),
+        }
+        general = _given(self)
+        wanted_gpus = general.pop("gpu", 1.0)
+        given |= general | ({"gpu": wanted_gpus} if device == "gpu" else {})
+        for specific in (self.device.get(device), self.workload.get(workload)):
+            given |= _given(specific) if specific else {}
+        return Resources(**given)
+
+
+class Until(_Table):
+    """When to stop adding seeds to a cell."""
+
+    interval: Annotated[float, Field(gt=0, lt=1)] = Field(description="Half width of the interval, relative, as 0.01")
+    max_seeds: Annotated[int, Field(ge=1)] | None = Field(None, description="At most so many seeds of a cell")
+    max_time: Seconds | None = Field(None, description="At most so long, as 30m")
+
+
+class Expectation(_Table):
+    """One of these."""
+
+    equivalent: Annotated[float, Field(ge=0)] | None = Field(None, description="At most this far apart: 0.02 is 2 %")
+    faster: Annotated[float, Field(ge=0)] | None = Field(None, description="Faster by at least this: 0.05 is 5 %")
+    slower: Annotated[float, Field(ge=0)] | None = Field(None, description="Slower by at least this")
+    ratio: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(None, description="Low and high")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(_given(self)) != 1:
+            raise problem("expects nothing, or two things", f"one of {', '.join(Expectation.model_fields)}")
+        if self.ratio and not 0 <= self.ratio[0] < self.ratio[1]:
+            raise problem(f"the ratio {self.ratio} is no interval", "write the smaller number first, as [1.5, 1.8]")
+        return self
+
+
+class Claim(_Table):
+    """A hypothesis that the records support, refute or leave open."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(description="What it says, in words")
+    compare: dict[str, list[Scalar]] = Field(description="One axis with two values; the ratio is first by second")
+    where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, description="Only cells with these values")
+    metric: str = Field("step_s", description="What to compare, as step_s or forward_s")
+    expect: Expectation = Field(description="What the ratio should be")
+
+    @field_validator("compare")
+    @classmethod
+    def _is_a_pair(cls, compare: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
+        if len(compare) != 1 or len(next(iter(compare.values()))) != 2:
+            raise problem("compares no two values of one axis", "write compare: {backward: [explicit, autograd]}")
+        return compare
+
+
+class Grid(_Table):
+    """A grid file, validated; everything but names that only the catalog knows."""
+
+    name: str = Field("", description="Name of the run: results go to results/<name>/; the file's name unless given")
+    description: str = Field("", description="What the grid is for")
+    workload: Values | None = Field(None, description="core, train, infer or a plug-in; may be an axis instead")
+    axes: dict[str, Values] = Field(default_factory=dict, description="Lists of values; their product is the cells")
+    zip: list[Annotated[list[str], Field(min_length=2)]] = Field(
+        default_factory=list, description="Groups of axes that move together"
+    )
+    include: list[dict[str, Values]] = Field(default_factory=list, description="Extra cells; axes left out vary")
+    exclude: list[dict[str, Values]] = Field(default_factory=list, description="Cells to leave out; globs allowed")
+    when: dict[str, dict[str, Values]] = Field(
+        default_factory=dict, description="Axes that exist only where other axes have these values"
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of the workloads; until: when to stop"
+    )
+    environments: dict[str, Environment] = Field(default_factory=dict, description="Overrides, by framework version")
+    resources: ResourceRules = Field(
+        default_factory=lambda: ResourceRules(), description="What a trial asks of its node"
+    )
+    claims: list[Claim] = Field(default_factory=list, description="Hypotheses to be held against the records")
+    timeout: Seconds | None = Field(None, description="Longest that a trial may take, as 30m")
+    order: int = Field(0, description="Seed of the order in which trials run")
+
+    _source: Source = PrivateAttr()
+    _until: Until | None = PrivateAttr(default=None)
+
+    @property
+    def text(self) -> str:
+        """The file as it was read."""
+        return self._source.text
+
+    @property
+    def until(self) -> Until | None:
+        """When to stop adding seeds; part of `parameters` in the file, and no setting of trials."""
+        return self._until
+
+    @property
+    def timeout_s(self) -> float | None:
+        return self.timeout
+
+    @property
+    def overrides(self) -> dict[str, dict[str, Any]]:
+        """The environments' overrides as plain values, for `sweep.environments.specify`."""
+        return {name: _given(each) for name, each in self.environments.items()}
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder(cls, name: str) -> str:
+        if "/" in name or ".." in name or name.startswith((".", "-")) or not name.isprintable() or len(name) > 100:
+            raise problem(f"{name!r} is no name for a folder", "use letters, digits, - and _")
+        return name
+
+    def is_overridden(self, axis: str) -> bool:
+        """Whether the command line has given the values of an axis."""
+        return any(place[-1] == axis for place in self._source.replaced)
+
+    def add_seeds(self, count: int) -> Self:
+        """This grid with `count` more seeds after its largest, for every cell that takes the grid's seeds."""
+        seeds = [int(str(seed)) for seed in self.axes.get(SEED, SEEDS)]
+        more = range(max(seeds) + 1, max(seeds) + 1 + count)
+        return self.model_copy(update={"axes": self.axes | {SEED: [*seeds, *more]}})
+
+    def error(self, where: KeyPath, message: str, hint: str = "") -> SweepError:
+        """What is wrong at a path of keys, with file and line."""
+        return self._source.error(where, message, hint)
+
+
+def build(source: Source, document: Mapping[str, Any], path: str | Path = "") -> Grid:
+    """The grid of a document, which is the source's values, perhaps with some replaced."""
+    try:
+        grid = Grid.model_validate(_located(dict(document), Path(path).parent))
+        until = Until.model_validate(grid.parameters["until"]) if "until" in grid.parameters else None
+    except ValidationError as error:
+        raise _explained(error, source) from None
+    grid._source, grid._until = source, until
+    return grid if grid.name else _renamed(grid, Path(path).stem or "grid")
+
+
+def _renamed(grid: Grid, name: str) -> Grid:
+    safe = "".join(letter if letter.isalnum() or letter in "-_=+@" else "-" for letter in printable(name))
+    return grid.model_copy(update={"name": safe[:100].lstrip("-.") or "grid"})
+
+
+def _located(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths in a grid are relative to it: trials run on other machines, in other folders."""
+    environments, parameters = document.get("environments"), document.get("parameters")
+    if isinstance(environments, dict):
+        document["environments"] = {
+            name: {key: _absolute(folder, value) if key in _PATHS else value for key, value in each.items()}
+            if isinstance(each, dict)
+            else each
+            for name, each in environments.items()
+        }
+    if isinstance(parameters, dict) and isinstance(parameters.get("data_path"), str):
+        document["parameters"] = parameters | {"data_path": _absolute(folder, parameters["data_path"])}
+    return document
+
+
+def _absolute(folder: Path, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_absolute(folder, each) for each in value]
+    if not isinstance(value, str) or "://" in value or not value:
+        return value
+    return os.path.abspath(folder / Path(value).expanduser())  # noqa: PTH100  resolve() would follow symlinks
+
+
+def _given(table: BaseModel) -> dict[str, Any]:
+    """What was written of a table, without tables in it."""
+    found = {name: getattr(table, name) for name in table.model_fields_set}
+    return {name: value for name, value in found.items() if value is not None and name not in ("device", "workload")}
+
+
+_WANTED = {
+    "string": "text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "dict": "key: value",
+    "list": "a list in [ ]",
+}
+
+
+def _explained(error: ValidationError, source: Source) -> SweepError:
+    """The first thing that pydantic found wrong, in the words of a grid."""
+    first = error.errors()[0]
+    place: list[str | int] = list(first["loc"]) if error.title != "Until" else ["parameters", "until", *first["loc"]]
+    context = first.get("ctx", {})
+    if first["type"] == "grid":
+        where = [*place, context["at"]] if context["at"] else place
+        return source.error(where, _at(place, context["message"]), context["hint"])
+    if first["type"] == "missing":
+        return source.error(place[:-1], _at(place[:-1], f"{place[-1]} is missing"), "see sweep schema")
+    wanted = _WANTED.get(first["type"].partition("_")[0]) if first["type"].endswith(("_type", "_parsing")) else None
+    message = f"{first['input']!r} is not {wanted}" if wanted else f"{first['input']!r}: {_lowered(first['msg'])}"
+    return source.error(place, _at(place, message), f"write {wanted}" if wanted else "see sweep schema")
+
+
+def _at(place: Sequence[str | int], message: str) -> str:
+    keys = [str(step) if isinstance(step, str) else f"#{step + 1}" for step in place]
+    return f"{' '.join(keys)}: {message}" if keys else message
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]

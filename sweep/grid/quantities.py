@@ -1,0 +1,134 @@
+"""Quantities as a grid writes them: lists and ranges of values, durations, amounts of memory."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+Scalar = str | int | float | bool | None
+
+MOST_VALUES = 1_000_000  # of one axis
+_MOST_LETTERS = 100
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", re.IGNORECASE)
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", re.IGNORECASE)
+_RANGE_HINT = "write {range: [0, 4]}, both ends included, with step: 2 beside it if wanted"
+
+
+def problem(message: str, hint: str = "", at: str = "") -> PydanticCustomError:
+    """What a validator raises; `at` is a key below the value that is looked at."""
+    return PydanticCustomError("grid", "{message}", {"message": message, "hint": hint, "at": at})
+
+
+def values(given: Any) -> Sequence[Scalar]:
+    """A value, a list of them, or a range, each at most once; ranges of whole numbers are not written out."""
+    if isinstance(given, Mapping):
+        return _range(given)
+    listed = given if isinstance(given, list | tuple) else [given]
+    if not listed:
+        raise problem("no values", "give at least one, or leave the key out")
+    parts = [_range(each) if isinstance(each, Mapping) else [_scalar(each)] for each in listed]
+    if len(parts) == 1:
+        return parts[0]
+    _check_count(sum(len(part) for part in parts))
+    return tuple({(type(value), value): value for part in parts for value in part}.values())
+
+
+def duration_s(given: Any) -> float:
+    """Seconds of `90`, `"90s"`, `"30m"` or `"1h 30m"`."""
+    text = str(given).strip()
+    pieces = _DURATION.findall(text)
+    if _is_number(given):
+        seconds = float(given)
+    elif pieces and not _DURATION.sub("", text):
+        seconds = sum(float(amount) * _SECONDS[unit.lower()] for amount, unit in pieces)
+    else:
+        raise problem(f"{given!r} is no duration", "write seconds, or 30m, 1h 30m, 2d")
+    if not 0 < seconds < math.inf:
+        raise problem(f"{given!r} is no time at all", "write more than zero seconds, or 30m, 1h 30m, 2d")
+    return seconds
+
+
+def memory_bytes(given: Any) -> int:
+    """Bytes of `4000000000`, `"4GB"` (powers of ten) or `"4GiB"` (powers of two)."""
+    match = _MEMORY.fullmatch(str(given).strip())
+    if match is None or isinstance(given, bool) or not float(match[1]):
+        raise problem(f"{given!r} is no amount of memory", "write bytes, or 4GB, 512MiB")
+    return int(float(match[1]) * _BYTES[match[2].lower()])
+
+
+def _range(given: Mapping[str, Any]) -> Sequence[Scalar]:
+    ends, step = given.get("range"), given.get("step", 1)
+    if set(given) - {"range", "step"} or not isinstance(ends, list | tuple) or len(ends) != 2:
+        raise problem(f"{dict(given)!r} is no range", _RANGE_HINT)
+    low, high = ends
+    if not all(_is_number(each) for each in (low, high, step)) or step <= 0:
+        raise problem(f"{dict(given)!r} is no range of numbers", _RANGE_HINT)
+    if high < low:
+        raise problem(f"the range from {low} to {high} is empty", "write the smaller number first")
+    _check_count(math.floor((high - low) / step + 1e-9) + 1)
+    if all(isinstance(each, int) for each in (low, high, step)):
+        return range(low, high + 1, step)
+    return tuple(round(low + step * i, 12) for i in range(math.floor((high - low) / step + 1e-9) + 1))
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_VALUES:
+        raise problem(f"{count:,} values, more than the {MOST_VALUES:,} that an axis can have", "take fewer")
+
+
+def _scalar(given: Any) -> Scalar:
+    if isinstance(given, list | tuple):
+        raise problem(f"{given!r} is a list within a list", "write one list of values")
+    if isinstance(given, str):
+        _check_name(given)
+    return given  # type: ignore[no-any-return]
+
+
+def _check_name(text: str) -> None:
+    """Values become part of names and of paths."""
+    for wrong, is_there in (
+        ("is empty", not text.strip()),
+        ("has '/' in it", "/" in text),
+        ("has '..' in it", ".." in text),
+        ("has signs in it that cannot be printed", not text.isprintable()),
+        (f"is longer than {_MOST_LETTERS} letters", len(text) > _MOST_LETTERS),
+    ):
+        if is_there:
+            raise problem(f"the value {text[:_MOST_LETTERS]!r} {wrong}", "values of axes become names of trials")
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)
+
+
+_ONE = {"type": ["string", "number", "boolean", "null"]}
+_RANGE = {
+    "type": "object",
+    "description": "A range of numbers, both ends included",
+    "properties": {
+        "range": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+        "step": {"type": "number", "exclusiveMinimum": 0},
+    },
+    "required": ["range"],
+    "additionalProperties": False,
+}
+_MANY = {"type": "array", "minItems": 1, "items": {"anyOf": [_ONE, _RANGE]}}
+
+Values = Annotated[Sequence[Scalar], PlainValidator(values), WithJsonSchema({"anyOf": [_ONE, _RANGE, _MANY]})]
+Seconds = Annotated[
+    float,
+    BeforeValidator(duration_s),
+    WithJsonSchema({"type": ["number", "string"], "description": "Seconds, or text such as 30m or 1h 30m"}),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(memory_bytes),
+    WithJsonSchema({"type": ["integer", "string"], "description": "Bytes, or text such as 4GB or 512MiB"}),
+]

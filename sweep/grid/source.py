@@ -1,0 +1,202 @@
+"""The source of a grid: its YAML text as plain values, with the line that each of them stands on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweep.errors import SweepError
+
+Where = Sequence[str | int]  # keys and places in lists, from the top
+
+_MOST_BYTES = 1_000_000
+_MOST_DEPTH = 30
+_MOST_NODES = 200_000  # with aliases written out
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,30}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,16}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {"": None, "~": None} | {
+    spelt: value
+    for word, value in (("null", None), ("true", True), ("false", False))
+    for spelt in (word, word.capitalize(), word.upper())
+}
+_QUOTED = ("'", '"', "|", ">")
+_KNOWN_TAGS = ("str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge", "value")
+
+
+_YAML_HINT = "a grid is YAML: key: value, lists in [ ], texts with special signs in quotes; see docs/grid.md"
+
+
+def read(path: str | Path) -> Source:
+    """The source in a file; SweepError where there is none, or it is no text."""
+    name = printable(str(path))
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SweepError(f"the grid {name} cannot be read: {reason}", "name a YAML file, as grid.yaml") from None
+    if len(data) > _MOST_BYTES:
+        raise SweepError(
+            f"the grid {name} is larger than {_MOST_BYTES:,} bytes", "use ranges and axes, not lists of cells"
+        )
+    try:
+        return Source(data.decode("utf-8-sig"), name)
+    except UnicodeDecodeError:
+        raise SweepError(f"the grid {name} is no text in UTF-8", _YAML_HINT) from None
+
+
+def scalar(text: str) -> Any:
+    """What a word without quotes means."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text, 10 if text.lstrip("+-").isdigit() else 0)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def printable(text: str) -> str:
+    """Text on one line, whatever is in it."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+class Source:
+    """A grid file's text and values. SweepErrors made by `error` name the file and the line."""
+
+    def __init__(self, text: str, path: str = "") -> None:
+        self.text = text
+        self.name = printable(path) or "the grid"
+        self._root = self._composed()
+        self.values = self._plain(self._root) if self._root else None
+        self.replaced: dict[tuple[str | int, ...], str] = {}  # what was given on the command line instead
+
+    def error(self, where: Where, message: str, hint: str = "") -> SweepError:
+        """What is wrong at a path of keys, with the line of the innermost key that is in the text."""
+        for length in range(len(where), 0, -1):
+            if option := self.replaced.get(tuple(where[:length])):
+                return SweepError(f"{option}: {message}", hint)
+        line = self._line(where)
+        return SweepError(f"{self.name}, line {line}: {message}" if line else f"{self.name}: {message}", hint)
+
+    @property
+    def kind(self) -> str:
+        """What the whole of it is, in words."""
+        return "a list" if isinstance(self.values, list) else "keys" if isinstance(self.values, dict) else "one value"
+
+    def _line(self, where: Where) -> int | None:
+        """Line of a key's name; of what was not written in the file, none."""
+        node, line = self._root, None
+        for step in where:
+            found = next(((key, value) for key, value in _children(node) if _named(key, step)), None)
+            if found is None:
+                return line
+            key, node = found
+            line = (key if isinstance(key, yaml.Node) else node).start_mark.line + 1
+        return line
+
+    def _composed(self) -> yaml.Node | None:
+        try:
+            self._check_depth()
+            loader = _Loader(self.text)
+            try:
+                root: yaml.Node | None = loader.get_single_node()
+            finally:
+                loader.dispose()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f", line {mark.line + 1}" if mark else ""
+            raise SweepError(f"{self.name}{line} is not YAML: {error.problem}", _YAML_HINT) from None
+        except yaml.YAMLError as error:
+            raise SweepError(f"{self.name} is not YAML: {str(error).splitlines()[0]}", _YAML_HINT) from None
+        if root:
+            self._check_size(root)
+        return root
+
+    def _check_depth(self) -> None:
+        """By events, which need no recursion: the composer's would overflow."""
+        depth = 0
+        for event in yaml.parse(self.text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise SweepError(f"{self.name}, line {line}: lists within lists, {depth} deep", "no grid needs that")
+
+    def _check_size(self, root: yaml.Node) -> None:
+        """How large it is with all aliases written out, counted without writing them out."""
+        sizes: dict[int, int] = {}
+
+        def size(node: yaml.Node, above: tuple[int, ...]) -> int:
+            if id(node) in above:
+                raise self._error_at(node, "an alias stands for itself", "write the values out")
+            if id(node) not in sizes:
+                inside = (child for pair in _children(node) for child in pair if isinstance(child, yaml.Node))
+                sizes[id(node)] = 1 + sum(size(child, (*above, id(node))) for child in inside)
+            return sizes[id(node)]
+
+        if (total := size(root, ())) > _MOST_NODES:
+            message = f"{total:,} values with its aliases written out, more than the {_MOST_NODES:,} that can be"
+            raise self._error_at(root, message, "use a range, or axes instead of lists of cells")
+
+    def _plain(self, node: yaml.Node) -> Any:
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _KNOWN_TAGS:
+            raise self._error_at(node, f"the tag {node.tag!r} is not for grids", "leave the tag out")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(child) for child in node.value]
+        return self._mapping(node)
+
+    def _mapping(self, node: yaml.Node) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        merged: dict[str, Any] = {}
+        for key, value in node.value:
+            if key.tag.endswith(":merge"):
+                merged = self._merged(value) | merged
+                continue
+            if not isinstance(key, yaml.ScalarNode) or not key.value:
+                raise self._error_at(key, "a key that is no word", "write key: value")
+            if key.value in found:
+                message = f"the key {key.value!r} is there twice, first in line {lines[key.value]}"
+                raise self._error_at(key, message, "keep one of them")
+            found[key.value], lines[key.value] = self._plain(value), key.start_mark.line + 1
+        return merged | found
+
+    def _merged(self, node: yaml.Node) -> dict[str, Any]:
+        """What `<<` brings in: a mapping, or a list of them of which the first counts most."""
+        found: dict[str, Any] = {}
+        for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            if not isinstance(each, yaml.MappingNode):
+                raise self._error_at(each, "<< brings in what is no mapping", "write <<: *name of a mapping")
+            found = self._mapping(each) | found
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        """By the core schema of YAML 1.2: `no` is a word, 1e-4 a number, 12:30 a text and not base 60."""
+        if node.style in _QUOTED:
+            return node.value
+        value = scalar(node.value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._error_at(node, f"{node.value} is no finite number", "write one that is")
+        return value
+
+    def _error_at(self, node: yaml.Node, message: str, hint: str) -> SweepError:
+        return SweepError(f"{self.name}, line {node.start_mark.line + 1}: {message}", hint)
+
+
+def _children(node: yaml.Node | None) -> list[tuple[Any, yaml.Node]]:
+    """Keys, as nodes or places, with what they hold."""
+    if isinstance(node, yaml.MappingNode):
+        return list(node.value)
+    return list(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _named(key: Any, step: str | int) -> bool:
+    return bool((key.value if isinstance(key, yaml.ScalarNode) else key) == step)
