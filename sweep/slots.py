@@ -14,7 +14,7 @@ from pathlib import Path
 from sweep import machine
 from sweep.errors import Unavailable
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.005, 0.1
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class NoSlot(Unavailable):
 def lease(cpu: int, exclusive: bool, timeout_s: float | None = None, folder: Path | None = None) -> Iterator[Lease]:
     """Hold `cpu` cores; with `exclusive` nobody else on the node holds any meanwhile.
 
-    Whoever waits for the node to itself lets nobody past, so that it is not starved. NoSlot when the node has fewer
-    cores, or after `timeout_s`.
+    Whoever has begun to take what it needs lets nobody past until it has all of it: neither one that wants the node to
+    itself nor one that wants many cores is starved by those that want little, and no two hold half of what both need.
+    NoSlot when the node has fewer cores, or after `timeout_s`.
     """
     usable = machine.usable_cores()
     if cpu > len(usable):
@@ -43,9 +44,10 @@ def lease(cpu: int, exclusive: bool, timeout_s: float | None = None, folder: Pat
     started = time.monotonic()
     deadline = started + timeout_s if timeout_s is not None else float("inf")
     with contextlib.ExitStack() as held:
-        with _locked(folder / "turnstile", fcntl.LOCK_EX, deadline):
-            held.enter_context(_locked(folder / "node", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, deadline))
-        cores = _hold_cores(held, folder, preferred(usable), cpu, deadline)
+        with contextlib.ExitStack() as turn:
+            _lock(turn, folder / "turnstile", fcntl.LOCK_EX, deadline)
+            _lock(held, folder / "node", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, deadline)
+            cores = _lock_cores(held, folder, preferred(usable), cpu, deadline)
         yield Lease(tuple(sorted(cores)), time.monotonic() - started)
 
 
@@ -63,28 +65,23 @@ def preferred(cores: list[int]) -> list[int]:
     return [-number for _, _, number in sorted(ranked)]
 
 
-def _hold_cores(held: contextlib.ExitStack, folder: Path, cores: list[int], count: int, deadline: float) -> list[int]:
-    """Lock `count` of `cores`, or none and try again: two that hold half each would wait for ever."""
+def _lock_cores(held: contextlib.ExitStack, folder: Path, cores: list[int], count: int, deadline: float) -> list[int]:
+    """Take `count` of `cores`, those that are free at once and the others as they become so."""
+    mine: list[int] = []
     pause = _FIRST_WAIT_S
     while True:
-        with contextlib.ExitStack() as attempt:
-            mine: list[int] = []
-            for core in cores:
-                if len(mine) < count and _try_lock(attempt, folder / f"core-{core}", fcntl.LOCK_EX):
-                    mine.append(core)
-            if len(mine) == count:
-                held.enter_context(attempt.pop_all())
-                return mine
+        for core in cores:
+            if len(mine) < count and core not in mine and _try_lock(held, folder / f"core-{core}", fcntl.LOCK_EX):
+                mine.append(core)
+        if len(mine) == count:
+            return mine
         pause = _wait(pause, deadline, f"{count} free cores")
 
 
-@contextlib.contextmanager
-def _locked(path: Path, mode: int, deadline: float) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        pause = _FIRST_WAIT_S
-        while not _try_lock(stack, path, mode):
-            pause = _wait(pause, deadline, "this node")
-        yield
+def _lock(stack: contextlib.ExitStack, path: Path, mode: int, deadline: float) -> None:
+    pause = _FIRST_WAIT_S
+    while not _try_lock(stack, path, mode):
+        pause = _wait(pause, deadline, "this node")
 
 
 def _try_lock(stack: contextlib.ExitStack, path: Path, mode: int) -> bool:
