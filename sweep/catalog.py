@@ -98,12 +98,16 @@ class Framework:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """One workload file: its parameters with their defaults, and the first line of its docstring."""
+    """One workload file: its parameters with their defaults, and the first line of its docstring.
+
+    `reference`: the settings that its `reference_values` depends on; empty where it has none to be compared with.
+    """
 
     name: str
     path: Path
     parameters: Mapping[str, Any]
     summary: str = ""
+    reference: tuple[str, ...] = ()
 
 
 def frameworks() -> dict[str, Framework]:
@@ -181,7 +185,8 @@ def read_workload(path: Path, name: str) -> Workload:
             f"{path} declares no PARAMETERS", 'a workload opens with PARAMETERS = {"samples": 100, …}, literals only'
         )
     docstring = ast.get_docstring(_parse(path)) or ""
-    return Workload(name, path, parameters, docstring.partition("\n")[0])
+    reference = tuple(_literal(path, "REFERENCE") or ())
+    return Workload(name, path, parameters, docstring.partition("\n")[0], reference)
 
 
 _HEADER_HINT = "a framework file opens with a `# /// script` block holding [tool.sweep]; see docs/environments.md"

@@ -71,6 +71,7 @@ _MACHINE = [
     _column("machine", _TEXT, "JSON", "facts about the node: governor, SMT, NUMA, kernel, memory"),
     _column("load_before", _FLOAT, "runnable tasks", "other load on the node just before the trial"),
     _column("steal_ratio", _FLOAT, "share", "CPU time that the hypervisor took away during the trial"),
+    _column("waited_s", _FLOAT, "s", "how long the trial waited for cores that other trials held"),
     _column("foreign_ratio", _FLOAT, "share", "time of the leased cores that other processes took during the trial"),
     _column("involuntary_switches", _INT, "switches", "times that the kernel took the worker off its core"),
     _column("user_s", _FLOAT, "s", "CPU time of the worker in user mode"),
@@ -80,6 +81,7 @@ _MACHINE = [
     _column("peak_rss_bytes", _INT, "B", "most memory resident at once, by the kernel's own count"),
     _column("peak_device_bytes", _INT, "B", "most memory of the GPU allocated at once"),
     _column("data_id", _TEXT, "", "prepared data set that the batches were drawn from"),
+    _column("variables", _TEXT, "JSON", "the worker's environment variables, read back: it has no others"),
 ]
 
 _FAIRNESS = [
@@ -113,6 +115,13 @@ SCHEMA = pa.schema(
     metadata={"sweep_schema_version": str(SCHEMA_VERSION)},
 )
 
+
+# what sweep says of a trial, and a workload cannot
+OURS = frozenset(
+    [f.name for f in [*_IDENTITY, *_OUTCOME]]
+    + ["node", "cpu_model", "machine", "environment_id", "packages", "log", "data_id", "load_before", "waited_s"]
+    + ["steal_ratio", "foreign_ratio"]
+)
 
 METRICS = tuple(
     f.name

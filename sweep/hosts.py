@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import tempfile
 import time
@@ -13,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep import machine, process
+from sweep import catalog, machine, process
+from sweep.environments import Environment, EnvironmentFailed, Specification
 from workloads.runtime import protocol
 
+IMPORT_S = 300.0  # a framework that takes longer to import hangs
+
 _WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
-_IMPORT_S = 300.0  # a framework that takes longer to import hangs
 _GRACE_S = 10.0  # for a host to say how a trial ended that was told to stop
 _MOST, _MEMORY_SHARE, _IDLE_S = 8, 0.25, 600.0
+_ERROR_LINES = 20
 _THREADS = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS"),
     *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
@@ -27,10 +31,10 @@ _THREADS = (
 # of the user's variables only these reach a trial; tokens and tuning that nobody recorded do not
 _ALLOWED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE"),
-    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES"),
 )
 
-Progress = Callable[[Mapping[str, Any]], None]
+Listener = Callable[[str, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -48,23 +52,92 @@ class Outcome:
     """All that a host said of one trial. `timed_out` and `died` are ours to say: no exit was heard."""
 
     ready: dict[str, Any] = field(default_factory=dict)
+    started: dict[str, Any] = field(default_factory=dict)
     outcome: dict[str, Any] = field(default_factory=dict)
     exit: dict[str, Any] = field(default_factory=dict)
     unimportable: str = ""
     timed_out: bool = False
     died: str = ""
+    ran_out: bool = False  # the kernel killed a process of this machine for want of memory meanwhile
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What the trial found."""
+        return dict(self.outcome.get("columns") or {})
+
+    @property
+    def log(self) -> str:
+        return str(self.exit.get("log", ""))
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of the trial since it has started, of all its processes."""
+        spent = sum(self.exit.get(name) or 0.0 for name in ("user_s", "system_s", "left_behind_s"))
+        return max(0.0, spent - (self.started.get("cpu_s") or 0.0))
+
+    def verdict(self, timeout_s: float | None) -> tuple[str, str]:
+        """Status and error of the trial."""
+        if self.unimportable:
+            return "env_failed", self.unimportable
+        if self.timed_out and not self.outcome:
+            return self._overdue(timeout_s)
+        if self.died:
+            return ("oom" if self.ran_out else "crashed"), self.died
+        if self.outcome:
+            return str(self.outcome["status"]), str(self.outcome.get("error", ""))
+        return self._ended_without_a_word()
+
+    def _overdue(self, timeout_s: float | None) -> tuple[str, str]:
+        if self.started:
+            return "timeout", self._after_log(f"killed after the {timeout_s:g} s that it was given")
+        if self.ready:
+            return "crashed", self._after_log("the fork server does not answer")
+        return "env_failed", self._after_log("the framework's import hangs")
+
+    def _ended_without_a_word(self) -> tuple[str, str]:
+        returncode = self.exit.get("returncode", 0)
+        how = self._after_log(f"worker {'ended with ' if returncode >= 0 else ''}{process.ended(returncode)}")
+        if self.ran_out and returncode == -9:
+            return "oom", f"{how}: the machine ran out of memory"
+        return ("oom" if protocol.tells_of_memory(self.log) else "crashed"), how
+
+    def _after_log(self, said: str) -> str:
+        return "\n".join([*self.log.strip().splitlines()[-_ERROR_LINES:], said])
 
 
-def variables(threads: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def key(environment: Environment, spec: Specification, threads: int, device: str = "cpu") -> Key:
+    """The host that a trial in this environment is run by."""
+    file = _framework_file(spec.framework.partition("==")[0])
+    return Key(str(environment.python), not spec.interpreter, file, tuple(sorted(variables(threads, device).items())))
+
+
+def variables(threads: int, device: str = "cpu") -> dict[str, str]:
     """The whole environment of a worker: built from nothing, threads set before any library is loaded."""
     allowed = {name: os.environ[name] for name in _ALLOWED if name in os.environ}
-    return allowed | dict.fromkeys(_THREADS, str(threads)) | dict(extra or {})
+    gpus = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if device == "gpu" else {"CUDA_VISIBLE_DEVICES": ""}
+    return allowed | dict.fromkeys(_THREADS, str(threads)) | gpus
 
 
-def run(key: Key, request: protocol.Request, timeout_s: float | None, progress: Progress | None = None) -> Outcome:
-    """Run one trial on the warm host of `key`, or on a new one; a host that died while idle is replaced."""
+def run(
+    key: Key,
+    request: protocol.Request,
+    timeout_s: float | None,
+    listener: Listener = lambda _event, _facts: None,
+    import_s: float = IMPORT_S,
+) -> Outcome:
+    """Run one trial on the warm host of `key`, or on a new one; a host that died while idle is replaced.
+
+    `listener` hears the events `started` and `progress` as they come. Raises EnvironmentFailed where there is no such
+    interpreter.
+    """
     host = _taken(key)
-    outcome = host.run(request, timeout_s, progress)
+    kills = machine.out_of_memory_kills()
+    outcome = host.run(request, timeout_s, listener, import_s)
+    if outcome.died and outcome.ready and not outcome.started:  # it ended just as it was asked
+        host.end()
+        host = Host(key)
+        outcome = host.run(request, timeout_s, listener, import_s)
+    outcome.ran_out = machine.out_of_memory_kills() > kills
     if host.usable:
         _IDLE[key] = host
         _IDLE.move_to_end(key)
@@ -84,6 +157,11 @@ _IDLE: OrderedDict[Key, Host] = OrderedDict()
 atexit.register(close_all)
 
 
+@functools.cache
+def _framework_file(name: str) -> str:
+    return str(catalog.known(name).path)
+
+
 def _taken(key: Key) -> Host:
     host = _IDLE.pop(key, None)
     if host is not None and host.usable:
@@ -95,13 +173,18 @@ def _taken(key: Key) -> Host:
 
 def _bound() -> None:
     """End the hosts that have idled longest: beyond a number, a share of memory, a time."""
-    now, most_bytes = time.monotonic(), _MEMORY_SHARE * machine.memory_bytes()
+    now = time.monotonic()
     while _IDLE:
         oldest = next(iter(_IDLE.values()))
-        crowded = len(_IDLE) > _MOST or (len(_IDLE) > 1 and sum(h.rss_bytes for h in _IDLE.values()) > most_bytes)
-        if not crowded and now - oldest.idle_since < _IDLE_S:
+        if now - oldest.idle_since < _IDLE_S and len(_IDLE) <= _MOST and not _crowded():
             return
         _IDLE.popitem(last=False)[1].end()
+
+
+def _crowded() -> bool:
+    """Whether idle hosts hold too much of the memory; one alone never does."""
+    held = sum(host.rss_bytes for host in _IDLE.values())
+    return len(_IDLE) > 1 and held > _MEMORY_SHARE * machine.memory_bytes()
 
 
 class Host:
@@ -110,12 +193,17 @@ class Host:
     def __init__(self, key: Key) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sweep-host-")  # empty: nothing to be imported by accident
         self._log = Path(self._folder.name) / "host.log"
-        flags = ["-B", *(["-I"] if key.isolated else [])]
-        self._child = process.Child(
-            [key.python, *flags, str(_WORKLOADS / "__main__.py"), "--parent", str(os.getpid()),
-             "--framework", key.framework_file],
-            env=dict(key.variables), cwd=Path(self._folder.name), log=self._log,
-        )  # fmt: skip
+        flags = ["-B", "-u", *(["-I"] if key.isolated else [])]
+        launcher = [key.python, *flags, str(_WORKLOADS / "__main__.py")]
+        arguments = ["--parent", str(os.getpid()), "--framework", key.framework_file, "--idle", str(_IDLE_S)]
+        try:
+            self._child = process.Child(
+                [*launcher, *arguments], dict(key.variables), Path(self._folder.name), self._log
+            )
+        except OSError as error:
+            self._folder.cleanup()
+            hint = "build it again: sweep env rm, then sweep env build"
+            raise EnvironmentFailed(f"{key.python} cannot be started: {error.strerror}", hint) from None
         self._ready: dict[str, Any] = {}
         self._broken = False
         self.rss_bytes = 0
@@ -125,11 +213,17 @@ class Host:
     def usable(self) -> bool:
         return not self._broken and self._child.alive
 
-    def run(self, request: protocol.Request, timeout_s: float | None, progress: Progress | None) -> Outcome:
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def run(
+        self, request: protocol.Request, timeout_s: float | None, listener: Listener, import_s: float = IMPORT_S
+    ) -> Outcome:
         """Send the request and listen until its trial has ended, in whatever way."""
         outcome = Outcome(ready=self._ready)
         try:
-            self._listen(request, outcome, timeout_s, progress)
+            self._listen(request, outcome, timeout_s, listener, import_s)
         except TimeoutError:
             outcome.timed_out = True
             self._stop(outcome)
@@ -148,22 +242,27 @@ class Host:
         self._folder.cleanup()
 
     def _listen(
-        self, request: protocol.Request, outcome: Outcome, timeout_s: float | None, progress: Progress | None
+        self,
+        request: protocol.Request,
+        outcome: Outcome,
+        timeout_s: float | None,
+        listener: Listener,
+        import_s: float,
     ) -> None:
         """Importing has a time of its own; the trial's counts from when it has started."""
-        deadline = time.monotonic() + _IMPORT_S
-        self._child.send(protocol.encode(request.message()), _IMPORT_S)
+        deadline = time.monotonic() + import_s
+        self._child.send(protocol.encode(request.message()), import_s)
         while not outcome.exit and not outcome.unimportable:
             event = self._event(deadline)
             if event is None:
                 outcome.died = self._last_words()
                 return
-            if event.get("event") == "started":
+            name = event.pop("event", None)
+            if name == "started":
                 deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
-            elif event.get("event") == "progress" and progress:
-                progress(event.get("facts") or {})
-            else:
-                _note(outcome, event)
+            if name in ("started", "progress"):
+                listener(name, event.get("facts") or event)
+            _note(outcome, name, event)
 
     def _stop(self, outcome: Outcome) -> None:
         """End a trial that is overdue, and hear its last words; a host that does not answer ends with it."""
@@ -171,7 +270,7 @@ class Host:
             self._child.send(protocol.encode(protocol.STOP), _GRACE_S)
             deadline = time.monotonic() + _GRACE_S
             while not outcome.exit and (event := self._event(deadline)) is not None:
-                _note(outcome, event)
+                _note(outcome, event.pop("event", None), event)
         self._broken = not outcome.exit
 
     def _event(self, deadline: float) -> dict[str, Any] | None:
@@ -181,17 +280,12 @@ class Host:
 
     def _last_words(self) -> str:
         status = self._child.end()
-        said = self._log.read_text(errors="replace").strip().splitlines()[-20:]
+        said = self._log.read_text(errors="replace").strip().splitlines()[-_ERROR_LINES:]
         return "\n".join([*said, f"the fork server ended: {process.ended(status)}"])
 
 
-def _note(outcome: Outcome, event: dict[str, Any]) -> None:
-    name = event.pop("event", None)
-    if name == "ready":
-        outcome.ready = event
-    elif name == "outcome":
-        outcome.outcome = event
-    elif name == "exit":
-        outcome.exit = event
+def _note(outcome: Outcome, name: Any, event: dict[str, Any]) -> None:
+    if name in ("ready", "started", "outcome", "exit"):
+        setattr(outcome, name, event)
     elif name == "unimportable":
         outcome.unimportable = str(event.get("error"))

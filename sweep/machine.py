@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,13 +35,14 @@ class Usage:
 
     busy_s: float  # in user and kernel mode, for whoever
     stolen_s: float  # taken by the hypervisor for others
-    at_s: float  # wall clock of the same counters: busy, idle and stolen together, per core
+    at_s: float  # when they were read, on the monotonic clock
 
 
 def node_name() -> str:
     return socket.gethostname()
 
 
+@functools.lru_cache(maxsize=1)
 def cpu_model() -> str:
     """The CPU's model name; `platform.processor()` is empty on Linux."""
     for line in _lines(Path("/proc/cpuinfo")):
@@ -56,29 +58,20 @@ def usable_cores() -> list[int]:
 
 
 def topology(cores: list[int]) -> list[Core]:
-    return [
-        Core(
-            number=core,
-            numa_node=_numa_node(core),
-            socket=_number(_CPUS / f"cpu{core}/topology/physical_package_id"),
-            physical=_number(_CPUS / f"cpu{core}/topology/core_id", core),
-        )
-        for core in cores
-    ]
+    return [_core(core) for core in cores]
 
 
 def usage(cores: list[int]) -> Usage:
     """The counters of `cores`; take the difference of two readings."""
-    busy = stolen = total = 0.0
+    busy = stolen = 0.0
     wanted = {f"cpu{core}" for core in cores}
     for line in _lines(Path("/proc/stat")):
         name, *fields = line.split()
         if name in wanted:
-            user, nice, system, idle, iowait, irq, softirq, steal = (float(f) / _TICKS for f in fields[:8])
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (float(f) / _TICKS for f in fields[:8])
             busy += user + nice + system + irq + softirq
             stolen += steal
-            total += user + nice + system + irq + softirq + idle + iowait + steal
-    return Usage(busy, stolen, total / max(1, len(wanted)))
+    return Usage(busy, stolen, time.monotonic())
 
 
 def runnable() -> float:
@@ -143,6 +136,17 @@ def _governors() -> str:
     """Those of all usable cores, `performance` where they agree."""
     found = {_text(_CPUS / f"cpu{core}/cpufreq/scaling_governor").strip() for core in usable_cores()}
     return " ".join(sorted(found))
+
+
+@functools.cache
+def _core(number: int) -> Core:
+    """Read once: some machines have hundreds of them."""
+    return Core(
+        number=number,
+        numa_node=_numa_node(number),
+        socket=_number(_CPUS / f"cpu{number}/topology/physical_package_id"),
+        physical=_number(_CPUS / f"cpu{number}/topology/core_id", number),
+    )
 
 
 def _chosen(text: str) -> str:

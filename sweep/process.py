@@ -87,7 +87,7 @@ class Child:
         """Write all of `data`; False where the child takes no more of it."""
         deadline = time.monotonic() + timeout_s
         while data:
-            if not select.select([], [self._to], [], max(0.0, deadline - time.monotonic()))[1]:
+            if not _ready(self._to, select.POLLOUT, deadline - time.monotonic()):
                 return False
             try:
                 data = data[os.write(self._to, data) :]
@@ -105,7 +105,7 @@ class Child:
                 return None
             alive = self.alive  # asked first: what it wrote before its end is there to be read
             wait_s = min(_LOOK_S if alive else 0.0, max(0.0, deadline - time.monotonic()))
-            if select.select([self._from], [], [], wait_s)[0]:
+            if _ready(self._from, select.POLLIN, wait_s):
                 self._take()
             elif not alive:  # others may hold the pipe open still
                 self._ended = True
@@ -165,6 +165,13 @@ def ended(returncode: int) -> str:
         return f"killed by {signal.Signals(-returncode).name}"
     except ValueError:
         return f"killed by signal {-returncode}"
+
+
+def _ready(descriptor: int, for_what: int, wait_s: float) -> bool:
+    """By poll, for select ends at descriptor 1023, and a driver may have more."""
+    poll = select.poll()
+    poll.register(descriptor, for_what)
+    return bool(poll.poll(max(0.0, wait_s) * 1000))
 
 
 def _family(root: psutil.Process) -> Iterator[psutil.Process]:

@@ -30,6 +30,8 @@ PARAMETERS = {
     "deterministic": False,
 }
 
+REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
+
 _SUMMED_AT_ONCE = 1 << 20  # bounds the float64 copies of gradients to 8 MiB
 
 
@@ -42,13 +44,10 @@ def run(
 ) -> Dict[str, Any]:
     """Times the framework on the prepared data set in folder `data`; gives the record's columns.
 
-    `reference` is what `reference_values` gave for the same settings and data; without it nothing is compared, but that
-    the reference framework is compared with its own values. Raises NotComparable or Unsupported before anything is
-    timed.
+    `reference` is what `reference_values` gave for the same settings and data; without it nothing is compared. Raises
+    NotComparable or Unsupported before anything is timed.
     """
     poses = deeppose.Poses(data)
-    if reference is None and settings["framework"].split("==")[0] == "reference":
-        reference = reference_values(settings, data)
     framework.load(settings)
     model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
     batches = Batches(poses, model, settings)
@@ -65,7 +64,7 @@ def run(
 
 
 def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
-    """Loss and gradient norm, in float64, of what the fairness gate looks at: one pair per seed and data set."""
+    """Loss and gradient norm, in float64, of what the fairness gate looks at; of `settings` only REFERENCE is there."""
     from workloads.frameworks import reference as yardstick
 
     weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
@@ -95,13 +94,18 @@ def gate(
 
 
 def evaluate(model: Any, batch: deeppose.Batch) -> Dict[str, float]:
-    """Loss and global gradient norm of a batch, without dropout; leaves no gradients behind."""
+    """Loss and global gradient norm of a batch, without dropout, and the parameters' count; leaves no gradients."""
     model.dropout = False
     model.clear_gradients()
     loss = model.forward(model.place(*batch))
     model.backward(loss)
     model.synchronize()
-    found = {"loss": model.loss_value(loss), "gradient_norm": norm(model.gradients())}
+    gradients = model.gradients()
+    found = {
+        "loss": model.loss_value(loss),
+        "gradient_norm": norm(gradients),
+        "parameter_count": sum(gradient.size for gradient in gradients.values()),
+    }
     model.clear_gradients()
     return found
 

@@ -109,10 +109,11 @@ class Host:
         os.close(log_write)
         log = Log(log_read)
         status, usage = self._watch(pid, log)
-        kernel.end_all_children()
+        left_behind_s = kernel.end_all_children()
         log.drain()
         self._channel.write(b"\n")  # the trial may have died within a line
-        self._channel.send("exit", log=log.text(), **kernel.how_it_ended(status, usage))
+        ended = kernel.how_it_ended(status, usage)
+        self._channel.send("exit", log=log.text(), left_behind_s=left_behind_s, **ended)
 
     def _forked(self, request: Dict[str, Any], log: int) -> int:
         host = os.getpid()

@@ -10,7 +10,8 @@ The host and the trial answer with events, each an object with the key `event`:
     progress      `facts`: what a long trial says of itself, as it likes: `epoch`, `epochs`, `loss`, `eta_s` …
     outcome       how the trial's work ended: `status`, `error`, `columns` of the record
     exit          how its process ended: `returncode` (negative: the signal), `user_s`, `system_s`,
-                  `max_rss_bytes`, `involuntary_switches`, and `log`, the first and last of what it wrote
+                  `max_rss_bytes`, `involuntary_switches`; `left_behind_s`, the CPU time of what it had left behind;
+                  and `log`, the first and last of what it wrote
 
 Numbers that JSON lacks (NaN, Infinity) are written as Python's `json` writes and reads them: both sides are Python, and
 a loss that is NaN shall arrive as what it is. A line that is no message is passed over; a writer that dies within a

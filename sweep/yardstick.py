@@ -1,0 +1,95 @@
+"""Yardstick: what every framework's loss and gradient are compared with, computed by the reference once and kept."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from sweep import catalog, environments, hosts, slots
+from sweep.catalog import Workload
+from sweep.datasets import Prepared
+from sweep.environments import Specification
+from sweep.errors import SweepError
+from workloads.runtime import protocol
+
+_REFERENCE = "reference"
+_VALUES = ("loss", "gradient_norm")
+_TIMEOUT_S = 3600.0
+
+
+def specification(overrides: Mapping[str, Mapping[str, Any]]) -> Specification:
+    """The environment that reference values are computed in: any NumPy will do, in float64."""
+    return environments.specify(catalog.known(_REFERENCE), None, override=overrides.get(_REFERENCE))
+
+
+def values(
+    workload: Workload, settings: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
+) -> dict[str, float] | None:
+    """Loss and gradient norm for these settings and data; None for a workload that has nothing to be compared with.
+
+    Computed once on this machine however many processes ask, while no exclusive trial runs. Raises SweepError.
+    """
+    if not workload.reference:
+        return None
+    asked = {name: settings[name] for name in workload.reference if name in settings}
+    kept = _file(workload.path, asked, data)
+    if not kept.exists():
+        with filelock.FileLock(kept.with_suffix(".lock")):
+            if not kept.exists():
+                _keep(kept, _computed(workload, asked, data, cpu, spec, run_id))
+    found: dict[str, float] = json.loads(kept.read_text())
+    return found
+
+
+def _computed(
+    workload: Workload, asked: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
+) -> dict[str, float]:
+    environment = environments.prepare(spec, run_id=run_id)
+    with slots.lease(cpu, exclusive=False) as lease:
+        request = protocol.Request(
+            trial="reference values",
+            task=protocol.REFERENCE_VALUES,
+            workload_file=str(workload.path),
+            settings=dict(asked),
+            cores=list(lease.cores),
+            data=str(data.folder) if data else None,
+        )
+        outcome = hosts.run(hosts.key(environment, spec, max(1, cpu)), request, _TIMEOUT_S)
+    status, error = outcome.verdict(_TIMEOUT_S)
+    if status != "ok":
+        raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
+    return {name: outcome.columns[name] for name in _VALUES}
+
+
+def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None) -> Path:
+    """Named by all that the values depend on: settings, data and the code that computes them."""
+    told = json.dumps([asked, data.id if data else "", _code(workload)], sort_keys=True)
+    folder = platformdirs.user_cache_path("sweep") / "reference"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+
+
+@functools.lru_cache(maxsize=64)
+def _code(workload: Path) -> str:
+    """Hash of the code that decides the values."""
+    root = catalog.WORKLOADS
+    files = [workload, root / "deeppose.py", root / "runtime/layers.py", catalog.known(_REFERENCE).path]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _keep(path: Path, found: Mapping[str, float]) -> None:
+    """Durable, and there as a whole or not at all."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump(found, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.rename(path)
