@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sweep.columns import SCHEMA, SCHEMA_VERSION
+from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
 from sweep.locks import Lock
 from sweep.places import Entry, Place
@@ -244,8 +245,10 @@ class Writer(Results):
         """Keep a record for good. Its `log` (text) and `packages` (list) become files of their own."""
         row = dict(record)
         log, packages = row.pop("log", None), row.pop("packages", None)
+        if isinstance(row.get("error"), str):
+            row["error"] = redacted(row["error"])
         if log:
-            text = str(log).encode("utf-8", errors="replace")
+            text = redacted(str(log)).encode("utf-8", errors="replace")
             self.place.write(f"{LOGS}/{_file_name(row['trial_id'])}.log", text, durable=False)
         if packages:
             self.keep_environment(row["environment_id"], packages)
@@ -323,6 +326,7 @@ def _write_facts(place: Place, facts: RunFacts) -> None:
     said["started_at"] = facts.started_at or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     said = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash, **said}
     plain = json.loads(json.dumps(said, default=str))
+    plain |= {"grid": redacted(plain["grid"]), "overrides": [redacted(each) for each in plain["overrides"]]}
     text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     place.write(PLAN_FILE, _plan_file(facts))
     place.write(RUN_FILE, text.encode())

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep import __version__, process
+from sweep.credentials import redacted
 from sweep.environments import indexes, interpreters, store
-from sweep.environments.failure import EnvironmentFailed, redacted, tail
+from sweep.environments.failure import EnvironmentFailed, tail
 from sweep.environments.resolver import Resolution, Resolver
 from sweep.environments.specification import Specification
 from sweep.environments.store import Environment

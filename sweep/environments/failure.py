@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from sweep.errors import Unavailable
 
 _TAIL_LINES = 20
@@ -20,8 +18,3 @@ class EnvironmentFailed(Unavailable):
 def tail(log: str) -> str:
     """The last lines of a log, without empty ones."""
     return "\n".join([line.rstrip() for line in log.splitlines() if line.strip()][-_TAIL_LINES:])
-
-
-def redacted(text: str) -> str:
-    """`text` with the credentials of its URLs blotted out."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from sweep.environments.failure import redacted
+from sweep.credentials import redacted
 
 # what would make uv build something else than the specification says, or somewhere else
 _MISLEADING = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")

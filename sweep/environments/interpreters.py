@@ -14,7 +14,8 @@ from pathlib import Path
 import uv
 
 from sweep import process
-from sweep.environments.failure import EnvironmentFailed, redacted, tail
+from sweep.credentials import redacted
+from sweep.environments.failure import EnvironmentFailed, tail
 
 _ASK = "import sys; print('%s %d.%d.%d' % ((sys.implementation.name,) + sys.version_info[:3]))"
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import uv
 
 from sweep import process
-from sweep.environments.failure import EnvironmentFailed, redacted, tail
+from sweep.credentials import redacted
+from sweep.environments.failure import EnvironmentFailed, tail
 from sweep.environments.indexes import Indexes
 from sweep.environments.specification import Specification
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -18,10 +19,11 @@ from packaging.version import Version
 
 from sweep import catalog
 from sweep.catalog import Framework, Variant
-from sweep.environments.failure import redacted
+from sweep.credentials import redacted
 from sweep.errors import SweepError, nearest
 
 OVERRIDES = ("python", "requires", "build", "wheel", "interpreter", "lock", "index_url", "find_links", "torch_backend")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ANY_PYTHON = ("3.11", "3.12", "3.13", "3.10", "3.9", "3.8")
 
 
@@ -71,7 +73,7 @@ def specify(
     given = _checked(override or {})
     recipe = framework.recipe(version)
     variants = [recipe.variants.get(key, Variant()) for key in (backend, device)]
-    wheel = _located(given.get("wheel", ""))
+    wheel, hashed = _wheel(given.get("wheel", ""))
     indexed = recipe.cpu_build and catalog.is_version(version) and not wheel and not given.get("torch_backend")
     no_cpu_build = indexed and device == "gpu"
     spec = Specification(
@@ -80,7 +82,11 @@ def specify(
         python=_pythons(given.get("python"), wheel, [v.python for v in variants], recipe.python),
         requires=_merged(
             _filled([*framework.dependencies, *recipe.requires, *(r for v in variants for r in v.requires)], version),
-            [_itself(framework, version, wheel, no_cpu_build), *_listed(given.get("requires")), *extra_requires],
+            [
+                _itself(framework, version, wheel, no_cpu_build) + hashed,
+                *_listed(given.get("requires")),
+                *extra_requires,
+            ],
         ),
         build=_merged(recipe.build, _listed(given.get("build"))),
         environment=tuple(sorted(recipe.environment.items())),
@@ -102,7 +108,29 @@ def _checked(override: Mapping[str, Any]) -> Mapping[str, Any]:
         texts = [value] if isinstance(value, str) else value
         if value is not None and not (isinstance(texts, list | tuple) and all(isinstance(t, str) for t in texts)):
             raise SweepError(f"an environment's {key} is {value!r}", 'write text in quotes, as in python: "3.10"')
+        for text in _listed(value):
+            _refuse_open(text.rpartition(" ")[2])  # of `name @ URL` too
     return {key: value for key, value in override.items() if value}
+
+
+def _refuse_open(place: str) -> None:
+    """What is installed is run: it comes encrypted, or with its hash, or from this machine."""
+    url = urlsplit(place)
+    if (
+        url.scheme.rpartition("+")[2] == "http"
+        and url.hostname not in _LOOPBACK
+        and not url.fragment.startswith("sha256=")
+    ):
+        message = f"{redacted(place)} could be changed by anyone on the way here"
+        raise SweepError(message, "write https://, or for a wheel add its hash: URL#sha256=…")
+
+
+def _wheel(given: str) -> tuple[str, str]:
+    """Where the wheel is, and `#sha256=…` where its hash is given, which uv checks when it installs."""
+    place, mark, fragment = given.partition("#")
+    if mark and not re.fullmatch(r"sha256=[0-9a-f]{64}", fragment):
+        raise SweepError(f"{redacted(given)} ends in no hash", "write it as #sha256= and 64 hexadecimal digits")
+    return _located(place), mark + fragment
 
 
 def _listed(value: Any) -> tuple[str, ...]:
@@ -203,5 +231,7 @@ def _locked(spec: Specification, lock: Path) -> Specification:
     python = next((line.partition(":")[2].strip() for line in lines if line.startswith("# python:")), "")
     if not pins or not python:
         raise SweepError(f"{lock} is no lock of an environment", "write one with sweep env lock")
+    for pin in pins:
+        _refuse_open(pin.rpartition(" ")[2])
     minor = ".".join(python.split(".")[:2])
     return replace(spec, pins=pins, python=(python, minor), requires=())
