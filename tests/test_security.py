@@ -1,0 +1,271 @@
+"""What SECURITY.md promises, sentence by sentence."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from sweep import catalog, hosts, machine, process, slots
+from sweep.cli import output
+from sweep.credentials import redacted
+from sweep.datasets import datasets
+from sweep.environments import EnvironmentFailed, indexes, prepare, specify
+from sweep.errors import SweepError, Unavailable
+from sweep.places import Place
+from sweep.records import Results, RunFacts
+from tests.made_up import keep, record
+from tests.test_environments import cache, tiny, wheels  # noqa: F401  fixtures
+
+HOUSE = Path(__file__).resolve().parent.parent
+SECRET = "s3cr3t/not-for-you"
+URL = "https://me:s3cr3t@host.example/simple?token=s3cr3t&page=2"
+
+
+# code that could run what it reads
+
+_FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+_FORBIDDEN_CALLS = {
+    *("eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load"),
+    *("pandas.read_pickle", "np.loads", "xml.etree.ElementTree.parse"),
+}
+
+
+def dangers(code: str) -> Iterator[str]:
+    """What in a module would run what it reads, or hand a line to a shell."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from ({alias.name for alias in node.names} & _FORBIDDEN_MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in _FORBIDDEN_MODULES:
+            yield node.module
+        elif isinstance(node, ast.Call):
+            if (name := ast.unparse(node.func)) in _FORBIDDEN_CALLS:
+                yield name
+            yield from (
+                f"{word.arg}={ast.unparse(word.value)}"
+                for word in node.keywords
+                if word.arg in ("shell", "allow_pickle")
+            )
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import pickle", "from marshal import loads", "import os\nos.system('ls')", "eval(x)", "yaml.load(x)",
+     "np.load(f, allow_pickle=True)", "subprocess.run(x, shell=True)"],
+)  # fmt: skip
+def test_the_search_for_dangers_finds_them(code: str) -> None:
+    assert list(dangers(code))
+
+
+def test_nothing_unpickles_evaluates_or_asks_a_shell() -> None:
+    found = {
+        str(path.relative_to(HOUSE)): danger
+        for folder in ("sweep", "workloads")
+        for path in (HOUSE / folder).rglob("*.py")
+        for danger in dangers(path.read_text(encoding="utf-8"))
+    }
+    assert found == {}
+
+
+def test_yaml_makes_no_objects(tmp_path: Path) -> None:
+    results = keep(tmp_path / "run", [record()])
+    results.place.write("run.yaml", b"!!python/object/apply:os.system ['touch /nowhere']")
+    with pytest.raises(SweepError, match=r"run\.yaml"):
+        results.facts()
+
+
+# names that are no paths
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../b", ".hidden", "a\0b", ""])
+def test_no_id_in_a_record_leads_out_of_its_run(tmp_path: Path, name: str) -> None:
+    with Results(tmp_path / "run").open(RunFacts(name="r", grid="")) as results:
+        with pytest.raises(ValueError, match="cannot name a file"):
+            results.append(record(trial_id=name) | {"log": "text"})
+        with pytest.raises(ValueError, match="cannot name a file"):
+            results.keep_environment(name, ["numpy==1"])
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def test_another_users_folder_of_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    with pytest.raises(Unavailable, match="belongs to another user"), slots.lease(1, exclusive=False):
+        pass
+
+
+# what is fetched and installed
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"wheel": "http://mirror.example/torch-1.0-py3-none-any.whl"},
+        {"index_url": "http://mirror.example/simple"},
+        {"find_links": ["https://a.example/wheels", "http://b.example/wheels"]},
+        {"requires": ["six @ http://mirror.example/six-1.0-py3-none-any.whl"]},
+        {"requires": ["six @ git+http://mirror.example/six"]},
+    ],
+)
+def test_code_over_plain_http_is_refused(override: dict[str, object]) -> None:
+    with pytest.raises(SweepError, match=r"mirror\.example|b\.example") as refused:
+        specify(catalog.known("torch"), "2.13.0", override=override)
+    assert "https://" in refused.value.hint
+
+
+def test_code_over_plain_http_is_taken_with_its_hash_or_from_this_machine() -> None:
+    wheel = f"torch-2.13.0-cp311-cp311-linux_x86_64.whl#sha256={'0' * 64}"
+    spec = specify(catalog.known("torch"), "2.13.0", override={"wheel": f"http://mirror.example/{wheel}"})
+    assert any(wheel in requirement for requirement in spec.requires)
+    assert spec.python == ("3.11",)
+    specify(catalog.known("torch"), "2.13.0", override={"index_url": "http://localhost:3141/root"})
+
+
+def test_a_wheel_that_is_not_the_one_of_its_hash_is_not_installed(tiny, wheels) -> None:  # noqa: F811
+    wheel = next(wheels.glob("tiny-*.whl"))
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    good = specify(tiny, "1.0", override={"wheel": f"{wheel}#sha256={digest}"})
+    bad = specify(tiny, "1.0", override={"wheel": f"{wheel}#sha256={digest[::-1]}"})
+    assert prepare(good).framework == "tiny==1.0"
+    with pytest.raises(EnvironmentFailed) as failed:
+        prepare(bad)
+    assert "Hash mismatch" in failed.value.log_tail + failed.value.message
+    with pytest.raises(SweepError, match="no hash"):
+        specify(tiny, "1.0", override={"wheel": f"{wheel}#sha256=12"})
+
+
+def test_archives_are_asked_for_over_https_first() -> None:
+    mirrors = [archive.mirrors for dataset in datasets().values() if (archive := getattr(dataset, "archive", None))]
+    assert mirrors
+    assert all(each[0].startswith("https://") for each in mirrors)
+
+
+# credentials
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (URL, "https://***@host.example/simple?token=***&page=2"),
+        ("git+ssh://me:p@ss@host/x failed", "git+ssh://***@host/x failed"),
+        ("s3://KEY:SECRET@bucket/x?region=eu", "s3://***@bucket/x?region=eu"),
+        ("see https://host/a, or write to me@host", "see https://host/a, or write to me@host"),
+    ],
+)
+def test_credentials_in_urls_are_blotted_out_and_nothing_else(text: str, kept: str) -> None:
+    assert redacted(text) == kept
+
+
+def test_no_credentials_are_kept_with_a_run(tmp_path: Path) -> None:
+    grid = f"name: r\nenvironments: {{torch==2.13.0: {{index_url: '{URL}'}}}}\n"
+    failed = record(status="env_failed", error=f"cannot fetch {URL}") | {"log": f"tried {URL}\n"}
+    keep(tmp_path / "run", [failed], grid=grid, overrides=[f"data={URL}"])
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    kept += json.dumps(Results(tmp_path / "run").records().to_pylist(), default=str).encode()
+    assert b"host.example" in kept
+    assert b"s3cr3t" not in kept
+
+
+def test_no_credentials_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say(URL)
+    output.warn(URL)
+    output.show_error(SweepError(f"no answer from {URL}", f"try {URL}"))
+    with pytest.raises(SweepError) as error:
+        Place("nowhere://me:s3cr3t@bucket/x")
+    output.show_error(error.value)
+    shown = capsys.readouterr().err
+    assert shown.count("host.example") == 4
+    assert "s3cr3t" not in shown
+
+
+def test_an_index_with_a_password_shows_it_to_nobody_when_it_fails(tiny, cache, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    spec = specify(tiny, "1.0", override={"index_url": "http://me:s3cr3t@127.0.0.1:9/simple"})
+    with pytest.raises(EnvironmentFailed) as failed:
+        prepare(spec, run_id="r")
+    told = [str(failed.value), failed.value.hint, failed.value.log_tail, repr(spec)]
+    told += [path.read_text() for path in cache.glob(".*.json")]
+    assert "s3cr3t" not in "".join(told)
+    assert "127.0.0.1" in failed.value.log_tail
+    assert "s3cr3t" not in "".join(indexes.configured("https://me:s3cr3t@host.example/simple").places)
+
+
+# the user's variables
+
+
+def test_no_variable_of_the_users_reaches_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "PIP_INDEX_URL", "LD_PRELOAD", "PYTHONPATH", "RAY_AUTH_TOKEN")
+    for name in names:
+        monkeypatch.setenv(name, SECRET)
+    ended = process.run([sys.executable, "-c", "import os; print(dict(os.environ))"], env=hosts.variables(2))
+    assert "OMP_NUM_THREADS" in ended.stdout
+    assert SECRET not in ended.stdout
+    machine.facts_json.cache_clear()
+    assert SECRET not in machine.facts_json()
+
+
+# the terminal
+
+
+def test_a_log_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output.emit("a\x1b]0;title\x07b\x9b2J\tc\n")
+    output.say("\x1b[2Jd")
+    assert capsys.readouterr() == ("a]0;titleb2J\tc\n", "[2Jd\n")
+
+
+# Ray
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_ray_of_our_own_listens_on_loopback_alone() -> None:
+    from sweep.cluster import Cluster
+
+    with Cluster(cpus=1):
+        mine = psutil.Process().children(recursive=True)
+        listening = [
+            connection.laddr.ip
+            for child in mine
+            for connection in child.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        commands = [" ".join(child.cmdline()) for child in mine]
+    assert listening
+    assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    dashboards = [command for command in commands if "dashboard.py" in command]  # it counts usage, and shows nothing
+    assert all("--disable-frontend" in command and "JobHead" not in command for command in dashboards)
+
+
+def test_the_clusters_we_describe_keep_their_dashboard_on_loopback() -> None:
+    for path in HOUSE.glob("cluster*.yaml"):
+        commands = yaml.safe_load(path.read_text(encoding="utf-8"))["head_start_ray_commands"]
+        starts = [command for command in commands if "ray start" in command]
+        assert starts, path
+        assert all("--dashboard-host=127.0.0.1" in command for command in starts), path
+        assert "0.0.0.0" not in path.read_text(encoding="utf-8").replace("0.0.0.0/0", ""), path
+
+
+# the page itself
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    promises = re.findall(r"^\|.*`(test_\w+)` \|$", (HOUSE / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+    tests = {
+        node.name
+        for path in (HOUSE / "tests").glob("test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert len(promises) > 10
+    assert set(promises) <= tests
