@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from sweep import catalog, hosts, machine, process, slots
+from sweep import catalog, grid, hosts, machine, process, slots
 from sweep.cli import output
 from sweep.credentials import redacted
 from sweep.datasets import datasets
@@ -81,9 +81,17 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
     results.place.write("run.yaml", b"!!python/object/apply:os.system ['touch /nowhere']")
     with pytest.raises(SweepError, match=r"run\.yaml"):
         results.facts()
+    with pytest.raises(SweepError, match="tag"):
+        grid.parse("axes: {framework: !!python/object/apply:os.system ['touch /nowhere']}")
 
 
 # names that are no paths
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../b", ".hidden", "-rf", "a\\tb"])
+def test_no_name_of_a_grid_leads_out_of_the_results(name: str) -> None:
+    with pytest.raises(SweepError, match="no name for a folder"):
+        grid.parse(f'name: "{name}"\naxes: {{framework: [reference]}}')
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../b", ".hidden", "a\0b", ""])
@@ -166,9 +174,9 @@ def test_credentials_in_urls_are_blotted_out_and_nothing_else(text: str, kept: s
 
 
 def test_no_credentials_are_kept_with_a_run(tmp_path: Path) -> None:
-    grid = f"name: r\nenvironments: {{torch==2.13.0: {{index_url: '{URL}'}}}}\n"
+    text = f"name: r\nenvironments: {{torch==2.13.0: {{index_url: '{URL}'}}}}\n"
     failed = record(status="env_failed", error=f"cannot fetch {URL}") | {"log": f"tried {URL}\n"}
-    keep(tmp_path / "run", [failed], grid=grid, overrides=[f"data={URL}"])
+    keep(tmp_path / "run", [failed], grid=text, overrides=[f"data={URL}"])
     kept = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
     kept += json.dumps(Results(tmp_path / "run").records().to_pylist(), default=str).encode()
     assert b"host.example" in kept
