@@ -6,7 +6,6 @@ it with the block and the cell: whatever is added to the grid or left out of it,
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 
@@ -27,9 +26,9 @@ def plan(
     recorded = statuses or {}
     ordered = sorted(trials, key=lambda trial: (trial.seed, _drawn(order, trial)))
     return [
-        dataclasses.replace(trial, block=trial.seed, position=position, attempt=_attempt(recorded.get(trial.id)))
-        for position, trial in enumerate(ordered)
-        if trial.id not in recorded or recorded[trial.id][0] in retry
+        Trial(t.id, t.cell, t.seed, t.resources, t.seed, position, _attempt(recorded.get(t.id)))
+        for position, t in enumerate(ordered)
+        if t.id not in recorded or recorded[t.id][0] in retry
     ]
 
 

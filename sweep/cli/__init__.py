@@ -8,7 +8,7 @@ import sys
 import typer
 
 from sweep import __version__
-from sweep.cli import analyse, data, doctor, environments, inspect, output
+from sweep.cli import analyse, data, doctor, environments, inspect, output, plan
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 
 for _command in (
+    plan.plan,
+    plan.schema,
     analyse.summarize,
     analyse.compare,
     analyse.verify,

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticCustomError
 
 from sweep.errors import SweepError
+from sweep.grid import quantities
 from sweep.grid import source as sources
 from sweep.grid.expansion import MOST_TRIALS, expand
 from sweep.grid.identity import identify
-from sweep.grid.language import Grid, build
+from sweep.grid.language import Grid, GridFile, build
 from sweep.grid.overrides import overridden
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 
@@ -26,26 +30,41 @@ __all__ = [
     "Grid",
     "Resources",
     "Trial",
+    "duration_s",
     "expand",
     "identify",
     "load",
     "parse",
+    "schema",
 ]
 
 
 def load(path: str | Path, sets: Iterable[str] = ()) -> Grid:
     """The grid in a file, with `--set`'s `axis=value1,value2` laid over it; SweepError with file, line and key."""
-    return _grid(sources.read(path), sets, path)
+    return _grid(sources.read(path), path, list(sets))
 
 
 def parse(text: str, sets: Iterable[str] = ()) -> Grid:
     """The grid that a text says."""
-    return _grid(sources.Source(text), sets, "")
+    return _grid(sources.Source(text), "", list(sets))
 
 
-def _grid(source: sources.Source, sets: Iterable[str], path: str | Path) -> Grid:
+def duration_s(text: str) -> float:
+    """Seconds of `90`, `30m` or `1h 30m`; SweepError for what is no duration."""
+    try:
+        return quantities.duration_s(sources.scalar(text))
+    except PydanticCustomError as error:
+        raise SweepError(error.message(), (error.context or {})["hint"]) from None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of grid files."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | GridFile.model_json_schema()
+
+
+def _grid(source: sources.Source, path: str | Path, sets: list[str]) -> Grid:
     if source.values is None:
         raise SweepError(f"{source.name} is empty", "a grid says at least axes: {framework: [torch==VERSION]}")
     if not isinstance(source.values, dict):
         raise SweepError(f"{source.name} holds {source.kind}", "a grid is keys with values, as axes: {framework: […]}")
-    return build(source, overridden(source, sets), path)
+    return build(source, overridden(source, sets), path, sets)

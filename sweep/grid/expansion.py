@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sweep.errors import SweepError, nearest
-from sweep.grid import identity
 from sweep.grid.axes import HOUSE, SEED
+from sweep.grid.identity import Shape, cell_name
 from sweep.grid.language import Grid
 from sweep.grid.names import Framework, Names, Workload
 from sweep.grid.quantities import Scalar
@@ -41,13 +41,11 @@ def expand(
     _check_size(grid, names)
     cells = _Cells(grid, names, frameworks)
     for axes in _combinations(names, names.axes):
-        cells.add(axes, names.seeds, may_be_excluded=True)
+        cells.add(axes, names.seeds)
     for i, include in enumerate(names.includes):
-        known = len(cells.found)
+        seeds = [int(str(seed)) for seed in include.get(SEED, names.seeds)]
         for axes in _combinations(names, _included(grid, names, i, include)):
-            cells.add(axes, [int(str(seed)) for seed in include.get(SEED, names.seeds)], may_be_excluded=False)
-        if len(cells.found) == known and SEED not in include:
-            cells.notes.append(f"include #{i + 1} adds no cell that is not there already")
+            cells.add(axes, seeds, by_include=True)
     return _chosen(cells.expansion(), list(only), grid)
 
 
@@ -110,42 +108,44 @@ class _Cells:
     def __init__(self, grid: Grid, names: Names, frameworks: Mapping[str, Framework]) -> None:
         self._grid, self._names, self._frameworks = grid, names, frameworks
         self._conditions = {axis: Rule(condition) for axis, condition in names.conditions.items()}
-        rules = [Rule(condition) for condition in names.excludes]
-        self._rules = [(i, rule) for i, rule in enumerate(rules, 1) if SEED not in rule.condition]
-        self._seed_rules = [(i, rule) for i, rule in enumerate(rules, 1) if SEED in rule.condition]
-        self._shapes: dict[tuple[str, ...], identity.Shape] = {}
+        rules = [Rule(condition, i) for i, condition in enumerate(names.excludes, 1)]
+        self._rules = [rule for rule in rules if SEED not in rule.condition]
+        self._seed_rules = [rule for rule in rules if SEED in rule.condition]
+        self._shapes: dict[tuple[str, ...], Shape] = {}
         self._resources: dict[tuple[Any, ...], Resources] = {}
-        self.found: dict[str, tuple[Cell, list[int]]] = {}
         self._excluded: dict[str, list[Exclusion]] = {}
-        self.notes: list[str] = []
+        self.found: dict[str, Sequence[Trial]] = {}
 
-    def add(self, chosen: Axes, seeds: Sequence[int], may_be_excluded: bool) -> None:
-        """A combination of axes with its seeds; twice the same is once."""
+    def add(self, chosen: Axes, seeds: Sequence[int], by_include: bool = False) -> None:
+        """A combination of axes with its seeds; twice the same is once. What an include names no rule leaves out."""
         axes = self._existing(chosen)
         shape = self._shape(axes)
-        cell = Cell(shape.cell_id(axes), identity.name(axes), axes, shape.common)
-        known = self.found.get(cell.id)
-        if known and known[0].name != cell.name:
-            raise SweepError(f"{cell.name} and {known[0].name} have the same id", "change a parameter by a little")
-        if cell.id in self._excluded and may_be_excluded:
+        identity = shape.identity(axes)
+        cell = Cell(identity.cell_id, cell_name(axes), axes, shape.common)
+        known = self.found.get(cell.id, ())
+        if known and known[0].cell.name != cell.name:
+            raise SweepError(f"{cell.name} and {known[0].cell.name} have the same id", "change a parameter by a little")
+        if cell.id in self._excluded and not by_include:
             return
-        if reason := self._reason(axes, may_be_excluded):
+        reason = self._impossible(axes) if by_include else self._excluding(axes) or self._impossible(axes)
+        if reason:
             self._excluded[cell.id] = [Exclusion(cell.name, reason)]
             return
-        left = self._not_excluded(cell, axes, seeds) if may_be_excluded and self._seed_rules else seeds
-        if known:
-            self.found[cell.id] = (cell, sorted({*known[1], *left}))
-        elif left:
-            self.found[cell.id] = (cell, sorted(left))
-        if not may_be_excluded:
+        left = self._not_excluded(cell, seeds) if self._seed_rules and not by_include else seeds
+        resources = self._resources_of(axes, shape)
+        trials = [Trial(identity.trial_id(seed), cell, seed, resources) for seed in left]
+        if by_include:
             self._let_back(cell, left)
+            trials = _united([*known, *trials])
+        if trials:
+            self.found[cell.id] = trials
 
     def expansion(self) -> Expansion:
-        trials = [trial for cell, seeds in self.found.values() for trial in self._trials(cell, seeds)]
+        trials = [trial for several in self.found.values() for trial in several]
         exclusions = [exclusion for several in self._excluded.values() for exclusion in several]
-        idle = [(i, rule) for i, rule in (*self._rules, *self._seed_rules) if not rule.matched]
-        notes = [f"exclude rule {i} ({rule}) matches no cell" for i, rule in sorted(idle, key=lambda each: each[0])]
-        return Expansion([cell for cell, _ in self.found.values()], trials, exclusions, [*self.notes, *notes])
+        idle = sorted((rule for rule in (*self._rules, *self._seed_rules) if not rule.matched), key=lambda r: r.number)
+        notes = [f"exclude rule {rule.number} ({rule}) matches no cell" for rule in idle]
+        return Expansion([several[0].cell for several in self.found.values()], trials, exclusions, notes)
 
     def _existing(self, chosen: Axes) -> Axes:
         """The axes that this cell has, in order; one whose condition does not hold is as if it had not been given."""
@@ -153,62 +153,55 @@ class _Cells:
             if axis in chosen and not rule.holds(chosen):
                 del chosen[axis]
         parameters = self._names.parameters[chosen["workload"]]
-        axes: Axes = {}
-        for axis in self._names.order:
-            if axis in HOUSE:
-                axes[axis] = chosen[axis] if axis in chosen else HOUSE[axis][0]
-            elif axis in parameters:
-                axes[axis] = chosen[axis] if axis in chosen else parameters[axis]
-        return axes
+        return {
+            axis: chosen[axis] if axis in chosen else HOUSE[axis][0] if axis in HOUSE else parameters[axis]
+            for axis in self._names.order
+            if axis in HOUSE or axis in parameters
+        }
 
-    def _shape(self, axes: Axes) -> identity.Shape:
+    def _shape(self, axes: Axes) -> Shape:
         key = (axes["workload"], *axes)
         shape = self._shapes.get(key)
         if shape is None:
             parameters = self._names.parameters[axes["workload"]]
             common = {name: value for name, value in parameters.items() if name not in axes}
-            shape = self._shapes[key] = identity.Shape(common, list(axes))
+            shape = self._shapes[key] = Shape(common, list(axes))
         return shape
 
-    def _reason(self, axes: Axes, may_be_excluded: bool) -> str | None:
-        """Why a cell is left out: by the grid's own rule, or since it cannot be."""
-        if may_be_excluded:
-            for i, rule in self._rules:
-                if rule.holds(axes):
-                    rule.matched += 1
-                    return f"excluded by rule {i}: {rule}"
-        name, _, version = axes["framework"].partition("==")
-        return self._frameworks[name].unsupported(version or None, axes["backend"], axes["device"])
+    def _excluding(self, axes: Axes) -> str | None:
+        return next((rule.leave_out() for rule in self._rules if rule.holds(axes)), None)
 
-    def _not_excluded(self, cell: Cell, axes: Axes, seeds: Sequence[int]) -> list[int]:
+    def _impossible(self, axes: Axes) -> str | None:
+        framework, _, version = axes["framework"].partition("==")
+        return self._frameworks[framework].unsupported(version or None, axes["backend"], axes["device"])
+
+    def _not_excluded(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
         left = []
         for seed in seeds:
-            found = next(((i, rule) for i, rule in self._seed_rules if rule.holds({**axes, SEED: seed})), None)
-            if found is None:
+            axes = {**cell.axes, SEED: seed}
+            if reason := next((rule.leave_out() for rule in self._seed_rules if rule.holds(axes)), None):
+                self._excluded.setdefault(cell.id, []).append(Exclusion(f"{cell.name}/s{seed}", reason))
+            else:
                 left.append(seed)
-                continue
-            found[1].matched += 1
-            reason = f"excluded by rule {found[0]}: {found[1]}"
-            self._excluded.setdefault(cell.id, []).append(Exclusion(f"{cell.name}/s{seed}", reason))
         return left
 
     def _let_back(self, cell: Cell, seeds: Sequence[int]) -> None:
-        """What an include names is in, whatever excluded it."""
+        """No longer left out, now that an include names them."""
         back = {cell.name, *(f"{cell.name}/s{seed}" for seed in seeds)}
-        if cell.id in self._excluded:
-            self._excluded[cell.id] = [each for each in self._excluded[cell.id] if each.name not in back]
+        out = [each for each in self._excluded.pop(cell.id, []) if each.name not in back]
+        if out:
+            self._excluded[cell.id] = out
 
-    def _trials(self, cell: Cell, seeds: Sequence[int]) -> Iterator[Trial]:
-        axes, resources = dict(cell.axes), self._resources_of(cell)
-        for trial_id, seed in zip(self._shape(axes).trial_ids(axes, seeds), seeds, strict=True):
-            yield Trial(trial_id, cell, seed, resources)
-
-    def _resources_of(self, cell: Cell) -> Resources:
-        threads = cell.axes.get("threads", cell.common.get("threads"))
-        key = (cell.axes["device"], cell.axes["workload"], threads)
+    def _resources_of(self, axes: Axes, shape: Shape) -> Resources:
+        key = (axes["device"], axes["workload"], axes["threads"] if "threads" in axes else shape.common.get("threads"))
         if key not in self._resources:
-            self._resources[key] = self._grid.resources.of(*key)
+            self._resources[key] = self._grid.file.resources.of(*key)
         return self._resources[key]
+
+
+def _united(trials: Iterable[Trial]) -> list[Trial]:
+    """Each seed once, in order."""
+    return sorted({trial.seed: trial for trial in trials}.values(), key=lambda trial: trial.seed)
 
 
 def _chosen(expansion: Expansion, only: Sequence[str], grid: Grid) -> Expansion:

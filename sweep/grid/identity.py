@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.grid.axes import HOUSE, NOT_AXES, SEED
 from sweep.selection import shown
@@ -25,6 +25,17 @@ def identify(settings: Mapping[str, Any]) -> str:
     return _digest(json.dumps(counted, sort_keys=True, separators=(",", ":")))
 
 
+class Identity(NamedTuple):
+    """A cell's id, and the text around its trials' seed from which theirs are made."""
+
+    cell_id: str
+    head: str
+    tail: str
+
+    def trial_id(self, seed: int) -> str:
+        return _digest(f"{self.head}{seed}{self.tail}")
+
+
 class Shape:
     """Ids of cells that have the same axes and the same other parameters, made quickly: only what varies is written."""
 
@@ -36,18 +47,13 @@ class Shape:
         self._cell = _object(parts)
         self._trial = _object(parts | {SEED: _SEED_HERE})
 
-    def cell_id(self, axes: Mapping[str, Any]) -> str:
-        return _digest(self._cell % self._values(axes))
-
-    def trial_ids(self, axes: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
-        head, tail = (self._trial % self._values(axes)).split(_SEED_HERE)
-        return [_digest(f"{head}{seed}{tail}") for seed in seeds]
-
-    def _values(self, axes: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple([_scalar_json(value.__class__, value) for value in map(axes.__getitem__, self._varying)])
+    def identity(self, axes: Mapping[str, Any]) -> Identity:
+        values = tuple([_scalar_json(axes[name]) for name in self._varying])
+        head, _, tail = (self._trial % values).partition(_SEED_HERE)
+        return Identity(_digest(self._cell % values), head, tail)
 
 
-def name(axes: Mapping[str, Any]) -> str:
+def cell_name(axes: Mapping[str, Any]) -> str:
     """A cell's name, as `torch==2.13.0/core/cpu/native/autograd/b5/threads=2`; a default backend is left out."""
     backend = axes["backend"]
     parts = [axes["framework"], axes["workload"], axes["device"], *([backend] if backend != "default" else [])]
@@ -68,6 +74,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-@functools.lru_cache(maxsize=100_000)
-def _scalar_json(kind: type, value: Any) -> str:  # noqa: ARG001  1, 1.0 and true are equal and yet not the same
+@functools.lru_cache(maxsize=100_000, typed=True)
+def _scalar_json(value: Any) -> str:
+    """1, 1.0 and true are equal and yet not the same: hence `typed`."""
     return _json(value)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sweep.errors import SweepError, nearest
 from sweep.grid.axes import SEED, SEEDS
 from sweep.grid.quantities import Bytes, Scalar, Seconds, Values, problem
-from sweep.grid.source import Source, printable
+from sweep.grid.source import Source
 from sweep.grid.source import Where as KeyPath
 from sweep.grid.trials import Resources
 
@@ -22,7 +25,7 @@ _PATHS = ("wheel", "interpreter", "lock", "find_links")  # of an environment
 class _Table(BaseModel):
     """A mapping whose keys are all known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -121,8 +124,8 @@ class Claim(_Table):
         return compare
 
 
-class Grid(_Table):
-    """A grid file, validated; everything but names that only the catalog knows."""
+class GridFile(_Table):
+    """A grid file: which framework is faster, and how sure that is. See docs/grid.md."""
 
     name: str = Field("", description="Name of the run: results go to results/<name>/; the file's name unless given")
     description: str = Field("", description="What the grid is for")
@@ -137,7 +140,7 @@ class Grid(_Table):
         default_factory=dict, description="Axes that exist only where other axes have these values"
     )
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of the workloads; until: when to stop"
+        default_factory=dict, description="Settings of the workloads; until: when to stop adding seeds"
     )
     environments: dict[str, Environment] = Field(default_factory=dict, description="Overrides, by framework version")
     resources: ResourceRules = Field(
@@ -147,28 +150,6 @@ class Grid(_Table):
     timeout: Seconds | None = Field(None, description="Longest that a trial may take, as 30m")
     order: int = Field(0, description="Seed of the order in which trials run")
 
-    _source: Source = PrivateAttr()
-    _until: Until | None = PrivateAttr(default=None)
-
-    @property
-    def text(self) -> str:
-        """The file as it was read."""
-        return self._source.text
-
-    @property
-    def until(self) -> Until | None:
-        """When to stop adding seeds; part of `parameters` in the file, and no setting of trials."""
-        return self._until
-
-    @property
-    def timeout_s(self) -> float | None:
-        return self.timeout
-
-    @property
-    def overrides(self) -> dict[str, dict[str, Any]]:
-        """The environments' overrides as plain values, for `sweep.environments.specify`."""
-        return {name: _given(each) for name, each in self.environments.items()}
-
     @field_validator("name")
     @classmethod
     def _is_a_folder(cls, name: str) -> str:
@@ -176,35 +157,71 @@ class Grid(_Table):
             raise problem(f"{name!r} is no name for a folder", "use letters, digits, - and _")
         return name
 
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid: its file, validated, but for words that only the catalog knows.
+
+    `environments` are the overrides of recipes as plain values, by framework version, their paths absolute; `until`
+    says when to stop adding seeds; `sets` are the options of the command line that were laid over the file, `text` is
+    the file without them.
+    """
+
+    name: str
+    text: str = field(repr=False)
+    path: str
+    sets: tuple[str, ...]
+    file: GridFile = field(repr=False)
+    source: Source = field(repr=False)
+    until: Until | None = None
+
+    @property
+    def timeout_s(self) -> float | None:
+        return self.file.timeout
+
+    @property
+    def order(self) -> int:
+        """Seed of the order in which trials run."""
+        return self.file.order
+
+    @property
+    def claims(self) -> list[Claim]:
+        return self.file.claims
+
+    @functools.cached_property
+    def environments(self) -> dict[str, dict[str, Any]]:
+        return {name: _given(each) for name, each in self.file.environments.items()}
+
     def is_overridden(self, axis: str) -> bool:
         """Whether the command line has given the values of an axis."""
-        return any(place[-1] == axis for place in self._source.replaced)
+        return any(place[-1] == axis for place in self.source.replaced)
 
     def add_seeds(self, count: int) -> Self:
         """This grid with `count` more seeds after its largest, for every cell that takes the grid's seeds."""
-        seeds = [int(str(seed)) for seed in self.axes.get(SEED, SEEDS)]
+        seeds = [int(str(seed)) for seed in self.file.axes.get(SEED, SEEDS)]
         more = range(max(seeds) + 1, max(seeds) + 1 + count)
-        return self.model_copy(update={"axes": self.axes | {SEED: [*seeds, *more]}})
+        file = self.file.model_copy(update={"axes": self.file.axes | {SEED: [*seeds, *more]}})
+        return dataclasses.replace(self, file=file)
 
     def error(self, where: KeyPath, message: str, hint: str = "") -> SweepError:
         """What is wrong at a path of keys, with file and line."""
-        return self._source.error(where, message, hint)
+        return self.source.error(where, message, hint)
 
 
-def build(source: Source, document: Mapping[str, Any], path: str | Path = "") -> Grid:
-    """The grid of a document, which is the source's values, perhaps with some replaced."""
+def build(source: Source, document: Mapping[str, Any], path: str | Path, sets: Sequence[str]) -> Grid:
+    """The grid of a document, which is the source's values with those of `sets` in their place."""
     try:
-        grid = Grid.model_validate(_located(dict(document), Path(path).parent))
-        until = Until.model_validate(grid.parameters["until"]) if "until" in grid.parameters else None
+        file = GridFile.model_validate(_located(dict(document), Path(path).parent))
+        until = Until.model_validate(file.parameters["until"]) if "until" in file.parameters else None
     except ValidationError as error:
         raise _explained(error, source) from None
-    grid._source, grid._until = source, until
-    return grid if grid.name else _renamed(grid, Path(path).stem or "grid")
+    name = file.name or _folder_name(Path(path).stem)
+    return Grid(name, source.text, str(path), tuple(sets), file, source, until)
 
 
-def _renamed(grid: Grid, name: str) -> Grid:
-    safe = "".join(letter if letter.isalnum() or letter in "-_=+@" else "-" for letter in printable(name))
-    return grid.model_copy(update={"name": safe[:100].lstrip("-.") or "grid"})
+def _folder_name(text: str) -> str:
+    safe = "".join(letter if letter.isalnum() or letter in "-_=+@" else "-" for letter in text)
+    return safe[:100].lstrip("-") or "grid"
 
 
 def _located(document: dict[str, Any], folder: Path) -> dict[str, Any]:

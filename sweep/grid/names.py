@@ -61,14 +61,14 @@ class Names:
         self._defaults = {k: v for w in self.workloads for k, v in workloads[w].parameters.items() if k not in NOT_AXES}
         self.axes = self._known_axes()
         self.seeds: Sequence[int] = [
-            *map(int, map(str, self._values(("axes", SEED), SEED, grid.axes.get(SEED, SEEDS))))
+            *map(int, map(str, self._values(("axes", SEED), SEED, grid.file.axes.get(SEED, SEEDS))))
         ]
         self.includes = self._known_includes()
         extra = dict.fromkeys(name for include in self.includes for name in include if name not in (*self.axes, SEED))
         self.order = [*self.axes, *extra]
         self.zips = self._known_zips()
         self.conditions = self._known_conditions()
-        self.excludes = [self._known_rule(("exclude", i), rule) for i, rule in enumerate(grid.exclude)]
+        self.excludes = [self._known_rule(("exclude", i), rule) for i, rule in enumerate(grid.file.exclude)]
         self.parameters = {workload: self._parameters_of(workload) for workload in self.workloads}
         self._check_environments()
         self._check_resources()
@@ -77,13 +77,15 @@ class Names:
     def _known_workloads(self) -> list[str]:
         """Those of the grid and its includes, in order."""
         grid = self._grid
-        if grid.workload is not None and "workload" in grid.axes:
+        if grid.file.workload is not None and "workload" in grid.file.axes:
             raise grid.error(("workload",), "workload is given twice, here and as an axis", "keep one of them")
         places: list[tuple[tuple[str | int, ...], Sequence[Scalar]]] = [
-            (("axes", "workload") if grid.workload is None else ("workload",), self._workload_values())
+            (("axes", "workload") if grid.file.workload is None else ("workload",), self._workload_values())
         ]
         places += [
-            (("include", i, "workload"), each["workload"]) for i, each in enumerate(grid.include) if "workload" in each
+            (("include", i, "workload"), each["workload"])
+            for i, each in enumerate(grid.file.include)
+            if "workload" in each
         ]
         for place, values in places:
             for value in values:
@@ -92,19 +94,19 @@ class Names:
         return list(dict.fromkeys(str(value) for _, values in places for value in values))
 
     def _workload_values(self) -> Sequence[Scalar]:
-        given = self._grid.workload
-        return given if given is not None else self._grid.axes.get("workload", HOUSE["workload"])
+        given = self._grid.file.workload
+        return given if given is not None else self._grid.file.axes.get("workload", HOUSE["workload"])
 
     def _known_axes(self) -> dict[str, Sequence[Scalar]]:
         """Every axis but the seed with its values, those of the house first."""
         grid = self._grid
-        for name in grid.axes:
+        for name in grid.file.axes:
             if name not in (*HOUSE, SEED, *self._defaults):
                 raise self._unknown(("axes", name), name, (*HOUSE, SEED, *self._defaults))
-            if name in grid.parameters:
+            if name in grid.file.parameters:
                 raise grid.error(("axes", name), f"{name} is both an axis and a parameter", "keep one of them")
-        given = {"workload": self._workload_values()} | {k: v for k, v in grid.axes.items() if k != SEED}
-        if not given.get("framework") and not any("framework" in each for each in grid.include):
+        given = {"workload": self._workload_values()} | {k: v for k, v in grid.file.axes.items() if k != SEED}
+        if not given.get("framework") and not any("framework" in each for each in grid.file.include):
             raise grid.error(("axes",), "no framework is given", "write framework: [torch==VERSION, …] under axes")
         names = [*HOUSE, *(name for name in given if name not in HOUSE)]
         return {name: self._values(("axes", name), name, given.get(name, HOUSE.get(name, ()))) for name in names}
@@ -117,7 +119,7 @@ class Names:
 
     def _known_includes(self) -> list[dict[str, Sequence[Scalar]]]:
         found = []
-        for i, include in enumerate(self._grid.include):
+        for i, include in enumerate(self._grid.file.include):
             for name in include:
                 if name not in (*HOUSE, SEED, *self._defaults):
                     raise self._unknown(("include", i, name), name, (*HOUSE, SEED, *self._defaults))
@@ -159,7 +161,7 @@ class Names:
         if version is None:
             return name
         requirement = f"{name}=={version}"
-        override = self._grid.overrides.get(requirement, {})
+        override = self._grid.environments.get(requirement, {})
         if not _is_version(version) and not (override.get("interpreter") or override.get("wheel")):
             hint = f"write {name}==VERSION, or environments: {{{requirement}: {{interpreter: path/to/python}}}}"
             raise grid.error(place, f"{version!r} is no version", hint)
@@ -200,10 +202,10 @@ class Names:
 
     def _known_zips(self) -> list[list[str]]:
         grid, seen = self._grid, set[str]()
-        for i, group in enumerate(grid.zip):
+        for i, group in enumerate(grid.file.zip):
             for name in group:
-                if name == SEED or name not in grid.axes:
-                    known = [axis for axis in grid.axes if axis != SEED]
+                if name == SEED or name not in grid.file.axes:
+                    known = [axis for axis in grid.file.axes if axis != SEED]
                     raise grid.error(
                         ("zip", i), f"zip: {name!r} is no axis that could move with others", nearest(name, known)
                     )
@@ -212,28 +214,28 @@ class Names:
                         ("zip", i), f"zip: {name!r} is in it twice", "put all that move together in one group"
                     )
                 seen.add(name)
-            lengths = {name: len(grid.axes[name]) for name in group}
+            lengths = {name: len(grid.file.axes[name]) for name in group}
             if len(set(lengths.values())) > 1:
                 said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
                 raise grid.error(("zip", i), f"zip: axes of different lengths: {said}", "give them as many values each")
-        return grid.zip
+        return grid.file.zip
 
     def _known_conditions(self) -> dict[str, Mapping[str, Sequence[Scalar]]]:
         """The conditions of `when`, those that others hang on first."""
         grid = self._grid
-        for axis, condition in grid.when.items():
-            if axis not in grid.axes or axis in ("framework", "workload", SEED):
-                known = [name for name in grid.axes if name not in ("framework", "workload", SEED)]
+        for axis, condition in grid.file.when.items():
+            if axis not in grid.file.axes or axis in ("framework", "workload", SEED):
+                known = [name for name in grid.file.axes if name not in ("framework", "workload", SEED)]
                 raise grid.error(
                     ("when", axis), f"when: {axis!r} is no axis that could be left out", nearest(axis, known)
                 )
             self._known_rule(("when", axis), condition, seed=False)
         try:
-            order = list(graphlib.TopologicalSorter(grid.when).static_order())
+            order = list(graphlib.TopologicalSorter(grid.file.when).static_order())
         except graphlib.CycleError as error:
             circle = " → ".join(error.args[1][::-1])
             raise grid.error(("when",), f"when: conditions in a circle, {circle}", "take one of them out") from None
-        return {axis: grid.when[axis] for axis in order if axis in grid.when}
+        return {axis: grid.file.when[axis] for axis in order if axis in grid.file.when}
 
     def _known_rule(
         self, place: tuple[str | int, ...], rule: Mapping[str, Sequence[Scalar]], seed: bool = True
@@ -250,7 +252,7 @@ class Names:
         """Defaults of a workload under what the grid says, for all workloads or for this one by name."""
         grid, defaults = self._grid, self._workloads[workload].parameters
         found = dict(defaults)
-        for name, value in grid.parameters.items():
+        for name, value in grid.file.parameters.items():
             if name in self._workloads and isinstance(value, dict):
                 if name == workload:
                     found |= self._own_parameters(workload, value)
@@ -278,7 +280,7 @@ class Names:
             self._framework(("environments", name), name)
 
     def _check_resources(self) -> None:
-        rules = self._grid.resources
+        rules = self._grid.file.resources
         for key, given, known in (
             ("device", rules.device, {device for each in self._frameworks.values() for device in each.devices}),
             ("workload", rules.workload, self._workloads),
@@ -291,7 +293,7 @@ class Names:
 
     def _check_claims(self, metrics: Collection[str]) -> None:
         grid = self._grid
-        for i, claim in enumerate(grid.claims):
+        for i, claim in enumerate(grid.file.claims):
             axis, pair = next(iter(claim.compare.items()))
             self._check_claimed(("claims", i, "compare"), claim.name, axis, pair, [*self.order, VERSION])
             parameters = [name for each in self.parameters.values() for name in each]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.errors import SweepError
 from sweep.grid.axes import HOUSE, SEED
-from sweep.grid.language import Grid
+from sweep.grid.language import GridFile
 from sweep.grid.source import Source, printable
 
 _HINT = "write --set batch_exponent=0,1 for an axis, --set samples=5 for a parameter, --set resources.cpu=2 for a key"
@@ -42,7 +42,7 @@ def _typed(text: str, label: str) -> list[Any]:
 
 def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> tuple[str, ...]:
     """Put values where the name says; returns that place."""
-    if "." in name and name.partition(".")[0] in Grid.model_fields:
+    if "." in name and name.partition(".")[0] in GridFile.model_fields:
         return _put_deep(document, name.split("."), values, label)
     if name in _WHOLE:
         document[name] = _only(values, label)
@@ -53,7 +53,7 @@ def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> 
         _table(document, "parameters").pop(name, None)
         _table(document, "axes")[name] = values
         return ("axes", name)
-    if name in Grid.model_fields:
+    if name in GridFile.model_fields:
         raise SweepError(f"{label}: {name} is set key by key", f"write --set {name}.KEY=VALUE")
     _table(document, "parameters")[name] = _absolute(values[0]) if name == "data_path" else values[0]
     return ("parameters", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,13 @@ _ABSENT = object()
 
 
 class Rule:
-    """A condition on several axes, all of which must hold; answers are remembered value by value."""
+    """A condition on several axes, all of which must hold; answers are remembered value by value.
 
-    def __init__(self, condition: Mapping[str, Sequence[Scalar]]) -> None:
-        self.condition = condition
+    `number` is its place among the rules of `exclude`, from 1; `matched` counts the cells that it has left out.
+    """
+
+    def __init__(self, condition: Mapping[str, Sequence[Scalar]], number: int = 0) -> None:
+        self.condition, self.number = condition, number
         self._answers: dict[str, dict[Any, bool]] = {axis: {} for axis in condition}
         self.matched = 0
 
@@ -34,6 +38,15 @@ class Rule:
             if not answer:
                 return False
         return True
+
+    def leave_out(self) -> str:
+        """The reason to give for one more cell that it leaves out."""
+        self.matched += 1
+        return self._reason
+
+    @functools.cached_property
+    def _reason(self) -> str:
+        return f"excluded by rule {self.number}: {self}"
 
     def _meets(self, axis: str, value: Any) -> bool:
         wanted = self.condition[axis]

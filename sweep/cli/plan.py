@@ -1,0 +1,200 @@
+"""`sweep plan` and `sweep schema`: what a grid would run, before anything runs; what a grid may say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli import output, runs
+from sweep.cli.display import duration
+from sweep.cli.tables import Column, Format, emit
+
+if TYPE_CHECKING:
+    from sweep.environments import Specification
+    from sweep.estimate import Estimate
+    from sweep.grid import Expansion, Grid, Trial
+    from sweep.records import Results
+
+_REASONS = 10
+
+GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.", show_default=False)]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="AXIS=V1,V2", help="Other values for an axis or a parameter; repeatable."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Only trials with such a name, as '*/cpu/*/b5/*'; repeatable."),
+]
+Out = Annotated[str, typer.Option(metavar="DIR|URI", help="Where runs are kept: a folder, or s3://bucket/prefix.")]
+AddSeeds = Annotated[int, typer.Option(metavar="N", min=0, help="N more seeds of every cell.")]
+_Format = Annotated[Format, typer.Option("--format", help="How to write the trials.")]
+
+
+def plan(
+    grid: GridPath,
+    sets: Sets = None,
+    only: Only = None,
+    out: Out = runs.RESULTS,
+    add_seeds: AddSeeds = 0,
+    form: _Format = Format.TABLE,
+) -> int:
+    """Show what would run, in which order, what is left out and why, what has to be built, and how long it takes.
+
+    Nothing is run, built or written. Trials on stdout, the rest on stderr.
+
+    Example: sweep plan grid.yaml --set batch_exponent=0,3 --only '*/explicit/*'
+    """
+    chosen, expansion = expanded(grid, sets, only, add_seeds)
+    return tell(chosen, expansion, out, form)
+
+
+def schema() -> None:
+    """Print the JSON Schema of grid files, for editors that complete and check while one types.
+
+    Example: sweep schema > grid.schema.json
+    """
+    from sweep import grid as grids
+
+    output.emit(json.dumps(grids.schema(), indent=1, ensure_ascii=False))
+
+
+def expanded(
+    path: Path, sets: Iterable[str] | None = None, only: Iterable[str] | None = None, add_seeds: int = 0
+) -> tuple[Grid, Expansion]:
+    """A grid file and all that it expands to, every word of it looked up."""
+    from sweep import catalog, datasets
+    from sweep import grid as grids
+    from sweep.columns import METRICS
+
+    grid = grids.load(path, sets or ()).add_seeds(add_seeds)
+    known = {"data_sets": datasets.datasets(), "metrics": METRICS}
+    return grid, grids.expand(grid, catalog.frameworks(), catalog.workloads(), only or (), **known)
+
+
+def tell(grid: Grid, expansion: Expansion, out: str = runs.RESULTS, form: Format = Format.TABLE) -> int:
+    """What would run: trials on stdout, all about them on stderr."""
+    from sweep import schedule
+
+    results = _results(grid.name, out)
+    todo = schedule.plan(expansion.trials, results.statuses() if results else {}, order=grid.order)
+    estimate = _estimate(results, expansion)
+    for line in _summary(grid, expansion, todo, estimate):
+        output.say(line)
+    for note in expansion.notes:
+        output.warn(note)
+    rows = [_row(trial, estimate) for trial in todo]
+    if rows or form is not Format.TABLE:
+        emit(form, _columns(rows), rows)
+    return 0
+
+
+def _results(name: str, out: str) -> Results | None:
+    """The run of this name, where there is one already."""
+    if "://" not in out and not Path(out, name).is_dir():
+        return None  # without PyArrow, which takes longer to start than all the rest
+    from sweep.places import Place
+    from sweep.records import Results
+
+    results = Results(Place(out).child(name))
+    return results if results.exists() else None
+
+
+def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
+    """What the run's own records teach about how long its trials take."""
+    from sweep.estimate import Estimate
+
+    estimate, settings = Estimate(), {cell.id: cell.settings for cell in expansion.cells}
+    if results:
+        known = results.records(["cell_id", "status", "wall_s"]).to_pydict()
+        for cell_id, status, wall_s in zip(known["cell_id"], known["status"], known["wall_s"], strict=True):
+            if status == "ok" and wall_s and cell_id in settings:
+                estimate.observe(cell_id, settings[cell_id], wall_s)
+    return estimate
+
+
+def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: Estimate) -> Iterator[str]:
+    cells, total = len(expansion.cells), len(expansion.trials)
+    blocks = len({trial.seed for trial in expansion.trials})
+    done = f", {total - len(todo):,} done, {len(todo):,} to run" if len(todo) < total else ""
+    yield f"{grid.name}: {_many(cells, 'cell')}, {_many(total, 'trial')} in {_many(blocks, 'block')}{done}"
+    yield from _reasons(expansion)
+    if not todo:
+        return
+    for state, specs in _environments(grid, todo).items():
+        yield f"environments {state}: {', '.join(specs)}"
+    if data := dict.fromkeys(str(s["data"]) for s in _settings(todo) if s.get("data")):
+        yield f"data: {', '.join(data)}"
+    if (seconds := _total_s(todo, estimate)) is not None:
+        yield f"time: about {duration(seconds)}, one trial after the other"
+    else:
+        yield "time: not known before trials like these have ended"
+
+
+def _reasons(expansion: Expansion) -> Iterator[str]:
+    """What is left out, by reason, the most frequent first."""
+    counts = Counter(exclusion.reason for exclusion in expansion.exclusions)
+    for reason, count in counts.most_common(_REASONS):
+        yield f"left out, {count}: {reason}"
+    if len(counts) > _REASONS:
+        rest = counts.total() - sum(count for _, count in counts.most_common(_REASONS))
+        yield f"left out, {rest}: {len(counts) - _REASONS} more reasons"
+
+
+def _environments(grid: Grid, todo: Sequence[Trial]) -> dict[str, list[str]]:
+    """The environments that the trials need, by whether they are there."""
+    from sweep.environments.store import load
+    from sweep.worker import specification
+
+    wanted = dict.fromkeys((s["framework"], s["device"], s["backend"]) for s in _settings(todo))
+    if any("gate_examples" in s for s in _settings(todo)):
+        wanted |= {("reference", "cpu", "default"): None}  # the fairness gate compares with it
+    specs: dict[Specification, str] = {}
+    for framework, device, backend in wanted:
+        specs.setdefault(specification(framework, device, backend, grid.environments), f"{framework} for {device}")
+    states: dict[str, list[str]] = {}
+    for spec, name in specs.items():
+        state = "of your own" if spec.interpreter else "built" if load(spec.id) else "to build"
+        states.setdefault(state, []).append(name)
+    return states
+
+
+def _settings(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    return [cell.settings for cell in {trial.cell.id: trial.cell for trial in trials}.values()]
+
+
+def _total_s(todo: Sequence[Trial], estimate: Estimate) -> float | None:
+    left = Counter(trial.cell.id for trial in todo)
+    cells = {trial.cell.id: trial.cell for trial in todo}
+    return estimate.total_s((cell_id, cells[cell_id].settings, count) for cell_id, count in left.items())
+
+
+def _row(trial: Trial, estimate: Estimate) -> dict[str, Any]:
+    return {
+        "position": trial.position,
+        "block": trial.block,
+        "id": trial.id,
+        "name": trial.name,
+        "attempt": trial.attempt,
+        "estimated_s": estimate.seconds(trial.cell.id, trial.cell.settings),
+    }
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    times = [duration(row["estimated_s"]) if row["estimated_s"] is not None else "?" for row in rows]
+    return [
+        Column("id", [row["id"] for row in rows], is_text=True),
+        Column("trial", [row["name"] for row in rows], is_text=True),
+        Column("block", [str(row["block"]) for row in rows], rank=1),
+        Column("position", [str(row["position"]) for row in rows], rank=2),
+        Column("estimate", times, rank=3),
+    ]
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
