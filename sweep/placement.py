@@ -7,6 +7,7 @@ so that their ratio compares frameworks and not machines.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections import defaultdict
@@ -65,7 +66,7 @@ class Node:
     name: str
     resources: Mapping[str, float] = field(hash=False)
 
-    @property
+    @functools.cached_property
     def kind(self) -> tuple[tuple[str, float], ...]:
         """What it has but for memory, which differs by a few bytes between machines of one kind."""
         return tuple(sorted((name, amount) for name, amount in self.resources.items() if name != "memory"))
@@ -228,7 +229,7 @@ class Placement:
             if not room.admits(shape):
                 continue
             misfit = has_gpu and not shape.amount("GPU")
-            own = [(q[0], owner) for owner in (room.node.id, None) if (q := self._queue(shape, owner))]
+            own = [(q[0], owner) for owner in (None, room.node.id) if (q := self._queue(shape, owner))]
             if own:
                 waiting, owner = min(own, key=lambda candidate: candidate[0].order)
                 yield _Candidate(misfit, False, waiting.order, waiting, owner)
@@ -237,18 +238,25 @@ class Placement:
                 yield _Candidate(misfit, True, waiting.order, waiting, longest)
 
     def _queue(self, shape: Shape, owner: str | None) -> list[Waiting]:
-        """The queue of a home; at the top of the homeless one, trials whose pair has found a home since move there."""
+        """The queue of a home; at the top of the homeless one, trials whose pair has found a home since move there.
+
+        So look at the homeless first: what moves must be seen in the other.
+        """
         queue = self._queues[shape][owner]
         while owner is None and queue and (home := self._homes.get((shape, queue[0].pair))):
             heapq.heappush(self._queues[shape][home], heapq.heappop(queue))
         return queue
 
     def _longest_of_kind(self, shape: Shape, room: _Room) -> str | None:
-        """The longest queue at a node of the same kind: helping out there mixes no machines of different speed."""
+        """The longest queue at a node of the same kind: helping out there mixes no machines of different speed.
+
+        A trial that was sent away from a node, perhaps from this one, is left where it was sent.
+        """
         lengths = {
             owner: len(queue)
             for owner, queue in self._queues[shape].items()
-            if queue and owner is not None and self._rooms[owner].node.kind == room.node.kind
+            if queue and owner is not None and queue[0].order not in self._sent
+            if self._rooms[owner].node.kind == room.node.kind
         }
         return max(lengths, key=lengths.__getitem__, default=None)
 
