@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import importlib.util
 import os
 import shutil
@@ -128,17 +129,18 @@ class Own(Session):
         self.cores = set(self._affinity)
         self._folder, self._lock = _own_folder()
         try:
-            _keep_off(self._affinity)
-            ray.init(
-                address="local",
-                num_cpus=cpus or core_count(),
-                num_gpus=gpus,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(self._folder),
-                **_INIT,
-            )
+            os.sched_setaffinity(0, housekeeping(self._affinity))
+            with _lean():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus or core_count(),
+                    num_gpus=gpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(self._folder),
+                    **_INIT,
+                )
             self.watch()
         except BaseException:
             self.close()
@@ -185,12 +187,28 @@ def core_count() -> int:
 
 
 def housekeeping(cores: set[int]) -> set[int]:
-    """The core that the driver and Ray's daemons keep to; all of them where there are none to spare."""
-    return {max(cores)} if len(cores) >= 4 else cores
+    """The core that the driver and Ray's daemons keep to; all of them where there are none to spare.
+
+    The lowest: `sweep.slots` leases the highest first.
+    """
+    return {min(cores)} if len(cores) >= 4 else cores
 
 
-def _keep_off(cores: set[int]) -> None:
-    os.sched_setaffinity(0, housekeeping(cores))
+@contextlib.contextmanager
+def _lean() -> Iterator[None]:
+    """Start neither autoscaler, log monitor nor dashboard: nobody asks them, and they would take the trials' cores.
+
+    Ray has no public switch for these three, whose start is half of its own.
+    """
+    from ray._private import node, parameter
+
+    parameters, dashboard = parameter.RayParams, node.Node.start_api_server
+    parameter.RayParams = functools.partial(parameters, no_monitor=True, include_log_monitor=False)
+    node.Node.start_api_server = lambda *_args, **_kwargs: None
+    try:
+        yield
+    finally:
+        parameter.RayParams, node.Node.start_api_server = parameters, dashboard
 
 
 def _own_folder() -> tuple[Path, IO[str]]:
