@@ -125,10 +125,8 @@ class Placement:
         self._queues: dict[Shape, dict[str | None, list[Waiting]]] = {}  # per shape and home; None: at home nowhere yet
         self._homes: dict[tuple[Shape, Hashable], str] = {}
         self._sent: dict[int, str] = {}  # where to a trial was sent that must avoid a node
-        self._oldest: list[
-            Waiting
-        ] = []  # those still waiting are in _waiting: the rest is cleared as it comes to the top
-        self._waiting: set[int] = set()
+        self._waiting: dict[int, Waiting] = {}
+        self._oldest: list[int] = []  # orders; of those that wait no longer it is cleared as they come to the top
         self._holders_of: dict[Shape, list[_Room]] = {}
         self.stranded: list[Waiting] = []
         for node in (nodes or {}).values():
@@ -140,8 +138,7 @@ class Placement:
 
     def waiting(self, limit: int) -> list[Waiting]:
         """Some of those that wait, stranded ones first."""
-        queued = (each for queues in self._queues.values() for queue in queues.values() for each in queue)
-        return list(itertools.islice(itertools.chain(self.stranded, queued), limit))
+        return list(itertools.islice(itertools.chain(self.stranded, self._waiting.values()), limit))
 
     @property
     def nodes(self) -> list[Node]:
@@ -162,10 +159,9 @@ class Placement:
             return
         self._holders_of.clear()
         self._homes = {key: home for key, home in self._homes.items() if home != node_id}
-        everything = [waiting for queues in self._queues.values() for queue in queues.values() for waiting in queue]
+        everything, self._waiting = self._waiting, {}
         self._queues, self._oldest, self._sent = {}, [], {}
-        self._waiting.clear()
-        for waiting in everything:
+        for waiting in everything.values():
             self.put(waiting)
 
     def put(self, waiting: Waiting, avoid: str | None = None) -> None:
@@ -181,8 +177,8 @@ class Placement:
         if others:
             self._sent[waiting.order] = min(others, key=_preference).node.id
         heapq.heappush(self._queues[waiting.shape][self._sent.get(waiting.order)], waiting)
-        heapq.heappush(self._oldest, waiting)
-        self._waiting.add(waiting.order)
+        heapq.heappush(self._oldest, waiting.order)
+        self._waiting[waiting.order] = waiting
 
     def next(self) -> tuple[Waiting, Node] | None:
         """The next trial to start and its node, whose resources are booked; None while nothing can start."""
@@ -214,7 +210,7 @@ class Placement:
 
     def _start(self, waiting: Waiting, owner: str | None, room: _Room) -> tuple[Waiting, Node]:
         heapq.heappop(self._queues[waiting.shape][owner])
-        self._waiting.discard(waiting.order)
+        del self._waiting[waiting.order]
         self._sent.pop(waiting.order, None)
         self._homes.setdefault((waiting.shape, waiting.pair), room.node.id)
         room.book(waiting.shape, +1)
@@ -262,11 +258,11 @@ class Placement:
 
     def _kept_free(self) -> tuple[str, int] | None:
         """The node kept free for the trial that has waited longest, lest smaller ones pass it by for ever."""
-        while self._oldest and self._oldest[0].order not in self._waiting:
+        while self._oldest and self._oldest[0] not in self._waiting:
             heapq.heappop(self._oldest)
         if len(self._queues) < 2 or not self._oldest:
             return None
-        first = self._oldest[0]
+        first = self._waiting[self._oldest[0]]
         chosen = self._sent.get(first.order) or self._homes.get((first.shape, first.pair))
         return chosen or min(self._holders(first.shape), key=_preference).node.id, first.order
 

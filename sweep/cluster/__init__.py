@@ -183,8 +183,9 @@ class Cluster:
         A node where it raises or takes longer than `timeout_s` gets no trials.
         """
         self._hooks.append((function, argument))
-        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_call)
-        calls = {self.session.at(task, node).remote(function, argument): node for node in self.nodes}
+        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_prepare)
+        hooks, cores = [(function, argument)], self.session.cores
+        calls = {self.session.at(task, node).remote(hooks, cores): node for node in self.nodes}
         end = time.monotonic() + timeout_s if timeout_s else float("inf")
         results = []
         while calls:
@@ -211,9 +212,10 @@ class Cluster:
     ) -> Generator[Record]:
         """One record for each trial, in the order in which they end; trials are taken as they are needed.
 
-        `function` runs on the nodes, called with a trial; where there is `tell`, also with a function to call, with a
-        dict, as often as it has something to say of how far it is: `tell(trial, that dict)` is then called here, and
-        `tell(trial, None)` when the trial has started. Trials of one `pair` share a node where that can be.
+        `node` of a record is the name by which the cluster knows the node. `function` runs on the nodes, called with a
+        trial; where there is `tell`, also with a function to call, with a dict, as often as it has something to say of
+        how far it is: `tell(trial, that dict)` is then called here, and `tell(trial, None)` when the trial has started.
+        Trials of one `pair` share a node where that can be.
 
         A trial that shows no record `limit_s` after its start is placed again elsewhere: give its own timeout plus what
         the node may take to notice.
@@ -270,8 +272,9 @@ class Cluster:
                 self._refuse(node, "it did not answer")
 
     def _greet(self, node: Node) -> None:
-        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_greet)
-        self._greeting[self.session.at(task, node).remote(self._hooks)] = (node, time.monotonic())
+        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_prepare)
+        ref = self.session.at(task, node).remote(self._hooks, self.session.cores)
+        self._greeting[ref] = (node, time.monotonic())
 
     def _greeted(self, ref: Any) -> None:
         self.changes += 1
@@ -297,19 +300,19 @@ class Cluster:
         self._notify(f"node {node.name} is not used: {why}")
 
 
-def _call(function: Callable[[Any], Any], argument: Any) -> Any:
-    return function(argument)
-
-
-def _greet(hooks: list[tuple[Callable[[Any], Any], Any]]) -> None:
-    """Runs on a node before it gets trials; that it can be loaded there at all is half of its use."""
+def _prepare(hooks: list[tuple[Callable[[Any], Any], Any]], cores: set[int] | None) -> Any:
+    """Runs on a node before it gets trials, on all its cores; that it can be loaded there is half of its use."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+    value = None
     for function, argument in hooks:
-        function(argument)
+        value = function(argument)
+    return value
 
 
 def _usable(alive: list[dict[str, Any]]) -> Iterator[Node]:
     """Ray's nodes that can run anything, with the names that people know them by."""
-    names = Counter(_name(node) for node in alive)
+    shared = Counter(name for node in alive for name in set(_names(node)))
     for node in alive:
         resources = {
             name: amount
@@ -317,14 +320,15 @@ def _usable(alive: list[dict[str, Any]]) -> Iterator[Node]:
             if not name.startswith("node:") and name != "object_store_memory"
         }
         if resources.get("CPU") or resources.get("GPU"):
-            name = _name(node) if names[_name(node)] == 1 else f"{_name(node)}#{node['NodeID'][:6]}"
-            yield Node(node["NodeID"], name, resources)
+            names = _names(node)
+            own = next((name for name in names if shared[name] == 1), f"{names[0]}#{node['NodeID'][:6]}")
+            yield Node(node["NodeID"], own, resources)
 
 
-def _name(node: dict[str, Any]) -> str:
-    """Its address or the name it was started with; on loopback the host's."""
-    name = node["NodeName"] or node["NodeManagerAddress"]
-    return str(node["NodeManagerHostname"] if name.startswith("127.") else name)
+def _names(node: dict[str, Any]) -> list[str]:
+    """What a node may be called, the best first: as it was started, else by its host, else by its address."""
+    address, given = node["NodeManagerAddress"], node["NodeName"]
+    return [given] * (given not in ("", address)) + [node["NodeManagerHostname"], address]
 
 
 def _bundle(shape: Shape, types: list[Node]) -> dict[str, float]:

@@ -49,7 +49,7 @@ class _Flight:
 
 
 class Pass:
-    """`records()` yields one record for each trial, in the order in which they end."""
+    """`records()` yields one record for each trial, in the order in which they end, with the node's name in it."""
 
     def __init__(
         self,
@@ -130,19 +130,19 @@ class Pass:
         """What has come from a flight: that it has started, how far it is, its record, or how it failed."""
         flight = self._flights[ref]
         try:
-            kind, record = self._ray.get(ref if self._session.is_client else next(ref))
+            kind, said = self._ray.get(ref if self._session.is_client else next(ref))
         except self._ray.exceptions.RayTaskError as error:
-            record = self._failure(flight.waiting.trial, "failed", str(error))
+            kind, said = _RECORD, self._failure(flight.waiting.trial, "failed", str(error))
         except (self._ray.exceptions.RayError, StopIteration) as error:
             yield from self._again(ref, _cause(error, flight.node))
             return
         if kind == _STARTED:
             self._started(flight)
         elif kind == _PROGRESS:
-            self._tell(flight.waiting.trial, record)
+            self._tell(flight.waiting.trial, said)
         else:
             self._forget(ref)
-            yield record
+            yield said | {"node": flight.node.name}
 
     def _lost_and_overdue(self) -> Iterator[Record]:
         """Flights whose node has gone, or that have taken longer than they may: Ray may never say so."""
@@ -162,7 +162,8 @@ class Pass:
         count = self._failed[waiting.order] = self._failed.get(waiting.order, 0) + 1
         if count >= self._cluster.attempts:
             times = f", {count} times" if count > 1 else ""
-            yield self._failure(waiting.trial, "crashed", f"{cause}{times}")
+            record = self._failure(waiting.trial, "crashed", f"{cause}{times}")
+            yield record | {"node": flight.node.name}
         else:
             self._placement.put(waiting._replace(trial=_next_attempt(waiting.trial)), avoid=flight.node.id)
 

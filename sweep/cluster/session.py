@@ -26,6 +26,8 @@ REACH_S = 5.0  # how long an address may take to answer
 HEAD_S = 10.0  # how long the head may be silent before it counts as dead
 OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
+_FOLDER = "sweep-ray-"
+
 # Set before Ray is imported; its daemons inherit them.
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -200,8 +202,10 @@ def _lean() -> Iterator[None]:
 
     Ray has no public switch for these three, whose start is half of its own.
     """
-    from ray._private import node, parameter
+    import ray._private
 
+    node: Any = ray._private.node
+    parameter: Any = ray._private.parameter
     parameters, dashboard = parameter.RayParams, node.Node.start_api_server
     parameter.RayParams = functools.partial(parameters, no_monitor=True, include_log_monitor=False)
     node.Node.start_api_server = lambda *_args, **_kwargs: None
@@ -216,9 +220,9 @@ def _own_folder() -> tuple[Path, IO[str]]:
     parent = Path(tempfile.gettempdir())
     if len(str(parent)) > 24:
         parent = Path("/tmp")  # noqa: S108  the folder itself is made by mkdtemp
-    for stale in parent.glob("sweep-ray-*"):
+    for stale in parent.glob(f"{_FOLDER}*"):
         _remove_if_abandoned(stale)
-    folder = Path(tempfile.mkdtemp(prefix="sweep-ray-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=parent))
     lock = (folder / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return folder, lock
@@ -250,19 +254,35 @@ def _resolved(address: str) -> str:
     from ray._private.services import canonicalize_bootstrap_address
 
     if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or address
+        address = os.environ.get("RAY_ADDRESS") or _running_here()
     if address.startswith("ray://"):
         return address
-    if address != "auto":
-        _host_and_port(address)
-    try:
-        found = canonicalize_bootstrap_address(address)
-    except ConnectionError:
-        found = None
+    _host_and_port(address)
+    return str(canonicalize_bootstrap_address(address))
+
+
+def _running_here() -> str:
+    """The head of the cluster that this machine belongs to: the last one that was started, should there be several."""
+    from ray._private.utils import read_ray_address
+
+    found = set(_heads())
+    last = read_ray_address()
+    if last in found:
+        return str(last)
     if not found:
         hint = "give --address host:port, or none at all to start a local Ray"
         raise Unavailable("no Ray runs on this machine and RAY_ADDRESS is not set", hint)
-    return str(found)
+    if len(found) > 1:
+        raise Unavailable(f"several Rays run on this machine: {', '.join(sorted(found))}", "give one with --address")
+    return found.pop()
+
+
+def _heads() -> Iterator[str]:
+    """Whose raylets run here, but for those of other sweeps, which will be gone when these end."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []
+        if process.info["name"] == "raylet" and not any(_FOLDER in word for word in words):
+            yield from (word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
