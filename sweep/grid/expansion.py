@@ -11,12 +11,14 @@ from typing import Any
 
 from sweep.errors import SweepError, nearest
 from sweep.grid.axes import HOUSE, SEED
+from sweep.grid.checks import check, unused_environments
 from sweep.grid.identity import Shape, cell_name
 from sweep.grid.language import Grid
-from sweep.grid.names import Framework, Names, Workload
 from sweep.grid.quantities import Scalar
 from sweep.grid.rules import Rule
+from sweep.grid.space import Space
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
+from sweep.grid.words import Framework, Words, Workload
 
 MOST_TRIALS = 1_000_000
 
@@ -34,41 +36,42 @@ def expand(
 ) -> Expansion:
     """Every cell and trial of a grid, what is left out with the reason, and what its author may not have meant.
 
-    `only` are globs on names. SweepError for words that neither the grid nor the catalog knows, for more than
+    `only` are globs on space. SweepError for words that neither the grid nor the catalog knows, for more than
     MOST_TRIALS trials, which is known before any is made, and where nothing is left.
     """
-    names = Names(grid, frameworks, workloads, data_sets, metrics)
-    _check_size(grid, names)
-    cells = _Cells(grid, names, frameworks)
-    for axes in _combinations(names, names.axes):
-        cells.add(axes, names.seeds)
-    for i, include in enumerate(names.includes):
-        seeds = [int(str(seed)) for seed in include.get(SEED, names.seeds)]
-        for axes in _combinations(names, _included(grid, names, i, include)):
-            cells.add(axes, seeds, by_include=True)
+    words = Words(grid, frameworks, workloads, data_sets)
+    space = Space(grid, words)
+    check(grid, words, space, metrics)
+    _check_size(grid, space)
+    cells = _Cells(grid, space, frameworks)
+    for axes in _combinations(space, space.axes):
+        cells.add(axes, space.seeds)
+    for i, include in enumerate(space.includes):
+        for axes in _combinations(space, _included(grid, space, i, include)):
+            cells.add(axes, space.seeds_of(include), by_include=True)
     return _chosen(cells.expansion(), list(only), grid)
 
 
-def _check_size(grid: Grid, names: Names) -> None:
+def _check_size(grid: Grid, space: Space) -> None:
     """Refuse by the product alone: conditions and exclusions could only be counted by making what they leave out."""
-    total = _size(names, names.axes) * len(names.seeds)
-    for i, include in enumerate(names.includes):
-        total += _size(names, _included(grid, names, i, include)) * len(include.get(SEED, names.seeds))
+    total = _size(space, space.axes) * len(space.seeds)
+    for i, include in enumerate(space.includes):
+        total += _size(space, _included(grid, space, i, include)) * len(space.seeds_of(include))
     if total > MOST_TRIALS:
         hint = "take fewer values, or move axes together with zip; excluded cells count"
         raise grid.error(("axes",), f"{total:,} trials, more than the {MOST_TRIALS:,} that a grid can have", hint)
 
 
-def _size(names: Names, axes: Mapping[str, Sequence[Scalar]]) -> int:
-    zipped = {name for group in names.zips for name in group[1:]}
+def _size(space: Space, axes: Mapping[str, Sequence[Scalar]]) -> int:
+    zipped = {name for group in space.zips for name in group[1:]}
     return math.prod(len(values) for name, values in axes.items() if name not in zipped)
 
 
-def _combinations(names: Names, axes: Mapping[str, Sequence[Scalar]]) -> Iterator[Axes]:
+def _combinations(space: Space, axes: Mapping[str, Sequence[Scalar]]) -> Iterator[Axes]:
     """The product of all axes, those of a zip as one."""
     factors: dict[str, list[Axes]] = {}
     for name, values in axes.items():
-        group = next((group for group in names.zips if name in group), [name])
+        group = next((group for group in space.zips if name in group), [name])
         if name == group[0]:
             columns = (
                 zip(*(axes[member] for member in group), strict=True) if len(group) > 1 else ((v,) for v in values)
@@ -82,22 +85,22 @@ def _combinations(names: Names, axes: Mapping[str, Sequence[Scalar]]) -> Iterato
 
 
 def _included(
-    grid: Grid, names: Names, place: int, include: Mapping[str, Sequence[Scalar]]
+    grid: Grid, space: Space, place: int, include: Mapping[str, Sequence[Scalar]]
 ) -> dict[str, Sequence[Scalar]]:
     """The axes of an include: its own values, and all values where it has none; rows of a zip that fit."""
-    axes = {**names.axes, **{name: values for name, values in include.items() if name != SEED}}
-    for group in names.zips:
+    axes = {**space.axes, **{name: values for name, values in include.items() if name != SEED}}
+    for group in space.zips:
         given = [name for name in group if name in include]
-        rows = list(zip(*(names.axes[name] for name in group), strict=True))
+        rows = list(zip(*(space.axes[name] for name in group), strict=True))
         fitting = [row for row in rows if all(row[group.index(name)] in include[name] for name in given)]
         if given and fitting:
             axes |= {name: [row[i] for row in fitting] for i, name in enumerate(group)}
         elif given and len(given) < len(group):
             missing = ", ".join(name for name in group if name not in given)
-            message = f"include #{place + 1} gives {given[0]} a value that its zip does not have"
+            message = "a value that its zip does not have"
             raise grid.error(("include", place, given[0]), message, f"give {missing} as well")
         elif given and len({len(include[name]) for name in given}) > 1:
-            message = f"include #{place + 1} gives zipped axes different numbers of values"
+            message = "zipped axes with different numbers of values"
             raise grid.error(("include", place, given[0]), message, "give them as many values each")
     return axes
 
@@ -105,10 +108,10 @@ def _included(
 class _Cells:
     """The cells found so far, each once, and those left out."""
 
-    def __init__(self, grid: Grid, names: Names, frameworks: Mapping[str, Framework]) -> None:
-        self._grid, self._names, self._frameworks = grid, names, frameworks
-        self._conditions = {axis: Rule(condition) for axis, condition in names.conditions.items()}
-        rules = [Rule(condition, i) for i, condition in enumerate(names.excludes, 1)]
+    def __init__(self, grid: Grid, space: Space, frameworks: Mapping[str, Framework]) -> None:
+        self._grid, self._space, self._frameworks = grid, space, frameworks
+        self._conditions = {axis: Rule(condition) for axis, condition in space.conditions.items()}
+        rules = [Rule(condition, i) for i, condition in enumerate(space.excludes, 1)]
         self._rules = [rule for rule in rules if SEED not in rule.condition]
         self._seed_rules = [rule for rule in rules if SEED in rule.condition]
         self._shapes: dict[tuple[str, ...], Shape] = {}
@@ -144,7 +147,8 @@ class _Cells:
         trials = [trial for several in self.found.values() for trial in several]
         exclusions = [exclusion for several in self._excluded.values() for exclusion in several]
         idle = sorted((rule for rule in (*self._rules, *self._seed_rules) if not rule.matched), key=lambda r: r.number)
-        notes = [f"exclude rule {rule.number} ({rule}) matches no cell" for rule in idle]
+        notes = unused_environments(self._grid, (several[0].cell.axes["framework"] for several in self.found.values()))
+        notes += [f"exclude rule {rule.number} ({rule}) matches no cell" for rule in idle]
         return Expansion([several[0].cell for several in self.found.values()], trials, exclusions, notes)
 
     def _existing(self, chosen: Axes) -> Axes:
@@ -152,10 +156,10 @@ class _Cells:
         for axis, rule in self._conditions.items():
             if axis in chosen and not rule.holds(chosen):
                 del chosen[axis]
-        parameters = self._names.parameters[chosen["workload"]]
+        parameters = self._space.parameters[chosen["workload"]]
         return {
             axis: chosen[axis] if axis in chosen else HOUSE[axis][0] if axis in HOUSE else parameters[axis]
-            for axis in self._names.order
+            for axis in self._space.order
             if axis in HOUSE or axis in parameters
         }
 
@@ -163,7 +167,7 @@ class _Cells:
         key = (axes["workload"], *axes)
         shape = self._shapes.get(key)
         if shape is None:
-            parameters = self._names.parameters[axes["workload"]]
+            parameters = self._space.parameters[axes["workload"]]
             common = {name: value for name, value in parameters.items() if name not in axes}
             shape = self._shapes[key] = Shape(common, list(axes))
         return shape

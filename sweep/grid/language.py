@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sweep.errors import SweepError, nearest
 from sweep.grid.axes import SEED, SEEDS
-from sweep.grid.quantities import Bytes, Scalar, Seconds, Values, problem
-from sweep.grid.source import Source
-from sweep.grid.source import Where as KeyPath
+from sweep.grid.quantities import Bytes, Scalar, Seconds, Values, problem, written
+from sweep.grid.source import Keys, Source
 from sweep.grid.trials import Resources
 
 _PATHS = ("wheel", "interpreter", "lock", "find_links")  # of an environment
@@ -31,7 +30,7 @@ class _Table(BaseModel):
     @classmethod
     def _keys_are_known(cls, given: Any) -> Any:
         if not isinstance(given, dict):
-            raise problem(f"{given!r} where keys and values are wanted", f"keys: {', '.join(cls.model_fields)}")
+            raise problem(f"{written(given)} where keys with values belong", f"keys: {', '.join(cls.model_fields)}")
         for key in given:
             if key not in cls.model_fields:
                 raise problem(f"unknown key {key!r}", nearest(str(key), cls.model_fields), at=str(key))
@@ -101,7 +100,7 @@ class Expectation(_Table):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if len(_given(self)) != 1:
-            raise problem("expects nothing, or two things", f"one of {', '.join(Expectation.model_fields)}")
+            raise problem("nothing is expected, or two things", f"write one of {', '.join(Expectation.model_fields)}")
         if self.ratio and not 0 <= self.ratio[0] < self.ratio[1]:
             raise problem(f"the ratio {self.ratio} is no interval", "write the smaller number first, as [1.5, 1.8]")
         return self
@@ -120,7 +119,7 @@ class Claim(_Table):
     @classmethod
     def _is_a_pair(cls, compare: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
         if len(compare) != 1 or len(next(iter(compare.values()))) != 2:
-            raise problem("compares no two values of one axis", "write compare: {backward: [explicit, autograd]}")
+            raise problem("no two values of one axis to compare", "write compare: {backward: [explicit, autograd]}")
         return compare
 
 
@@ -131,9 +130,7 @@ class GridFile(_Table):
     description: str = Field("", description="What the grid is for")
     workload: Values | None = Field(None, description="core, train, infer or a plug-in; may be an axis instead")
     axes: dict[str, Values] = Field(default_factory=dict, description="Lists of values; their product is the cells")
-    zip: list[Annotated[list[str], Field(min_length=2)]] = Field(
-        default_factory=list, description="Groups of axes that move together"
-    )
+    zip: list[list[str]] = Field(default_factory=list, description="Groups of axes that move together")
     include: list[dict[str, Values]] = Field(default_factory=list, description="Extra cells; axes left out vary")
     exclude: list[dict[str, Values]] = Field(default_factory=list, description="Cells to leave out; globs allowed")
     when: dict[str, dict[str, Values]] = Field(
@@ -203,9 +200,9 @@ class Grid:
         file = self.file.model_copy(update={"axes": self.file.axes | {SEED: [*seeds, *more]}})
         return dataclasses.replace(self, file=file)
 
-    def error(self, where: KeyPath, message: str, hint: str = "") -> SweepError:
+    def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
         """What is wrong at a path of keys, with file and line."""
-        return self.source.error(where, message, hint)
+        return self.source.error(keys, message, hint)
 
 
 def build(source: Source, document: Mapping[str, Any], path: str | Path, sets: Sequence[str]) -> Grid:
@@ -214,7 +211,7 @@ def build(source: Source, document: Mapping[str, Any], path: str | Path, sets: S
         file = GridFile.model_validate(_located(dict(document), Path(path).parent))
         until = Until.model_validate(file.parameters["until"]) if "until" in file.parameters else None
     except ValidationError as error:
-        raise _explained(error, source) from None
+        raise _explained(error, source, document) from None
     name = file.name or _folder_name(Path(path).stem)
     return Grid(name, source.text, str(path), tuple(sets), file, source, until)
 
@@ -254,34 +251,38 @@ def _given(table: BaseModel) -> dict[str, Any]:
 
 
 _WANTED = {
-    "string": "text in quotes",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "dict": "key: value",
-    "list": "a list in [ ]",
+    "string": ("text", "put it in quotes"),
+    "int": ("a whole number", "write one, without quotes"),
+    "float": ("a number", "write one, without quotes"),
+    "bool": ("true or false", "write one of them, without quotes"),
+    "dict": ("keys with values", "write key: value"),
+    "list": ("a list", "put it in [ ]"),
 }
 
 
-def _explained(error: ValidationError, source: Source) -> SweepError:
+def _explained(error: ValidationError, source: Source, document: Mapping[str, Any]) -> SweepError:
     """The first thing that pydantic found wrong, in the words of a grid."""
     first = error.errors()[0]
-    place: list[str | int] = list(first["loc"]) if error.title != "Until" else ["parameters", "until", *first["loc"]]
+    place = [*(("parameters", "until") if error.title == "Until" else ()), *first["loc"]]
     context = first.get("ctx", {})
     if first["type"] == "grid":
-        where = [*place, context["at"]] if context["at"] else place
-        return source.error(where, _at(place, context["message"]), context["hint"])
+        return source.error([*place, context["at"]] if context["at"] else place, context["message"], context["hint"])
     if first["type"] == "missing":
-        return source.error(place[:-1], _at(place[:-1], f"{place[-1]} is missing"), "see sweep schema")
-    wanted = _WANTED.get(first["type"].partition("_")[0]) if first["type"].endswith(("_type", "_parsing")) else None
-    message = f"{first['input']!r} is not {wanted}" if wanted else f"{first['input']!r}: {_lowered(first['msg'])}"
-    return source.error(place, _at(place, message), f"write {wanted}" if wanted else "see sweep schema")
+        return source.error(place[:-1], f"{place[-1]} is missing", "see docs/grid.md")
+    place, given = _there(place, document), written(first["input"])
+    if first["type"].endswith(("_type", "_parsing")) and first["type"].partition("_")[0] in _WANTED:
+        wanted, hint = _WANTED[first["type"].partition("_")[0]]
+        return source.error(place, f"{given} is not {wanted}", hint)
+    return source.error(place, f"{given}: {first['msg'].replace('Input should', 'it should')}", "see docs/grid.md")
 
 
-def _at(place: Sequence[str | int], message: str) -> str:
-    keys = [str(step) if isinstance(step, str) else f"#{step + 1}" for step in place]
-    return f"{' '.join(keys)}: {message}" if keys else message
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]
+def _there(place: Sequence[str | int], document: Any) -> list[str | int]:
+    """The part of a path that is in the document; pydantic adds which of several types it tried."""
+    found: list[str | int] = []
+    for step in place:
+        try:
+            document = document[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        found.append(step)
+    return found

@@ -54,7 +54,7 @@ def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> 
         _table(document, "axes")[name] = values
         return ("axes", name)
     if name in GridFile.model_fields:
-        raise SweepError(f"{label}: {name} is set key by key", f"write --set {name}.KEY=VALUE")
+        raise SweepError(f"{label}: {name} is for the file, or set key by key", _HINT)
     _table(document, "parameters")[name] = _absolute(values[0]) if name == "data_path" else values[0]
     return ("parameters", name)
 

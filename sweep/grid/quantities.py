@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from sweep.selection import shown
+
 Scalar = str | int | float | bool | None
 
 MOST_VALUES = 1_000_000  # of one axis
@@ -30,6 +32,8 @@ def values(given: Any) -> Sequence[Scalar]:
     """A value, a list of them, or a range, each at most once; ranges of whole numbers are not written out."""
     if isinstance(given, Mapping):
         return _range(given)
+    if given is None:
+        raise problem("no values", "give at least one, or leave the key out")
     listed = given if isinstance(given, list | tuple) else [given]
     if not listed:
         raise problem("no values", "give at least one, or leave the key out")
@@ -38,6 +42,15 @@ def values(given: Any) -> Sequence[Scalar]:
         return parts[0]
     _check_count(sum(len(part) for part in parts))
     return tuple({(type(value), value): value for part in parts for value in part}.values())
+
+
+def written(value: Any) -> str:
+    """A value as a grid file could say it, texts in quotes."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return repr(value) if isinstance(value, str) else shown(value)
 
 
 def duration_s(given: Any) -> float:
@@ -49,9 +62,9 @@ def duration_s(given: Any) -> float:
     elif pieces and not _DURATION.sub("", text):
         seconds = sum(float(amount) * _SECONDS[unit.lower()] for amount, unit in pieces)
     else:
-        raise problem(f"{given!r} is no duration", "write seconds, or 30m, 1h 30m, 2d")
+        raise problem(f"{written(given)} is no duration", "write seconds, or 30m, 1h 30m, 2d")
     if not 0 < seconds < math.inf:
-        raise problem(f"{given!r} is no time at all", "write more than zero seconds, or 30m, 1h 30m, 2d")
+        raise problem(f"{written(given)} is no time at all", "write more than zero seconds, or 30m, 1h 30m, 2d")
     return seconds
 
 
@@ -59,17 +72,17 @@ def memory_bytes(given: Any) -> int:
     """Bytes of `4000000000`, `"4GB"` (powers of ten) or `"4GiB"` (powers of two)."""
     match = _MEMORY.fullmatch(str(given).strip())
     if match is None or isinstance(given, bool) or not float(match[1]):
-        raise problem(f"{given!r} is no amount of memory", "write bytes, or 4GB, 512MiB")
+        raise problem(f"{written(given)} is no amount of memory", "write bytes, or 4GB, 512MiB")
     return int(float(match[1]) * _BYTES[match[2].lower()])
 
 
 def _range(given: Mapping[str, Any]) -> Sequence[Scalar]:
     ends, step = given.get("range"), given.get("step", 1)
     if set(given) - {"range", "step"} or not isinstance(ends, list | tuple) or len(ends) != 2:
-        raise problem(f"{dict(given)!r} is no range", _RANGE_HINT)
+        raise problem(f"{written(given)} is no range", _RANGE_HINT)
     low, high = ends
     if not all(_is_number(each) for each in (low, high, step)) or step <= 0:
-        raise problem(f"{dict(given)!r} is no range of numbers", _RANGE_HINT)
+        raise problem(f"{written(given)} is no range of numbers", _RANGE_HINT)
     if high < low:
         raise problem(f"the range from {low} to {high} is empty", "write the smaller number first")
     _check_count(math.floor((high - low) / step + 1e-9) + 1)
@@ -85,7 +98,7 @@ def _check_count(count: int) -> None:
 
 def _scalar(given: Any) -> Scalar:
     if isinstance(given, list | tuple):
-        raise problem(f"{given!r} is a list within a list", "write one list of values")
+        raise problem(f"{written(given)} is a list within a list", "write one list of values")
     if isinstance(given, str):
         _check_name(given)
     return given  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import yaml
 
 from sweep.errors import SweepError
 
-Where = Sequence[str | int]  # keys and places in lists, from the top
+Keys = Sequence[str | int]  # where something stands in a grid: keys, and places in lists
 
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 30
@@ -77,23 +77,24 @@ class Source:
         self.values = self._plain(self._root) if self._root else None
         self.replaced: dict[tuple[str | int, ...], str] = {}  # what was given on the command line instead
 
-    def error(self, where: Where, message: str, hint: str = "") -> SweepError:
-        """What is wrong at a path of keys, with the line of the innermost key that is in the text."""
-        for length in range(len(where), 0, -1):
-            if option := self.replaced.get(tuple(where[:length])):
-                return SweepError(f"{option}: {message}", hint)
-        line = self._line(where)
-        return SweepError(f"{self.name}, line {line}: {message}" if line else f"{self.name}: {message}", hint)
+    def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
+        """What is wrong at a path of keys: the keys, and the line of the innermost that is in the text."""
+        place = f"{_dotted(keys)}: " if keys else ""
+        for length in range(len(keys), 0, -1):
+            if option := self.replaced.get(tuple(keys[:length])):
+                return SweepError(f"{option}: {place}{message}", hint)
+        line = self._line(keys)
+        return SweepError(f"{self.name}{f', line {line}' if line else ''}: {place}{message}", hint)
 
     @property
     def kind(self) -> str:
         """What the whole of it is, in words."""
         return "a list" if isinstance(self.values, list) else "keys" if isinstance(self.values, dict) else "one value"
 
-    def _line(self, where: Where) -> int | None:
+    def _line(self, keys: Keys) -> int | None:
         """Line of a key's name; of what was not written in the file, none."""
         node, line = self._root, None
-        for step in where:
+        for step in keys:
             found = next(((key, value) for key, value in _children(node) if _named(key, step)), None)
             if found is None:
                 return line
@@ -112,7 +113,8 @@ class Source:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f", line {mark.line + 1}" if mark else ""
-            raise SweepError(f"{self.name}{line} is not YAML: {error.problem}", _YAML_HINT) from None
+            problem = " ".join(filter(None, [error.context, error.problem])) if _goes_on(error) else error.problem
+            raise SweepError(f"{self.name}{line} is not YAML: {problem}", _YAML_HINT) from None
         except yaml.YAMLError as error:
             raise SweepError(f"{self.name} is not YAML: {str(error).splitlines()[0]}", _YAML_HINT) from None
         if root:
@@ -191,6 +193,11 @@ class Source:
         return SweepError(f"{self.name}, line {node.start_mark.line + 1}: {message}", hint)
 
 
+def _goes_on(error: yaml.MarkedYAMLError) -> bool:
+    """Whether the problem is the second half of a sentence: `expected a single document` `but found another`."""
+    return str(error.problem).startswith("but ")
+
+
 def _children(node: yaml.Node | None) -> list[tuple[Any, yaml.Node]]:
     """Keys, as nodes or places, with what they hold."""
     if isinstance(node, yaml.MappingNode):
@@ -200,3 +207,9 @@ def _children(node: yaml.Node | None) -> list[tuple[Any, yaml.Node]]:
 
 def _named(key: Any, step: str | int) -> bool:
     return bool((key.value if isinstance(key, yaml.ScalarNode) else key) == step)
+
+
+def _dotted(keys: Keys) -> str:
+    """A path of keys as people write it: `claims[1].expect`, places counted from 1."""
+    text = "".join(f"[{step + 1}]" if isinstance(step, int) else f".{printable(step)}" for step in keys)
+    return text.removeprefix(".")

@@ -1,0 +1,152 @@
+"""The space of a grid: its axes, seeds and rules, every name known and every value in its type; not yet expanded."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweep.errors import SweepError, nearest
+from sweep.grid.axes import HOUSE, SEED, SEEDS
+from sweep.grid.language import Grid
+from sweep.grid.quantities import Scalar
+from sweep.grid.rules import VERSION
+from sweep.grid.source import Keys
+from sweep.grid.words import Words
+
+Condition = Mapping[str, Sequence[Scalar]]
+
+_ALWAYS_THERE = ("framework", "workload", SEED)
+
+
+class Space:
+    """What a grid spans. SweepError for a name that is no axis, and for axes that cannot be laid out so.
+
+    `axes` holds every axis of the product but the seed, those of the house first; `order` those that only includes
+    name as well. `conditions` come with those that others hang on first.
+    """
+
+    def __init__(self, grid: Grid, words: Words) -> None:
+        self._grid, self._words = grid, words
+        self._nameable = (*HOUSE, SEED, *words.defaults)
+        self.axes = self._axes()
+        self.seeds = self._seeds(("axes", SEED), grid.file.axes.get(SEED, SEEDS))
+        self.includes = [self._include(i, each) for i, each in enumerate(grid.file.include)]
+        named = dict.fromkeys(name for include in self.includes for name in include)
+        self.order = [*self.axes, *(name for name in named if name not in self.axes and name != SEED)]
+        self.zips = self._zips()
+        self.conditions = self._conditions()
+        self.excludes = [self._rule(("exclude", i), each, SEED) for i, each in enumerate(grid.file.exclude)]
+        self.parameters = {workload: self._parameters(workload) for workload in words.workloads}
+
+    def values_of(self, axis: str) -> list[Scalar]:
+        """Every value that an axis takes anywhere in the grid."""
+        return [*self.axes.get(axis, ()), *(value for include in self.includes for value in include.get(axis, ()))]
+
+    def seeds_of(self, include: Condition) -> Sequence[int]:
+        return [int(str(seed)) for seed in include[SEED]] if SEED in include else self.seeds
+
+    def _axes(self) -> dict[str, Sequence[Scalar]]:
+        grid = self._grid
+        for name in grid.file.axes:
+            self._check_nameable(("axes", name), name)
+            if name in grid.file.parameters:
+                raise grid.error(("axes", name), "both an axis and a parameter", "keep one of them")
+        given = {"workload": self._words.workload_values} | {k: v for k, v in grid.file.axes.items() if k != SEED}
+        if "framework" not in given and not any("framework" in each for each in grid.file.include):
+            raise grid.error(("axes",), "no framework is given", "write framework: [torch==VERSION, …] under axes")
+        names = [*HOUSE, *(name for name in given if name not in HOUSE)]
+        return {name: self._words.values(("axes", name), name, given.get(name, HOUSE.get(name, ()))) for name in names}
+
+    def _seeds(self, keys: Keys, given: Sequence[Scalar]) -> Sequence[int]:
+        return [int(str(seed)) for seed in self._words.values(keys, SEED, given)]
+
+    def _include(self, place: int, given: Condition) -> Condition:
+        if not given:
+            raise self._grid.error(("include", place), "no axis is named", "name at least one")
+        for name in given:
+            self._check_nameable(("include", place, name), name)
+        return {name: self._words.values(("include", place, name), name, values) for name, values in given.items()}
+
+    def _check_nameable(self, keys: Keys, name: str) -> None:
+        if name == "data_path":
+            raise self._grid.error(keys, "says where data lie and makes no cells", "move it under parameters")
+        if name not in self._nameable:
+            workloads = " or ".join(self._words.workloads)
+            message = f"{name!r} is neither an axis nor a parameter of {workloads}"
+            raise self._grid.error(keys, message, nearest(name, self._nameable))
+
+    def _zips(self) -> list[list[str]]:
+        grid, seen = self._grid, set[str]()
+        for i, group in enumerate(grid.file.zip):
+            for name in group:
+                if name == SEED or name not in grid.file.axes:
+                    known = [axis for axis in grid.file.axes if axis != SEED]
+                    raise grid.error(
+                        ("zip", i), f"{name!r} is no axis that could move with others", nearest(name, known)
+                    )
+                if name in seen:
+                    raise grid.error(("zip", i), f"{name!r} is named twice", "put all that move together in one group")
+                seen.add(name)
+            if len(group) < 2:
+                raise grid.error(("zip", i), "one axis has none to move with", "name at least two")
+            lengths = {name: len(self.axes[name]) for name in group}
+            if len(set(lengths.values())) > 1:
+                said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+                raise grid.error(("zip", i), f"axes of different lengths: {said}", "give them as many values each")
+        return grid.file.zip
+
+    def _conditions(self) -> dict[str, Condition]:
+        grid, given = self._grid, self._grid.file.when
+        for axis, condition in given.items():
+            if axis not in grid.file.axes or axis in _ALWAYS_THERE:
+                known = [name for name in grid.file.axes if name not in _ALWAYS_THERE]
+                hint = nearest(axis, known) if known else "give it values under axes"
+                raise grid.error(("when", axis), f"{axis!r} is no axis that could be left out", hint)
+            self._rule(("when", axis), condition)
+        try:
+            order = list(graphlib.TopologicalSorter(given).static_order())
+        except graphlib.CycleError as error:
+            circle = " → ".join(error.args[1][::-1])
+            raise grid.error(("when",), f"conditions in a circle: {circle}", "take one of them out") from None
+        return {axis: given[axis] for axis in order if axis in given}
+
+    def _rule(self, keys: Keys, rule: Condition, *more: str) -> Condition:
+        known = [*self.order, VERSION, *more]
+        for name in rule:
+            if name not in known:
+                raise self._grid.error((*keys, name), f"{name!r} is no axis of this grid", nearest(name, known))
+        if not rule:
+            raise self._grid.error(keys, "no axis is named", "name one with the values that the rule is about")
+        return rule
+
+    def _parameters(self, workload: str) -> dict[str, Any]:
+        """Defaults of a workload under what the grid says, for all workloads or for this one by name."""
+        words, given = self._words, self._grid.file.parameters
+        defaults = words.all_workloads[workload].parameters
+        for_all = {k: v for k, v in given.items() if k != "until" and not _is_table_of(words, k, v)}
+        for name in for_all:
+            if not any(name in words.all_workloads[each].parameters for each in words.workloads):
+                raise self._unknown_parameter(("parameters", name), words.workloads)
+        found = dict(defaults)
+        found |= {k: words.parameter(("parameters", k), k, v, defaults[k]) for k, v in for_all.items() if k in defaults}
+        own: dict[str, Any] = given[workload] if _is_table_of(words, workload, given.get(workload)) else {}
+        for name, value in own.items():
+            keys = ("parameters", workload, name)
+            if name not in defaults:
+                raise self._unknown_parameter(keys, [workload])
+            found[name] = words.parameter(keys, name, value, defaults[name])
+        return found
+
+    def _unknown_parameter(self, keys: Keys, workloads: Sequence[str]) -> SweepError:
+        name = str(keys[-1])
+        if name in (*HOUSE, SEED):
+            return self._grid.error(keys, "this is an axis and no parameter", "move it under axes")
+        known = dict.fromkeys(p for each in workloads for p in self._words.all_workloads[each].parameters)
+        message = f"{' or '.join(workloads)} has no parameter {name!r}"
+        return self._grid.error(keys, message, nearest(name, [*known, *HOUSE, SEED]))
+
+
+def _is_table_of(words: Words, name: str, value: Any) -> bool:
+    """Whether this entry of `parameters` is for one workload alone."""
+    return isinstance(value, dict) and name in words.all_workloads

@@ -1,0 +1,165 @@
+"""Words: values of a grid looked up in the catalog and brought into their parameter's type.
+
+What cannot go together is no matter here: that is an exclusion (`sweep.grid.expansion`), not an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from packaging.version import InvalidVersion, Version
+
+from sweep.errors import nearest
+from sweep.grid.axes import BACKWARDS, HOUSE, NOT_AXES, SEED
+from sweep.grid.language import Grid
+from sweep.grid.quantities import Scalar, written
+from sweep.grid.source import Keys
+
+_MOST_SEED = 2**32 - 1  # what numpy.random.RandomState takes
+_MOST_EXPONENT = 30
+_LEAST = {"samples": 1, "warmup": 0, "threads": 1, "epochs": 1}
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+?)\s*(?:==\s*(\S.*?)\s*)?")
+
+
+class Framework(Protocol):
+    """What is needed of a framework of the catalog."""
+
+    @property
+    def package(self) -> str: ...
+    @property
+    def devices(self) -> Sequence[str]: ...
+    @property
+    def backends(self) -> Mapping[str, Any]: ...
+    def unsupported(self, version: str | None, backend: str, device: str) -> str | None: ...
+
+
+class Workload(Protocol):
+    """What is needed of a workload of the catalog."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+
+class Words:
+    """The catalog, as a grid speaks of it. What is looked up and not there is a SweepError with the nearest word."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        frameworks: Mapping[str, Framework],
+        workloads: Mapping[str, Workload],
+        data_sets: Collection[str] = (),
+    ) -> None:
+        self._grid, self._frameworks, self._data_sets = grid, frameworks, data_sets
+        self.all_workloads = workloads
+        self.backends = {backend for framework in frameworks.values() for backend in framework.backends}
+        self.devices = {device for framework in frameworks.values() for device in framework.devices}
+        self.workloads = self._of_the_grid()
+        parameters = [workloads[workload].parameters for workload in self.workloads]
+        self.defaults = {name: value for each in parameters for name, value in each.items() if name not in NOT_AXES}
+
+    def values(self, keys: Keys, name: str, values: Sequence[Scalar]) -> Sequence[Scalar]:
+        """The values of an axis, each once; a range of seeds or batch exponents stays one."""
+        if isinstance(values, range) and name in (SEED, "batch_exponent"):
+            for end in (values[0], values[-1]):
+                self.value(keys, name, end)
+            return values
+        return list(dict.fromkeys(self.value(keys, name, value) for value in values))
+
+    def value(self, keys: Keys, name: str, value: Scalar) -> Scalar:
+        if name == "framework":
+            return self.framework(keys, value)
+        if name == SEED:
+            return self._whole(keys, value, _MOST_SEED)
+        if name == "batch_exponent":
+            return self._whole(keys, value, _MOST_EXPONENT)
+        if name in HOUSE:
+            return self._word(keys, name, value)
+        return self.parameter(keys, name, value, self.defaults[name])  # type: ignore[no-any-return]
+
+    def framework(self, keys: Keys, value: Scalar) -> str:
+        """`torch==2.13.0`, its blanks taken out."""
+        match = _REQUIREMENT.fullmatch(str(value))
+        name = match[1] if match else re.split(r"[^A-Za-z0-9_.-]", str(value).strip())[0]
+        if name not in self._frameworks:
+            raise self._grid.error(keys, f"there is no framework {name!r}", nearest(name, self._frameworks))
+        version = match[2] if match else None
+        if not match or (version is None and self._frameworks[name].package):
+            raise self._grid.error(keys, f"{written(value)} names no version", f"write {name}==VERSION, an exact one")
+        if version is None:
+            return name
+        requirement = f"{name}=={version}"
+        override = self._grid.environments.get(requirement, {})
+        if not _is_version(version) and not (override.get("interpreter") or override.get("wheel")):
+            hint = f"write {name}==VERSION, or environments: {{{requirement}: {{interpreter: path/to/python}}}}"
+            raise self._grid.error(keys, f"{version!r} is no version", hint)
+        return requirement
+
+    def parameter(self, keys: Keys, name: str, value: Any, default: Any) -> Any:
+        """The value in the type of the parameter's default."""
+        if isinstance(value, float) and value.is_integer() and _is_int(default):
+            value = int(value)
+        if _is_int(value) and isinstance(default, float):
+            value = float(value)
+        wanted = _kind(default)
+        if wanted and _kind(value) != wanted and not (value is None and isinstance(default, str)):
+            raise self._grid.error(keys, f"{written(value)} is not {wanted}", f"the default is {written(default)}")
+        if name in _LEAST and value is not None and (not _is_int(value) or value < _LEAST[name]):
+            raise self._grid.error(keys, f"{written(value)} is no whole number from {_LEAST[name]} on", "write one")
+        if name == "data" and self._data_sets and value is not None and value not in self._data_sets:
+            raise self._grid.error(keys, f"there is no data set {value!r}", nearest(value, self._data_sets))
+        return value
+
+    def _of_the_grid(self) -> list[str]:
+        """The workloads of the grid and its includes, in order."""
+        file = self._grid.file
+        if file.workload is not None and "workload" in file.axes:
+            raise self._grid.error(("workload",), "given twice, here and under axes", "keep one of them")
+        keys: Keys = ("axes", "workload") if file.workload is None else ("workload",)
+        named: dict[Keys, Sequence[Scalar]] = {keys: self.workload_values}
+        named |= {("include", i, "workload"): e["workload"] for i, e in enumerate(file.include) if "workload" in e}
+        return list(dict.fromkeys(self._word(k, "workload", value) for k, values in named.items() for value in values))
+
+    @property
+    def workload_values(self) -> Sequence[Scalar]:
+        file = self._grid.file
+        return file.axes.get("workload", HOUSE["workload"]) if file.workload is None else file.workload
+
+    def _word(self, keys: Keys, name: str, value: Scalar) -> str:
+        known: Collection[str] = {
+            "workload": self.all_workloads,
+            "backend": self.backends,
+            "device": self.devices,
+            "backward": BACKWARDS,
+        }[name]
+        if value not in known:
+            raise self._grid.error(keys, f"there is no {name} {written(value)}", nearest(str(value), known))
+        return str(value)
+
+    def _whole(self, keys: Keys, value: Any, most: int) -> int:
+        number = int(value) if isinstance(value, float) and value.is_integer() else value
+        if not _is_int(number) or not 0 <= number <= most:
+            message = f"{written(value)} is no whole number from 0 to {most:,}"
+            raise self._grid.error(keys, message, "write one, without quotes")
+        return int(number)
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return bool(Version(text))
+    except InvalidVersion:
+        return False
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words; empty for nothing."""
+    if value is None:
+        return ""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "keys with values"}
+    return next((words for kind, words in kinds.items() if isinstance(value, kind)), "a list")
