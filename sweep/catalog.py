@@ -138,7 +138,8 @@ def unsupported(framework: Framework, version: str | None, backend: str, device:
         return f"{framework.name} has no backend {backend!r}"
     if device not in framework.devices:
         return f"{framework.name} knows no device {device!r}"
-    for variant in (backend, device):
+    of_ones_own = version is not None and not is_version(version)
+    for variant in () if of_ones_own else (backend, device):
         if reason := framework.recipe(version).variants.get(variant, Variant()).reason:
             return reason
     entry = framework.backends[backend]

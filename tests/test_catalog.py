@@ -22,6 +22,7 @@ HEADER = """
     #
     # [tool.sweep.backends]
     # fast = {versions = ">=2", devices = ["cpu"], reason = "fast came with tiny 2, for the CPU"}
+    # rare = {}
     #
     # [tool.sweep.recipes."<2"]
     # python = ["3.6"]
@@ -30,6 +31,7 @@ HEADER = """
     #
     # [tool.sweep.recipes."*"]
     # python = ["3.11"]
+    # variants.rare = {reason = "rare is on no index"}
     # ///
     raise RuntimeError("the catalog must not run this")
 """
@@ -53,7 +55,7 @@ def tiny(write):
 def test_the_tree_holds_the_yardstick_and_the_frameworks_of_the_study():
     known = catalog.frameworks()
 
-    assert {"reference", "torch", "chainer"} <= set(known)
+    assert {"reference", "torch", "chainer", "jax"} <= set(known)
     assert known["reference"].package == ""
     assert known["reference"].module == "numpy"
     assert known["torch"].path.name == "torch.py"
@@ -73,6 +75,8 @@ def test_the_first_recipe_that_matches_the_version_counts(tiny, version, python)
         ("2.0", "default", "gpu", None),
         ("2.0", "fast", "cpu", None),
         ("mine", "fast", "cpu", None),
+        ("2.0", "rare", "cpu", "rare is on no index"),
+        ("mine", "rare", "cpu", None),
         ("1.0", "fast", "cpu", "fast came with tiny 2, for the CPU"),
         ("2.0", "fast", "gpu", "fast came with tiny 2, for the CPU"),
         ("1.0", "default", "gpu", "tiny 1 knows no GPU"),
@@ -82,6 +86,27 @@ def test_the_first_recipe_that_matches_the_version_counts(tiny, version, python)
 )
 def test_an_impossible_combination_has_its_reason(tiny, version, backend, device, reason):
     assert catalog.unsupported(tiny, version, backend, device) == reason
+
+
+@pytest.mark.parametrize(
+    ("requirement", "backend", "device", "words"),
+    [
+        ("torch==1.0.1", "inductor", "cpu", "torch.compile came with torch 2.0"),
+        ("torch==2.13.0", "onednn", "gpu", "for the CPU"),
+        ("torch==2.13.0", "ideep", "cpu", "no backend"),
+        ("chainer==3.5.0", "ideep", "cpu", "iDeep came with Chainer 4"),
+        ("chainer==7.8.1", "cupy", "cpu", "CuPy"),
+        ("chainer==5.4.0", "chainerx", "cpu", "ChainerX came with Chainer 6"),
+        ("chainer==7.8.1", "chainerx", "cpu", "on no package index"),
+        ("chainer==1.24.0", "default", "gpu", "CuPy of its own"),
+        ("jax==0.4.30", "default", "gpu", "on no package index"),
+        ("reference==1.26.4", "default", "gpu", "no device 'gpu'"),
+    ],
+)
+def test_what_a_version_lacks_is_an_exclusion_with_its_reason(requirement, backend, device, words):
+    name, _, version = requirement.partition("==")
+
+    assert words in (catalog.unsupported(catalog.known(name), version, backend, device) or "")
 
 
 @pytest.mark.parametrize(

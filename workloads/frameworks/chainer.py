@@ -9,6 +9,7 @@
 # [tool.sweep.backends]
 # numpy = {devices = ["cpu"], reason = "NumPy is for the CPU; on a GPU it is backend cupy"}
 # ideep = {versions = ">=4", devices = ["cpu"], reason = "iDeep came with Chainer 4, for the CPU"}
+# chainerx = {versions = ">=6", reason = "ChainerX came with Chainer 6"}
 # cupy = {versions = ">=2", devices = ["gpu"], reason = "CuPy became a package of its own with Chainer 2, for the GPU"}
 #
 # [tool.sweep.recipes."<2"]
@@ -48,6 +49,7 @@
 # requires = ["numpy<1.20", "setuptools<58", "protobuf<3.21"]
 # build = ["setuptools<58"]
 # variants.ideep = {python = ["3.6", "3.7"], requires = ["ideep4py>=2,<3"]}
+# variants.chainerx = {reason = "ChainerX is on no package index: build it yourself and name it with interpreter:"}
 # variants.gpu = {python = ["3.6", "3.7"], requires = ["cupy-cuda101=={version}"]}
 #
 # [tool.sweep.recipes."<7.8"]          # imports numpy.distutils
@@ -55,6 +57,7 @@
 # requires = ["numpy<1.24", "setuptools<70", "protobuf<3.21"]
 # build = ["setuptools<81"]
 # variants.ideep = {python = ["3.7", "3.6"], requires = ["ideep4py>=2,<3"]}
+# variants.chainerx = {reason = "ChainerX is on no package index: build it yourself and name it with interpreter:"}
 # variants.gpu = {python = ["3.7", "3.6"], requires = ["cupy-cuda101=={version}"]}
 #
 # [tool.sweep.recipes."*"]             # the last CuPy that fits is 7.8.0
@@ -62,6 +65,7 @@
 # requires = ["numpy<1.24", "setuptools<70", "protobuf<3.21"]
 # build = ["setuptools<81"]
 # variants.ideep = {python = ["3.7", "3.6"], requires = ["ideep4py>=2,<3"]}
+# variants.chainerx = {reason = "ChainerX is on no package index: build it yourself and name it with interpreter:"}
 # variants.gpu = {python = ["3.8", "3.7", "3.6"], requires = ["cupy-cuda102==7.8.0"]}
 # ///
 """Chainer 1.19 to 7.8.1."""
