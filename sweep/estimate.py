@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Settings = Mapping[str, Any]
+LEARNT_FROM = ("cell_id", "status", "wall_s")
 
 
 class Estimate:
@@ -17,6 +18,12 @@ class Estimate:
     def __init__(self) -> None:
         self._by_cell: dict[str, list[float]] = defaultdict(list)
         self._per_work: dict[tuple[object, ...], list[float]] = defaultdict(list)
+
+    def learn(self, known: Mapping[str, Sequence[Any]], settings: Mapping[str, Settings]) -> None:
+        """From records, given by columns (cell_id, status, wall_s), of the cells whose settings are given."""
+        for cell_id, status, wall_s in zip(known["cell_id"], known["status"], known["wall_s"], strict=True):
+            if status == "ok" and wall_s and cell_id in settings:
+                self.observe(cell_id, settings[cell_id], wall_s)
 
     def observe(self, cell_id: str, settings: Settings, wall_s: float) -> None:
         self._by_cell[cell_id].append(wall_s)

@@ -211,7 +211,7 @@ class Results:
             try:
                 yield writer
             finally:
-                writer.fold_all()
+                writer.end()
 
     def _paths(self) -> list[str]:
         return [path for path in self.place.names(RECORDS) if path.endswith(".parquet")]
@@ -233,6 +233,9 @@ class Writer(Results):
 
     def begin(self, facts: RunFacts) -> None:
         self.place.sweep_out(RECORDS)
+        self._telling = {Path(entry.path).stem for entry in self.place.files(PROGRESS)}
+        for trial_id in list(self._telling):  # of a sweep that was killed
+            self._fall_silent(trial_id)
         self._quarantine()
         _write_facts(self.place, facts)
         parts = self._parts()
@@ -258,6 +261,12 @@ class Writer(Results):
             self._foldable.append(part)
             self._recent[part.path] = table
             self._fold_full_levels()
+        self._fall_silent(row["trial_id"])
+
+    def tell(self, trial_id: str, facts: Mapping[str, Any]) -> None:
+        """Say how far a running trial is, for `progress`; forgotten when its record comes."""
+        self._telling.add(trial_id)
+        self.place.write(f"{PROGRESS}/{_file_name(trial_id)}.json", json.dumps(facts).encode(), durable=False)
 
     def keep_environment(self, environment_id: str, packages: Iterable[str]) -> None:
         """Keep the package list of an environment, once."""
@@ -265,6 +274,17 @@ class Writer(Results):
             text = "".join(f"{package}\n" for package in packages)
             self.place.write(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt", text.encode())
             self._environments.add(environment_id)
+
+    def end(self) -> None:
+        """Fold what is left to fold; nothing runs any more."""
+        for trial_id in list(self._telling):
+            self._fall_silent(trial_id)
+        self.fold_all()
+
+    def _fall_silent(self, trial_id: str) -> None:
+        if trial_id in self._telling:
+            self._telling.discard(trial_id)
+            self.place.delete(f"{PROGRESS}/{_file_name(trial_id)}.json")
 
     def fold_all(self) -> None:
         """Fold every small part into one."""

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from sweep import __version__
-from sweep.cli import analyse, data, doctor, environments, inspect, output, plan
+from sweep.cli import analyse, data, doctor, environments, inspect, output, plan, run
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -25,6 +25,8 @@ app = typer.Typer(
 
 for _command in (
     plan.plan,
+    run.run,
+    run.reproduce,
     plan.schema,
     analyse.summarize,
     analyse.compare,

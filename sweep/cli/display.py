@@ -54,6 +54,10 @@ class Display:
             self.note(_failure_line(record))
         self._changed()
 
+    def again(self) -> None:
+        """A trial that has ended is to be run once more."""
+        self._done -= 1
+
     def detail(self, trial_name: str, text: str) -> None:
         """What a long trial says of itself: its epoch, its loss."""
         self._details[trial_name] = text

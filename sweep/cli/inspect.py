@@ -94,7 +94,7 @@ def show(
     Example: sweep show core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'
     """
     loaded = runs.loaded(run)
-    attempts = loaded.results.history(_found(loaded, trial))
+    attempts = loaded.results.history(found_trial(loaded, trial))
     runs.tell_damage(loaded)
     record = attempts[-1]
     if log:
@@ -169,7 +169,7 @@ def _listed(where: str, name: str, at: float) -> dict[str, Any]:
     }
 
 
-def _found(run: Run, wanted: str) -> str:
+def found_trial(run: Run, wanted: str) -> str:
     """The id of the one trial that is meant by an id, its beginning, a name, or a glob."""
     table = run.results.records(["trial_id", "trial_name"])
     pairs = list(zip(table["trial_id"].to_pylist(), table["trial_name"].to_pylist(), strict=True))

@@ -107,14 +107,11 @@ def _results(name: str, out: str) -> Results | None:
 
 def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
     """What the run's own records teach about how long its trials take."""
-    from sweep.estimate import Estimate
+    from sweep.estimate import LEARNT_FROM, Estimate
 
-    estimate, settings = Estimate(), {cell.id: cell.settings for cell in expansion.cells}
+    estimate = Estimate()
     if results:
-        known = results.records(["cell_id", "status", "wall_s"]).to_pydict()
-        for cell_id, status, wall_s in zip(known["cell_id"], known["status"], known["wall_s"], strict=True):
-            if status == "ok" and wall_s and cell_id in settings:
-                estimate.observe(cell_id, settings[cell_id], wall_s)
+        estimate.learn(results.records(LEARNT_FROM).to_pydict(), {cell.id: cell.settings for cell in expansion.cells})
     return estimate
 
 

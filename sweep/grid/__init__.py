@@ -44,9 +44,9 @@ def load(path: str | Path, sets: Iterable[str] = ()) -> Grid:
     return _grid(sources.read(path), path, list(sets))
 
 
-def parse(text: str, sets: Iterable[str] = ()) -> Grid:
-    """The grid that a text says."""
-    return _grid(sources.Source(text), "", list(sets))
+def parse(text: str, sets: Iterable[str] = (), path: str | Path = "") -> Grid:
+    """The grid that a text says; paths in it are relative to that of its file."""
+    return _grid(sources.Source(text), path, list(sets))
 
 
 def duration_s(text: str) -> float:

@@ -1,0 +1,188 @@
+"""`sweep run` and `sweep reproduce`: from a grid to its records, and one trial again."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import signal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli import output, runs
+from sweep.cli.plan import AddSeeds, GridPath, Only, Out, Sets, expanded, tell
+from sweep.cli.tables import Column, Format, emit
+from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
+
+if TYPE_CHECKING:
+    from sweep.analysis import Run
+    from sweep.grid import Expansion
+    from sweep.records import Results
+
+
+class Retry(enum.StrEnum):
+    """Which trials run again that have a record."""
+
+    FAILED = "failed"
+    INVALID = "invalid"
+    TIMEOUT = "timeout"
+    ALL = "all"
+
+
+def run(
+    grid: GridPath,
+    sets: Sets = None,
+    only: Only = None,
+    out: Out = runs.RESULTS,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Join a Ray cluster: auto, host:port or ray://host:10001."),
+    ] = None,
+    retry: Annotated[Retry | None, typer.Option(help="Run again what ended so.")] = None,
+    add_seeds: AddSeeds = 0,
+    timeout: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Kill trials after so long, as 90, 30m or 2h; else after the grid's timeout."
+        ),
+    ] = "",
+    max_failures: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N failed trials.")] = None,
+    max_foreign: Annotated[
+        float,
+        typer.Option(
+            envvar="SWEEP_MAX_FOREIGN",
+            min=0.0,
+            help="A trial that has its node to itself is invalid, and tried again, where other processes took more "
+            "than this share of its cores' time.",
+        ),
+    ] = 0.5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, as sweep plan does.")] = False,
+) -> int:
+    """Run what a grid says and has no record yet, and end with the summary.
+
+    Environments and data are made where they are missing. Run it again after a crash, a Ctrl-C, or with more values on
+    an axis: nothing runs twice. Ends with 1 where trials failed, with 130 when interrupted, all records so far safe.
+
+    Example: sweep run grid.yaml --set batch_exponent=0,3 --add-seeds 2
+    """
+    from sweep import run as sweeps
+    from sweep.cli.display import display
+    from sweep.grid import duration_s
+    from sweep.places import Place
+    from sweep.records import Results
+
+    chosen, expansion = expanded(grid, sets, only, add_seeds)
+    if dry_run:
+        return tell(chosen, expansion, out)
+    results = Results(Place(out).child(chosen.name))
+    options = sweeps.Options(
+        address=address,
+        retry=sweeps.RETRIES[retry] if retry else frozenset(),
+        timeout_s=duration_s(timeout) if timeout else None,
+        max_failures=max_failures,
+        foreign_most=max_foreign,
+    )
+    with _interruptible(results), display(chosen.name) as watching:
+        sweeps.run(chosen, expansion, results, options, watching)
+    return _conclude(expansion, results)
+
+
+def _conclude(expansion: Expansion, results: Results) -> int:
+    """The summary of the run, and what to look at next."""
+    from sweep.analysis import NoRecords, Run
+
+    loaded = Run(results.place)
+    with contextlib.suppress(NoRecords):  # all failed: status says how
+        _tell_summary(loaded)
+    statuses = results.statuses()
+    ended = [statuses[trial.id][0] for trial in expansion.trials if trial.id in statuses]
+    failed = [status for status in ended if status != "ok"]
+    if failed:
+        output.say(f"{len(failed)} of {len(expansion.trials)} trials did not end well: sweep status {results}")
+    output.say(f"records: {results}")
+    if failed and set(failed) == set(ended) == {"env_failed"}:
+        return UNAVAILABLE
+    if failed:
+        return FAILED
+    return MISSING if len(ended) < len(expansion.trials) else 0
+
+
+def _tell_summary(loaded: Run) -> None:
+    from sweep.cli.analyse import summary_columns, summary_row, tell_doubts, title
+
+    summaries = loaded.summary()
+    emit(Format.TABLE, summary_columns(summaries), [summary_row(s) for s in summaries], title(summaries))
+    tell_doubts(summaries)
+
+
+@contextlib.contextmanager
+def _interruptible(results: Results) -> Iterator[None]:
+    """Ctrl-C, and being asked to end, stop the sweep in good order: its children end, its records are there."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        output.say(f"interrupted: the records so far are safe in {results}; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob.")
+    ],
+) -> int:
+    """Run one recorded trial again, on this machine, in the same environment, and set it beside its record.
+
+    Nothing is added to the run. Ends with 1 where the trial does not end well.
+
+    Example: sweep reproduce core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'
+    """
+    from sweep.cli.inspect import found_trial
+    from sweep.reproduction import reproduce as run_again
+
+    loaded = runs.loaded(run)
+    record = loaded.results.history(found_trial(loaded, trial))[-1]
+    output.say(f"running {record['trial_name']} again")
+    rerun = run_again(loaded.facts, record)
+    if rerun["environment_id"] != record["environment_id"] and record["environment_id"]:
+        output.warn(f"its environment was {record['environment_id']}; now it ran in {rerun.get('environment_id')}")
+    names = [name for name in _SET_BESIDE if record.get(name) is not None or rerun.get(name) is not None]
+    columns = [
+        Column("", names, is_text=True),
+        Column("recorded", [_told(name, record) for name in names], is_text=True),
+        Column("now", [_told(name, rerun) for name in names], is_text=True),
+    ]
+    emit(Format.TABLE, columns, [{"column": n, "recorded": record.get(n), "now": rerun.get(n)} for n in names])
+    return 0 if rerun["status"] == "ok" else FAILED
+
+
+_SET_BESIDE = (
+    "status", "error", "node", "cpu_model", "device_name", "cores", "threads", "python", "numpy", "environment_id",
+    "loss", "gradient_norm", "forward_s", "backward_s", "step_s", "validation_loss", "peak_rss_bytes", "wall_s",
+)  # fmt: skip
+
+
+def _told(name: str, record: Mapping[str, Any]) -> str:
+    """A column of one record; samples by their median."""
+    from statistics import median
+
+    from sweep.columns import unit
+    from sweep.quantities import quantity
+
+    value = record.get(name)
+    if value is None or value == "":
+        return ""
+    if name == "loss" or unit(name) == "norm":
+        return ", ".join(f"{each:.9g}" for each in (value if isinstance(value, list) else [value])[-1:])
+    if isinstance(value, list) and unit(name):
+        return f"{quantity(median(value), unit(name))} (median of {len(value)})"
+    return quantity(value, unit(name)) if unit(name) in ("s", "B") else str(value)

@@ -1,0 +1,68 @@
+"""Provision: what a node must have before the first of its trials is timed: environments and data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweep import datasets, environments
+from sweep.environments import EnvironmentFailed, Specification
+from sweep.worker import specification
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Environments and data sets of some trials; `run_id` tells one invocation from the next.
+
+    `data` holds name, path and the least number of examples of each data set.
+    """
+
+    specifications: tuple[Specification, ...]
+    data: tuple[tuple[str, str | None, int], ...]
+    run_id: str = ""
+
+
+def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run_id: str = "") -> Needs:
+    """What these trials need, each thing once, in the order in which they come."""
+    specs: dict[Specification, None] = {}
+    data: dict[tuple[str, str | None], int] = {}
+    for cell in {trial.cell.id: trial.cell for trial in trials}.values():
+        settings = cell.settings
+        specs[specification(settings["framework"], settings["device"], settings["backend"], overrides)] = None
+        if settings.get("data"):
+            key = (settings["data"], settings.get("data_path"))
+            data[key] = max(data.get(key, 1), 2 ** (settings.get("batch_exponent") or 0))
+    return Needs(tuple(specs), tuple((name, path, least) for (name, path), least in data.items()), run_id)
+
+
+def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
+    """Have it all on this node; what environments failed, by framework, with the reason.
+
+    A failed environment is remembered for the run, so that its trials say so at once. Raises SweepError where data
+    cannot be had: that is for the user to put right before anything is timed.
+    """
+    failed = {}
+    for spec in needs.specifications:
+        try:
+            environments.prepare(spec, say, needs.run_id)
+        except EnvironmentFailed as error:
+            failed[spec.framework] = error.message
+            say(f"env_failed: {error.message}")
+    for name, path, least in needs.data:
+        datasets.prepare(name, path, at_least=least, progress=_stages(name, say))
+    return failed
+
+
+def _stages(name: str, say: Say) -> Callable[[str, int, int], None]:
+    """Says each stage of a preparation once, and not those that are over at once."""
+    told: set[str] = set()
+
+    def progress(stage: str, done: int, of: int) -> None:
+        if stage not in told and done < of:
+            told.add(stage)
+            say(f"data set {name}: {stage}, {of} examples")
+
+    return progress

@@ -1,0 +1,33 @@
+"""Reproduction: a recorded trial once more, here, in the same environment and with the same settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sweep import grid as grids
+from sweep.grid import Cell, Trial
+from sweep.records import Record, RunFacts
+from sweep.worker import RunTrial
+
+
+def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
+    """The record of the trial run again; nothing is kept of it. Raises SweepError where the run's grid is not known."""
+    grid = grids.parse(facts.grid, facts.overrides, facts.grid_path)
+    run_trial = RunTrial(facts.name, overrides=grid.environments, foreign_most=None, steal_most=None)
+    return run_trial(_trial(grid, record))
+
+
+def _trial(grid: grids.Grid, record: Mapping[str, Any]) -> Trial:
+    settings = json.loads(record["settings"])
+    seed = settings.pop("seed")
+    cell = Cell(id=record["cell_id"], name=record["cell_name"], axes={}, common=settings)
+    return Trial(
+        id=record["trial_id"],
+        cell=cell,
+        seed=seed,
+        resources=grid.file.resources.of(settings["device"], settings["workload"], settings.get("threads")),
+        block=record["block"] or 0,
+        position=record["position"] or 0,
+    )

@@ -1,0 +1,256 @@
+"""A whole sweep: plan what is missing, have what it needs on every node, run it, and keep each record as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweep import __version__, process, provision, schedule, worker
+from sweep.cluster import Cluster, refusal
+from sweep.errors import FAILED, SweepError
+from sweep.estimate import LEARNT_FROM, Estimate
+from sweep.grid import Expansion, Grid, Trial
+from sweep.records import Record, Results, RunFacts, Writer
+
+_FAILURES = frozenset({"failed", "crashed", "oom", "env_failed", "not_comparable", "unsupported"})
+RETRIES: Mapping[str, frozenset[str]] = {
+    "failed": _FAILURES,
+    "invalid": frozenset({"invalid"}),
+    "timeout": frozenset({"timeout"}),
+    "all": _FAILURES | {"invalid", "timeout"},
+}
+_NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
+_TELL_EVERY_S = 1.0
+
+
+class Observer(Protocol):
+    """Who watches a sweep; see `sweep.cli.display`."""
+
+    def planned(self, total: int, done: int, remaining_s: float | None) -> None: ...
+    def started(self, device: str) -> None: ...
+    def detail(self, trial_name: str, text: str) -> None: ...
+    def ended(self, record: Mapping[str, Any], remaining_s: float | None) -> None: ...
+    def again(self) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run, apart from what it runs.
+
+    `retry` are the statuses whose trials run again;
+    `disturbed_attempts` is how often in one sweep a trial is tried that others disturb, `foreign_most` the share of
+    its cores' time that they may take from a trial that has the node to itself.
+    """
+
+    address: str | None = None
+    retry: frozenset[str] = frozenset()
+    timeout_s: float | None = None
+    max_failures: int | None = None
+    disturbed_attempts: int = 3
+    foreign_most: float | None = worker.FOREIGN_MOST
+
+
+class TooManyFailures(SweepError):  # noqa: N818  what happened, as users say it
+    """`--max-failures` was reached; the records so far are safe."""
+
+    exit_code = FAILED
+
+
+def run(grid: Grid, expansion: Expansion, results: Results, options: Options, observer: Observer) -> None:
+    """Run the trials that have no record yet and keep what they find.
+
+    Raises SweepError for what keeps all of them from running, TooManyFailures, and KeyboardInterrupt; every record that
+    was there by then is kept.
+    """
+    with results.open(_facts(grid, expansion)) as writer:
+        for part, reason in writer.damaged:
+            observer.note(f"{part} was {reason}; it is set aside and its trials run again")
+        todo = schedule.plan(expansion.trials, writer.statuses(), options.retry, grid.order)
+        ledger = Ledger(expansion.trials, todo)
+        ledger.learn(writer)
+        observer.planned(len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s())
+        if todo:
+            _Sweep(grid, writer, ledger, options, observer).run(todo)
+
+
+class Ledger:
+    """What is left to do, how it goes, and how long the rest will take."""
+
+    def __init__(self, trials: Sequence[Trial], todo: Sequence[Trial]) -> None:
+        self.failures = 0
+        self._settings = {trial.cell.id: trial.cell.settings for trial in trials}
+        self._left = Counter(trial.cell.id for trial in todo)
+        self._estimate = Estimate()
+        self._told: float | None = None
+        self._told_at = float("-inf")
+
+    def learn(self, results: Results) -> None:
+        """From trials that ended before."""
+        self._estimate.learn(results.records(LEARNT_FROM).to_pydict(), self._settings)
+
+    def ended(self, record: Record) -> None:
+        cell_id = record["cell_id"]
+        self._left[cell_id] -= 1
+        if record["status"] == "ok":
+            self._estimate.observe(cell_id, self._settings[cell_id], record["wall_s"])
+        elif record["status"] != "invalid":
+            self.failures += 1
+
+    def again(self, trial: Trial) -> None:
+        self._left[trial.cell.id] += 1
+
+    def remaining_s(self, at_once: int = 1) -> float | None:
+        """Expected time of what is left, `at_once` trials at a time; anew every second at most."""
+        if time.monotonic() - self._told_at > _TELL_EVERY_S:
+            self._told = self._estimate.total_s((c, self._settings[c], n) for c, n in self._left.items() if n > 0)
+            self._told_at = time.monotonic()
+        return None if self._told is None else self._told / max(1, at_once)
+
+
+class _Sweep:
+    """One invocation: a cluster, and the trials that it runs."""
+
+    def __init__(self, grid: Grid, writer: Writer, ledger: Ledger, options: Options, observer: Observer) -> None:
+        self._grid, self._writer, self._ledger = grid, writer, ledger
+        self._options, self._observer = options, observer
+        self._run_id = uuid.uuid4().hex
+        self._running: set[str] = set()
+        self._heard: dict[str, float] = {}
+
+    def run(self, todo: Sequence[Trial]) -> None:
+        needs = provision.needs(todo, self._grid.environments, self._run_id)
+        if self._options.address is None:
+            provision.provide(needs, self._observer.note)
+        with Cluster(self._options.address, notify=self._observer.note) as cluster:
+            if self._options.address is not None:
+                self._provide_everywhere(cluster, needs)
+            todo = self._placeable(cluster, todo)
+            run_all = functools.partial(self._mapped, cluster)
+            todo = self._carry_out(run_all, todo)
+            for _ in range(1, self._options.disturbed_attempts):
+                for trial in todo:
+                    self._ledger.again(trial)
+                    self._observer.again()
+                todo = self._carry_out(run_all, todo)
+
+    def _provide_everywhere(self, cluster: Cluster, needs: provision.Needs) -> None:
+        count = f"{len(needs.specifications)} environments and {len(needs.data)} data sets"
+        self._observer.note(f"preparing {count} on {len(cluster.nodes)} nodes")
+        for result in cluster.on_every_node(provision.provide, needs):
+            for framework, reason in (result.value or {}).items():
+                self._observer.note(f"node {result.node.name}: no environment for {framework}: {reason}")
+
+    def _placeable(self, cluster: Cluster, todo: Sequence[Trial]) -> list[Trial]:
+        """What some node could hold; the rest is recorded as unsupported, with the reason."""
+        lost = cluster.check(todo)
+        if lost:
+            why = refusal(lost, len(todo))
+            self._observer.note(f"warning: {why.message}\nhint: {why.hint}")
+        for each in lost:
+            self._keep(self._failure(each.trial, "unsupported", f"it would {each.reason}"))
+        gone = {each.trial.id for each in lost}
+        return [trial for trial in todo if trial.id not in gone]
+
+    def _mapped(self, cluster: Cluster, todo: Sequence[Trial]) -> Iterator[Record]:
+        run_trial = worker.RunTrial(
+            run=self._grid.name,
+            run_id=self._run_id,
+            code_version=code_version(),
+            timeout_s=self._options.timeout_s or self._grid.timeout_s,
+            overrides=self._grid.environments,
+            foreign_most=self._options.foreign_most,
+        )
+        limit_s = run_trial.timeout_s + _NOTICE_S if run_trial.timeout_s else None
+        return cluster.map(_Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear)
+
+    def _carry_out(self, mapped: Callable[[Sequence[Trial]], Iterator[Record]], todo: Sequence[Trial]) -> list[Trial]:
+        """Run the trials and keep their records; the disturbed ones come back to be run again."""
+        by_id = {trial.id: trial for trial in todo}
+        again = []
+        with contextlib.closing(mapped(todo)) as records:  # type: ignore[type-var]
+            for record in records:
+                self._keep(record)
+                if record["status"] == "invalid":
+                    again.append(dataclasses.replace(by_id[record["trial_id"]], attempt=record["attempt"] + 1))
+        return again
+
+    def _keep(self, record: Record) -> None:
+        """For good, before anything else is done with it."""
+        self._writer.append(record)
+        self._running.discard(record["trial_id"])
+        self._ledger.ended(record)
+        self._observer.ended(record, self._ledger.remaining_s(len(self._running)))
+        most = self._options.max_failures
+        if most is not None and self._ledger.failures >= most:
+            hint = "the records are safe; see sweep status, then run it again with --retry failed"
+            raise TooManyFailures(f"{self._ledger.failures} trials have failed, as many as --max-failures allows", hint)
+
+    def _hear(self, trial: Trial, facts: Mapping[str, Any] | None) -> None:
+        """A trial has started, or says how far it is."""
+        if facts is None:
+            self._running.add(trial.id)
+            self._observer.started(trial.settings["device"])
+            return
+        now = time.monotonic()
+        if now - self._heard.get(trial.id, float("-inf")) >= _TELL_EVERY_S:
+            self._heard[trial.id] = now
+            self._writer.tell(trial.id, {"trial": trial.name, **facts})
+            self._observer.detail(trial.name, ", ".join(f"{key} {_short(value)}" for key, value in facts.items()))
+
+    def _failure(self, trial: Trial, status: str, error: str) -> Record:
+        """The record of a trial that could not speak for itself."""
+        return worker.identity(trial) | {
+            "run": self._grid.name,
+            "code_version": code_version(),
+            "status": status,
+            "error": error,
+        }
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What runs on the nodes: a trial that tells how far it is."""
+
+    run_trial: worker.RunTrial
+
+    def __call__(self, trial: Trial, tell: Callable[[Mapping[str, Any]], None]) -> Record:
+        return dataclasses.replace(self.run_trial, progress=lambda _, facts: tell(facts))(trial)
+
+
+@functools.cache
+def code_version() -> str:
+    """The version of sweep, with the commit where it runs from a checkout."""
+    house = Path(__file__).resolve().parent.parent
+    if not (house / ".git").exists():
+        return __version__
+    try:
+        ended = process.run(["git", "-C", str(house), "describe", "--always", "--dirty"], env={"PATH": "/usr/bin:/bin"})
+    except OSError:  # no git: then the version must do
+        return __version__
+    commit = ended.stdout.strip()
+    return f"{__version__}+{commit}" if commit and not ended.returncode else __version__
+
+
+def _facts(grid: Grid, expansion: Expansion) -> RunFacts:
+    return RunFacts(
+        name=grid.name,
+        grid=grid.text,
+        grid_path=grid.path,
+        overrides=grid.sets,
+        code_version=code_version(),
+        trials=[(trial.id, trial.name) for trial in expansion.trials],
+        exclusions=[(exclusion.name, exclusion.reason) for exclusion in expansion.exclusions],
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
