@@ -6,6 +6,7 @@ import fnmatch
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -146,10 +147,20 @@ class _Cells:
     def expansion(self) -> Expansion:
         trials = [trial for several in self.found.values() for trial in several]
         exclusions = [exclusion for several in self._excluded.values() for exclusion in several]
-        idle = sorted((rule for rule in (*self._rules, *self._seed_rules) if not rule.matched), key=lambda r: r.number)
+        cells = [several[0].cell for several in self.found.values()]
+        if len({cell.name for cell in cells}) < len(cells):
+            twice = next(name for name, count in Counter(cell.name for cell in cells).items() if count > 1)
+            raise SweepError(f"two different cells are called {twice}", "write values of one axis in one type")
+        return Expansion(cells, trials, exclusions, self._notes())
+
+    def _notes(self) -> list[str]:
         notes = unused_environments(self._grid, (several[0].cell.axes["framework"] for several in self.found.values()))
-        notes += [f"exclude rule {rule.number} ({rule}) matches no cell" for rule in idle]
-        return Expansion([several[0].cell for several in self.found.values()], trials, exclusions, notes)
+        idle = sorted((rule for rule in (*self._rules, *self._seed_rules) if not rule.matched), key=lambda r: r.number)
+        notes += [f"exclude rule {rule.number} ({rule}) leaves nothing out" for rule in idle]
+        for (_, _, threads), resources in self._resources.items():
+            if threads and threads > resources.cpu:
+                notes.append(f"{threads} threads on {resources.cpu} cores: resources.cpu is less than threads")
+        return list(dict.fromkeys(notes))
 
     def _existing(self, chosen: Axes) -> Axes:
         """The axes that this cell has, in order; one whose condition does not hold is as if it had not been given."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sweep.errors import SweepError, nearest
 from sweep.grid.axes import SEED, SEEDS
-from sweep.grid.quantities import Bytes, Scalar, Seconds, Values, problem, written
+from sweep.grid.quantities import MOST_VALUES, Bytes, Scalar, Seconds, Values, problem, written
 from sweep.grid.source import Keys, Source
 from sweep.grid.trials import Resources
 
@@ -195,10 +195,14 @@ class Grid:
 
     def add_seeds(self, count: int) -> Self:
         """This grid with `count` more seeds after its largest, for every cell that takes the grid's seeds."""
-        seeds = [int(str(seed)) for seed in self.file.axes.get(SEED, SEEDS)]
-        more = range(max(seeds) + 1, max(seeds) + 1 + count)
-        file = self.file.model_copy(update={"axes": self.file.axes | {SEED: [*seeds, *more]}})
-        return dataclasses.replace(self, file=file)
+        if count > MOST_VALUES:
+            raise SweepError(
+                f"{count:,} more seeds are more than the {MOST_VALUES:,} that a grid can have", "add fewer"
+            )
+        seeds = [seed for seed in self.file.axes.get(SEED, SEEDS) if isinstance(seed, int)]
+        more = range(max(seeds) + 1, max(seeds) + 1 + count) if seeds else []
+        given = self.file.axes | {SEED: [*self.file.axes.get(SEED, SEEDS), *more]}
+        return dataclasses.replace(self, file=self.file.model_copy(update={"axes": given}))
 
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
         """What is wrong at a path of keys, with file and line."""

@@ -13,6 +13,7 @@ from sweep.grid.language import GridFile
 from sweep.grid.source import Source, printable
 
 _HINT = "write --set batch_exponent=0,1 for an axis, --set samples=5 for a parameter, --set resources.cpu=2 for a key"
+_DEEP = ("axes", "parameters", "resources")
 _WHOLE = ("name", "description", "timeout", "order")  # keys of a grid that hold one value
 
 
@@ -42,7 +43,7 @@ def _typed(text: str, label: str) -> list[Any]:
 
 def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> tuple[str, ...]:
     """Put values where the name says; returns that place."""
-    if "." in name and name.partition(".")[0] in GridFile.model_fields:
+    if name.partition(".")[0] in _DEEP and "." in name:
         return _put_deep(document, name.split("."), values, label)
     if name in _WHOLE:
         document[name] = _only(values, label)
@@ -53,7 +54,7 @@ def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> 
         _table(document, "parameters").pop(name, None)
         _table(document, "axes")[name] = values
         return ("axes", name)
-    if name in GridFile.model_fields:
+    if name.partition(".")[0] in GridFile.model_fields:
         raise SweepError(f"{label}: {name} is for the file, or set key by key", _HINT)
     _table(document, "parameters")[name] = _absolute(values[0]) if name == "data_path" else values[0]
     return ("parameters", name)
@@ -65,7 +66,7 @@ def _put_deep(document: dict[str, Any], keys: list[str], values: list[Any], labe
         table = table.setdefault(key, {}) if isinstance(table, dict) else None
     if not isinstance(table, dict) or not all(keys):
         raise SweepError(f"{label}: there are no keys within {'.'.join(keys[:-1])}", _HINT)
-    table[keys[-1]] = values if keys[0] in ("axes", "zip", "include", "exclude") else _only(values, label)
+    table[keys[-1]] = values if keys[0] == "axes" else _only(values, label)
     return tuple(keys)
 
 
