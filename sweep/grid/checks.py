@@ -59,4 +59,5 @@ def _check_values(grid: Grid, space: Space, keys: Keys, wanted: Sequence[Scalar]
         return
     for each in wanted:
         if not any(is_value(value, each) for value in values):
-            raise grid.error(keys, f"no cell has {axis} {written(each)}", nearest(str(each), values))
+            words = {part for value in values for part in (str(value), str(value).partition("==")[0])}
+            raise grid.error(keys, f"no cell has {axis} {written(each)}", nearest(str(each), words))
