@@ -20,13 +20,6 @@ from sweep.estimate import LEARNT_FROM, Estimate
 from sweep.grid import Expansion, Grid, Trial
 from sweep.records import Record, Results, RunFacts, Writer
 
-_FAILURES = frozenset({"failed", "crashed", "oom", "env_failed", "not_comparable", "unsupported"})
-RETRIES: Mapping[str, frozenset[str]] = {
-    "failed": _FAILURES,
-    "invalid": frozenset({"invalid"}),
-    "timeout": frozenset({"timeout"}),
-    "all": _FAILURES | {"invalid", "timeout"},
-}
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0
 

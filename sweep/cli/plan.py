@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 _REASONS = 10
 
+
+class Retry(enum.StrEnum):
+    """Which trials run again that have a record."""
+
+    FAILED = "failed"
+    INVALID = "invalid"
+    TIMEOUT = "timeout"
+    ALL = "all"
+
+
 GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.", show_default=False)]
 Sets = Annotated[
     list[str] | None,
@@ -33,6 +44,7 @@ Only = Annotated[
 ]
 Out = Annotated[str, typer.Option(metavar="DIR|URI", help="Where runs are kept: a folder, or s3://bucket/prefix.")]
 AddSeeds = Annotated[int, typer.Option(metavar="N", min=0, help="N more seeds of every cell.")]
+RetryWhat = Annotated[Retry | None, typer.Option("--retry", help="Run again what ended so.")]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the trials.")]
 
 
@@ -41,6 +53,7 @@ def plan(
     sets: Sets = None,
     only: Only = None,
     out: Out = runs.RESULTS,
+    retry: RetryWhat = None,
     add_seeds: AddSeeds = 0,
     form: _Format = Format.TABLE,
 ) -> int:
@@ -51,7 +64,7 @@ def plan(
     Example: sweep plan grid.yaml --set batch_exponent=0,3 --only '*/explicit/*'
     """
     chosen, expansion = expanded(grid, sets, only, add_seeds)
-    return tell(chosen, expansion, out, form)
+    return tell(chosen, expansion, out, retry, form)
 
 
 def schema() -> None:
@@ -59,35 +72,51 @@ def schema() -> None:
 
     Example: sweep schema > grid.schema.json
     """
+    from sweep import catalog
     from sweep import grid as grids
 
-    output.emit(json.dumps(grids.schema(), indent=1, ensure_ascii=False))
+    found = grids.schema(catalog.frameworks(), catalog.workloads())
+    output.emit(json.dumps(found, indent=1, ensure_ascii=False))
 
 
 def expanded(
     path: Path, sets: Iterable[str] | None = None, only: Iterable[str] | None = None, add_seeds: int = 0
 ) -> tuple[Grid, Expansion]:
-    """A grid file and all that it expands to, every word of it looked up."""
+    """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of."""
     from sweep import catalog, datasets
     from sweep import grid as grids
     from sweep.columns import METRICS
 
     grid = grids.load(path, sets or ()).add_seeds(add_seeds)
     known = {"data_sets": datasets.datasets(), "metrics": METRICS}
-    return grid, grids.expand(grid, catalog.frameworks(), catalog.workloads(), only or (), **known)
+    expansion = grids.expand(grid, catalog.frameworks(), catalog.workloads(), only or (), **known)
+    for note in expansion.notes:
+        output.warn(note)
+    return grid, expansion
 
 
-def tell(grid: Grid, expansion: Expansion, out: str = runs.RESULTS, form: Format = Format.TABLE) -> int:
+def statuses_to_retry(what: Retry | None) -> frozenset[str]:
+    from sweep.schedule import RETRIES
+
+    return RETRIES[what] if what else frozenset()
+
+
+def tell(
+    grid: Grid,
+    expansion: Expansion,
+    out: str = runs.RESULTS,
+    retry: Retry | None = None,
+    form: Format = Format.TABLE,
+) -> int:
     """What would run: trials on stdout, all about them on stderr."""
     from sweep import schedule
 
     results = _results(grid.name, out)
-    todo = schedule.plan(expansion.trials, results.statuses() if results else {}, order=grid.order)
+    statuses = results.statuses() if results else {}
+    todo = schedule.plan(expansion.trials, statuses, statuses_to_retry(retry), grid.order)
     estimate = _estimate(results, expansion)
     for line in _summary(grid, expansion, todo, estimate):
         output.say(line)
-    for note in expansion.notes:
-        output.warn(note)
     rows = [_row(trial, estimate) for trial in todo]
     if rows or form is not Format.TABLE:
         emit(form, _columns(rows), rows)
@@ -145,15 +174,17 @@ def _reasons(expansion: Expansion) -> Iterator[str]:
 
 def _environments(grid: Grid, todo: Sequence[Trial]) -> dict[str, list[str]]:
     """The environments that the trials need, by whether they are there."""
+    from sweep import catalog, yardstick
     from sweep.environments.store import load
     from sweep.worker import specification
 
     wanted = dict.fromkeys((s["framework"], s["device"], s["backend"]) for s in _settings(todo))
-    if any("gate_examples" in s for s in _settings(todo)):
-        wanted |= {("reference", "cpu", "default"): None}  # the fairness gate compares with it
     specs: dict[Specification, str] = {}
     for framework, device, backend in wanted:
         specs.setdefault(specification(framework, device, backend, grid.environments), f"{framework} for {device}")
+    workloads = catalog.workloads()
+    if any(workloads[s["workload"]].reference for s in _settings(todo)):
+        specs.setdefault(yardstick.specification(grid.environments), "reference to compare with")
     states: dict[str, list[str]] = {}
     for spec, name in specs.items():
         state = "of your own" if spec.interpreter else "built" if load(spec.id) else "to build"

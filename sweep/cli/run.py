@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import signal
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweep.cli import output, runs
-from sweep.cli.plan import AddSeeds, GridPath, Only, Out, Sets, expanded, tell
+from sweep.cli.plan import AddSeeds, GridPath, Only, Out, RetryWhat, Sets, expanded, statuses_to_retry, tell
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
 
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
     from sweep.analysis import Run
     from sweep.grid import Expansion
     from sweep.records import Results
-
-
-class Retry(enum.StrEnum):
-    """Which trials run again that have a record."""
-
-    FAILED = "failed"
-    INVALID = "invalid"
-    TIMEOUT = "timeout"
-    ALL = "all"
 
 
 def run(
@@ -39,7 +29,7 @@ def run(
         str | None,
         typer.Option(metavar="ADDRESS", help="Join a Ray cluster: auto, host:port or ray://host:10001."),
     ] = None,
-    retry: Annotated[Retry | None, typer.Option(help="Run again what ended so.")] = None,
+    retry: RetryWhat = None,
     add_seeds: AddSeeds = 0,
     timeout: Annotated[
         str,
@@ -74,11 +64,11 @@ def run(
 
     chosen, expansion = expanded(grid, sets, only, add_seeds)
     if dry_run:
-        return tell(chosen, expansion, out)
+        return tell(chosen, expansion, out, retry)
     results = Results(Place(out).child(chosen.name))
     options = sweeps.Options(
         address=address,
-        retry=sweeps.RETRIES[retry] if retry else frozenset(),
+        retry=statuses_to_retry(retry),
         timeout_s=duration_s(timeout) if timeout else None,
         max_failures=max_failures,
         foreign_most=max_foreign,

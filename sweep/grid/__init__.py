@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pydantic_core import PydanticCustomError
 
@@ -18,8 +17,9 @@ from sweep.grid import quantities
 from sweep.grid import source as sources
 from sweep.grid.expansion import MOST_TRIALS, expand
 from sweep.grid.identity import identify
-from sweep.grid.language import Grid, GridFile, build
+from sweep.grid.language import Grid, build
 from sweep.grid.overrides import overridden
+from sweep.grid.schema import schema
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 
 __all__ = [
@@ -55,11 +55,6 @@ def duration_s(text: str) -> float:
         return quantities.duration_s(sources.scalar(text))
     except PydanticCustomError as error:
         raise SweepError(error.message(), (error.context or {})["hint"]) from None
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema of grid files."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | GridFile.model_json_schema()
 
 
 def _grid(source: sources.Source, path: str | Path, sets: list[str]) -> Grid:

@@ -121,8 +121,8 @@ def _is_number(given: Any) -> bool:
     return isinstance(given, int | float) and not isinstance(given, bool)
 
 
-_ONE = {"type": ["string", "number", "boolean", "null"]}
-_RANGE = {
+ANY_SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
+_RANGE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "A range of numbers, both ends included",
     "properties": {
@@ -132,9 +132,15 @@ _RANGE = {
     "required": ["range"],
     "additionalProperties": False,
 }
-_MANY = {"type": "array", "minItems": 1, "items": {"anyOf": [_ONE, _RANGE]}}
 
-Values = Annotated[Sequence[Scalar], PlainValidator(values), WithJsonSchema({"anyOf": [_ONE, _RANGE, _MANY]})]
+
+def values_schema(one: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of `Values`, each of which is as `one` says."""
+    several = {"type": "array", "minItems": 1, "items": {"anyOf": [one, _RANGE_SCHEMA]}}
+    return {"anyOf": [one, _RANGE_SCHEMA, several]}
+
+
+Values = Annotated[Sequence[Scalar], PlainValidator(values), WithJsonSchema(values_schema(ANY_SCALAR))]
 Seconds = Annotated[
     float,
     BeforeValidator(duration_s),
