@@ -61,6 +61,16 @@ def samples(seed: int, mean_s: float, salt: str = "", count: int = 30) -> list[f
     return [float(s) for s in level * np.exp(generator.normal(0, 0.02, count))]
 
 
+def training(seed: int = 0, epochs: int = 20, **changes: Any) -> Record:
+    """A record of a training whose loss falls; an epoch takes a second."""
+    elapsed = np.cumsum(samples(seed, 0.25, "training", 4 * epochs))
+    falling = np.exp(np.random.default_rng(seed).normal(0, 0.05, len(elapsed))) / np.arange(1, len(elapsed) + 1)
+    columns = {"iteration": [10 * (i + 1) for i in range(len(elapsed))], "elapsed_s": elapsed.tolist()}
+    columns |= {"loss": falling.tolist(), "epoch_s": samples(seed, 1.0, "epochs", epochs)}
+    of_steps = ("step_s", "forward_s", "backward_s", "warmup_s", "valid")
+    return record(seed, workload="train", epochs=epochs, **changes) | columns | dict.fromkeys(of_steps)
+
+
 def keep(folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", **facts: Any) -> Results:
     """A run on disk with these records."""
     with Results(folder).open(RunFacts(name="made-up", grid=grid, **facts)) as results:

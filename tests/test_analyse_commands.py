@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import Sweep
 from made_up import keep, record, samples
-
-from sweep import cli
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 GRID = """\
@@ -22,30 +19,6 @@ axes: {framework: [chainer==7.8.1, torch==2.13.0], backward: [autograd]}
 claims:
   - {name: torch is faster, compare: {framework: [torch, chainer]}, expect: {faster: 0.05}}
 """
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Sweep = Callable[..., Said]
-
-
-@pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sweep:
-    """The command line, called in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Said(int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
 
 
 def grid_of(processes: int = 3, **changes: Any) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +17,7 @@ from sweep.errors import FAILED, MISSING, SweepError, nearest
 
 if TYPE_CHECKING:
     from sweep.analysis import Run
+    from sweep.failures import Failure
 
 _CAUSES = 10
 _LOG_LINES = 40
@@ -109,30 +109,20 @@ def show(
     return 0 if record["status"] == "ok" else FAILED
 
 
-def _statuses(run: Run) -> tuple[Counter[str], Counter[tuple[str, str]]]:
-    """How many trials ended how, and how many failures have the same cause."""
-    table = run.results.records(["status", "error"])
-    counts: Counter[str] = Counter()
-    causes: Counter[tuple[str, str]] = Counter()
-    for row in table.group_by(["status", "error"]).aggregate([([], "count_all")]).to_pylist():
-        counts[row["status"]] += row["count_all"]
-        if row["status"] != "ok":
-            causes[row["status"], _cause(row["error"] or "")] += row["count_all"]
-    return counts, causes
+def _statuses(run: Run) -> tuple[Counter[str], list[Failure]]:
+    """How many trials ended how, and the causes of those that failed."""
+    from sweep import failures
+
+    table = run.results.records(failures.COLUMNS)
+    return Counter(table["status"].to_pylist()), failures.failures(table)
 
 
-def _cause(error: str) -> str:
-    """The last line of an error, its numbers left out, so that like causes are counted together."""
-    lines = error.strip().splitlines()
-    return re.sub(r"\b(0x[0-9a-f]+|\d{3,})\b", "…", lines[-1]) if lines else "no reason given"
-
-
-def _tell_status(run: Run, counts: Counter[str], causes: Counter[tuple[str, str]], missing: int) -> None:
+def _tell_status(run: Run, counts: Counter[str], causes: Sequence[Failure], missing: int) -> None:
     total = sum(counts.values())
     told = [f"{n} {name}" for name, n in counts.most_common()] + ([f"{missing} without a record"] if missing else [])
     output.emit(f"{run.name}: {total} of {total + missing} planned trials have a record: {', '.join(told) or 'none'}")
-    for (name, cause), n in causes.most_common(_CAUSES):
-        output.emit(f"  {n} {name}: {cause}")
+    for failure in causes[:_CAUSES]:
+        output.emit(f"  {failure.trials} {failure.status}: {failure.cause}")
     if len(causes) > _CAUSES:
         output.emit(f"  and {len(causes) - _CAUSES} other causes")
     for trial, facts in sorted(run.results.progress().items()):
@@ -242,9 +232,11 @@ def _indented(text: str, width: int) -> str:
 
 
 def _attempt_lines(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
+    from sweep.failures import cause
+
     if len(attempts) < 2:
         return []
-    told = [f"  attempt {row['attempt']}: {row['status']}: {_cause(row['error'] or '')}" for row in attempts[:-1]]
+    told = [f"  attempt {row['attempt']}: {row['status']}: {cause(row['error'] or '')}" for row in attempts[:-1]]
     return ["", "superseded records:", *told]
 
 

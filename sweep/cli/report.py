@@ -1,0 +1,118 @@
+"""`sweep report`, `plot`: a run as a page, and single pictures of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweep.cli import output, runs
+from sweep.cli.analyse import summary_code
+from sweep.errors import SweepError, nearest
+
+if TYPE_CHECKING:
+    from sweep.analysis import Run
+
+KINDS = {
+    "time": "mean and interval over an axis",
+    "speedup": "times as fast as a baseline",
+    "heatmap": "speed-ups as a map",
+    "split": "forward and backward shares",
+    "processes": "the distribution in each process",
+    "order": "drift over the order of execution",
+    "curve": "loss over elapsed time",
+}
+
+
+def report(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file; by default report.html in the run's folder.")
+    ] = None,
+) -> int:
+    """Write a run as one HTML file that works without a network.
+
+    Plots, tables, claims and doubts; its reader chooses axes and filters. Prints the file's name. Ends with 1 where
+    trials failed, with 4 where planned ones have no record.
+
+    Example: sweep report core-time -o core-time.html
+    """
+    from sweep.report import report as page
+
+    loaded = runs.loaded(run)
+    target = file or _beside(loaded)
+    _check(target)
+    text = page(loaded)
+    runs.tell_damage(loaded)
+    _write(target, text.encode())
+    return summary_code(loaded, loaded.summary())
+
+
+def plot(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="; ".join(f"{name}: {shows}" for name, shows in KINDS.items()))
+    ],
+    file: Annotated[Path, typer.Option("-o", "--output", help="The file, by its ending PNG, SVG or PDF.")],
+    metric: Annotated[str | None, typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only cells with this value, as device=cpu.")] = None,
+    x: Annotated[str | None, typer.Option("--x", help="The axis along x.")] = None,
+    colour: Annotated[str | None, typer.Option(help="The axis told by colour, or none.")] = None,
+    shape: Annotated[str | None, typer.Option(help="The axis told by dashes and shapes, or none.")] = None,
+    panels: Annotated[str | None, typer.Option(help="The axis with a panel for each value, or none.")] = None,
+    over: Annotated[str | None, typer.Option(help="speedup, heatmap: the axis to compare over.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="speedup, heatmap: the value to compare with.")] = None,
+) -> int:
+    """Draw one picture of a run for a paper.
+
+    Example: sweep plot core-time time -o core-time.pdf --x batch_exponent --colour framework
+    """
+    from sweep import figures, plots, selection
+
+    form = _form(file)
+    _check(file)
+    given = {"x": x, "colour": colour, "shape": shape, "panels": panels}
+    roles = {role: name for role, name in given.items() if name}
+    choice = figures.Choice(metric, selection.parsed(where or []), roles, over, baseline)
+    loaded = runs.loaded(run)
+    drawn = figures.picture(loaded, kind, choice)
+    runs.tell_damage(loaded)
+    _write(file, plots.image(drawn, form))
+    return 0
+
+
+def _beside(run: Run) -> Path:
+    """In the run's folder; in the current one where the run is in an object store."""
+    folder, here = run.results.place.folder, Path.cwd()
+    if folder is None:
+        return Path(f"{run.name}.html")
+    return (folder.relative_to(here) if folder.is_relative_to(here) else folder) / "report.html"
+
+
+def _form(file: Path) -> str:
+    from sweep.plots import FORMATS
+
+    form = file.suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise SweepError(f"{file} ends in no format that plots are drawn in", nearest(form, FORMATS))
+    return form
+
+
+def _check(file: Path) -> None:
+    """Raise SweepError where the file can surely not be written, before work is spent on it."""
+    if file.is_dir():
+        raise SweepError(f"{file} is a folder", "name a file with -o")
+    if not file.parent.is_dir():
+        raise SweepError(f"{file} cannot be written: there is no folder {file.parent}", "make it, or name another")
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise SweepError(f"{file} cannot be written: {error.strerror}", "name another file with -o") from None
+    output.emit(str(file))

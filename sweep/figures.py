@@ -1,0 +1,391 @@
+"""Figures: a run as rows to draw, and single pictures drawn from them.
+
+Rows are plain: numbers in the unit that is shown, texts for people. Axes are fields named `a0`, `a1` …, since an axis
+may be called anything.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweep import plots
+from sweep.analysis import NoRecords, Run
+from sweep.columns import METRICS, unit
+from sweep.comparisons import Comparison
+from sweep.errors import SweepError, nearest
+from sweep.plots import Channel
+from sweep.quantities import NOTHING, Scale, factor, quantity, scale
+from sweep.samples import Floats
+from sweep.selection import Axes, natural, shown, varying
+from sweep.summary import Summary
+from sweep.wording import sentence, varied_axes
+
+Row = dict[str, Any]
+
+ROLES = ("x", "colour", "shape", "panels")
+_USUAL = ("step_s", "forward_s", "backward_s", "device_s", "data_s", "epoch_s")
+_NOT_SHOWN = frozenset({"warmup_s", "elapsed_s", "user_s", "system_s", "import_s"})
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_POINTS_OF_A_CURVE = 120
+
+
+class Metric(NamedTuple):
+    """A metric in the unit in which it is shown."""
+
+    name: str
+    scale: Scale
+
+    @property
+    def title(self) -> str:
+        sign = f" ({self.scale.sign})" if self.scale.sign else ""
+        return f"{self.name.removesuffix('_s').removesuffix('_bytes').replace('_', ' ')}{sign}"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a run in their order, and the axes that tell them apart."""
+
+    axes: Mapping[str, Channel]
+    rows: Sequence[Row] = field(repr=False)
+    _places: Mapping[str, int] = field(repr=False)
+
+    @classmethod
+    def of(cls, summaries: Sequence[Summary]) -> Cells:
+        every = [summary.axes for summary in summaries]
+        axes = {name: channel(i, name, [each.get(name) for each in every]) for i, name in enumerate(varying(every))}
+        rows = [fields(each, axes) | {"label": label(each, axes)} for each in every]
+        return cls(axes, rows, {_key(each): i for i, each in enumerate(every)})
+
+    def place(self, summary: Summary | None) -> int | None:
+        return self._places.get(_key(summary.axes)) if summary else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a single picture is to show: axes by their names, the usual ones unless given."""
+
+    metric: str | None = None
+    where: Mapping[str, Any] | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    over: str | None = None
+    baseline: str | None = None
+
+
+def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
+    """A plot of the run with its rows, as Vega-Lite. Raises SweepError where there is nothing to draw."""
+    wanted = plots.known(kind).rows
+    summaries = run.summary(metric=choice.metric, where=choice.where)
+    cells, metric = Cells.of(summaries), metric_of(summaries)
+    roles = usual_roles(cells.axes) | {role: _axis(name, cells.axes) for role, name in choice.roles.items()}
+    over = choice.over or usual_over(cells.axes)
+    if wanted == "ratios":
+        found = run.compare(over, choice.baseline, choice.metric, choice.where)
+        rows = [row for row in ratios(found, cells) if row["speedup"] or kind == "heatmap"]
+    elif wanted == "curves":
+        rows = curves(run, cells, summaries)
+    else:
+        rows = _rows_of(run, wanted, summaries, metric, choice)
+    if not rows:
+        raise NoRecords(f"{run.results} holds nothing that plot {kind} could show", "see sweep plot --help for others")
+    view = _view(run, roles, metric, over, rows)
+    return plots.spec(kind, view, [_drawable(kind, row, cells, roles, over) for row in rows])
+
+
+def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
+    """An axis as a plot draws it; `batch_exponent` by the batch size that it stands for."""
+    found = sorted({repr(v): v for v in values}.values(), key=natural)
+    numbers = [v for v in found if v is not None]
+    numeric = bool(numbers) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
+    drawn = [placed(name, v, numeric) for v in found]
+    return Channel(f"a{place}", _axis_title(name), [v for v in drawn if v is not None], numeric)
+
+
+def fields(axes: Axes, channels: Mapping[str, Channel]) -> Row:
+    """The axes of a cell as fields of a row."""
+    return {drawn.field: placed(name, axes.get(name), drawn.numeric) for name, drawn in channels.items()}
+
+
+def label(axes: Axes, names: Iterable[str]) -> str:
+    """A cell in few words, by the axes named: `torch==2.13.0 · batch 32`."""
+    return " · ".join(said(name, axes.get(name)) for name in names) or "all"
+
+
+def placed(name: str, value: Any, numeric: bool) -> Any:
+    """A value of an axis as a plot places it."""
+    if numeric:
+        return 2**value if name == "batch_exponent" and isinstance(value, int) else value
+    return NOTHING if value is None else shown(value)
+
+
+def said(name: str, value: Any) -> str:
+    """A value of an axis that says by itself what it is of."""
+    if value is None:
+        return NOTHING
+    if name == "batch_exponent" and isinstance(value, int):
+        return f"batch {2**value}"
+    return f"{name} {shown(value)}" if isinstance(value, int | float) else shown(value)
+
+
+def usual_roles(axes: Mapping[str, Channel]) -> dict[str, Channel]:
+    """What is drawn along which axis unless another is chosen: batch size along x, frameworks by colour."""
+    left = dict(axes)
+    numeric = [name for name, drawn in axes.items() if drawn.numeric]
+    preferred = {
+        "x": ["batch_exponent", *numeric, "framework", *left],
+        "colour": ["framework", "version", *left],
+        "panels": ["device", "workload"],
+        "shape": list(left),
+    }
+    roles = {}
+    for role, names in preferred.items():
+        name = next((name for name in names if name in left), "")
+        roles[role] = left.pop(name, plots.NOTHING)
+    if roles["panels"] is plots.NOTHING:
+        roles["panels"] = next(iter(left.values()), plots.NOTHING)
+    return roles
+
+
+def usual_over(axes: Mapping[str, Channel]) -> str:
+    """The axis that is compared over unless another is chosen."""
+    return "framework" if "framework" in axes or not axes else next(iter(axes))
+
+
+def metrics_of(run: Run) -> list[str]:
+    """The metrics in seconds or bytes that some trial that went well holds, the usual ones first."""
+    table = run.records.filter(pc.equal(run.records["status"], "ok"))
+    candidates = dict.fromkeys([*_USUAL, *(m for m in METRICS if unit(m) in ("s", "B") and m not in _NOT_SHOWN)])
+    return [name for name in candidates if _held(table, name)]
+
+
+def metric_of(summaries: Sequence[Summary]) -> Metric:
+    return Metric(summaries[0].metric, scale(summaries[0].unit, [s.mean for s in summaries]))
+
+
+def cells(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
+    """Each cell's figures."""
+    return [
+        {"cell": place, "processes": s.processes, "samples": len(s.samples), "failed": failed(s)} | _figures(s, metric)
+        for place, s in enumerate(summaries)
+    ]
+
+
+def failed(summary: Summary) -> int:
+    return sum(n for status, n in summary.statuses.items() if status != "ok")
+
+
+def processes(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
+    """Each process's distribution, when it ran, and how its mean compares with that of its cell."""
+    moments = [moment for summary in summaries for moment in summary.column("started_at") if moment]
+    first = min(moments, default=None)
+    return [row for place, each in enumerate(summaries) for row in _processes(place, each, metric, first)]
+
+
+def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
+    """Forward and backward of each cell that has both, with their shares."""
+    rows = []
+    for place, pair in enumerate(zip(forward, backward, strict=True)):
+        whole = sum(summary.mean for summary in pair)
+        for rank, summary in enumerate(pair if math.isfinite(whole) and whole else ()):
+            told = {"part": summary.metric.removesuffix("_s"), "time": quantity(summary.mean, "s")}
+            figures = _rounded({"mean": summary.mean, "share": summary.mean / whole})
+            rows.append({"cell": place, "rank": rank} | told | figures)
+    return rows
+
+
+def ratios(found: Sequence[Comparison], known: Cells) -> list[Row]:
+    """Comparisons as speed-ups: the baseline's time by the subject's."""
+    varied = varied_axes(found)
+    return [_ratio(comparison, known, varied) for comparison in found]
+
+
+def curves(run: Run, known: Cells, summaries: Sequence[Summary]) -> list[Row]:
+    """The learning curve of each cell: loss by elapsed time, mean and extent over seeds, thinned to few points."""
+    places = {cell: known.place(summary) for summary in summaries for cell in summary.column("cell_id")}
+    table = run.records.select(["cell_id", "status", "iteration", "elapsed_s", "loss"])
+    table = table.filter(pc.equal(table["status"], "ok"))
+    table = table.filter(pc.greater(pc.fill_null(pc.list_value_length(table["iteration"]), 0), 1))
+    logs: dict[str, list[_Log]] = defaultdict(list)
+    for row in table.to_pylist():
+        log = _Log(*(np.asarray(row[name] or [], dtype=float) for name in ("iteration", "elapsed_s", "loss")))
+        if row["cell_id"] in places and len({len(column) for column in log}) == 1:
+            logs[row["cell_id"]].append(log)
+    by = elapsed_scale(run).factor
+    return [{"cell": places[cell]} | row for cell, each in logs.items() for row in _curve(each, by)]
+
+
+def elapsed_scale(run: Run) -> Scale:
+    """The unit in which the time that the run's trainings took is read well."""
+    longest = pc.max(pc.list_flatten(run.records["elapsed_s"])).as_py() or 0.0
+    if longest < 300:
+        return Scale(1.0, "s")
+    return Scale(60.0, "min") if longest < 7200 else Scale(3600.0, "h")
+
+
+def number(value: float | None, digits: int = 5) -> float | None:
+    """As exact as a plot can show; None where there is no number."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")
+
+
+class _Log(NamedTuple):
+    """What one training has logged."""
+
+    iteration: Floats
+    elapsed_s: Floats
+    loss: Floats
+
+
+def _rows_of(run: Run, wanted: str, summaries: Sequence[Summary], metric: Metric, choice: Choice) -> list[Row]:
+    if wanted == "parts":
+        halves = (run.summary(metric=half, where=choice.where) for half in ("forward_s", "backward_s"))
+        return parts(*halves)
+    if wanted == "processes":
+        return processes(summaries, metric)
+    return [row for row in cells(summaries, metric) if row["mean"]]
+
+
+def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, over: str, rows: Sequence[Row]) -> plots.View:
+    return plots.View(
+        x=roles["x"],
+        colour=roles["colour"],
+        shape=roles["shape"],
+        dash=roles["shape"],
+        panels=roles["panels"],
+        metric=metric.title,
+        over=_axis_title(over),
+        baseline=str(rows[0].get("baseline", "")),
+        elapsed=f"elapsed time ({elapsed_scale(run).sign})",
+        when="place in the order of execution",
+        reach=max([plots.LEAST_REACH, *(abs(row.get("log_speedup") or 0.0) for row in rows)]),
+    )
+
+
+def _drawable(kind: str, row: Row, known: Cells, roles: Mapping[str, Channel], over: str) -> Row:
+    """A row with the fields of its cell, and in what it differs from others along x."""
+    cell = known.rows[row["cell"]] if row.get("cell") is not None else {}
+    left = {roles["x"].field, known.axes[over].field if kind == "heatmap" and over in known.axes else ""}
+    apart = {name: drawn for name, drawn in known.axes.items() if drawn.field not in left}
+    whole = {**cell, **row}
+    text = " · ".join(str(whole.get(drawn.field)) for drawn in apart.values())
+    added = {"series": text, "panel": text, "even": 1, "when": row.get("position"), "rank": row.get("cell")}
+    middle = row.get("speedup", row.get("mean"))
+    ends = {"from": row.get("low") or middle, "to": row.get("high") or middle}  # no interval: of no length
+    return {**added, **whole, **ends, "named": f"{whole.get('label')} · {row.get('of')}"}
+
+
+def _axis(name: str, axes: Mapping[str, Channel]) -> Channel:
+    if name == "none":
+        return plots.NOTHING
+    if name not in axes:
+        raise SweepError(f"no axis {name!r} tells cells apart", nearest(name, [*axes, "none"]))
+    return axes[name]
+
+
+def _axis_title(name: str) -> str:
+    return "batch size (examples)" if name == "batch_exponent" else name.replace("_", " ")
+
+
+def _figures(summary: Summary, metric: Metric) -> Row:
+    by, interval = metric.scale.factor, summary.interval
+    names = ("mean", "sd", "median", "mad", "min", "p5", "p95")
+    told = {name: getattr(summary, name) / by for name in names} | {"variance": summary.variance / by**2}
+    ends = (interval.low / by, interval.high / by) if interval else (None, None)
+    return _rounded(told | dict(zip(("low", "high"), ends, strict=True)))
+
+
+def _processes(place: int, summary: Summary, metric: Metric, first: dt.datetime | None) -> list[Row]:
+    """The processes of one cell; quantiles are relative to the cell's mean."""
+    facts = [summary.column(name) or [None] * summary.processes for name in ("seed", "position", "node", "started_at")]
+    rows = []
+    for turn, (samples, mean) in enumerate(zip(summary.by_process(), summary.process_means, strict=True)):
+        seed, position, node, started = (column[turn] for column in facts)
+        told: Row = {"cell": place, "turn": turn, "seed": seed, "position": position, "node": node}
+        told |= {"of": metric.scale.with_sign(summary.mean), **_moment(started, first)}
+        spread = np.quantile(samples, _QUANTILES) / summary.mean
+        figures = dict(zip(("p5", "q1", "median", "q3", "p95"), spread, strict=True))
+        figures |= {"mean": mean / metric.scale.factor, "relative": mean / summary.mean}
+        rows.append(told | _rounded(figures))
+    return rows
+
+
+def _moment(started: dt.datetime | None, first: dt.datetime | None) -> Row:
+    """When a trial started: as text, and in minutes since the first one."""
+    if started is None or first is None:
+        return {"at": None, "started": None}
+    minutes = (started - first).total_seconds() / 60
+    return {"at": started.isoformat(sep=" ", timespec="seconds"), "started": number(minutes)}
+
+
+def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
+    interval, ratio = comparison.interval, comparison.ratio
+    speedup = 1 / ratio.estimate if ratio else None
+    ends = (1 / interval.high, 1 / interval.low) if interval else (None, None)
+    axes = {**comparison.axes, comparison.over: comparison.subject_value}
+    return {
+        "cell": known.place(comparison.subject),
+        **fields(axes, known.axes),
+        "label": label(axes, known.axes),
+        "over": comparison.over,
+        "subject": shown(comparison.subject_value),
+        "baseline": shown(comparison.baseline_value),
+        "metric": comparison.metric,
+        **_rounded({"speedup": speedup, "low": ends[0], "high": ends[1]}),
+        "log_speedup": number(math.log2(speedup)) if speedup else None,
+        "verdict": comparison.verdict,
+        "text": _short(comparison),
+        "sentence": sentence(comparison, varied),
+    }
+
+
+def _short(comparison: Comparison) -> str:
+    """A speed-up in a few characters, with a sign where it is no difference: `=` equivalent, `?` inconclusive."""
+    if comparison.ratio is None:
+        return NOTHING
+    speedup = 1 / comparison.ratio.estimate
+    told = factor(speedup) if speedup >= 1 else f"{speedup:.3f}" if speedup > 0.9 else f"{speedup:.2f}"
+    return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
+
+
+def _curve(logs: Sequence[_Log], by: float) -> list[Row]:
+    """The iterations that every seed has logged, evenly spread over the logarithm of their number."""
+    common = np.array(sorted(set.intersection(*(set(log.iteration.tolist()) for log in logs))))
+    if not len(common):
+        return []
+    wanted = common[np.unique(np.geomspace(1, len(common), _POINTS_OF_A_CURVE).astype(int) - 1)]
+    places = [np.searchsorted(log.iteration, wanted) for log in logs]
+    times = np.stack([log.elapsed_s[at] for log, at in zip(logs, places, strict=True)]).mean(axis=0) / by
+    losses = np.stack([log.loss[at] for log, at in zip(logs, places, strict=True)])
+    drawable = (times > 0) & np.all(np.isfinite(losses) & (losses > 0), axis=0)
+    return [
+        {"iteration": int(wanted[i]), "seeds": len(logs)}
+        | _rounded(
+            {"elapsed": times[i], "loss": losses[:, i].mean(), "low": losses[:, i].min(), "high": losses[:, i].max()}
+        )
+        for i in np.flatnonzero(drawable)
+    ]
+
+
+def _rounded(figures: Mapping[str, float | None]) -> Row:
+    return {name: number(value) for name, value in figures.items()}
+
+
+def _held(table: pa.Table, name: str) -> bool:
+    if name not in table.column_names:
+        return False
+    column = table[name]
+    counts = pc.list_value_length(column) if pa.types.is_list(column.type) else pc.is_valid(column)
+    return bool(pc.sum(counts).as_py())
+
+
+def _key(axes: Axes) -> str:
+    return repr(sorted((name, repr(value)) for name, value in axes.items()))

@@ -1,0 +1,426 @@
+"""Plots: what a run looks like, in Vega-Lite; the one module that draws.
+
+A plot is drawn from rows (`sweep/figures.py`) along channels: the axes of the grid that its reader has chosen. The
+report draws each plot once, along placeholders (`@x`), which its reader's choices replace in the browser.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import altair as alt
+import vl_convert
+
+from sweep.errors import SweepError, nearest
+
+_Layered = alt.LayerChart | alt.FacetChart  # what Altair says that alt.layer gives
+
+FORMATS = ("png", "svg", "pdf")
+_VEGA_LITE = alt.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
+_DOTS_PER_INCH = 200
+_DECADE = 10
+_LONGEST_LEGEND = 24
+_COLOURS = [
+    "#3b82c4",
+    "#e07b39",
+    "#2f9e6e",
+    "#c65b8f",
+    "#8a6fd1",
+    "#a8861c",
+    "#3f9fae",
+    "#d05353",
+    "#7d8a98",
+    "#8f9c2b",
+]
+_SLOWER_EVEN_FASTER = ["#b6480f", "#e9a06a", "#f2f1ee", "#7fb0da", "#1d63a3"]
+_PARTS = ["#3b82c4", "#e07b39"]
+LEAST_REACH = 0.14  # a tenth faster or slower: less than that never looks strong
+_RELATIVE = "relative to the mean of the cell"
+_CONNECTED, _REACH = "connected", "reach"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """An axis of the grid as a plot may be drawn along it: a field of the rows, with its values in order."""
+
+    field: str
+    title: str
+    values: Sequence[Any] = ()
+    numeric: bool = False
+
+    @property
+    def base(self) -> int:
+        """Base of the logarithmic scale that suits the values, 0 for a linear one."""
+        numbers = [v for v in self.values if v is not None] if self.numeric else []
+        if len(numbers) < 2 or min(numbers) <= 0 or max(numbers) < 8 * min(numbers):
+            return 0
+        return 2 if all(math.log2(number).is_integer() for number in numbers) else _DECADE
+
+
+NOTHING = Channel("none", "")
+_PANEL = Channel("panel", "")
+PLACEHOLDERS = {role: Channel(f"@{role}", "") for role in ("x", "colour", "shape", "dash", "panels")}
+
+
+@dataclass(frozen=True)
+class View:
+    """How a plot is to be looked at: the channels, and the names of what is measured."""
+
+    x: Channel = PLACEHOLDERS["x"]
+    colour: Channel = PLACEHOLDERS["colour"]
+    shape: Channel = PLACEHOLDERS["shape"]
+    dash: Channel = PLACEHOLDERS["dash"]  # what shapes tell too
+    panels: Channel = PLACEHOLDERS["panels"]
+    metric: str = "@metric"
+    over: str = "@over"
+    baseline: str = "@baseline"
+    elapsed: str = "elapsed time (s)"
+    when: str = "@when"
+    reach: float = 1.0
+    width: int = 460
+    height: int = 300
+
+
+class Kind(NamedTuple):
+    """A kind of plot: its title, what it shows, which rows it is drawn from, and how."""
+
+    title: str
+    shows: str
+    rows: Literal["cells", "parts", "ratios", "processes", "curves"]
+    draw: Callable[[View], alt.FacetChart]
+
+
+def spec(kind: str, view: View, rows: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """The plot as Vega-Lite; without rows it has data named `rows`, to be given when it is shown."""
+    drawn: dict[str, Any] = known(kind).draw(view).to_dict()
+    if rows is not None:
+        drawn["data"] = {"values": list(rows)}
+    return drawn
+
+
+def known(kind: str) -> Kind:
+    """The kind itself; raises SweepError with the nearest word."""
+    if kind not in KINDS:
+        raise SweepError(f"there is no plot {kind!r}", nearest(kind, KINDS))
+    return KINDS[kind]
+
+
+def image(drawn: Mapping[str, Any], form: str) -> bytes:
+    """A spec with its rows as PNG, SVG or PDF; needs no network and takes none."""
+    themed = {**drawn, "config": _paper()}
+    options: dict[str, Any] = {"vl_version": _VEGA_LITE, "allowed_base_urls": []}
+    if form == "png":
+        options |= {"ppi": _DOTS_PER_INCH}
+    made = getattr(vl_convert, f"vegalite_to_{form}")(json.dumps(themed), **options)
+    return made.encode() if isinstance(made, str) else bytes(made)
+
+
+@functools.lru_cache(maxsize=1)
+def javascript() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, which defines `vega` and `vegaEmbed`."""
+    bundle: str = vl_convert.javascript_bundle(
+        "window.vega = vega; window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE
+    )
+    return bundle
+
+
+def encodings(channel: Channel) -> dict[str, dict[str, Any]]:
+    """What takes each placeholder's place where this channel is chosen for it."""
+    drawn = {
+        "x": _along(channel),
+        "steps": _steps(channel),
+        "colour": _colour(channel),
+        "shape": _shape(channel),
+        "dash": _dash(channel),
+        "panels": _panels(channel),
+    }
+    return {role: each.to_dict() for role, each in drawn.items()}
+
+
+def theme() -> dict[str, Any]:
+    """Colours for a page whose own colour says whether it is light, dark or paper."""
+    return _themed("currentColor")
+
+
+def _time(view: View) -> alt.FacetChart:
+    """Mean and interval of each cell; lines join the cells that differ in x alone."""
+    chart = _chart()
+    y = alt.Y("mean:Q", title=view.metric, scale=alt.Scale(type="log", nice=False, padding=12))
+    picked = alt.selection_point(name="picked", bind="legend", encodings=["color"])
+    common = chart.encode(
+        x=_along(view.x), color=_colour(view.colour), opacity=alt.condition(picked, alt.value(1), alt.value(0.12))
+    )
+    line = common.mark_line(strokeWidth=2, opacity=alt.expr(_CONNECTED)).encode(
+        y=y, detail="series:N", strokeDash=_dash(view.dash)
+    )
+    ends = alt.Y("from:Q", title=view.metric, scale=alt.Scale(type="log", nice=False))
+    interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
+    point = common.mark_point(filled=True, size=46, opacity=1).encode(
+        y=y, shape=_shape(view.shape), tooltip=_told(*_FIGURES)
+    )
+    return _in_panels(alt.layer(line.add_params(picked), interval, point), view)
+
+
+def _speedup(view: View) -> alt.FacetChart:
+    """How many times faster than the baseline, with its interval; 1 is as fast."""
+    chart = _chart()
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    y = alt.Y("speedup:Q", title=_speedup_over(view), scale=scale)
+    common = chart.encode(x=_along(view.x), color=_colour(view.colour))
+    line = common.mark_line(strokeWidth=2, opacity=alt.expr(_CONNECTED)).encode(
+        y=y, detail="series:N", strokeDash=_dash(view.dash)
+    )
+    ends = alt.Y("from:Q", title=_speedup_over(view), scale=scale)
+    interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
+    point = common.mark_point(filled=True, size=46, opacity=1).encode(
+        y=y, shape=_shape(view.shape), tooltip=_told(*_COMPARED)
+    )
+    even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(y=alt.Y("even:Q", scale=scale))
+    return _in_panels(alt.layer(even, line, interval, point), view)
+
+
+def _heatmap(view: View) -> alt.FacetChart:
+    """Speed-ups as a map; a darker cell is further from the baseline."""
+    reach = alt.param(name=_REACH, value=view.reach)
+    domain: list[Any] = [alt.expr("-reach"), alt.expr("-reach / 2"), 0, alt.expr("reach / 2"), alt.expr("reach")]
+    scale = alt.Scale(domain=domain, range=_SLOWER_EVEN_FASTER, clamp=True, interpolate="lab")
+    legend = alt.Legend(
+        title=_speedup_over(view),
+        labelExpr="format(pow(2, datum.value), '.2f') + '×'",
+        gradientLength=220,
+        orient="top",
+    )
+    chart = _chart().encode(x=_steps(view.x), y=alt.Y("subject:N", title=view.over, sort=alt.SortField("rank")))
+    square = chart.mark_rect(stroke=_ink(), strokeOpacity=0.15).encode(
+        color=alt.Color("log_speedup:Q", scale=scale, legend=legend), tooltip=_told(*_COMPARED)
+    )
+    dark = "isValid(datum.log_speedup) && abs(datum.log_speedup) > 0.7 * reach"
+    ink = alt.condition(dark, alt.value("white"), alt.value("#1b1f24"))
+    text = chart.mark_text(fontSize=10.5).encode(text="text:N", color=ink)
+    stepped = alt.layer(square, text).properties(width=alt.Step(46), height=alt.Step(26))
+    drawn: alt.FacetChart = _panelled(stepped, _PANEL).resolve_axis(x="independent").add_params(reach)
+    return drawn
+
+
+def _split(view: View) -> alt.FacetChart:
+    """The share of the step that goes forward and backward."""
+    parts = alt.Scale(domain=["forward", "backward"], range=_PARTS)
+    bar = (
+        _chart()
+        .mark_bar()
+        .encode(
+            x=_steps(view.x),
+            y=alt.Y("mean:Q", stack="normalize", title="share of the step", axis=alt.Axis(format="%")),
+            color=alt.Color("part:N", scale=parts, title="pass", legend=alt.Legend(orient="top")),
+            order="rank:Q",
+            tooltip=_told(("part", "pass"), ("time", "mean"), ("share", "share of the step")),
+        )
+        .properties(width=alt.Step(22), height=130)
+    )
+    drawn: alt.FacetChart = _panelled(bar, _PANEL).resolve_axis(x="independent")
+    return drawn
+
+
+def _processes(view: View) -> alt.FacetChart:
+    """Every process on a line of its own: 5th to 95th percentile thin, quartiles thick, its mean a point."""
+    chart = _chart().encode(
+        y=alt.Y("named:N", title=None, sort=alt.SortField("rank"), axis=alt.Axis(labelLimit=420, grid=True)),
+        yOffset=alt.YOffset("turn:N", sort=alt.SortField("turn")),
+        color=_colour(view.colour),
+    )
+    told = _told(("seed", "seed"), ("mean", "mean"), ("p5", "5 %"), ("median", "median"), ("p95", "95 %"))
+    thin = chart.mark_rule(strokeWidth=1).encode(x=_relative("p5"), x2="p95:Q")
+    thick = chart.mark_rule(strokeWidth=4, opacity=0.5).encode(x=_relative("q1"), x2="q3:Q")
+    point = chart.mark_point(filled=True, size=24, opacity=1).encode(x=_relative("relative"), tooltip=told)
+    layered = alt.layer(thin, thick, point).properties(width=view.width, height=alt.Step(7, **{"for": "offset"}))
+    return _panelled(layered, NOTHING)
+
+
+def _order(view: View) -> alt.FacetChart:
+    """Each process by when it ran, against the mean of its cell: a slope is drift of the machine."""
+    y = alt.Y(
+        "relative:Q",
+        title=_RELATIVE,
+        scale=alt.Scale(zero=False, padding=12),
+        axis=alt.Axis(format=".3~f"),
+    )
+    x = alt.X("when:Q", title=view.when, scale=alt.Scale(zero=False, nice=False, padding=12))
+    chart = _chart().encode(x=x, y=y)
+    told = _told(("seed", "seed"), ("mean", "mean"), ("relative", "of its cell's mean"), ("position", "position"))
+    told += [alt.Tooltip("at:N", title="started"), alt.Tooltip("node:N", title="node")]
+    point = chart.mark_point(filled=True, size=34, opacity=0.75).encode(color=_colour(view.colour), tooltip=told)
+    trend = chart.transform_regression("when", "relative").mark_line(strokeDash=[6, 3], color=_ink(), opacity=0.7)
+    return _panelled(alt.layer(point, trend), NOTHING)
+
+
+def _curve(view: View) -> alt.FacetChart:
+    """The loss over elapsed time, mean over seeds, with a band from the least to the greatest of them."""
+    x = alt.X(
+        "elapsed:Q", title=view.elapsed, scale=alt.Scale(type="log", nice=False, padding=12), axis=alt.Axis(format="~s")
+    )
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    chart = _chart().encode(x=x, color=_colour(view.colour), detail="series:N")
+    band = chart.mark_area(opacity=0.18, line=False).encode(y=alt.Y("low:Q", title="loss", scale=scale), y2="high:Q")
+    line = chart.mark_line(strokeWidth=2).encode(
+        y=alt.Y("loss:Q", title="loss", scale=scale), strokeDash=alt.StrokeDash(**_distinguished(view.shape))
+    )
+    told = _told(
+        ("loss", "loss"), ("low", "least"), ("high", "greatest"), ("iteration", "iteration"), ("seeds", "seeds")
+    )
+    point = chart.mark_point(opacity=0, size=60).encode(y=alt.Y("loss:Q", title="loss", scale=scale), tooltip=told)
+    return _in_panels(alt.layer(band, line, point), view, connected=False)
+
+
+KINDS: Mapping[str, Kind] = {
+    "time": Kind("Time", "mean and 95 % interval of each cell, over an axis", "cells", _time),
+    "speedup": Kind("Speed-up", "times faster than a baseline, with 95 % interval, over an axis", "ratios", _speedup),
+    "heatmap": Kind("Speed-up map", "the same as a map of one axis against another", "ratios", _heatmap),
+    "split": Kind("Forward and backward", "shares of the step that go forward and backward", "parts", _split),
+    "processes": Kind("Processes", "the distribution in each process of each cell", "processes", _processes),
+    "order": Kind("Order of execution", "each process by when it ran: drift of the machine", "processes", _order),
+    "curve": Kind("Learning curves", "loss over elapsed time with a band over seeds", "curves", _curve),
+}
+
+_FIGURES = (
+    ("mean", "mean"),
+    ("low", "95 % from"),
+    ("high", "95 % to"),
+    ("median", "median"),
+    ("p5", "5 %"),
+    ("p95", "95 %"),
+    ("processes", "processes"),
+)
+_COMPARED = (("speedup", "speed-up"), ("low", "95 % from"), ("high", "95 % to"))
+
+
+def _chart() -> alt.Chart:
+    return alt.Chart(alt.NamedData("rows"))
+
+
+def _in_panels(layered: _Layered, view: View, connected: bool = True) -> alt.FacetChart:
+    """A panel for each value of the channel, `connected` by lines where x is a quantity."""
+    drawn = _panelled(layered.properties(width=view.width, height=view.height), view.panels)
+    return drawn.add_params(alt.param(name=_CONNECTED, value=int(view.x.numeric))) if connected else drawn
+
+
+def _panelled(chart: alt.Chart | _Layered, channel: Channel) -> alt.FacetChart:
+    faceted: alt.FacetChart = chart.facet(facet=_panels(channel), columns=2)
+    return faceted
+
+
+def _along(channel: Channel) -> alt.X:
+    """A position: on a scale where the values are numbers."""
+    if not channel.numeric:
+        return alt.X(field=channel.field, type="nominal", title=channel.title, sort=list(channel.values))
+    scale = alt.Scale(type="log", base=channel.base, nice=False, padding=14) if channel.base else _linear()
+    axis = alt.Axis(values=_ticks(channel.values), format="~r" if channel.base else "~g", grid=True)
+    return alt.X(field=channel.field, type="quantitative", title=channel.title, scale=scale, axis=axis)
+
+
+def _linear() -> alt.Scale:
+    return alt.Scale(zero=False, nice=False, padding=14)
+
+
+def _relative(field: str) -> alt.X:
+    return alt.X(f"{field}:Q", title=_RELATIVE, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format=".3~f"))
+
+
+def _ticks(values: Sequence[Any]) -> list[Any]:
+    """The values themselves, thinned out where they are many."""
+    numbers = sorted(v for v in values if v is not None)
+    return numbers[:: math.ceil(len(numbers) / 12)] if numbers else []
+
+
+def _steps(channel: Channel) -> alt.X:
+    """A position in steps of equal width."""
+    axis = alt.Axis(labelAngle=0 if channel.numeric else -30, labelLimit=160)
+    return alt.X(field=channel.field, type="ordinal", title=channel.title or None, sort=list(channel.values), axis=axis)
+
+
+def _colour(channel: Channel) -> alt.Color:
+    """Colours of their own for a few values, shades in their order for numbers and for many."""
+    legend = alt.Legend(orient="top", columns=4, labelLimit=260, symbolOpacity=1, symbolType="circle")
+    shown = legend if channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND else None
+    shades = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.25, 0.9]))
+    if channel.numeric or len(channel.values) > len(_COLOURS):
+        sort = list(channel.values)
+        return alt.Color(
+            field=channel.field, type="ordinal", title=channel.title, scale=shades, sort=sort, legend=shown
+        )
+    scale = alt.Scale(domain=list(channel.values), range=_COLOURS) if channel.values else alt.Scale(range=_COLOURS)
+    return alt.Color(field=channel.field, type="nominal", title=channel.title, scale=scale, legend=shown)
+
+
+def _shape(channel: Channel) -> alt.Shape:
+    return alt.Shape(**_distinguished(channel))
+
+
+def _dash(channel: Channel) -> alt.StrokeDash:
+    """Lines of a plot whose points have shapes, and with them the legend."""
+    return alt.StrokeDash(**{**_distinguished(channel), "legend": None})
+
+
+def _distinguished(channel: Channel) -> dict[str, Any]:
+    ink = _ink()
+    legend = alt.Legend(orient="top", columns=4, labelLimit=260, symbolFillColor=ink, symbolStrokeColor=ink)
+    shown = channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND
+    sort = sorted(channel.values) if channel.numeric else list(channel.values)
+    return {"field": channel.field, "type": "nominal", "title": channel.title, "sort": sort} | {
+        "legend": legend if shown else None
+    }
+
+
+def _panels(channel: Channel) -> alt.Facet:
+    header = alt.Header(labelFontSize=12, labelFontWeight="bold", labelLimit=340, title=None)
+    if channel.field == NOTHING.field:
+        header = alt.Header(labelExpr="''", title=None)
+    return alt.Facet(field=channel.field, type="nominal", sort=list(channel.values) or alt.Undefined, header=header)
+
+
+def _told(*fields: tuple[str, str]) -> list[alt.Tooltip]:
+    """What is told of a mark: its cell, and figures as exact as they are meant."""
+    return [alt.Tooltip("label:N", title="cell")] + [
+        alt.Tooltip(f"{field}:N", title=title)
+        if field in ("part", "seed", "time")
+        else alt.Tooltip(f"{field}:Q", title=title, format=".4~g")
+        for field, title in fields
+    ]
+
+
+def _speedup_over(view: View) -> str:
+    return f"times as fast as {view.baseline}"
+
+
+def _ink() -> str:
+    """The colour of text; the report's theme and paper's agree in calling it so."""
+    return "currentColor"
+
+
+def _paper() -> dict[str, Any]:
+    return {**_themed("#1b1f24"), "background": "white"}
+
+
+def _themed(ink: str) -> dict[str, Any]:
+    words = {
+        "labelColor": ink,
+        "titleColor": ink,
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+        "titleFontWeight": 500,
+        "titleLimit": 420,
+    }
+    lines = {"domainColor": ink, "tickColor": ink, "gridColor": ink, "domainOpacity": 0.5, "tickOpacity": 0.5}
+    return {
+        "background": "transparent",
+        "font": "system-ui, 'Helvetica Neue', Arial, sans-serif",
+        "axis": {**words, **lines, "gridOpacity": 0.12},
+        "legend": {**words, "symbolStrokeColor": ink},
+        "header": {"labelColor": ink, "titleColor": ink},
+        "title": {"color": ink},
+        "view": {"stroke": ink, "strokeOpacity": 0.15},
+    }

@@ -1,0 +1,287 @@
+// The report's page: what its reader chooses is filled into plots that have placeholders, and filters rows.
+const content = JSON.parse(document.getElementById("content").textContent);
+const rowsOf = (table) => {
+  const names = Object.keys(table);
+  const count = names.length ? table[names[0]].length : 0;
+  return Array.from({ length: count }, (_, i) => Object.fromEntries(names.map((name) => [name, table[name][i]])));
+};
+const rows = Object.fromEntries(Object.entries(content.rows).map(([name, table]) => [name, rowsOf(table)]));
+const axes = Object.fromEntries(content.axes.map((axis) => [axis.field, axis]));
+const most = content.most;
+
+// ---- what is chosen, kept in the address so that a view can be passed on
+
+const chosen = { ...content.chosen, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
+const kept = (cell) => content.axes.every(({ field }) => !chosen[field] || String(cell[field]) === chosen[field]);
+
+function choose(name, value) {
+  chosen[name] = value;
+  history.replaceState(null, "", `#${new URLSearchParams(chosen)}`);
+  show();
+}
+
+function control(label, name, options) {
+  const select = document.createElement("select");
+  select.name = name;
+  for (const [value, text] of options) select.add(new Option(text, value));
+  if (!options.some(([value]) => value === chosen[name])) chosen[name] = options[0][0];
+  select.value = chosen[name];
+  select.addEventListener("change", () => choose(name, select.value));
+  const labelled = document.createElement("label");
+  labelled.append(label, select);
+  return labelled;
+}
+
+function controls() {
+  const titles = content.axes.map(({ field, title }) => [field, title]);
+  const optional = [["none", "–"], ...titles];
+  const looks = [
+    control("metric", "metric", content.metrics.map(({ name, title }) => [name, title])),
+    control("along x", "x", titles.length ? titles : optional),
+    control("colour", "colour", optional),
+    control("dash and shape", "shape", optional),
+    control("panels", "panels", optional),
+    control("speed-up over", "over", content.overs.length ? content.overs : [["none", "–"]]),
+    control("order by", "when", [["position", "position"], ["started", "start time"]]),
+  ];
+  document.querySelector("#looks").append(...looks);
+  const filters = content.axes.map(({ field, title, values }) =>
+    control(title, field, [["", "all"], ...values.map((value) => [String(value), String(value)])]));
+  document.querySelector("#filters").append(...filters);
+  if (!filters.length) document.querySelector("#filters").hidden = true;
+}
+
+// ---- rows as the chosen plots want them
+
+const said = (cell, fields) => fields.map((field) => axes[field].said[String(cell[field])] ?? cell[field]).join(" · ");
+const others = (...left) => content.axes.map(({ field }) => field).filter((field) => !left.includes(field));
+const withCell = (row) => ({ ...row, ...rows.cells[row.cell] });
+
+function measured(table) {
+  return rows[table].map(withCell).filter((row) => kept(row) && (!row.metric || row.metric === chosen.metric));
+}
+
+function even(list, count) {
+  return list.length <= count ? list : Array.from({ length: count }, (_, i) => list[Math.floor((i * list.length) / count)]);
+}
+
+function firstPanels(list) {
+  const names = new Set([...new Set(list.map((row) => row.panel))].slice(0, most.panels));
+  return list.filter((row) => names.has(row.panel));
+}
+
+const across = () => (axisOf(chosen.over) === chosen.x ? others(chosen.x)[0] ?? "none" : chosen.x);
+const axisOf = (name) => content.axes.find((axis) => axis.name === name)?.field;
+const byRank = (list, name) => {
+  const ranks = new Map(list.map((row) => row[name]).map((value, i) => [value, i]));
+  return list.map((row) => ({ ...row, rank: ranks.get(row[name]) }));
+};
+
+function ratios() {
+  const found = rows.ratios.filter((row) => row.metric === chosen.metric && row.over === chosen.over && kept(row));
+  const subjects = content.axes.find((axis) => axis.name === chosen.over)?.texts ?? [];
+  return found.map((row) => ({ ...row, even: 1, rank: subjects.indexOf(row.subject) }));
+}
+
+// A mark with its ends, of no length where there is no interval, and the line that it is on.
+const drawn = (row, middle) => ({ ...row, from: row.low ?? middle, to: row.high ?? middle, series: said(row, others(chosen.x)) });
+
+const enough = (list) => (list.length > 2 ? list : []); // for a trend to be one
+
+const tables = {
+  cells: () => measured("summaries").filter((row) => row.mean).map((row) => drawn(row, row.mean)),
+  ratios: () => ratios().filter((row) => row.speedup).map((row) => drawn(row, row.speedup)),
+  map: () => ratios().map((row) => ({ ...row, panel: said(row, others(across(), axisOf(chosen.over))) })),
+  parts: () => measured("parts").map((row) => ({ ...row, panel: said(row, others(chosen.x)) })),
+  processes: () => byRank(measured("processes").map((row) => ({ ...row, named: `${row.label} · ${row.of}` })), "named"),
+  order: () => enough(measured("processes").map((row) => ({ ...row, when: row[chosen.when] })).filter((row) => row.when !== null && row.relative)),
+  curves: () => measured("curves").map((row) => ({ ...row, series: said(row, others()) })),
+};
+const sources = { time: "cells", speedup: "ratios", heatmap: "map", split: "parts", processes: "processes", order: "order", curve: "curves" };
+
+const bounded = {
+  processes: (list) => { const cells = new Set([...new Set(list.map((row) => row.cell))].slice(0, most.cells)); return list.filter((row) => cells.has(row.cell)); },
+  order: (list) => even(list, most.points),
+  heatmap: firstPanels,
+  split: firstPanels,
+};
+
+// ---- plots
+
+const words = () => {
+  const metric = content.metrics.find(({ name }) => name === chosen.metric);
+  const base = rows.ratios.find((row) => row.over === chosen.over);
+  return {
+    "@metric": metric?.title ?? "", "@over": axes[axisOf(chosen.over)]?.title ?? "", "@baseline": base?.baseline ?? "",
+    "@when": chosen.when === "started" ? `start time (min since the first)` : "place in the order of execution",
+  };
+};
+
+function filled(node, roles, spoken) {
+  if (Array.isArray(node)) return node.map((each) => filled(each, roles, spoken));
+  if (node && typeof node === "object") {
+    const role = typeof node.field === "string" && node.field.startsWith("@") ? node.field.slice(1) : null;
+    if (role) return (axes[roles[role]] ?? content.nothing).encodings[role === "x" && node.type === "ordinal" ? "steps" : role];
+    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, filled(value, roles, spoken)]));
+  }
+  return typeof node === "string" && node.includes("@") ? node.replace(/@(metric|over|baseline|when)/g, (word) => spoken[word]) : node;
+}
+
+// Widths of panels, or how many of them fit beside each other where steps decide the width.
+function fitted(spec, kind, list, width) {
+  const apart = (field) => new Set(list.map((row) => row[field])).size;
+  const step = { heatmap: 46, split: 22 }[kind];
+  if (step) {
+    const panel = apart(kind === "heatmap" ? across() : chosen.x) * step + (kind === "heatmap" ? 150 : 70);
+    return { ...spec, columns: Math.max(1, Math.floor(width / panel)) };
+  }
+  const panels = ["time", "speedup", "curve"].includes(kind) ? apart(chosen.panels) : 1;
+  const wanted = panels > 1 ? (width - 130) / 2 : width - (kind === "processes" ? 360 : 90);
+  return { ...spec, spec: { ...spec.spec, width: Math.max(240, wanted) } };
+}
+
+async function draw(figure) {
+  const kind = figure.dataset.kind;
+  const all = tables[sources[kind]]();
+  const list = bounded[kind]?.(all) ?? all;
+  const absent = content.absent[chosen.metric] && (kind === "processes" || kind === "order");
+  figure.hidden = !list.length && !absent;
+  figure.querySelector(".note").textContent = absent ? content.absent[chosen.metric] : list.length < all.length
+    ? `Shown are ${list.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} marks: filter to see the others.` : "";
+  if (!list.length) return figure.querySelector(".plot").replaceChildren();
+  const roles = { ...chosen, dash: chosen.shape, x: kind === "heatmap" ? across() : chosen.x };
+  const place = figure.querySelector(".plot");
+  const spec = fitted(filled(content.plots[kind], roles, words()), kind, list, place.clientWidth);
+  spec.data = { values: list };
+  const values = { connected: axes[chosen.x]?.numeric ? 1 : 0, reach: reachOf(list) };
+  for (const param of spec.params ?? []) if (param.name in values) param.value = values[param.name];
+  const actions = { export: true, source: false, compiled: false, editor: false };
+  await vegaEmbed(place, spec, { renderer: "svg", actions, config: content.theme, downloadFileName: `${content.name}-${kind}` });
+}
+
+const reachOf = (list) => Math.max(0.14, ...list.map((row) => Math.abs(row.log_speedup ?? 0)));
+
+// ---- tables
+
+const COUNTS = new Set(["processes", "failed", "trials"]);
+const figureText = (value, key) => {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number" || COUNTS.has(key) || key in axes) return String(value);
+  const size = Math.abs(value);
+  return value && (size < 1e-4 || size >= 1e7) ? value.toExponential(3) : value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size || 1))));
+};
+
+const compared = (one, other) => {
+  if (one === null || one === undefined) return 1;
+  if (other === null || other === undefined) return -1;
+  return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+};
+
+class Table {
+  constructor(place) {
+    this.place = place;
+    this.name = place.dataset.table;
+    this.order = null;
+    this.limit = most.rows;
+  }
+
+  get columns() {
+    const axisColumns = content.axes.map(({ field, title, numeric }) => ({ key: field, title, numeric }));
+    const metric = content.metrics.find(({ name }) => name === chosen.metric);
+    return content.columns[this.name].flatMap((column) => column.key === "axes" ? axisColumns
+      : [{ ...column, title: column.measured && metric?.sign ? `${column.title} (${metric.sign}${column.measured.replace("1", "")})` : column.title }]);
+  }
+
+  rows() {
+    if (this.name === "cells") return measured("summaries");
+    if (this.name === "ratios") return ratios();
+    return rows[this.name].filter((row) => row.cell === undefined || row.cell === null || kept(rows.cells[row.cell]));
+  }
+
+  show() {
+    const columns = this.columns, found = this.rows();
+    if (this.order) {
+      const { key, way } = this.order;
+      found.sort((a, b) => (a[key] ?? null) === null || (b[key] ?? null) === null ? compared(a[key], b[key]) : way * compared(a[key], b[key]));
+    }
+    const table = document.createElement("table");
+    table.append(this.head(columns), this.body(columns, found.slice(0, this.limit)));
+    this.place.replaceChildren(table, ...this.more(found.length));
+  }
+
+  head(columns) {
+    const head = document.createElement("thead"), line = head.insertRow();
+    for (const { key, title, numeric } of columns) {
+      const cell = document.createElement("th"), button = document.createElement("button");
+      cell.scope = "col";
+      cell.className = numeric ? "number" : "";
+      if (this.order?.key === key) cell.setAttribute("aria-sort", this.order.way > 0 ? "ascending" : "descending");
+      button.type = "button";
+      button.textContent = title;
+      button.addEventListener("click", () => {
+        this.order = { key, way: this.order?.key === key ? -this.order.way : 1 };
+        this.show();
+      });
+      cell.append(button);
+      line.append(cell);
+    }
+    return head;
+  }
+
+  body(columns, found) {
+    const body = document.createElement("tbody");
+    for (const row of found) {
+      const line = body.insertRow();
+      for (const { key, numeric } of columns) {
+        const cell = line.insertCell();
+        cell.textContent = key === "interval" ? interval(row) : figureText(row[key], key);
+        if (numeric) cell.className = "number";
+        if (key === "verdict") cell.className = row[key];
+        if (key === "sentence") cell.className = "words";
+      }
+    }
+    return body;
+  }
+
+  more(count) {
+    if (count <= this.limit) return [];
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "more";
+    button.textContent = `show all ${count.toLocaleString("en")} rows`;
+    button.addEventListener("click", () => { this.limit = Infinity; this.show(); });
+    return [button];
+  }
+}
+
+const interval = (row) => row.low === null || row.low === undefined ? "–" : `[${figureText(row.low)}, ${figureText(row.high)}]`;
+
+// ---- showing it all
+
+const all = [...document.querySelectorAll("[data-table]")].map((place) => new Table(place));
+const figures = [...document.querySelectorAll("figure[data-kind]")];
+let turn = 0;
+
+function summarised() {
+  const filters = content.axes.filter(({ field }) => chosen[field]).map(({ field, title }) => `${title} ${chosen[field]}`);
+  const metric = content.metrics.find(({ name }) => name === chosen.metric);
+  return `Shown: ${metric?.title ?? "nothing"}${filters.length ? `, only ${filters.join(", ")}` : ", all cells"}.`;
+}
+
+async function show() {
+  const own = ++turn, main = document.querySelector("main");
+  main.setAttribute("aria-busy", "true");
+  for (const place of document.querySelectorAll(".chosen")) place.textContent = summarised();
+  for (const table of all) table.show();
+  for (const figure of figures) {
+    await draw(figure);
+    if (own !== turn) return;
+    await new Promise((done) => setTimeout(done));
+  }
+  main.setAttribute("aria-busy", "false");
+}
+
+controls();
+show();
+let resized = 0;
+addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(show, 250); });

@@ -1,0 +1,246 @@
+"""The report and single pictures: what is in them, and what cannot be drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Sweep
+from made_up import keep, record, training
+from PIL import Image
+
+from sweep import analysis, cli, figures, plots
+from sweep.report import report
+
+TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
+EVIL = "<script>alert(1)</script>"
+GRID = f"""\
+name: "{EVIL}"
+axes: {{framework: [chainer==7.8.1, torch==2.13.0], backward: [autograd, explicit]}}
+claims:
+  - {{name: "{EVIL}", compare: {{framework: [torch, chainer]}}, expect: {{faster: 0.05}}}}
+"""
+
+
+def core_time(processes: int = 3, **changes: Any) -> list[dict[str, Any]]:
+    return [
+        record(
+            s, framework=f, backward=b, batch_exponent=n, mean_s=0.05 * 2**n * (2.3 if f == CHAINER else 1), **changes
+        )
+        for s in range(processes)
+        for f in (TORCH, CHAINER)
+        for b in ("autograd", "explicit")
+        for n in (0, 3, 5)
+    ]
+
+
+def page_of(folder: Path) -> str:
+    return report(analysis.Run(folder))
+
+
+def embedded(page: str) -> dict[str, Any]:
+    """What the page's script works with."""
+    found = re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.DOTALL)
+    assert found
+    content: dict[str, Any] = json.loads(found[1])
+    return content
+
+
+def test_a_report_is_one_file_that_names_no_other(tmp_path: Path) -> None:
+    keep(tmp_path / "run", core_time(), GRID)
+    page = page_of(tmp_path / "run")
+    assert not re.search(r"<(link|img|iframe)\b|\bsrc=|@import|url\(", page.partition('<script type="module">')[0])
+    assert "default-src 'none'" in page
+
+
+def test_the_report_holds_summaries_and_no_samples(tmp_path: Path) -> None:
+    few, many = (tmp_path / name for name in ("few", "many"))
+    for folder, count in ((few, 30), (many, 3000)):
+        keep(folder, [record(s, step_s=[0.1 + s / 100] * count) for s in range(3)])
+    assert len(page_of(many)) - len(page_of(few)) < 100
+
+
+def test_numbers_of_the_report_are_those_of_the_summary(tmp_path: Path) -> None:
+    keep(tmp_path / "run", core_time(), GRID)
+    rows = embedded(page_of(tmp_path / "run"))["rows"]
+    [*means] = [
+        m for m, name in zip(rows["summaries"]["mean"], rows["summaries"]["metric"], strict=True) if name == "step_s"
+    ]
+    expected = [s.mean * 1000 for s in analysis.Run(tmp_path / "run").summary(metric="step_s")]
+    assert means == pytest.approx(expected, rel=1e-4)
+    assert len(rows["processes"]["mean"]) == 3 * len(rows["summaries"]["mean"])
+
+
+def test_text_of_a_run_is_text_everywhere(tmp_path: Path) -> None:
+    bad = [record(s, framework=f"{EVIL}==1", status="crashed", error=EVIL, node=EVIL) for s in range(2)]
+    more = {"packages": [EVIL], "environment_id": "e1", "blas": EVIL, "cpu_model": EVIL, "machine": {EVIL: EVIL}}
+    keep(
+        tmp_path / EVIL.replace("/", ""), core_time(**more) + bad, GRID, exclusions=[(EVIL, EVIL)], trials=[("x", EVIL)]
+    )
+    page = page_of(tmp_path / EVIL.replace("/", ""))
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert(1)") >= 6
+    assert embedded(page)["rows"]["exclusions"]["reason"] == [EVIL]
+    assert embedded(page)["rows"]["causes"]["cause"] == [EVIL]
+
+
+def test_axes_may_be_called_anything(tmp_path: Path) -> None:
+    records = core_time()
+    for each in records:
+        each["settings"] = each["settings"] | {"mean": each["settings"]["batch_exponent"], "a.b[0]": "x'\"]"}
+    keep(tmp_path / "run", records)
+    rows = embedded(page_of(tmp_path / "run"))
+    assert [axis["name"] for axis in rows["axes"]] == ["framework", "backward", "batch_exponent", "mean"]
+    drawn = figures.picture(analysis.Run(tmp_path / "run"), "time", figures.Choice(roles={"x": "mean"}))
+    assert b"<svg" in plots.image(drawn, "svg")
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+@pytest.mark.parametrize("form", plots.FORMATS)
+def test_every_plot_comes_in_every_format(sweep: Sweep, kind: str, form: str) -> None:
+    records = [training(s, framework=f) for s in range(3) for f in (TORCH, CHAINER)] if kind == "curve" else core_time()
+    keep("results/run", records, GRID)
+    said = sweep("plot", "run", kind, "-o", f"drawn.{form}")
+    assert (said.code, said.out) == (0, f"drawn.{form}\n")
+    data = Path(f"drawn.{form}").read_bytes()
+    if form == "png":
+        image = Image.open(io.BytesIO(data)).convert("L")
+        assert min(image.getextrema()) < 100  # there is something on the white
+        assert min(image.size) > 200
+    else:
+        assert data.startswith({"svg": b"<svg", "pdf": b"%PDF"}[form])
+
+
+def drawn(folder: str, kind: str, **choice: Any) -> str:
+    return plots.image(figures.picture(analysis.Run(folder), kind, figures.Choice(**choice)), "svg").decode()
+
+
+@pytest.mark.usefixtures("sweep")
+def test_a_picture_names_axes_with_their_units() -> None:
+    keep("results/run", core_time(), GRID)
+    svg = drawn("results/run", "time")
+    assert {"batch size (examples)", "step (ms)", TORCH, "autograd"} <= set(re.findall(r">([^<>]+)</text>", svg))
+    assert len(re.findall(r'aria-roledescription="point"', svg)) == 12
+    svg = drawn("results/run", "speedup", baseline=TORCH, where={"backward": "explicit"})
+    assert f"times as fast as {TORCH}" in svg
+    assert len(re.findall(r'aria-roledescription="point"', svg)) == 3
+
+
+@pytest.mark.usefixtures("sweep")
+def test_a_map_has_a_square_for_each_comparison_with_its_factor() -> None:
+    keep("results/run", core_time(), GRID)
+    svg = drawn("results/run", "heatmap")
+    assert len(re.findall(r'aria-roledescription="rect mark"', svg)) == 6
+    assert set(re.findall(r">(\d\.\d)\d×</text>", svg)) >= {"2.2", "2.3"}
+
+
+@pytest.mark.usefixtures("sweep")
+def test_learning_curves_have_a_band_over_seeds_and_few_points() -> None:
+    keep("results/run", [training(s, epochs=500) for s in range(3)])
+    run = analysis.Run("results/run")
+    summaries = run.summary()
+    rows = figures.curves(run, figures.Cells.of(summaries), summaries)
+    assert 50 < len(rows) <= 120
+    assert all(row["low"] < row["loss"] < row["high"] and row["seeds"] == 3 for row in rows)
+    assert figures.elapsed_scale(run).sign == "min"
+
+
+@pytest.mark.usefixtures("sweep")
+def test_a_training_that_diverges_is_drawn_as_far_as_it_went() -> None:
+    diverged = training(1)
+    diverged["loss"] = [*diverged["loss"][:5], *[float("nan")] * (len(diverged["loss"]) - 5)]
+    keep("results/run", [training(0), diverged])
+    run = analysis.Run("results/run")
+    rows = figures.curves(run, figures.Cells.of(run.summary()), run.summary())
+    assert [row["iteration"] for row in rows] == [10, 20, 30, 40, 50]
+
+
+def test_the_command_lists_the_plots_there_are() -> None:
+    assert set(cli.report.KINDS) == set(plots.KINDS)
+
+
+def test_a_report_lies_beside_its_records_and_ends_with_zero(sweep: Sweep) -> None:
+    keep("results/run", core_time(), GRID)
+    said = sweep("report", "run")
+    assert (said.code, said.out) == (0, "results/run/report.html\n")
+    assert Path("results/run/report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["report", "run", "-o", "no/where.html"], "no/where.html cannot be written: there is no folder no", "make it"),
+        (["report", "run", "-o", "results"], "results is a folder", "name a file"),
+        (["report", "run", "-o", "/proc/version"], "/proc/version cannot be written", "name another file"),
+        (["plot", "run", "tiem", "-o", "a.png"], "there is no plot 'tiem'", "did you mean 'time'?"),
+        (["plot", "run", "time", "-o", "a.gif"], "a.gif ends in no format that plots are drawn in", "png"),
+        (["plot", "run", "curve", "-o", "a.png"], "results/run holds nothing that plot curve could show", "--help"),
+        (["plot", "run", "time", "-o", "a.png", "--x", "batch"], "no axis 'batch'", "known: backward, batch_exponent"),
+        (["plot", "run", "time", "-o", "a.png", "--metric", "stepp_s"], "there is no metric", "did you mean 'step_s'?"),
+        (["plot", "run", "speedup", "-o", "a.png", "--over", "device"], "there is nothing to compare over", "see"),
+    ],
+)
+def test_what_cannot_be_drawn_is_answered_with_an_error_and_a_hint(
+    sweep: Sweep, arguments: list[str], error: str, hint: str
+) -> None:
+    keep("results/run", core_time(), GRID)
+    said = sweep(*arguments)
+    assert said.code in (2, 4)
+    assert said.out == ""
+    assert said.err.startswith(f"error: {error}")
+    assert hint in said.err.splitlines()[1]
+
+
+def test_an_empty_run_is_missing_its_records(sweep: Sweep) -> None:
+    keep("results/empty", [])
+    for command in (["report", "empty"], ["plot", "empty", "time", "-o", "a.png"]):
+        said = sweep(*command)
+        assert said.code == 4
+        assert said.err.startswith("error: results/empty holds no records yet")
+    assert not Path("results/empty/report.html").exists()
+
+
+def test_one_trial_is_reported_with_its_doubt(sweep: Sweep) -> None:
+    keep("results/one", [record()])
+    assert sweep("report", "one").code == 0
+    page = Path("results/one/report.html").read_text()
+    assert "no interval from 1 process" in page
+    assert embedded(page)["axes"] == []
+    assert sweep("plot", "one", "time", "-o", "one.png").code == 0
+
+
+def test_a_run_in_which_all_failed_is_reported_by_cause(sweep: Sweep) -> None:
+    keep("results/bad", [record(s, status="crashed", error="killed by SIGSEGV") for s in range(3)])
+    assert sweep("report", "bad").code == 1
+    causes = embedded(Path("results/bad/report.html").read_text())["rows"]["causes"]
+    assert (causes["cause"], causes["trials"]) == (["killed by SIGSEGV"], [3])
+    assert sweep("plot", "bad", "time", "-o", "a.png").code == 4
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 0.0, -1.0])
+def test_times_that_cannot_be_are_left_out_and_end_with_one(sweep: Sweep, bad: float) -> None:
+    keep("results/bad", [record(0), record(1, step_s=[0.1, bad]), record(2), record(3)])
+    assert sweep("report", "bad").code == 1
+    page = Path("results/bad/report.html").read_text()
+    assert "NaN, zero or negative left out" in page
+    rows = embedded(page)["rows"]["processes"]
+    assert {s for s, m in zip(rows["seed"], rows["metric"], strict=True) if m == "step_s"} == {0, 2, 3}
+
+
+def test_a_damaged_part_is_told_and_the_rest_reported(sweep: Sweep) -> None:
+    keep("results/run", core_time(), GRID)
+    part = next(Path("results/run/records").glob("*.parquet"))
+    (part.parent / "00000099-0-00000000.parquet").write_bytes(part.read_bytes()[:-20])
+    said = sweep("report", "run")
+    assert said.code == 0
+    assert "left out: damaged" in said.err
+
+
+def test_planned_trials_without_records_end_with_four_and_are_listed(sweep: Sweep) -> None:
+    keep("results/run", core_time(), GRID, trials=[("gone", "torch==3/core/b0/s0")])
+    assert sweep("report", "run").code == 4
+    assert embedded(Path("results/run/report.html").read_text())["rows"]["missing"] == {"name": ["torch==3/core/b0/s0"]}
