@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweep import datasets, environments
+from sweep import datasets, environments, gpus
 from sweep.environments import EnvironmentFailed, Specification
 from sweep.worker import specification
 
@@ -17,35 +17,42 @@ Say = Callable[[str], None]
 class Needs:
     """Environments and data sets of some trials; `run_id` tells one invocation from the next.
 
-    `data` holds name, path and the least number of examples of each data set.
+    `data` holds name, path and the least number of examples of each data set; `gpu_only` are the environments that no
+    trial on a CPU needs.
     """
 
     specifications: tuple[Specification, ...]
     data: tuple[tuple[str, str | None, int], ...]
     run_id: str = ""
+    gpu_only: frozenset[Specification] = frozenset()
 
 
 def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run_id: str = "") -> Needs:
     """What these trials need, each thing once, in the order in which they come."""
-    specs: dict[Specification, None] = {}
+    devices: dict[Specification, set[str]] = {}
     data: dict[tuple[str, str | None], int] = {}
     for cell in {trial.cell.id: trial.cell for trial in trials}.values():
         settings = cell.settings
-        specs[specification(settings["framework"], settings["device"], settings["backend"], overrides)] = None
+        spec = specification(settings["framework"], settings["device"], settings["backend"], overrides)
+        devices.setdefault(spec, set()).add(settings["device"])
         if settings.get("data"):
             key = (settings["data"], settings.get("data_path"))
             data[key] = max(data.get(key, 1), 2 ** (settings.get("batch_exponent") or 0))
-    return Needs(tuple(specs), tuple((name, path, least) for (name, path), least in data.items()), run_id)
+    gpu_only = frozenset(spec for spec, used in devices.items() if used == {"gpu"})
+    return Needs(tuple(devices), tuple((name, path, least) for (name, path), least in data.items()), run_id, gpu_only)
 
 
 def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
     """Have it all on this node; what environments failed, by framework, with the reason.
 
+    A node without a GPU gets no environments for one: gigabytes that no trial would come to.
     A failed environment is remembered for the run, so that its trials say so at once. Raises SweepError where data
     cannot be had: that is for the user to put right before anything is timed.
     """
     failed = {}
     for spec in needs.specifications:
+        if spec in needs.gpu_only and not gpus.has_driver():
+            continue
         try:
             environments.prepare(spec, say, needs.run_id)
         except EnvironmentFailed as error:

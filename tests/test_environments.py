@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweep import catalog, environments
+from sweep import catalog, environments, gpus, grid, provision
 from sweep.environments import EnvironmentFailed, Specification, indexes, interpreters, prepare, specify, store
 from sweep.environments.probing import probe, step
 from sweep.errors import SweepError, Unavailable
@@ -295,7 +295,7 @@ def test_what_building_would_install_is_known_without_building(tiny, cache):
 BUILD = """
 import sys
 from pathlib import Path
-from sweep import catalog, environments
+from sweep import catalog, environments, gpus, grid, provision
 said = []
 tiny = catalog.read_framework(Path(sys.argv[1]), "tiny")
 environments.prepare(environments.specify(tiny, "1.0"), said.append)
@@ -433,6 +433,34 @@ def test_a_wheel_whose_content_changed_is_another_environment(tiny, tmp_path):
     _wheel(tmp_path, "tiny", "1.0", "# built again")
 
     assert specify(tiny, "1.0", override=override).id != before
+
+
+GRID = """
+name: both
+axes: {framework: [torch==1.0.1, torch==2.13.0], device: [cpu, gpu], seed: [0]}
+exclude: [{framework: torch==2.13.0, device: cpu}]
+"""
+
+
+def test_what_trials_on_a_gpu_alone_need_is_told_apart(tmp_path):
+    """Wheels up to 1.12 are for both devices."""
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    loaded = grid.load(path, [])
+    trials = grid.expand(loaded, catalog.frameworks(), catalog.workloads()).trials
+
+    needs = provision.needs(trials, {})
+
+    assert [spec.framework for spec in needs.specifications] == ["torch==1.0.1", "torch==2.13.0"]
+    assert [spec.framework for spec in needs.gpu_only] == ["torch==2.13.0"]
+
+
+@pytest.mark.skipif(gpus.has_driver(), reason="this machine has a GPU")
+def test_a_node_without_a_gpu_gets_no_environment_for_one(tiny, cache):
+    spec = specify(tiny, "9.0", "gpu")  # which cannot be had
+
+    assert provision.provide(provision.Needs((spec,), (), gpu_only=frozenset([spec]))) == {}
+    assert list(provision.provide(provision.Needs((spec,), ()))) == ["tiny==9.0"]
 
 
 # removing and probing

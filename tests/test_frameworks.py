@@ -16,7 +16,7 @@ from sweep.catalog import frameworks
 from sweep.environments import EnvironmentFailed, prepare, specify
 from workloads import core
 from workloads.frameworks import reference
-from workloads.runtime import layers
+from workloads.runtime import layers, protocol
 from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
 from workloads.runtime.refusals import Unsupported
 
@@ -266,3 +266,22 @@ def test_what_inductor_compiles_computes_what_the_reference_does(data: Path, exp
     for found in ask(python_of("torch", "2.13.0", "default"), "torch", data, settings):
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
         assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "OutOfMemoryError CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB",
+        "RuntimeError cuda runtime error (2) : out of memory at /pytorch/aten/src/THC/generic/THCStorage.cu:58",
+        "OutOfMemoryError out of memory to allocate 316628992 bytes (total 84490674176 bytes)",
+        "OutOfMemoryError Out of memory allocating 316,628,992 bytes (allocated so far: 84,490,674,176 bytes).",
+        "XlaRuntimeError RESOURCE_EXHAUSTED: Out of memory while trying to allocate 316628992 bytes.",
+        "JaxRuntimeError RESOURCE_EXHAUSTED: Failed to allocate request for 302.0MiB (316628992B) on device ordinal 0",
+        "CUDARuntimeError cudaErrorMemoryAllocation: CUDA_ERROR_OUT_OF_MEMORY",
+        "RuntimeError cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "RuntimeError [enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory",
+        "RuntimeError $ Torch: not enough memory: you tried to allocate 2GB. Buy new RAM! at /TH/THGeneral.c:270",
+    ],
+)
+def test_what_frameworks_say_when_memory_runs_out_is_understood(said: str) -> None:
+    assert protocol.tells_of_memory(said)

@@ -301,9 +301,16 @@ class Gpu(Host):
             found["cudnn"] = str(self.cupy.cuda.cudnn.getVersion())
         if hasattr(self.cupy, "get_default_memory_pool"):
             found["peak_device_bytes"] = self.cupy.get_default_memory_pool().total_bytes()
-        for flag in ("autotune", "cudnn_deterministic"):
-            found[flag] = getattr(getattr(chainer, "config", None), flag, None)
-        return found
+        configured = getattr(chainer, "config", None)
+        found["cudnn_benchmark"] = getattr(configured, "autotune", False)
+        found["deterministic"] = getattr(configured, "cudnn_deterministic", False)
+        return dict(found, tf32=False, device_name=self._name())
+
+    def _name(self) -> str:
+        runtime, device = self.cupy.cuda.runtime, self.cupy.cuda.Device()
+        if hasattr(runtime, "getDeviceProperties"):
+            return str(runtime.getDeviceProperties(device.id)["name"].decode())
+        return "CUDA device of compute capability {}".format(device.compute_capability)
 
 
 class ChainerX(Host):

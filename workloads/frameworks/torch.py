@@ -25,9 +25,9 @@
 # python = ["3.7", "3.8", "3.6"]
 # requires = ["numpy<1.22"]
 #
-# [tool.sweep.recipes."<1.11"]
+# [tool.sweep.recipes."<1.11"]         # 1.10 imports pkg_resources
 # python = ["3.9", "3.8", "3.7", "3.6"]
-# requires = ["numpy<1.24"]
+# requires = ["numpy<1.24", "setuptools<70"]
 #
 # [tool.sweep.recipes."<1.13"]
 # python = ["3.10", "3.9", "3.8", "3.7"]

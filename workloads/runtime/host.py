@@ -1,8 +1,9 @@
 """The host of one environment: imports its framework once and makes a process for each trial, one trial at a time.
 
-`process: fork` forks it off, in milliseconds; `process: spawn` starts a new interpreter. Either way the trial has a
-session of its own and dies with the host; whatever it leaves behind ends with it. The host ends when its requests do,
-when the orchestrator dies, and when nothing has been asked of it for long.
+`process: fork` forks it off, in milliseconds; `process: spawn` starts a new interpreter, as does `PROCESS = "spawn"` in
+the file of a framework whose import starts threads or touches a device, which no fork survives. Either way the trial
+has a session of its own and dies with the host; whatever it leaves behind ends with it. The host ends when its requests
+do, when the orchestrator dies, and when nothing has been asked of it for long.
 """
 
 import argparse
@@ -104,7 +105,8 @@ class Host:
 
     def _run(self, request: Dict[str, Any]) -> None:
         log_read, log_write = os.pipe()
-        make = self._spawned if request["settings"].get("process") == "spawn" else self._forked
+        spawns = "spawn" in (request["settings"].get("process"), getattr(self._framework, "PROCESS", None))
+        make = self._spawned if spawns else self._forked
         pid = make(request, log_write)
         os.close(log_write)
         log = Log(log_read)

@@ -30,6 +30,8 @@ MOST_BYTES = 256 * 2**20  # of one message
 _OUT_OF_MEMORY = (
     "out of memory",  # torch and CuPy, on a GPU
     "outofmemory",
+    "out_of_memory",  # CUDA's driver
+    "resource_exhausted",  # XLA
     "alloc_failed",  # cuDNN and cuBLAS
     "can't allocate memory",  # torch
     "cannot allocate memory",  # the C library

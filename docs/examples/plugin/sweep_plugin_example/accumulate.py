@@ -1,0 +1,68 @@
+"""Accumulate: the gradient of one batch, computed in parts that add up, as where memory is short.
+
+Columns are those of core, without the split into forward and backward, and `parts` as it came out.
+"""
+
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+import numpy as np
+
+from workloads import core, deeppose
+from workloads.runtime import layers
+
+PARAMETERS = {
+    "parts": 2,  # that a batch is computed in, of an example at least
+    "samples": 20,
+    "warmup": 3,
+    "threads": None,
+    "process": "fork",
+    "data": "synthetic",
+    "data_path": None,
+    "use_visibility": True,
+    "gate_examples": 8,  # that the fairness gate looks at
+    "tolerance": 1e-4,  # of that gate, relative
+}
+REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
+
+
+def run(
+    framework: Any,
+    settings: Dict[str, Any],
+    data: str,
+    reference: Optional[Dict[str, float]],
+    report: Callable[[Dict[str, Any]], None],
+) -> Dict[str, Any]:
+    """Times the framework on the prepared data set in folder `data`; gives the record's columns."""
+    poses = deeppose.Poses(data)
+    framework.load(settings)
+    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
+    checked = core.gate(model, core.gate_batch(poses, settings), reference, settings["tolerance"])
+    model.dropout = True
+    parts = [model.place(*batch) for batch in _parts(poses, settings)]
+    steps = [_step_time(model, parts) for _ in range(settings["warmup"] + settings["samples"])]
+    columns = {"parts": len(parts), "warmup_s": steps[: settings["warmup"]], "step_s": steps[settings["warmup"] :]}
+    return dict(checked, **dict(framework.facts(), **dict(model.facts(parts[0]), **columns)))
+
+
+def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
+    """What the fairness gate compares with: core's own."""
+    return core.reference_values(settings, data)
+
+
+def _parts(poses: deeppose.Poses, settings: Dict[str, Any]) -> List[deeppose.Batch]:
+    size = core.batch_size(settings)
+    chosen = deeppose.batch_indices(len(poses), size, settings["seed"], 0)
+    return [
+        poses.batch(part, settings["use_visibility"]) for part in np.array_split(chosen, min(settings["parts"], size))
+    ]
+
+
+def _step_time(model: Any, parts: List[Any]) -> float:
+    model.clear_gradients()
+    model.synchronize()
+    start = time.perf_counter()
+    for part in parts:
+        model.backward(model.forward(part))
+    model.synchronize()
+    return time.perf_counter() - start
