@@ -89,8 +89,10 @@ def parameter_shapes(network: Network) -> "OrderedDict[str, Shape]":
 
 
 def draw_weights(network: Network, seed: int) -> Dict[str, np.ndarray]:
-    """Initial float32 weights, the same to the bit for every NumPy: He et al. 2015, uniform in ±sqrt(6 / fan-in).
+    """Initial float32 weights, the same to the bit for every NumPy: LeCun et al. 1998, uniform in ±sqrt(3 / fan-in).
 
+    Of variance 1 / fan-in, as Chainer's own. With twice that (He et al. 2015) predictions begin so far out that
+    training by the study's rule, momentum SGD with learning rate 0.01, runs off to infinity in four iterations.
     Drawn in the order of the network by `RandomState(seed).random_sample`; biases are zero.
     """
     random = np.random.RandomState(seed)
@@ -100,7 +102,7 @@ def draw_weights(network: Network, seed: int) -> Dict[str, np.ndarray]:
 def _draw(random: np.random.RandomState, shape: Shape) -> np.ndarray:
     weights = np.zeros(shape, np.float32)
     if len(shape) > 1:
-        bound = (6.0 / _size(shape[1:])) ** 0.5
+        bound = (3.0 / _size(shape[1:])) ** 0.5
         flat = weights.reshape(-1)
         for start in range(0, flat.size, _DRAWN_AT_ONCE):
             part = flat[start : start + _DRAWN_AT_ONCE]
