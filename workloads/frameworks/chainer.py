@@ -78,7 +78,7 @@ import chainer.functions as F  # noqa: N812  as everybody says it
 import chainer.links as L  # noqa: N812
 import numpy as np
 
-from workloads.runtime import layers
+from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
 # With Chainer 3 a function became a node whose backward takes and gives Variables; before, arrays
@@ -121,6 +121,9 @@ class Model:
         self.dropout = True
         self._device = _device(settings)
         self.events = self._device if isinstance(self._device, Gpu) else None
+        self.repeatable = type(self._device) is Host
+        self._rule: Any = None
+        self._optimizer: Any = None
         self.links = _links(network, weights)
         self._chain = chainer.Chain(**self.links)
         self._device.move(self._chain)
@@ -162,6 +165,11 @@ class Model:
             found[name + ".bias"] = self._device.fetch(link.b.grad)
         return found
 
+    def infer(self, batch: Batch) -> Any:
+        """The last layer's output on the device, without a graph."""
+        with chainer.no_backprop_mode():
+            return self._run(batch.images)
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
         dropout, self.dropout = self.dropout, False
@@ -169,6 +177,37 @@ class Model:
             found = self._run(self._device.send(images))
         self.dropout = dropout
         return self._device.fetch(found.data).reshape((len(images),) + self.network.output)
+
+    def optimize_by(self, rule: Any) -> None:
+        """Sets the rule of the updates to come, and its state to the beginning."""
+        self._rule = rule
+        self._optimizer = OPTIMIZERS[type(rule)](rule)
+        self._optimizer.setup(self._chain)
+
+    def update(self) -> None:
+        """One update of every parameter, in place, from the gradients."""
+        if isinstance(self._rule, rules.Adam):  # Chainer adds epsilon to what is not corrected yet
+            self._optimizer.eps = rules.uncorrected_epsilon(self._rule, self._optimizer.t + 1)
+        self._optimizer.update()
+
+    def seed_dropout(self, seed: int) -> None:
+        """Sets what dropout draws from here on."""
+        self._device.seed(seed)
+
+    def state(self) -> Dict[str, np.ndarray]:
+        """All that the updates to come depend on: parameters and the optimiser's state."""
+        saved = chainer.serializers.DictionarySerializer()
+        saved["parameters"].save(self._chain)
+        saved["optimizer"].save(self._optimizer)
+        return dict(saved.target)
+
+    def restore(self, state: Dict[str, np.ndarray]) -> None:
+        """Goes on from a `state`, by the same rule."""
+        saved = chainer.serializers.NpzDeserializer(state)
+        saved["parameters"].load(self._chain)
+        if hasattr(self._optimizer, "prepare"):  # before Chainer 2 state is there only once it is prepared
+            self._optimizer.prepare()
+        saved["optimizer"].load(self._optimizer)
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
@@ -214,6 +253,13 @@ class ExplicitLoss(Function):
         return gradients[0] * (2 / self.joints) * self.difference, None, None
 
 
+OPTIMIZERS: Dict[type, Any] = {
+    rules.MomentumSGD: lambda rule: chainer.optimizers.MomentumSGD(lr=rule.learning_rate, momentum=rule.momentum),
+    rules.Adam: lambda rule: chainer.optimizers.Adam(
+        alpha=rule.learning_rate, beta1=rule.beta1, beta2=rule.beta2, eps=rule.epsilon
+    ),
+}
+
 WORDS: Dict[type, Any] = {
     layers.Conv: lambda layer, model, x: model.links[layer.name](x),
     layers.Relu: lambda layer, model, x: F.relu(x),
@@ -240,6 +286,10 @@ class Host:
 
     def synchronize(self) -> None:
         """Waits until the device is done."""
+
+    def seed(self, seed: int) -> None:
+        """Seeds the generator that dropout draws from."""
+        np.random.seed(seed)
 
     def facts(self) -> Dict[str, Any]:
         """What is in use, read back."""
@@ -284,6 +334,9 @@ class Gpu(Host):
 
     def synchronize(self) -> None:
         self.cupy.cuda.Device().synchronize()
+
+    def seed(self, seed: int) -> None:
+        self.cupy.random.seed(seed)
 
     def record(self) -> Any:
         """Marks a point of the GPU's work, on its own clock."""

@@ -28,7 +28,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 import numpy as np
 
-from workloads.runtime import layers
+from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
 # What a layer leaves for the way back: takes the gradient of its output, and whether that of its input is needed;
@@ -75,7 +75,11 @@ class Model:
         self.precision = np.dtype(settings.get("precision", "float32"))
         self.parameters = OrderedDict((name, value.astype(self.precision)) for name, value in weights.items())
         self.dropout = True
+        self.repeatable = True
         self.random = np.random.RandomState(settings.get("seed", 0))
+        self._rule: Any = None
+        self._updates = 0
+        self._moments: "OrderedDict[str, Dict[str, np.ndarray]]" = OrderedDict()
         self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
         self._gradients: "OrderedDict[str, np.ndarray]" = OrderedDict()
 
@@ -118,12 +122,46 @@ class Model:
         """Gradient of every parameter by name."""
         return self._gradients
 
+    def infer(self, batch: Batch) -> np.ndarray:
+        """The last layer's output, without a way back."""
+        return self._run(batch.images)[0]
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout."""
         dropout, self.dropout = self.dropout, False
         output, _ = self._run(images.astype(self.precision, copy=False))
         self.dropout = dropout
         return output.reshape((len(images),) + self.network.output)
+
+    def optimize_by(self, rule: Any) -> None:
+        """Sets the rule of the updates to come, and its state to the beginning."""
+        self._rule, self._updates = rule, 0
+        self._moments = OrderedDict((name, {}) for name in self.parameters)
+
+    def update(self) -> None:
+        """One update of every parameter, in place, from the gradients."""
+        self._updates += 1
+        for name, value in self.parameters.items():
+            UPDATES[type(self._rule)](self._rule, self._updates, value, self._gradients[name], self._moments[name])
+
+    def seed_dropout(self, seed: int) -> None:
+        """Sets what dropout draws from here on."""
+        self.random.seed(seed)
+
+    def state(self) -> Dict[str, np.ndarray]:
+        """All that the updates to come depend on: parameters and the rule's state."""
+        found = dict(self.parameters, updates=np.array(self._updates))
+        for name, moments in self._moments.items():
+            found.update({"{}/{}".format(name, moment): value for moment, value in moments.items()})
+        return found
+
+    def restore(self, state: Dict[str, np.ndarray]) -> None:
+        """Goes on from a `state`, by the same rule."""
+        self._updates = int(state["updates"])
+        for name in self.parameters:
+            self.parameters[name] = state[name]
+            own = [key for key in state if key.startswith(name + "/")]
+            self._moments[name] = {key[len(name) + 1 :]: state[key] for key in own}
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
@@ -236,6 +274,29 @@ def dropping(layer: layers.Dropout, model: Model, x: np.ndarray) -> Tuple[np.nda
     mask = kept.astype(x.dtype) / x.dtype.type(1 - layer.ratio)
     return x * mask, lambda gradient, needs_input: (gradient * mask, {})
 
+
+def momentum_sgd(
+    rule: rules.MomentumSGD, update: int, value: np.ndarray, gradient: np.ndarray, moments: Dict[str, np.ndarray]
+) -> None:
+    """One update of one parameter."""
+    velocity = moments.setdefault("velocity", np.zeros_like(value))
+    velocity *= rule.momentum
+    velocity += gradient
+    value -= rule.learning_rate * velocity
+
+
+def adam(
+    rule: rules.Adam, update: int, value: np.ndarray, gradient: np.ndarray, moments: Dict[str, np.ndarray]
+) -> None:
+    """One update of one parameter."""
+    first, second = (moments.setdefault(name, np.zeros_like(value)) for name in ("first", "second"))
+    first += (1 - rule.beta1) * (gradient - first)
+    second += (1 - rule.beta2) * (gradient * gradient - second)
+    spread = np.sqrt(second) / (1 - rule.beta2**update) ** 0.5 + rule.epsilon
+    value -= rule.learning_rate / (1 - rule.beta1**update) * first / spread
+
+
+UPDATES: Dict[type, Any] = {rules.MomentumSGD: momentum_sgd, rules.Adam: adam}
 
 WORDS: Dict[type, Any] = {
     layers.Conv: convolution,

@@ -59,7 +59,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from workloads.runtime import layers
+from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
 # Before 0.4 a tensor knows nothing of gradients: a Variable holds it, and the two never mix
@@ -105,6 +105,11 @@ class Model:
         self.on_gpu = settings.get("device", "cpu") == "gpu"
         self.compiles = self.backend in ("inductor", "script")
         self.events = Events() if self.on_gpu else None
+        self.repeatable = not self.on_gpu
+        self._rule: Any = None
+        self._optimizer: Any = None
+        self._updates = 0
+        self._corrects_epsilon = True
         self._old = settings.get("dialect", DIALECT) == "variable"
         self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
         self._refuse_what_is_missing()
@@ -167,16 +172,52 @@ class Model:
         """Gradient of every parameter by name, on the host."""
         return {name: parameter.grad.data.cpu().numpy() for name, parameter in self._parameters}
 
+    def infer(self, batch: Batch) -> Any:
+        """The last layer's output on the device, without a graph."""
+        return self._without_graph(batch.images)
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
         dropout, self.dropout = self.dropout, False
-        if self._old:
-            found = self._predict(torch.autograd.Variable(self._images(images).data, volatile=True))
-        else:
-            with torch.no_grad():
-                found = self._predict(self._images(images))
+        found = self._without_graph(self._images(images))
         self.dropout = dropout
         return found.data.cpu().numpy().reshape((len(images),) + self.network.output)
+
+    def optimize_by(self, rule: Any) -> None:
+        """Sets the rule of the updates to come, and its state to the beginning."""
+        self._rule, self._updates = rule, 0
+        self._corrects_epsilon = _corrects_epsilon()
+        self._optimizer = OPTIMIZERS[type(rule)]([parameter for _, parameter in self._parameters], rule)
+
+    def update(self) -> None:
+        """One update of every parameter, in place, from the gradients."""
+        self._updates += 1
+        if isinstance(self._rule, rules.Adam) and not self._corrects_epsilon:
+            self._optimizer.param_groups[0]["eps"] = rules.uncorrected_epsilon(self._rule, self._updates)
+        self._optimizer.step()
+
+    def seed_dropout(self, seed: int) -> None:
+        """Sets what dropout draws from here on."""
+        torch.manual_seed(seed)
+        if self.on_gpu:
+            torch.cuda.manual_seed(seed)
+
+    def state(self) -> Dict[str, np.ndarray]:
+        """All that the updates to come depend on: parameters and the optimiser's state; on the CPU not copied."""
+        found = {"updates": np.array(self._updates)}
+        for name, parameter in self._parameters:
+            found[name] = parameter.data.cpu().numpy()
+            for key, value in self._optimizer.state[parameter].items():
+                found["{}/{}".format(name, key)] = value.cpu().numpy() if torch.is_tensor(value) else np.array(value)
+        return found
+
+    def restore(self, state: Dict[str, np.ndarray]) -> None:
+        """Goes on from a `state`, by the same rule."""
+        self._updates = int(state["updates"])
+        for name, parameter in self._parameters:
+            parameter.data.copy_(torch.from_numpy(state[name]))
+            own = [key for key in state if key.startswith(name + "/")]
+            self._optimizer.state[parameter] = {key[len(name) + 1 :]: self._moment(state[key]) for key in own}
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
@@ -184,6 +225,19 @@ class Model:
         found["convolutions"] = self._convolutions(batch.images)
         found.update(_cuda_facts() if self.on_gpu else {"onednn": _onednn_in_use()})
         return found
+
+    def _without_graph(self, images: Any) -> Any:
+        if self._old:
+            return self._predict(torch.autograd.Variable(images.data, volatile=True))
+        with torch.no_grad():
+            return self._predict(images)
+
+    def _moment(self, value: np.ndarray) -> Any:
+        """State of the optimiser as it keeps it: numbers on the host, a tensor where it counts in one."""
+        if value.ndim == 0 and value.dtype.kind == "i":
+            return int(value)
+        tensor = torch.from_numpy(value)
+        return tensor.cuda() if self.on_gpu and value.ndim else tensor
 
     def _refuse_what_is_missing(self) -> None:
         version = "torch {}".format(torch.__version__)
@@ -297,6 +351,16 @@ LOSSES = {
 }
 
 
+OPTIMIZERS: Dict[type, Callable[..., Any]] = {
+    rules.MomentumSGD: lambda parameters, rule: torch.optim.SGD(
+        parameters, lr=rule.learning_rate, momentum=rule.momentum
+    ),
+    rules.Adam: lambda parameters, rule: torch.optim.Adam(
+        parameters, lr=rule.learning_rate, betas=(rule.beta1, rule.beta2), eps=rule.epsilon
+    ),
+}
+
+
 class Flatten(nn.Module):
     """nn.Flatten, which came with 1.2."""
 
@@ -323,6 +387,18 @@ def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:
     config.compile_threads = 1
     config.force_disable_caches = True
     return torch.compile(run, dynamic=False)
+
+
+def _corrects_epsilon() -> bool:
+    """Whether this torch's Adam is the published one; before 1.3 it adds epsilon to what is not corrected yet.
+
+    Found by trying, which also does the imports of a first step.
+    """
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([parameter], lr=1, eps=1)
+    parameter.sum().backward()
+    optimizer.step()
+    return abs(float(parameter.data[0])) > 0.25  # 1 / (1 + 1), or 1 / (1 + 1 / sqrt(1 - beta2)) = 0.03
 
 
 def _set_cuda_flags(settings: Dict[str, Any]) -> None:
