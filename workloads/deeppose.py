@@ -9,8 +9,9 @@ Loss, one definition in every framework, with v the 0/1 visibility of each joint
 Network, weights and batches come from NumPy alone, so that every framework sees the same bits.
 """
 
+import json
 import os
-from typing import NamedTuple
+from typing import Any, Dict, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -62,6 +63,7 @@ class Poses:
     """A prepared data set: memory-mapped images, joints and visibilities."""
 
     def __init__(self, folder: str) -> None:
+        self.folder = folder
         self.images = np.load(os.path.join(folder, "images.npy"), mmap_mode="r")  # (n, 256, 256, 3) uint8
         self.joints = np.load(os.path.join(folder, "joints.npy"))  # (n, 14, 2) x, y in pixels
         self.visible = np.load(os.path.join(folder, "visible.npy"))  # (n, 14) uint8
@@ -71,14 +73,29 @@ class Poses:
     def __len__(self) -> int:
         return len(self.images)
 
+    def split(self) -> np.ndarray:
+        """(n,) 0 for the examples to train on, 1 for those to test on."""
+        return np.load(os.path.join(self.folder, "split.npy"))
+
+    def meta(self) -> Dict[str, Any]:
+        """What the arrays are: `docs/data.md`."""
+        with open(os.path.join(self.folder, "meta.json")) as file:
+            return dict(json.load(file))
+
     def batch(self, chosen: np.ndarray, use_visibility: bool = True) -> Batch:
         """The examples of the indices `chosen`, each cropped around its visible joints."""
-        joints = self.joints[chosen]
+        return self.cut(chosen, self.corners(chosen), use_visibility)
+
+    def corners(self, chosen: np.ndarray) -> np.ndarray:
+        """Upper left corners (batch, 2) of the crops around the visible joints."""
+        return crop_corners(self.joints[chosen], self.visible[chosen] != 0, self.images.shape[1:3])
+
+    def cut(self, chosen: np.ndarray, corners: np.ndarray, use_visibility: bool = True) -> Batch:
+        """The examples of the indices `chosen`, cropped at `corners`."""
         visible = self.visible[chosen] != 0
-        corners = crop_corners(joints, visible, self.images.shape[1:3])
         return Batch(
             images=_pixels(self.images, chosen, corners),
-            targets=((joints - corners[:, None, :]) / CROP).astype(np.float32),
+            targets=((self.joints[chosen] - corners[:, None, :]) / CROP).astype(np.float32),
             visible=visible.astype(np.float32) if use_visibility else np.ones(visible.shape, np.float32),
         )
 
@@ -123,6 +140,6 @@ def _pixels(images: np.ndarray, chosen: np.ndarray, corners: np.ndarray) -> np.n
         writeable=False,
     )
     crops = windows[chosen, corners[:, 1], corners[:, 0]]  # (batch, 227, 227, 3) uint8
-    pixels = np.empty((len(crops), channels, CROP, CROP), np.float32)
-    np.divide(crops.transpose(0, 3, 1, 2), np.float32(255), out=pixels, dtype=np.float32, casting="unsafe")
+    pixels = crops.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    pixels /= np.float32(255)  # in place, on what lies in order: a fifth of the time of dividing while casting
     return pixels
