@@ -24,6 +24,7 @@ BEFORE = """\
       environments/<id>.txt  the packages of each environment
       logs/<trial_id>.log    what each worker wrote
       progress/*.json        what long trials say of themselves while they run
+      checkpoints/<trial_id> the state of long trials that have not run to their end
       quarantine/            parts that were found damaged
 
 `--out` takes a folder or the URI of an object store (`s3://bucket/prefix`, `gs://…`, `abfs://…`), and so does every
@@ -89,6 +90,7 @@ SECTIONS = {
     "Whether it computed the same": "loss_check",
     "Samples": "forward_s",
     "Training": "iteration",
+    "Inference": "images_per_s",
 }
 
 

@@ -102,16 +102,38 @@ _SAMPLES = [
 ]
 
 _TRAINING = [
-    _column("iteration", _INTS, "iterations", "training: iteration of each entry of the log"),
-    _column("elapsed_s", _FLOATS, "s", "training: time since training began, at each entry of the log"),
-    _column("loss", _FLOATS, "loss", "training: loss at each entry of the log; core: the one loss before timing"),
-    _column("epoch_s", _FLOATS, "s", "training: duration of each epoch"),
+    _column("iteration", _INTS, "iterations", "training: number of each iteration, from 1"),
+    _column("elapsed_s", _FLOATS, "s", "training: time in iterations up to the end of each, validation left out"),
+    _column("loss", _FLOATS, "loss", "training: loss of each iteration before its update; core: before timing"),
+    _column(
+        "iteration_s", _FLOATS, "s", "training: each iteration, from the end of the last; waiting for data included"
+    ),
+    _column("epoch_s", _FLOATS, "s", "training: duration of each epoch's iterations"),
+    _column("data_wait_s", _FLOATS, "s", "training: part of each epoch spent waiting for batches and placing them"),
+    _column("validation_epoch", _INTS, "epochs", "training: epochs done at each validation"),
+    _column("validation_elapsed_s", _FLOATS, "s", "training: elapsed_s at each validation"),
     _column("validation_loss", _FLOATS, "loss", "training: loss on the validation set, each time it was taken"),
     _column("validation_pck", _FLOATS, "share", "training: correct keypoints (PCK), each time they were counted"),
+    _column("validation_pcp", _FLOATS, "share", "training: correct limbs (strict PCP), each time they were counted"),
+    _column("pck_by_joint", _FLOATS, "share", "training: the last PCK of each joint, in the order of docs/training.md"),
+    _column("pcp_by_limb", _FLOATS, "share", "training: the last PCP of each limb, in the order of docs/training.md"),
+    _column("target_epoch", _INT, "epochs", "training: epochs until the validation loss was target_loss or less"),
+    _column("target_s", _FLOAT, "s", "training: elapsed_s until the validation loss was target_loss or less"),
+    _column("training_examples", _INT, "examples", "training: examples trained on"),
+    _column("validation_examples", _INT, "examples", "training: examples validated on"),
+    _column("resumed_after", _INTS, "epochs", "training: epochs after which it went on from a checkpoint, having died"),
+    _column("repeatable", pa.bool_(), "", "training: whether the same seed gives the same curve to the bit here"),
+    _column("pose_example", _INTS, "", "training: validation examples whose predictions are kept, by place in data_id"),
+    _column("pose_joints", _FLOATS, "pixels", "training: their predicted joints, x and y, example by example"),
+]
+
+_INFERENCE = [
+    _column("images_per_s", _FLOAT, "images/s", "infer: images that go through the network in a second"),
+    _column("prediction_check", _FLOAT, "relative", "infer: largest difference from the reference's predictions"),
 ]
 
 SCHEMA = pa.schema(
-    [*_IDENTITY, *_OUTCOME, *_MACHINE, *_FAIRNESS, *_SAMPLES, *_TRAINING],
+    [*_IDENTITY, *_OUTCOME, *_MACHINE, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE],
     metadata={"sweep_schema_version": str(SCHEMA_VERSION)},
 )
 
@@ -125,7 +147,7 @@ OURS = frozenset(
 
 METRICS = tuple(
     f.name
-    for f in [*_OUTCOME, *_MACHINE, *_FAIRNESS, *_SAMPLES, *_TRAINING]
+    for f in [*_OUTCOME, *_MACHINE, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE]
     if f.metadata[b"unit"] and f.type in (_INT, _FLOAT, _FLOATS)
 )
 

@@ -37,6 +37,7 @@ Record = dict[str, Any]
 
 RUN_FILE, PLAN_FILE = "run.yaml", "plan.parquet"
 RECORDS, QUARANTINE, LOGS, ENVIRONMENTS, PROGRESS = "records", "quarantine", "logs", "environments", "progress"
+CHECKPOINTS = "checkpoints"
 
 _FOLD_COUNT = 64
 _LAST_LEVEL = 2

@@ -18,7 +18,7 @@ from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate
 from sweep.grid import Expansion, Grid, Trial
-from sweep.records import Record, Results, RunFacts, Writer
+from sweep.records import CHECKPOINTS, Record, Results, RunFacts, Writer
 
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0
@@ -161,6 +161,7 @@ class _Sweep:
             timeout_s=self._options.timeout_s or self._grid.timeout_s,
             overrides=self._grid.environments,
             foreign_most=self._options.foreign_most,
+            checkpoints=str(folder / CHECKPOINTS) if (folder := self._writer.place.folder) else "",
         )
         limit_s = run_trial.timeout_s + _NOTICE_S if run_trial.timeout_s else None
         return cluster.map(_Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sweep import catalog, columns, datasets, disturbance, environments, hosts, machine, slots, yardstick
@@ -26,6 +28,7 @@ Record = dict[str, Any]
 FOREIGN_MOST = Limits.foreign_most
 STEAL_MOST = Limits.steal_most
 _ERROR_LINES = 20
+_RAN_TO_ITS_END = frozenset({"ok", "invalid"})
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class RunTrial:
     `overrides` are the grid's `environments`, by framework requirement; `run_id` tells one invocation from the next,
     so that a build that failed is not tried again in it; `progress` hears what long trials say of themselves.
     `foreign_most` and `steal_most` are the shares of its cores' time that others and the hypervisor may take of an
-    exclusive trial before it is `invalid`; None: any.
+    exclusive trial before it is `invalid`; None: any. `checkpoints` is a folder, best one that all nodes share, where a
+    long trial keeps its state in a folder named by its id, until it has run to its end.
     """
 
     run: str = ""
@@ -47,6 +51,7 @@ class RunTrial:
     progress: Callable[[str, Mapping[str, Any]], None] | None = None
     foreign_most: float | None = FOREIGN_MOST
     steal_most: float | None = STEAL_MOST
+    checkpoints: str = ""
 
     def __call__(self, trial: Trial) -> Record:
         started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
@@ -91,6 +96,7 @@ class RunTrial:
             reference=yardstick.values(
                 workload, settings, data, cpu, yardstick.specification(self.overrides), self.run_id
             ),
+            checkpoints=str(Path(self.checkpoints, trial.id)) if self.checkpoints else None,
             memory_bytes=trial.resources.memory,
         )
         key = hosts.key(environment, spec, threads, settings["device"])
@@ -111,6 +117,8 @@ class RunTrial:
         record["status"], record["error"] = outcome.verdict(self.timeout_s)
         if record["status"] == "ok":
             record["status"], record["error"] = self._judged(record, outcome, request, trial.resources.exclusive)
+        if request.checkpoints and record["status"] in _RAN_TO_ITS_END:  # an invalid one is to be run again as a whole
+            shutil.rmtree(request.checkpoints, ignore_errors=True)
         return record
 
     def _judged(

@@ -21,7 +21,7 @@ from sweep.errors import SweepError
 from workloads.runtime import protocol
 
 _REFERENCE = "reference"
-_VALUES = ("loss", "gradient_norm")
+_VALUES = ("loss", "gradient_norm", "predictions")
 _TIMEOUT_S = 3600.0
 
 
@@ -66,7 +66,7 @@ def _computed(
     status, error = outcome.verdict(_TIMEOUT_S)
     if status != "ok":
         raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
-    return {name: outcome.columns[name] for name in _VALUES}
+    return {name: outcome.columns[name] for name in _VALUES if name in outcome.columns}
 
 
 def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None) -> Path:

@@ -17,3 +17,11 @@ class NotComparable(Refusal):
     """The framework computes something else than the reference does, so that its time would mean nothing."""
 
     status = "not_comparable"
+
+
+class Unusable(Refusal):
+    """The data set cannot be used with these settings."""
+
+
+class Diverged(Refusal):
+    """Training has come to numbers that are none."""

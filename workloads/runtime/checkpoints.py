@@ -1,0 +1,93 @@
+"""Checkpoints: the state of a long trial, kept in a folder so that a trial that was killed goes on where it was.
+
+A file is whole or absent: it is written aside, synced, renamed, and the folder synced. Two are kept, the last and the
+best; where the last is the best they are one file with two names.
+"""
+
+import json
+import os
+import shutil
+import sys
+import zipfile
+from typing import Any, Dict, NamedTuple, Optional
+
+import numpy as np
+
+LAST, BEST = "last.npz", "best.npz"
+_PARTIAL = ".partial"
+_TOLD = "told"  # the name under which what is no array is kept, as JSON
+
+
+class Checkpoint(NamedTuple):
+    """Arrays by name, and whatever else is to be known, as JSON can say it."""
+
+    arrays: Dict[str, np.ndarray]
+    told: Dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one trial in `folder`; of another trial, told by `identity`, none is ever read."""
+
+    def __init__(self, folder: str, identity: Dict[str, Any]) -> None:
+        self._folder = folder
+        self._identity = json.loads(json.dumps(identity))
+
+    def save(self, checkpoint: Checkpoint, best: bool) -> None:
+        """Keeps a checkpoint for good when this returns, in place of the last."""
+        os.makedirs(self._folder, exist_ok=True)
+        aside = self._path(LAST + _PARTIAL)
+        told = json.dumps({"identity": self._identity, "told": checkpoint.told}).encode("utf-8")
+        with open(aside, "wb") as file:
+            np.savez(file, **dict(checkpoint.arrays, **{_TOLD: np.frombuffer(told, np.uint8)}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(aside, self._path(LAST))
+        if best:
+            self._name_best()
+        self._sync_folder()
+
+    def last(self) -> Optional[Checkpoint]:
+        """The last checkpoint; None where there is none, or none that can be read, or only another trial's."""
+        self._sweep_out()
+        try:
+            with open(self._path(LAST), "rb") as file, np.load(file) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            told = json.loads(arrays.pop(_TOLD).tobytes().decode("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            sys.stderr.write("{} cannot be read, begun anew: {}\n".format(self._path(LAST), error))
+            return None
+        if told["identity"] != self._identity:
+            sys.stderr.write("{} is of another trial, begun anew\n".format(self._path(LAST)))
+            return None
+        return Checkpoint(arrays, told["told"])
+
+    def clear(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _sweep_out(self) -> None:
+        """Removes what a process that was killed left half-written."""
+        for name in os.listdir(self._folder) if os.path.isdir(self._folder) else ():
+            if name.endswith(_PARTIAL):
+                os.remove(self._path(name))
+
+    def _name_best(self) -> None:
+        """The last file under the best's name as well, without a second copy where the file system has links."""
+        aside = self._path(BEST + _PARTIAL)
+        try:
+            os.link(self._path(LAST), aside)
+        except OSError:
+            shutil.copyfile(self._path(LAST), aside)
+        os.rename(aside, self._path(BEST))
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)

@@ -1,0 +1,347 @@
+"""Train: DeepPose from its initial weights, by momentum SGD or Adam, with its learning curve and what it cost.
+
+Per iteration: the loss before its update, and seconds from when the last iteration ended, waiting for data included.
+Time goes on in iterations alone: validation and checkpoints are outside it, and so is what a killed process had done
+since its last checkpoint. `docs/training.md` says more; `workloads/runtime/rules.py` has the update rules:
+
+    momentum_sgd   v = momentum * v + g; p = p - learning_rate * v       learning_rate 0.01, momentum 0.9
+    adam           Kingma and Ba 2015, algorithm 1        learning_rate 0.001, betas 0.9 and 0.999, epsilon 1e-8
+
+An epoch is as many whole batches as the training examples give, in the order of (seed, epoch); the rest, other
+examples in each epoch, is left out. Dropout is seeded anew for each epoch, so that an epoch depends on what the
+parameters and the optimiser's state were at its beginning, on (seed, epoch), and on nothing else.
+"""
+
+import math
+import sys
+import time
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from workloads import accuracy, augmentation, core, deeppose
+from workloads.runtime import layers, rules
+from workloads.runtime.checkpoints import Checkpoint, Checkpoints
+from workloads.runtime.loading import Loader
+from workloads.runtime.refusals import Diverged, Unusable
+
+PARAMETERS = {
+    "epochs": 10,
+    "optimizer": "momentum_sgd",  # or "adam"
+    "learning_rate": None,  # the rule's own where none is given
+    "dropout": True,
+    "use_visibility": True,
+    "augment": False,
+    "colour_noise": 0.1,  # deviation of the noise, in eigenvalues of the colours' covariance
+    "validate_every": 1,  # epochs; the last is validated in any case
+    "validation_share": 0.1,  # of the examples, where the data set has none for testing
+    "pck_threshold": 0.2,  # of the larger side of the person's bounding box
+    "target_loss": None,  # validation loss, the time to which is told
+    "checkpoint_every": 1,  # epochs; 0: never
+    "kept_poses": 12,  # validation examples whose predictions are kept
+    "threads": None,  # of the framework and its BLAS; as many as cores where none are given
+    "process": "fork",  # or "spawn": a new interpreter for every trial
+    "data": "synthetic",
+    "data_path": None,
+    "gate_examples": 8,  # that the fairness gate looks at
+    "tolerance": 1e-4,  # relative, of the fairness gate
+    "memory_format": "contiguous",  # or "channels_last"
+    "tf32": False,
+    "cudnn_benchmark": False,
+    "deterministic": False,
+}
+
+REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
+
+_PROGRESS_S = 0.5  # between two words on how far training is
+_HELD_OUT_SEED = 0
+
+# the columns that grow: one entry per iteration, per epoch, per validation
+_LISTS = ("iteration", "elapsed_s", "loss", "iteration_s", "epoch_s", "data_wait_s", "validation_epoch")
+_LISTS += ("validation_elapsed_s", "validation_loss", "validation_pck", "validation_pcp", "resumed_after")
+
+reference_values = core.reference_values
+
+
+def run(
+    framework: Any,
+    settings: Dict[str, Any],
+    data: str,
+    reference: Optional[Dict[str, float]],
+    report: Callable[[Dict[str, Any]], None],
+) -> Dict[str, Any]:
+    """Trains on the prepared data set in folder `data`; gives the record's columns.
+
+    `reference` is as for `core.run`. Raises Unusable, NotComparable or Unsupported before training begins, and Diverged
+    where the loss is no number any more.
+    """
+    poses = deeppose.Poses(data)
+    split = divide(poses, settings)
+    rule = rules.chosen(settings["optimizer"], settings["learning_rate"])
+    framework.load(settings)
+    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
+    batch = core.gate_batch(poses, settings)
+    columns: Dict[str, Any] = core.gate(model, batch, reference, settings["tolerance"])
+    report({"checked": True})
+    model.optimize_by(rule)
+    columns.update(Training(model, poses, split, settings, report).run())
+    columns.update(framework.facts())
+    columns.update(model.facts(model.place(*batch)))
+    return columns
+
+
+class Split(NamedTuple):
+    """Indices of the examples to train on and to validate on."""
+
+    training: np.ndarray
+    validation: np.ndarray
+
+
+class Validation(NamedTuple):
+    """What the network makes of the validation examples."""
+
+    loss: float
+    predicted: np.ndarray  # (n, 14, 2) in units of the crop
+    pck: accuracy.Share
+    pcp: accuracy.Share
+
+
+def divide(poses: deeppose.Poses, settings: Dict[str, Any]) -> Split:
+    """The data set's own split; where it has no test examples, a share of all, the same for every seed, is held out.
+
+    Unusable where a batch takes more examples than there are to train on, or nothing is left to validate on.
+    """
+    tests = poses.split() != 0
+    if not tests.any():
+        held_out = round(len(poses) * settings["validation_share"])
+        tests[np.random.RandomState(_HELD_OUT_SEED).permutation(len(poses))[:held_out]] = True
+    split = Split(np.flatnonzero(~tests), np.flatnonzero(tests))
+    if not len(split.validation):
+        raise Unusable(
+            "the data set in {} leaves no example to validate on: raise validation_share".format(poses.folder)
+        )
+    if len(split.training) < core.batch_size(settings):
+        raise Unusable(
+            "the data set in {} has {} examples to train on and a batch takes {}: lower batch_exponent".format(
+                poses.folder, len(split.training), core.batch_size(settings)
+            )
+        )
+    return split
+
+
+class Training:
+    """One training, from its beginning or from its last checkpoint; `model` has its initial weights and its rule."""
+
+    def __init__(
+        self,
+        model: Any,
+        poses: deeppose.Poses,
+        split: Split,
+        settings: Dict[str, Any],
+        report: Callable[[Dict[str, Any]], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.model, self.poses, self.split, self.settings = model, poses, split, settings
+        self.size = core.batch_size(settings)
+        self.iterations = len(split.training) // self.size  # of an epoch
+        self.curve: Dict[str, List[Any]] = {name: [] for name in _LISTS}
+        self._clock = clock
+        self._pace = Pace(report, clock, settings["epochs"], self.iterations)
+        folder = getattr(report, "checkpoints", None)
+        self._checkpoints = Checkpoints(folder, _identity(poses, settings)) if folder else None
+
+    def run(self) -> Dict[str, Any]:
+        """The columns."""
+        first = self._resumed() + 1
+        validation = None
+        loader = Loader(self._reader(), self._wanted(first))
+        try:
+            for epoch in range(first, self.settings["epochs"] + 1):
+                self._train(epoch, loader)
+                validation = self._validated(epoch)
+                self._keep(epoch)
+        finally:
+            loader.close()
+        return dict(self.curve, **self._found(validation or self.validate()))
+
+    def validate(self) -> Validation:
+        """The validation examples as the network sees them now, without dropout."""
+        poses, examples = self.poses, self.split.validation
+        parts = [examples[start : start + self.size] for start in range(0, len(examples), self.size)]
+        predicted, targets, counted = [], [], []
+        for part in parts:
+            batch = poses.batch(np.resize(part, self.size), self.settings["use_visibility"])  # all of one size
+            predicted.append(self.model.predict(batch.images)[: len(part)])
+            targets.append(batch.targets[: len(part)])
+            counted.append(batch.visible[: len(part)])
+        found, true = np.concatenate(predicted).astype(np.float64), np.concatenate(targets)
+        visible = poses.visible[examples]
+        return Validation(
+            loss=loss(found, true, np.concatenate(counted)),
+            predicted=found,
+            pck=accuracy.pck(found, true, visible, self.settings["pck_threshold"]),
+            pcp=accuracy.pcp(found, true, visible),
+        )
+
+    def _train(self, epoch: int, loader: Loader) -> None:
+        """The iterations of an epoch."""
+        curve, model = self.curve, self.model
+        model.seed_dropout(_dropout_seed(self.settings["seed"], epoch))
+        model.dropout = self.settings["dropout"]
+        before = curve["elapsed_s"][-1] if curve["elapsed_s"] else 0.0
+        waited, start = 0.0, self._clock()
+        last = start
+        for _ in range(self.iterations):
+            batch = model.place(*loader.next())
+            ready = self._clock()
+            value = step(model, batch)
+            now = self._clock()
+            waited += ready - last
+            curve["iteration"].append(len(curve["iteration"]) + 1)
+            curve["elapsed_s"].append(before + now - start)
+            curve["iteration_s"].append(now - last)
+            curve["loss"].append(value)
+            self._refuse_what_is_no_number(value, epoch)
+            self._pace.tell(epoch, len(curve["iteration"]), value)
+            last = now
+        curve["epoch_s"].append(last - start)
+        curve["data_wait_s"].append(waited)
+
+    def _validated(self, epoch: int) -> Optional[Validation]:
+        """Validates where it is due, and notes what comes of it."""
+        if epoch % self.settings["validate_every"] and epoch != self.settings["epochs"]:
+            return None
+        found = self.validate()
+        self._refuse_what_is_no_number(found.loss, epoch)
+        self.curve["validation_epoch"].append(epoch)
+        self.curve["validation_elapsed_s"].append(self.curve["elapsed_s"][-1])
+        self.curve["validation_loss"].append(found.loss)
+        self.curve["validation_pck"].append(found.pck.overall)
+        self.curve["validation_pcp"].append(found.pcp.overall)
+        return found
+
+    def _refuse_what_is_no_number(self, value: float, epoch: int) -> None:
+        if math.isfinite(value):
+            return
+        if self._checkpoints:
+            self._checkpoints.clear()  # going on from one would only come here again
+        raise Diverged("the loss is {} at iteration {}, epoch {}".format(value, self.curve["iteration"][-1], epoch))
+
+    def _keep(self, epoch: int) -> None:
+        """A checkpoint, where it is due; none after the last epoch."""
+        every = self.settings["checkpoint_every"]
+        if not self._checkpoints or not every or epoch % every or epoch == self.settings["epochs"]:
+            return
+        losses = self.curve["validation_loss"]
+        best = self.curve["validation_epoch"][-1:] == [epoch] and losses[-1] == min(losses)
+        try:
+            self._checkpoints.save(Checkpoint(self.model.state(), {"epoch": epoch, "curve": self.curve}), best)
+        except OSError as error:  # a full disk, say: training goes on without
+            sys.stderr.write("no checkpoint after epoch {}: {}\n".format(epoch, error))
+
+    def _resumed(self) -> int:
+        """Goes back to the last checkpoint; the epoch after which it was taken, 0 where there is none."""
+        checkpoint = self._checkpoints.last() if self._checkpoints else None
+        if checkpoint is None:
+            return 0
+        self.model.restore(checkpoint.arrays)
+        self.curve.update(checkpoint.told["curve"])
+        epoch = int(checkpoint.told["epoch"])
+        self.curve["resumed_after"].append(epoch)
+        return epoch
+
+    def _wanted(self, first: int) -> Iterator[Tuple[int, np.ndarray]]:
+        """Epoch, from 1, and indices of each batch to come."""
+        training = self.split.training
+        for epoch in range(first, self.settings["epochs"] + 1):
+            order = training[deeppose.order(len(training), self.settings["seed"], epoch - 1)]
+            for number in range(self.iterations):
+                yield epoch, order[number * self.size : (number + 1) * self.size]
+
+    def _reader(self) -> Callable[[Tuple[int, np.ndarray]], deeppose.Batch]:
+        """What makes a batch of what is wanted."""
+        use_visibility = self.settings["use_visibility"]
+        if not self.settings["augment"]:
+            return lambda wanted: self.poses.batch(wanted[1], use_visibility)
+        augmented = augmentation.Augmented(self.poses, self.settings["seed"], self.settings["colour_noise"])
+        return lambda wanted: augmented.batch(wanted[1], wanted[0] - 1, use_visibility)
+
+    def _found(self, last: Validation) -> Dict[str, Any]:
+        """The columns that are there once, at the end."""
+        found: Dict[str, Any] = {
+            "parameter_count": sum(
+                int(np.prod(shape)) for shape in layers.parameter_shapes(self.model.network).values()
+            ),
+            "training_examples": len(self.split.training),
+            "validation_examples": len(self.split.validation),
+            "pck_by_joint": last.pck.by_kind,
+            "pcp_by_limb": last.pcp.by_kind,
+            "repeatable": self.model.repeatable,
+        }
+        found.update(time_to(self.settings["target_loss"], self.curve))
+        found.update(kept_poses(self.poses, self.split.validation, last.predicted, self.settings["kept_poses"]))
+        return found
+
+
+class Pace:
+    """Says how far training is, a few times a second at most."""
+
+    def __init__(
+        self, report: Callable[[Dict[str, Any]], None], clock: Callable[[], float], epochs: int, iterations: int
+    ) -> None:
+        self._report, self._clock = report, clock
+        self._epochs, self._total = epochs, epochs * iterations
+        self._start = self._said = clock()
+        self._first: Optional[int] = None
+
+    def tell(self, epoch: int, iteration: int, value: float) -> None:
+        """To be called after each iteration; the time that is left follows from those of this process."""
+        now = self._clock()
+        self._first = iteration - 1 if self._first is None else self._first
+        if now - self._said < _PROGRESS_S:
+            return
+        self._said = now
+        left_s = (now - self._start) / (iteration - self._first) * (self._total - iteration)
+        self._report({"epoch": epoch, "epochs": self._epochs, "loss": value, "eta_s": round(left_s, 1)})
+
+
+def step(model: Any, batch: Any) -> float:
+    """One iteration: the loss, its gradient, an update. The device is done when the loss is there."""
+    model.clear_gradients()
+    found = model.forward(batch)
+    model.backward(found)
+    model.update()
+    return float(model.loss_value(found))
+
+
+def loss(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray) -> float:
+    """The loss of `deeppose`, over all these examples at once, in float64."""
+    difference = (predicted - true) * visible[:, :, None]
+    return float((difference * difference).sum(dtype=np.float64) / max(float(visible.sum()), 1.0))
+
+
+def time_to(target_loss: Optional[float], curve: Dict[str, List[Any]]) -> Dict[str, Any]:
+    """Epochs and seconds of training until a validation loss of `target_loss` or less; {} where there was none."""
+    for number, value in enumerate(curve["validation_loss"]):
+        if target_loss is not None and value <= target_loss:
+            return {
+                "target_epoch": curve["validation_epoch"][number],
+                "target_s": curve["validation_elapsed_s"][number],
+            }
+    return {}
+
+
+def kept_poses(poses: deeppose.Poses, examples: np.ndarray, predicted: np.ndarray, most: int) -> Dict[str, List[Any]]:
+    """Predictions of some of the validation examples, spread evenly, in pixels of the prepared images."""
+    some = np.linspace(0, len(examples) - 1, min(most, len(examples))).astype(int)
+    pixels = predicted[some] * deeppose.CROP + poses.corners(examples[some])[:, None, :]  # (some, 14, 2)
+    return {"pose_example": examples[some].tolist(), "pose_joints": pixels.reshape(-1).round(2).tolist()}
+
+
+def _dropout_seed(seed: int, epoch: int) -> int:
+    return int(np.random.RandomState((seed, epoch, 3)).randint(2**31 - 1))
+
+
+def _identity(poses: deeppose.Poses, settings: Dict[str, Any]) -> Dict[str, Any]:
+    """What a checkpoint must agree with."""
+    return {"settings": settings, "data": poses.meta()["id"]}
