@@ -427,6 +427,69 @@ def test_a_wheel_of_ones_own_is_installed(tiny, tmp_path):
     assert any(package.startswith("tiny @ file://") for package in environment.packages)
 
 
+def _index(folder: Path, *wheels: Path) -> str:
+    """A simple index of these wheels, as a folder of pages; its URL."""
+    for wheel in wheels:
+        page = folder / wheel.name.partition("-")[0] / "index.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f'<!DOCTYPE html><html><body><a href="{wheel.as_uri()}">{wheel.name}</a></body></html>')
+    return folder.as_uri()
+
+
+def test_an_index_of_ones_own_is_asked_instead_of_the_configured_ones(tiny, tmp_path):
+    theirs = _folder(tmp_path / "theirs")
+    url = _index(tmp_path / "simple", _wheel(theirs, "tiny", "3.0"), _wheel(theirs, "helper", "5.0"))
+
+    environment = prepare(specify(tiny, "3.0", override={"index_url": url}))
+
+    assert environment.packages == ("helper==5.0", "tiny==3.0")
+    with pytest.raises(EnvironmentFailed, match=r"tiny==3\.0"):
+        prepare(specify(tiny, "3.0"))
+
+
+def test_a_folder_of_wheels_of_ones_own_comes_beside_the_configured_ones(tiny, tmp_path):
+    theirs = _folder(tmp_path / "theirs")
+    _wheel(theirs, "tiny", "3.0")
+
+    environment = prepare(specify(tiny, "3.0", override={"find_links": [str(theirs)]}))
+
+    assert environment.packages == ("helper==1.0", "tiny==3.0")
+
+
+def test_a_torch_backend_is_handed_to_uv_and_ends_the_search_for_a_cpu_build(tiny, wheels):
+    _wheel(wheels, "tiny", "1.0+cpu")
+
+    assert not specify(tiny, "1.0", override={"torch_backend": "cu126"}).cpu_build
+    with pytest.raises(EnvironmentFailed, match="warp"):
+        prepare(specify(tiny, "1.0", override={"torch_backend": "warp"}))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_torch_before_1_0_is_installed_from_a_wheel_that_the_grid_names(tmp_path):
+    torch = catalog.frameworks()["torch"]
+    wheel = tmp_path / "torch-0.1.12.post2-cp36-cp36m-linux_x86_64.whl"
+    path = tmp_path / "grid.yaml"
+    path.write_text(f"""
+name: old
+axes: {{framework: [torch==0.1.12.post2], backend: [default, onednn], seed: [0]}}
+environments:
+  torch==0.1.12.post2: {{wheel: {wheel}, requires: ["numpy<1.19"]}}
+""")
+    loaded = grid.load(path, [])
+    expansion = grid.expand(loaded, catalog.frameworks(), catalog.workloads())
+
+    (spec,) = provision.needs(expansion.trials, loaded.environments).specifications
+
+    assert [exclusion.reason for exclusion in expansion.exclusions] == ["oneDNN came with torch 1.0, for the CPU"]
+    assert (spec.python, spec.cpu_build) == (("3.6",), False)
+    assert spec.requires == ("numpy<1.19", "pyyaml<6", f"torch @ {wheel.as_uri()}")
+    assert "on no package index" in specify(torch, "0.1.12.post2").hint
+
+
 def test_a_wheel_whose_content_changed_is_another_environment(tiny, tmp_path):
     override = {"wheel": str(_wheel(tmp_path, "tiny", "1.0"))}
     before = specify(tiny, "1.0", override=override).id

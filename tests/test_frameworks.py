@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,22 @@ def test_what_inductor_compiles_computes_what_the_reference_does(data: Path, exp
 )
 def test_what_frameworks_say_when_memory_runs_out_is_understood(said: str) -> None:
     assert protocol.tells_of_memory(said)
+
+
+def test_the_page_of_frameworks_is_what_was_found_by_trying_them() -> None:
+    """Run `python docs/frameworks_table.py` where this fails."""
+    script = Path(__file__).parent.parent / "docs" / "frameworks_table.py"
+    table = runpy.run_path(str(script))
+    page = table["page"](table["read_rows"]())
+    assert script.with_name("frameworks.md").read_text(encoding="utf-8") == page
+
+
+def test_what_was_run_is_not_forgotten_for_a_look_at_the_index() -> None:
+    merged = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "frameworks_table.py"))["merged"]
+    ran = {"framework": "torch==1.0.1", "backend": "default", "tried": "step", "works": True}
+    found, gone = ran | {"tried": "resolve"}, ran | {"tried": "resolve", "works": False}
+
+    assert merged([ran], [found]) == [ran]
+    assert merged([ran], [gone]) == [gone]
+    assert merged([found], [ran]) == [ran]
+    assert merged([ran], [ran | {"backend": "native"}]) == [ran, ran | {"backend": "native"}]

@@ -174,9 +174,13 @@ def _cuda_note(spec: Specification, pins: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
+_NO_CAUSES = ("hint:", "For more information, try", "  [possible values:")
+
+
 def _cause(log: str) -> str:
     """The sentence that says why, on one line: the end of a failed build's output, or uv's innermost cause."""
-    lines = [" ".join(line.split()) for line in log.splitlines() if line.strip() and not line.startswith("hint:")]
+    told = [line for line in log.splitlines() if line.strip() and not line.startswith(_NO_CAUSES)]
+    lines = [" ".join(line.split()) for line in told]
     causes = [found[1] for line in lines if (found := re.match(r"(?:cause: |Caused by: )(.+)", line))]
     why = lines[-1] if "[stderr]" in lines else (causes or lines or ["nothing was said"])[-1].removeprefix("error: ")
     short = re.match(r"Because (.+?)(?: and you require [^,]+)?, we can conclude", why)
