@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import catalog, columns, datasets, disturbance, environments, hosts, machine, slots, yardstick
+from sweep.catalog import Workload
 from sweep.disturbance import Limits
 from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
@@ -83,7 +84,7 @@ class RunTrial:
         """Everything that can be had before the cores are leased is had before: others wait for them."""
         settings, cpu = dict(trial.settings), trial.resources.cpu
         spec = self.specification(settings)
-        environment = _environment(spec, self.run_id)
+        environment, numpy = _environment(spec, self.run_id), yardstick.specification(self.overrides)
         workload, data = _workload(settings["workload"]), _data(settings)
         threads = settings.get("threads") or max(1, cpu)
         request = protocol.Request(
@@ -93,9 +94,7 @@ class RunTrial:
             settings=settings | {"threads": threads},
             cores=[],
             data=str(data.folder) if data else None,
-            reference=yardstick.values(
-                workload, settings, data, cpu, yardstick.specification(self.overrides), self.run_id
-            ),
+            reference=yardstick.values(workload, settings, data, cpu, numpy, self.run_id),
             checkpoints=str(Path(self.checkpoints, trial.id)) if self.checkpoints else None,
             memory_bytes=trial.resources.memory,
         )
@@ -213,7 +212,7 @@ def _environment(spec: environments.Specification, run_id: str) -> Environment:
 
 
 @functools.lru_cache(maxsize=64)
-def _workload(name: str) -> catalog.Workload:
+def _workload(name: str) -> Workload:
     return catalog.workloads()[name]
 
 

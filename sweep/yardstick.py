@@ -27,7 +27,7 @@ _TIMEOUT_S = 3600.0
 
 def specification(overrides: Mapping[str, Mapping[str, Any]]) -> Specification:
     """The environment that reference values are computed in: any NumPy will do, in float64."""
-    return environments.specify(catalog.known(_REFERENCE), None, override=overrides.get(_REFERENCE))
+    return _specification(json.dumps(dict(overrides.get(_REFERENCE, {})), sort_keys=True))
 
 
 def values(
@@ -35,7 +35,8 @@ def values(
 ) -> dict[str, float] | None:
     """Loss and gradient norm for these settings and data; None for a workload that has nothing to be compared with.
 
-    Computed once on this machine however many processes ask, while no exclusive trial runs. Raises SweepError.
+    Computed in the environment of `spec`, once on this machine however many processes ask, while no exclusive trial
+    runs. Raises SweepError.
     """
     if not workload.reference:
         return None
@@ -47,6 +48,11 @@ def values(
                 _keep(kept, _computed(workload, asked, data, cpu, spec, run_id))
     found: dict[str, float] = json.loads(kept.read_text())
     return found
+
+
+@functools.lru_cache(maxsize=64)
+def _specification(override: str) -> Specification:
+    return environments.specify(catalog.known(_REFERENCE), None, override=json.loads(override))
 
 
 def _computed(
