@@ -19,17 +19,19 @@ from sweep.environments import Environment, EnvironmentFailed, Specification
 from workloads.runtime import protocol
 
 IMPORT_S = 300.0  # a framework that takes longer to import hangs
+MOST = 8  # hosts that idle at once
 
 _WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
 _GRACE_S = 10.0  # for a host to say how a trial ended that was told to stop
-_MOST, _MEMORY_SHARE, _IDLE_S = 8, 0.25, 600.0
+_MEMORY_SHARE = 0.25  # of the machine's, that idle hosts may hold together
+_IDLE_S = 600.0
 _ERROR_LINES = 20
 _THREADS = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS"),
     *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
 )
 # of the user's variables only these reach a trial; tokens and tuning that nobody recorded do not
-_ALLOWED = (
+ALLOWED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE"),
     *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES"),
 )
@@ -113,7 +115,7 @@ def key(environment: Environment, spec: Specification, threads: int, device: str
 
 def variables(threads: int, device: str = "cpu") -> dict[str, str]:
     """The whole environment of a worker: built from nothing, threads set before any library is loaded."""
-    allowed = {name: os.environ[name] for name in _ALLOWED if name in os.environ}
+    allowed = {name: os.environ[name] for name in ALLOWED if name in os.environ}
     gpus = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if device == "gpu" else {"CUDA_VISIBLE_DEVICES": ""}
     return allowed | dict.fromkeys(_THREADS, str(threads)) | gpus
 
@@ -143,8 +145,23 @@ def run(
         _IDLE.move_to_end(key)
     else:
         host.end()
-    _bound()
+    bound()
     return outcome
+
+
+def idle() -> list[Host]:
+    """The hosts that are kept warm, the one that has idled longest first."""
+    return list(_IDLE.values())
+
+
+def bound(most: int = MOST, idle_s: float = _IDLE_S, memory_bytes: float | None = None) -> None:
+    """End the hosts that have idled longest: beyond a number, a time, a share of memory; one alone may hold any."""
+    while _IDLE:
+        oldest = next(iter(_IDLE.values()))
+        overdue = time.monotonic() - oldest.idle_since >= idle_s
+        if not overdue and len(_IDLE) <= most and not _crowded(memory_bytes):
+            return
+        _IDLE.popitem(last=False)[1].end()
 
 
 def close_all() -> None:
@@ -162,6 +179,13 @@ def _framework_file(name: str) -> str:
     return str(catalog.known(name).path)
 
 
+def _crowded(memory_bytes: float | None) -> bool:
+    if len(_IDLE) < 2:
+        return False
+    most = _MEMORY_SHARE * machine.memory_bytes() if memory_bytes is None else memory_bytes
+    return sum(host.rss_bytes for host in _IDLE.values()) > most
+
+
 def _taken(key: Key) -> Host:
     host = _IDLE.pop(key, None)
     if host is not None and host.usable:
@@ -169,22 +193,6 @@ def _taken(key: Key) -> Host:
     if host is not None:
         host.end()
     return Host(key)
-
-
-def _bound() -> None:
-    """End the hosts that have idled longest: beyond a number, a share of memory, a time."""
-    now = time.monotonic()
-    while _IDLE:
-        oldest = next(iter(_IDLE.values()))
-        if now - oldest.idle_since < _IDLE_S and len(_IDLE) <= _MOST and not _crowded():
-            return
-        _IDLE.popitem(last=False)[1].end()
-
-
-def _crowded() -> bool:
-    """Whether idle hosts hold too much of the memory; one alone never does."""
-    held = sum(host.rss_bytes for host in _IDLE.values())
-    return len(_IDLE) > 1 and held > _MEMORY_SHARE * machine.memory_bytes()
 
 
 class Host:
@@ -266,9 +274,10 @@ class Host:
 
     def _stop(self, outcome: Outcome) -> None:
         """End a trial that is overdue, and hear its last words; a host that does not answer ends with it."""
+        grace_s = _GRACE_S if outcome.started else _GRACE_S / 10  # it may be the host itself that hangs
         with contextlib.suppress(TimeoutError):
-            self._child.send(protocol.encode(protocol.STOP), _GRACE_S)
-            deadline = time.monotonic() + _GRACE_S
+            self._child.send(protocol.encode(protocol.STOP), grace_s)
+            deadline = time.monotonic() + grace_s
             while not outcome.exit and (event := self._event(deadline)) is not None:
                 _note(outcome, event.pop("event", None), event)
         self._broken = not outcome.exit

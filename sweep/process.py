@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -32,10 +33,11 @@ class Completed:
 def run(
     args: Sequence[str], env: Mapping[str, str], timeout_s: float | None = None, cwd: Path | None = None
 ) -> Completed:
-    """Run a command to its end, in a session of its own; past `timeout_s` the whole of it is killed."""
+    """Run a command to its end, in a session of its own; past `timeout_s` all that it started is killed with it."""
+    mark = uuid.uuid4().hex
     with subprocess.Popen(
         list(args),
-        env=dict(env),
+        env={**env, _MARK: mark},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -47,11 +49,11 @@ def run(
         try:
             stdout, stderr = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            kill_tree(child.pid)
+            _kill_all(child, mark)
             stdout, stderr = child.communicate()
             return Completed(child.returncode, stdout, stderr, timed_out=True)
         except BaseException:  # an interrupt: nothing goes on behind the user's back
-            kill_tree(child.pid)
+            _kill_all(child, mark)
             raise
     return Completed(child.returncode, stdout, stderr)
 
@@ -117,9 +119,7 @@ class Child:
 
     def end(self) -> int:
         """Kill it with all its descendants, wherever they have gone, and reap it; its exit status."""
-        kill_tree(self.pid)
-        for pid in _marked(f"{_MARK}={self._mark}".encode()):
-            _send(pid, signal.SIGKILL)
+        _kill_all(self._process, self._mark)
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()
@@ -165,6 +165,13 @@ def ended(returncode: int) -> str:
         return f"killed by {signal.Signals(-returncode).name}"
     except ValueError:
         return f"killed by signal {-returncode}"
+
+
+def _kill_all(child: subprocess.Popen[Any], mark: str) -> None:
+    if child.poll() is None:  # else its number may be another's by now
+        kill_tree(child.pid)
+    for pid in _marked(f"{_MARK}={mark}".encode()):
+        _send(pid, signal.SIGKILL)
 
 
 def _ready(descriptor: int, for_what: int, wait_s: float) -> bool:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,18 +47,18 @@ def lease(cpu: int, exclusive: bool, timeout_s: float | None = None, folder: Pat
         with contextlib.ExitStack() as turn:
             _lock(turn, folder / "turnstile", fcntl.LOCK_EX, deadline)
             _lock(held, folder / "node", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, deadline)
-            cores = _lock_cores(held, folder, preferred(usable), cpu, deadline)
+            cores = _lock_cores(held, folder, preferred(machine.topology(usable)), cpu, deadline)
         yield Lease(tuple(sorted(cores)), time.monotonic() - started)
 
 
-def preferred(cores: list[int]) -> list[int]:
+def preferred(cores: Iterable[machine.Core]) -> list[int]:
     """Physical cores before their second threads, one memory node before the next, the highest first.
 
     Low cores are left to the orchestrator and to the kernel's interrupts.
     """
     threads_seen: dict[tuple[int, int], int] = {}
     ranked = []
-    for core in sorted(machine.topology(cores), reverse=True):
+    for core in sorted(cores, reverse=True):
         key = (core.socket, core.physical)
         ranked.append((threads_seen.get(key, 0), -core.numa_node, -core.number))
         threads_seen[key] = threads_seen.get(key, 0) + 1

@@ -79,6 +79,7 @@ class Host:
             if os.getppid() != parent:
                 self._abandon()
 
+        self._parent_died = parent_died
         signal.signal(_PARENT_DIED, parent_died)
         kernel.tell_of_death(parent, _PARENT_DIED)
 
@@ -90,12 +91,14 @@ class Host:
         if self._framework is not None:
             return True
         start = time.perf_counter()
+        signal.signal(_PARENT_DIED, signal.SIG_DFL)  # ends us also where the import hangs and no handler would run
         try:
             self._framework = load_file(self._framework_file)
         except BaseException:  # noqa: BLE001  whatever a framework raises, or exits with, when it is imported
             self._channel.send("unimportable", error=last_lines(traceback.format_exc()))
             return False
         import_s = time.perf_counter() - start
+        signal.signal(_PARENT_DIED, self._parent_died)
         gc.collect()
         getattr(gc, "freeze", bool)()  # from 3.7 on: the collector leaves alone what the trials share with the host
         self._channel.send(
