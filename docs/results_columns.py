@@ -87,6 +87,7 @@ SECTIONS = {
     "Which trial": "run",
     "How it went": "status",
     "Where and on what": "node",
+    "Where on a GPU, as NVML tells it": "gpu_uuid",
     "Whether it computed the same": "loss_check",
     "Samples": "forward_s",
     "Training": "iteration",

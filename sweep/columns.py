@@ -84,6 +84,19 @@ _MACHINE = [
     _column("variables", _TEXT, "JSON", "the worker's environment variables, read back: it has no others"),
 ]
 
+_GPU = [
+    _column("gpu_uuid", _TEXT, "", "the GPU, by the number that no other has"),
+    _column("gpu_driver", _TEXT, "", "version of its driver"),
+    _column("gpu_split", pa.bool_(), "", "whether MIG has split it into several that share its clocks"),
+    _column("gpu_clock_before_mhz", _INT, "MHz", "clock of its multiprocessors before the trial"),
+    _column("gpu_clock_mhz", _INT, "MHz", "the same at the end of the trial's work"),
+    _column("gpu_temperature_c", _INT, "°C", "its temperature then"),
+    _column("gpu_power_w", _FLOAT, "W", "the power that it drew then"),
+    _column("gpu_slowed_by", _TEXT, "", "what held its clocks down then, in NVML's words; empty: nothing"),
+    _column("gpu_overheated_ratio", _FLOAT, "share", "time of the trial during which heat held its clocks down"),
+    _column("gpu_others", _INT, "processes", "other processes that were on it; not known where it is split"),
+]
+
 _FAIRNESS = [
     _column("loss_check", _FLOAT, "relative", "difference of the loss from the reference's, before timing"),
     _column("grad_check", _FLOAT, "relative", "difference of the gradient norm from the reference's, before timing"),
@@ -133,21 +146,21 @@ _INFERENCE = [
 ]
 
 SCHEMA = pa.schema(
-    [*_IDENTITY, *_OUTCOME, *_MACHINE, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE],
+    [*_IDENTITY, *_OUTCOME, *_MACHINE, *_GPU, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE],
     metadata={"sweep_schema_version": str(SCHEMA_VERSION)},
 )
 
 
 # what sweep says of a trial, and a workload cannot
 OURS = frozenset(
-    [f.name for f in [*_IDENTITY, *_OUTCOME]]
+    [f.name for f in [*_IDENTITY, *_OUTCOME, *_GPU]]
     + ["node", "cpu_model", "machine", "environment_id", "packages", "log", "data_id", "load_before", "waited_s"]
     + ["steal_ratio", "foreign_ratio"]
 )
 
 METRICS = tuple(
     f.name
-    for f in [*_OUTCOME, *_MACHINE, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE]
+    for f in [*_OUTCOME, *_MACHINE, *_GPU, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE]
     if f.metadata[b"unit"] and f.type in (_INT, _FLOAT, _FLOATS)
 )
 

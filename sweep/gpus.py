@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ class NoNvml(Exception):  # noqa: N818  a state of the machine
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU at one moment. `slowed_by`: why its clocks are lower than asked for; `processes`: ids of its users."""
+    """One GPU at one moment. `slowed_by`: why its clocks are lower than asked for; `processes`: ids of its users.
+
+    `overheated_s` counts since the driver was loaded; `split`: by MIG, into several that share its clocks.
+    """
 
     index: int
     name: str
@@ -37,6 +41,10 @@ class Gpu:
     memory_used_bytes: int
     slowed_by: tuple[str, ...]
     processes: tuple[int, ...]
+    uuid: str = ""
+    power_w: float | None = None
+    overheated_s: float = 0.0
+    split: bool = False
 
 
 def has_driver() -> bool:
@@ -67,6 +75,28 @@ def read(nvml: Any) -> list[Gpu]:
         nvml.nvmlShutdown()
 
 
+def first_visible(nvml: Any, visible: str | None) -> Gpu | None:
+    """The first GPU that a process with this CUDA_VISIBLE_DEVICES sees; None where NVML cannot tell which that is.
+
+    Unlike `read` it leaves NVML open, so that it may be asked often. Raises NoNvml.
+    """
+    first = "0" if visible is None else visible.partition(",")[0].strip()
+    try:
+        _opened(nvml)
+        for index in range(nvml.nvmlDeviceGetCount()):
+            found = _gpu(nvml, index)
+            if first == str(index) or (first.startswith("GPU-") and found.uuid.startswith(first)):
+                return found
+    except nvml.NVMLError as error:
+        raise NoNvml(str(error)) from None
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(nvml: Any) -> None:
+    nvml.nvmlInit()
+
+
 def _gpu(nvml: Any, index: int) -> Gpu:
     device = nvml.nvmlDeviceGetHandleByIndex(index)
     ask = _Asked(nvml, device)
@@ -88,6 +118,10 @@ def _gpu(nvml: Any, index: int) -> Gpu:
         memory_used_bytes=int(memory.used),
         slowed_by=tuple(word for bit, word in _SLOWED.items() if reasons & bit),
         processes=tuple(sorted({int(user.pid) for user in users})),
+        uuid=_words(ask("nvmlDeviceGetUUID", default="")),
+        power_w=_thousandth(ask("nvmlDeviceGetPowerUsage", default=None)),
+        overheated_s=_overheated_s(ask("nvmlDeviceGetViolationStatus", nvml.NVML_PERF_POLICY_THERMAL, default=None)),
+        split=bool(ask("nvmlDeviceGetMigMode", default=(0, 0))[0]),
     )
 
 
@@ -102,6 +136,15 @@ class _Asked:
         with contextlib.suppress(self.nvml.NVMLError):
             return getattr(self.nvml, question)(self.device, *arguments)
         return default
+
+
+def _thousandth(number: float | None) -> float | None:
+    return None if number is None else number / 1000
+
+
+def _overheated_s(violation: Any) -> float:
+    """The time that heat has held the clocks down, which NVML counts in nanoseconds."""
+    return 0.0 if violation is None else violation.violationTime / 1e9
 
 
 def _words(text: str | bytes) -> str:

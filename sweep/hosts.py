@@ -129,8 +129,8 @@ def run(
 ) -> Outcome:
     """Run one trial on the warm host of `key`, or on a new one; a host that died while idle is replaced.
 
-    `listener` hears the events `started` and `progress` as they come. Raises EnvironmentFailed where there is no such
-    interpreter.
+    `listener` hears the events `started`, `progress` and `outcome` as they come. Raises EnvironmentFailed where there
+    is no such interpreter.
     """
     host = _taken(key)
     kills = machine.out_of_memory_kills()
@@ -268,7 +268,7 @@ class Host:
             name = event.pop("event", None)
             if name == "started":
                 deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
-            if name in ("started", "progress"):
+            if name in ("started", "progress", "outcome"):
                 listener(name, event.get("facts") or event)
             _note(outcome, name, event)
 

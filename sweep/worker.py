@@ -5,23 +5,25 @@ A trial never raises. What goes wrong in it is a record with a status and the la
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import json
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep import catalog, columns, datasets, disturbance, environments, hosts, machine, slots, yardstick
+from sweep import catalog, columns, datasets, disturbance, environments, gpus, hosts, machine, slots, yardstick
 from sweep.catalog import Workload
 from sweep.disturbance import Limits
 from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
-from sweep.grid import Trial
+from sweep.gpus import Gpu, NoNvml
+from sweep.grid import Resources, Trial
 from workloads.runtime import protocol
 
 Record = dict[str, Any]
@@ -62,7 +64,7 @@ class RunTrial:
             "started_at": started,
             "node": machine.node_name(),
             "cpu_model": machine.cpu_model(),
-            "device_name": machine.cpu_model(),
+            "device_name": machine.cpu_model() if trial.settings["device"] == "cpu" else None,
             "machine": machine.facts_json(),
         }
         try:
@@ -108,32 +110,36 @@ class RunTrial:
             return found | self._timed(trial, request._replace(cores=list(lease.cores)), key, lease)
 
     def _timed(self, trial: Trial, request: protocol.Request, key: hosts.Key, lease: slots.Lease) -> Record:
-        meanwhile = _Meanwhile(lease.cores, functools.partial(self._progress, trial.name))
         load = machine.runnable()
-        outcome = hosts.run(key, request, self.timeout_s, meanwhile.hear, self.import_timeout_s)
-        record = _told(outcome) | meanwhile.shares(outcome.cpu_s)
+        watch = disturbance.Watch(lease.cores, functools.partial(_gpu, trial.settings["device"], key))
+
+        def hear(event: str, facts: Mapping[str, Any]) -> None:
+            watch.hear(event)
+            if event == "progress" and self.progress:
+                self.progress(trial.name, facts)
+
+        outcome = hosts.run(key, request, self.timeout_s, hear, self.import_timeout_s)
+        record = watch.columns(outcome.cpu_s) | _told(outcome)
         record |= {"load_before": load, "waited_s": lease.waited_s, "log": outcome.log}
         record["status"], record["error"] = outcome.verdict(self.timeout_s)
         if record["status"] == "ok":
-            record["status"], record["error"] = self._judged(record, outcome, request, trial.resources.exclusive)
+            record["status"], record["error"] = self._judged(record, outcome, request, trial.resources)
         if request.checkpoints and record["status"] in _RAN_TO_ITS_END:  # an invalid one is to be run again as a whole
             shutil.rmtree(request.checkpoints, ignore_errors=True)
         return record
 
     def _judged(
-        self, record: Record, outcome: hosts.Outcome, request: protocol.Request, exclusive: bool
+        self, record: Record, outcome: hosts.Outcome, request: protocol.Request, resources: Resources
     ) -> tuple[str, str]:
         """Status and error of a trial that says that all is well."""
         if stray := sorted(columns.OURS & outcome.columns.keys()):
             return "failed", f"the workload returned columns that are not its own to tell: {', '.join(stray)}"
         reason = disturbance.misplacement(record, request.cores, request.settings["threads"])
-        if exclusive and not reason:
+        if resources.exclusive and not reason:
             reason = disturbance.contamination(record, Limits(self.foreign_most, self.steal_most))
+        if resources.gpu >= 1 and not reason:
+            reason = disturbance.gpu_contamination(record)
         return ("invalid", reason) if reason else ("ok", "")
-
-    def _progress(self, name: str, facts: Mapping[str, Any]) -> None:
-        if self.progress:
-            self.progress(name, facts)
 
 
 def identity(trial: Trial) -> Record:
@@ -171,26 +177,6 @@ def _specification(framework: str, device: str, backend: str, override: str) -> 
     return environments.specify(catalog.known(name), version or None, device, backend, json.loads(override))
 
 
-class _Meanwhile:
-    """Listens while a trial runs: reads the counters of its cores when it has started, and passes on its progress."""
-
-    def __init__(self, cores: Sequence[int], progress: Callable[[Mapping[str, Any]], None]) -> None:
-        self._cores, self._progress = list(cores), progress
-        self._before: machine.Usage | None = None
-
-    def hear(self, event: str, facts: Mapping[str, Any]) -> None:
-        if event == "started":
-            self._before = machine.usage(self._cores)
-        else:
-            self._progress(facts)
-
-    def shares(self, own_s: float) -> Record:
-        """The columns of disturbance; none of a trial that never started."""
-        if self._before is None:
-            return {}
-        return dict(disturbance.shares(self._before, machine.usage(self._cores), len(self._cores), own_s))
-
-
 def _told(outcome: hosts.Outcome) -> Record:
     """The columns that host and trial told: the trial's own word last, but of what is not its to tell."""
     columns_told = {name: value for name, value in outcome.columns.items() if name not in columns.OURS}
@@ -204,6 +190,15 @@ def _told(outcome: hosts.Outcome) -> Record:
         "peak_rss_bytes": outcome.exit.get("max_rss_bytes"),
     }
     return told | columns_told
+
+
+def _gpu(device: str, key: hosts.Key) -> Gpu | None:
+    """The GPU that a trial sees first; None for a trial on the CPU, and where NVML cannot be asked."""
+    if device != "gpu":
+        return None
+    with contextlib.suppress(NoNvml):
+        return gpus.first_visible(gpus.library(), dict(key.variables).get("CUDA_VISIBLE_DEVICES"))
+    return None
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""The machine as the kernel tells it, and what others took of a trial's cores."""
+"""The machine as the kernel tells it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweep import disturbance, machine
-from sweep.disturbance import Limits
-from sweep.machine import Usage
+from sweep import machine
 
 BUSY = "while True: pass"
 
@@ -67,48 +65,3 @@ def test_somebody_who_wants_a_core_is_counted_as_load(busy_core: int) -> None:
 
 def test_kills_for_want_of_memory_are_counted() -> None:
     assert machine.out_of_memory_kills() >= 0
-
-
-def test_what_is_not_the_trial_s_own_is_others() -> None:
-    before, after = Usage(10.0, 1.0, 100.0), Usage(13.0, 1.4, 102.0)
-
-    found = disturbance.shares(before, after, cores=2, own_s=2.0)
-
-    assert found == {"foreign_ratio": pytest.approx(0.25), "steal_ratio": pytest.approx(0.1)}
-
-
-def test_nobody_took_less_than_nothing() -> None:
-    """The kernel counts a core's time in ticks and a process's exactly: the two may disagree by a tick."""
-    assert disturbance.shares(Usage(1.0, 0.0, 0.0), Usage(1.9, 0.0, 1.0), 1, own_s=0.91)["foreign_ratio"] == 0.0
-
-
-def test_a_trial_of_a_few_ticks_is_not_judged() -> None:
-    assert disturbance.shares(Usage(1.0, 0.0, 0.0), Usage(1.01, 0.0, 0.005), 1, own_s=0.0) == {
-        "foreign_ratio": None,
-        "steal_ratio": None,
-    }
-    assert disturbance.contamination({"foreign_ratio": None, "steal_ratio": None}, Limits()) == ""
-
-
-@pytest.mark.parametrize(
-    ("record", "limits", "reason"),
-    [
-        ({"foreign_ratio": 0.51}, Limits(), "other processes took 51% of its cores' time"),
-        ({"foreign_ratio": 0.49}, Limits(), ""),
-        ({"foreign_ratio": 0.2}, Limits(foreign_most=0.1), "other processes took 20% of its cores' time"),
-        ({"foreign_ratio": 1.0}, Limits(foreign_most=None), ""),
-        ({"steal_ratio": 0.31}, Limits(), "the hypervisor took 31% of its cores' time"),
-        ({"steal_ratio": 0.31}, Limits(steal_most=None), ""),
-    ],
-)
-def test_a_trial_is_contaminated_beyond_the_limits_and_not_below(record: object, limits: Limits, reason: str) -> None:
-    assert disturbance.contamination(record, limits) == reason  # type: ignore[arg-type]
-
-
-def test_a_worker_that_ran_elsewhere_or_with_other_threads_says_so() -> None:
-    assert disturbance.misplacement({"cores": [0, 1], "threads": 2}, [0, 1], 2) == ""
-    assert disturbance.misplacement({"cores": [0, 1], "threads": None}, [0, 1], 2) == ""  # nothing counts threads there
-    assert (
-        disturbance.misplacement({"cores": [0, 1, 2]}, [0, 1], 2) == "it ran on cores [0, 1, 2] and was bound to [0, 1]"
-    )
-    assert disturbance.misplacement({"threads": 4}, [0, 1], 2) == "it computed with 4 threads and was given 2"
