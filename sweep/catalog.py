@@ -8,7 +8,7 @@ import importlib.util
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -101,6 +101,7 @@ class Workload:
     """One workload file: its parameters with their defaults, and the first line of its docstring.
 
     `reference`: the settings that its `reference_values` depends on; empty where it has none to be compared with.
+    `choices`: the values of those parameters that have only a few.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Workload:
     parameters: Mapping[str, Any]
     summary: str = ""
     reference: tuple[str, ...] = ()
+    choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def frameworks() -> dict[str, Framework]:
@@ -187,7 +189,12 @@ def read_workload(path: Path, name: str) -> Workload:
         )
     docstring = ast.get_docstring(_parse(path)) or ""
     reference = tuple(_literal(path, "REFERENCE") or ())
-    return Workload(name, path, parameters, docstring.partition("\n")[0], reference)
+    choices = _literal(path, "CHOICES") or {}
+    for parameter, values in choices.items():
+        if parameter not in parameters or parameters[parameter] not in values:
+            hint = "CHOICES names parameters with the values that they may have, the default among them"
+            raise SweepError(f"CHOICES in {path} is wrong about {parameter!r}", hint)
+    return Workload(name, path, parameters, docstring.partition("\n")[0], reference, choices)
 
 
 _HEADER_HINT = "a framework file opens with a `# /// script` block holding [tool.sweep]; see docs/environments.md"

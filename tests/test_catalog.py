@@ -165,6 +165,15 @@ def test_a_broken_workload_is_named_with_its_file(write, text, message):
     assert str(path) in raised.value.message
 
 
+def test_a_parameter_with_few_values_has_them_listed_with_its_default_among_them(write):
+    found = catalog.read_workload(write("PARAMETERS = {'mode': 'a'}\nCHOICES = {'mode': ('a', 'b')}"), "core")
+    wrong = write("PARAMETERS = {'mode': 'a'}\nCHOICES = {'mode': ('b', 'c')}", "wrong.py")
+
+    assert found.choices == {"mode": ("a", "b")}
+    with pytest.raises(SweepError, match="is wrong about 'mode'"):
+        catalog.read_workload(wrong, "core")
+
+
 def test_an_unknown_framework_gets_the_nearest_name():
     with pytest.raises(SweepError, match="torhc") as raised:
         catalog.known("torhc")

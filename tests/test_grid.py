@@ -45,6 +45,7 @@ class MadeUpFramework:
 @dataclasses.dataclass
 class MadeUpWorkload:
     parameters: Mapping[str, Any]
+    choices: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"data": ("x", "y", "no", "lsp")})
 
 
 FRAMEWORKS = {"a": MadeUpFramework(), "b": MadeUpFramework(), "plain": MadeUpFramework(package="")}
@@ -630,7 +631,8 @@ WRONG = [
     (FRAMEWORK + "parameters: {threads: two}\n", "parameters.threads: 'two' is no whole number", "write one"),
     (FRAMEWORK + "parameters: {flag: yes}\n", "parameters.flag: 'yes' is not true or false", "false"),
     (FRAMEWORK + "parameters: {rate: .nan}\n", "parameters.rate: '.nan' is not a number", "0.1"),
-    (FRAMEWORK + "parameters: {data: lps}\n", "parameters.data: there is no data set 'lps'", "'lsp'"),
+    (FRAMEWORK + "parameters: {data: y}\n", "parameters.data: there is no data set 'y'", "known: lsp"),
+    (FRAMEWORK + "parameters: {data: lps}\n", "parameters.data: 'lps' is no data", "'lsp'"),
     (
         "axes: {framework: a==1, samples: 1}\nparameters: {samples: 3}\n",
         "axes.samples: both an axis and a parameter",
@@ -639,6 +641,8 @@ WRONG = [
     (FRAMEWORK + "parameters: {until: {intrval: 1}}\n", "line 2: parameters.until.intrval: unknown key", "'interval'"),
     (FRAMEWORK + "parameters: {until: {max_seeds: 3}}\n", "parameters.until: interval is missing", "docs/grid.md"),
     (FRAMEWORK + "parameters: {until: 3}\n", "parameters.until: 3 where keys with values belong", "interval"),
+    (FRAMEWORK + "parameters: {data: z}\n", "parameters.data: 'z' is no data", "known: lsp"),
+    ("axes: {framework: a==1, data: [x, z]}\n", "axes.data: 'z' is no data", "known: lsp"),
     # environments and resources
     (FRAMEWORK + "environments: {a==1: {pyhton: '3.6'}}\n", "environments.a==1.pyhton: unknown key", "'python'"),
     (FRAMEWORK + "environments: {a==1: {python: 3.10}}\n", "environments.a==1.python: 3.1 is not text", "quotes"),

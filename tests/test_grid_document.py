@@ -21,8 +21,7 @@ def expanded(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("grid.yaml").write_text(text)
     known = {"data_sets": datasets.datasets(), "metrics": METRICS}
-    workloads = {"train": catalog.workloads()["core"]} | catalog.workloads()
-    return grid.expand(grid.load("grid.yaml"), catalog.frameworks(), workloads, **known)
+    return grid.expand(grid.load("grid.yaml"), catalog.frameworks(), catalog.workloads(), **known)
 
 
 def test_the_document_has_examples_and_errors():

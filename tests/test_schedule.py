@@ -118,7 +118,7 @@ def test_a_seed_added_to_a_grid_comes_as_a_new_block_after_the_old_ones():
             return None
 
     class Workload:
-        parameters = {"samples": 3}  # noqa: RUF012
+        parameters, choices = {"samples": 3}, {}
 
     def planned(read):
         return schedule.plan(grid.expand(read, {"a": Framework()}, {"core": Workload()}).trials)

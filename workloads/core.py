@@ -16,7 +16,7 @@ PARAMETERS = {
     "samples": 100,
     "warmup": 10,  # samples before those, kept apart
     "threads": None,  # of the framework and its BLAS; as many as cores where none are given
-    "process": "fork",  # or "spawn": a new interpreter for every trial
+    "process": "fork",  # "spawn": a new interpreter for every trial
     "data": "synthetic",
     "data_path": None,
     "include_data": False,  # whether a sample begins with reading its batch
@@ -24,11 +24,13 @@ PARAMETERS = {
     "dropout": True,
     "gate_examples": 8,  # that the fairness gate looks at
     "tolerance": 1e-4,  # relative, of the fairness gate
-    "memory_format": "contiguous",  # or "channels_last"
+    "memory_format": "contiguous",
     "tf32": False,
     "cudnn_benchmark": False,
     "deterministic": False,
 }
+
+CHOICES = {"process": ("fork", "spawn"), "memory_format": ("contiguous", "channels_last")}
 
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
 

@@ -27,7 +27,7 @@ from workloads.runtime.refusals import Diverged, Unusable
 
 PARAMETERS = {
     "epochs": 10,
-    "optimizer": "momentum_sgd",  # or "adam"
+    "optimizer": "momentum_sgd",
     "learning_rate": None,  # the rule's own where none is given
     "dropout": True,
     "use_visibility": True,
@@ -40,15 +40,21 @@ PARAMETERS = {
     "checkpoint_every": 1,  # epochs; 0: never
     "kept_poses": 12,  # validation examples whose predictions are kept
     "threads": None,  # of the framework and its BLAS; as many as cores where none are given
-    "process": "fork",  # or "spawn": a new interpreter for every trial
+    "process": "fork",  # "spawn": a new interpreter for every trial
     "data": "synthetic",
     "data_path": None,
     "gate_examples": 8,  # that the fairness gate looks at
     "tolerance": 1e-4,  # relative, of the fairness gate
-    "memory_format": "contiguous",  # or "channels_last"
+    "memory_format": "contiguous",
     "tf32": False,
     "cudnn_benchmark": False,
     "deterministic": False,
+}
+
+CHOICES = {
+    "optimizer": ("momentum_sgd", "adam"),
+    "process": ("fork", "spawn"),
+    "memory_format": ("contiguous", "channels_last"),
 }
 
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on

@@ -17,8 +17,9 @@ def schema(frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload
     document = GridFile.model_json_schema()
     parameters = {name: value for each in workloads.values() for name, value in each.parameters.items()}
     axes = _axes_of_the_house(frameworks, workloads)
-    axes |= {name: values_schema(ANY_SCALAR) for name in parameters if name not in NOT_AXES}
-    settings: dict[str, Any] = {name: _like(value) for name, value in parameters.items()}
+    choices = {name: {"enum": list(values)} for each in workloads.values() for name, values in each.choices.items()}
+    axes |= {name: values_schema(choices.get(name, ANY_SCALAR)) for name in parameters if name not in NOT_AXES}
+    settings: dict[str, Any] = {name: _like(value) | choices.get(name, {}) for name, value in parameters.items()}
     settings |= {name: {"type": "object", "description": f"For {name} alone"} for name in workloads}
     settings["until"] = Until.model_json_schema()
     document["properties"]["workload"] |= axes["workload"]

@@ -40,6 +40,8 @@ class Workload(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]: ...
+    @property
+    def choices(self) -> Mapping[str, Sequence[Any]]: ...
 
 
 class Words:
@@ -57,8 +59,9 @@ class Words:
         self.backends = {backend for framework in frameworks.values() for backend in framework.backends}
         self.devices = {device for framework in frameworks.values() for device in framework.devices}
         self.workloads = self._of_the_grid()
-        parameters = [workloads[workload].parameters for workload in self.workloads]
-        self.defaults = {name: value for each in parameters for name, value in each.items() if name not in NOT_AXES}
+        own = [workloads[workload] for workload in self.workloads]
+        self.defaults = {name: value for each in own for name, value in each.parameters.items() if name not in NOT_AXES}
+        self._choices = {name: values for each in own for name, values in each.choices.items()}
 
     def values(self, keys: Keys, name: str, values: Sequence[Scalar]) -> Sequence[Scalar]:
         """The values of an axis, each once; a range of seeds or batch exponents stays one."""
@@ -108,6 +111,8 @@ class Words:
             raise self._grid.error(keys, f"{written(value)} is not {wanted}", f"the default is {written(default)}")
         if name in _LEAST and value is not None and (not _is_int(value) or value < _LEAST[name]):
             raise self._grid.error(keys, f"{written(value)} is no whole number from {_LEAST[name]} on", "write one")
+        if value not in self._choices.get(name, [value]):
+            raise self._grid.error(keys, f"{written(value)} is no {name}", nearest(str(value), self._choices[name]))
         if name == "data" and self._data_sets and value is not None and value not in self._data_sets:
             raise self._grid.error(keys, f"there is no data set {value!r}", nearest(value, self._data_sets))
         return value
