@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from sweep import claims, comparisons, statistics
+from sweep import claims, comparisons, published, statistics
 from sweep.columns import METRICS, unit
 from sweep.comparisons import Comparison
 from sweep.errors import MISSING, SweepError
 from sweep.places import Place
+from sweep.published import Agreement, Published
 from sweep.records import Damage, Results, RunFacts
 from sweep.summary import Summary, columns_for, known_metric, summarize
 
@@ -88,12 +89,7 @@ class Run:
         self, by: Sequence[str] | None = None, metric: str | None = None, where: Mapping[str, Any] | None = None
     ) -> list[Summary]:
         """One summary per cell, or per combination of the axes in `by`. Raises SweepError where there is nothing."""
-        table = self._table(metric)
-        if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
-            known_metric(metric)
-        found = summarize(table, by, metric, where)
-        if not found:
-            raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")
+        found = self._summaries(by, metric, where)
         if not any(s.processes for s in found) and any(s.left_out["without"] for s in found):
             hint = f"choose another with --metric: {', '.join(self._held())}"
             raise NoRecords(f"no trial of {self.results} holds {found[0].metric}", hint)
@@ -132,8 +128,25 @@ class Run:
     def verify(self) -> list[claims.Judgement]:
         """The grid's claims, held against the records."""
         stated = [claims.parsed(claim) for claim in self.grid.get("claims") or []]
-        summaries = {claim.metric: self.summary(metric=claim.metric) for claim in stated}
+        summaries = {claim.metric: self._summaries(metric=claim.metric) for claim in stated}
         return claims.judge(stated, summaries)
+
+    def published(self) -> list[tuple[Published, list[tuple[Comparison, Agreement]]]]:
+        """The figures that the grid has from elsewhere, each with the comparisons here that it speaks of."""
+        stated = [published.parsed(entry) for entry in self.grid.get("published") or []]
+        return [(each, published.beside(each, self._summaries(metric=each.metric))) for each in stated]
+
+    def _summaries(
+        self, by: Sequence[str] | None = None, metric: str | None = None, where: Mapping[str, Any] | None = None
+    ) -> list[Summary]:
+        """As `summary`, and also where no trial holds the metric."""
+        table = self._table(metric)
+        if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
+            known_metric(metric)
+        found = summarize(table, by, metric, where)
+        if not found:
+            raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")
+        return found
 
     def _table(self, metric: str | None) -> pa.Table:
         """The columns that a summary needs, read anew unless all are at hand."""

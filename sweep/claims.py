@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from sweep import statistics
 from sweep.comparisons import Comparison, compared
@@ -16,6 +16,19 @@ from sweep.summary import Summary
 
 Outcome = Literal["supported", "refuted", "inconclusive", "missing"]
 EXPECTATIONS = ("equivalent", "faster", "slower", "ratio")
+
+
+class Contrast(Protocol):
+    """Two values of one axis, all else being equal, in the cells that `where` narrows down to."""
+
+    @property
+    def axis(self) -> str: ...
+    @property
+    def subject(self) -> Any: ...
+    @property
+    def baseline(self) -> Any: ...
+    @property
+    def where(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -65,16 +78,24 @@ class Judgement:
 
 def parsed(claim: Mapping[str, Any]) -> Claim:
     """A claim as a grid writes it."""
-    name = str(claim.get("name") or "unnamed claim")
-    compare, expect = claim.get("compare"), claim.get("expect")
-    if not isinstance(compare, Mapping) or len(compare) != 1 or not _is_pair(next(iter(compare.values()))):
-        hint = "write compare: {backward: [explicit, autograd]}"
-        raise SweepError(f"claim {name!r} compares no two values of one axis", hint)
+    name, expect = str(claim.get("name") or "unnamed claim"), claim.get("expect")
+    axis, subject, baseline = pair_of(claim, f"claim {name!r}")
     if not isinstance(expect, Mapping) or len(expect) != 1:
         raise SweepError(f"claim {name!r} expects nothing", f"write expect: with one of {', '.join(EXPECTATIONS)}")
-    (axis, (subject, baseline)), (kind, amount) = next(iter(compare.items())), next(iter(expect.items()))
+    kind, amount = next(iter(expect.items()))
     metric = str(claim.get("metric") or "step_s")
     return Claim(name, axis, subject, baseline, claim.get("where") or {}, metric, _range(name, kind, amount))
+
+
+def pair_of(entry: Mapping[str, Any], what: str) -> tuple[str, Any, Any]:
+    """Axis, subject and baseline of what a grid writes as `compare`."""
+    compare = entry.get("compare")
+    if not isinstance(compare, Mapping) or len(compare) != 1 or not _is_pair(next(iter(compare.values()))):
+        raise SweepError(
+            f"{what} compares no two values of one axis", "write compare: {backward: [explicit, autograd]}"
+        )
+    axis, (subject, baseline) = next(iter(compare.items()))
+    return str(axis), subject, baseline
 
 
 def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
@@ -89,8 +110,8 @@ def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -
     return judgements
 
 
-def comparisons_of(claim: Claim, summaries: Sequence[Summary]) -> list[Comparison]:
-    """Every pair of cells that the claim speaks of."""
+def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Comparison]:
+    """Every pair of cells that a claim speaks of."""
     apart = claim.axis == "version" or "version" in claim.where
     cells = [(split(s.axes) if apart else dict(s.axes), s) for s in summaries]
     wanted = [(axes, s) for axes, s in cells if matches(axes | _framework(s, apart), claim.where)]
@@ -107,7 +128,7 @@ def _framework(summary: Summary, apart: bool) -> dict[str, Any]:
     return {} if apart else {"framework": summary.axes.get("framework")}
 
 
-def _pairs(claim: Claim, rest: dict[str, Any], members: list[tuple[Any, Summary]]) -> list[Comparison]:
+def _pairs(claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summary]]) -> list[Comparison]:
     subjects, baselines = (
         [(value, s) for value, s in members if is_value(value, wanted)] for wanted in (claim.subject, claim.baseline)
     )

@@ -36,6 +36,11 @@ _USUAL = ("step_s", "forward_s", "backward_s", "device_s", "data_s", "epoch_s")
 _NOT_SHOWN = frozenset({"warmup_s", "elapsed_s", "user_s", "system_s", "import_s"})
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _POINTS_OF_A_CURVE = 120
+COURSES = {
+    "loss": ("iteration", "elapsed_s"),
+    "validation_loss": ("validation_epoch", "validation_elapsed_s"),
+    "validation_pck": ("validation_epoch", "validation_elapsed_s"),
+}
 
 
 class Metric(NamedTuple):
@@ -90,8 +95,8 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     if wanted == "ratios":
         found = run.compare(over, choice.baseline, choice.metric, choice.where)
         rows = [row for row in ratios(found, cells) if row["speedup"] or kind == "heatmap"]
-    elif wanted == "curves":
-        rows = curves(run, cells, summaries)
+    elif wanted in COURSES:
+        rows = [row for row in curves(run, cells, summaries) if row["of"] == wanted and drawable(row)]
     else:
         rows = _rows_of(run, wanted, summaries, metric, choice)
     if not rows:
@@ -208,18 +213,21 @@ def ratios(found: Sequence[Comparison], known: Cells) -> list[Row]:
 
 
 def curves(run: Run, known: Cells, summaries: Sequence[Summary]) -> list[Row]:
-    """The learning curve of each cell: loss by elapsed time, mean and extent over seeds, thinned to few points."""
+    """How losses and accuracy of each cell go over elapsed time: mean and extent over seeds, thinned to few points."""
     places = {cell: known.place(summary) for summary in summaries for cell in summary.column("cell_id")}
-    table = run.records.select(["cell_id", "status", "iteration", "elapsed_s", "loss"])
-    table = table.filter(pc.equal(table["status"], "ok"))
-    table = table.filter(pc.greater(pc.fill_null(pc.list_value_length(table["iteration"]), 0), 1))
-    logs: dict[str, list[_Log]] = defaultdict(list)
-    for row in table.to_pylist():
-        log = _Log(*(np.asarray(row[name] or [], dtype=float) for name in ("iteration", "elapsed_s", "loss")))
-        if row["cell_id"] in places and len({len(column) for column in log}) == 1:
-            logs[row["cell_id"]].append(log)
-    by = elapsed_scale(run).factor
-    return [{"cell": places[cell]} | row for cell, each in logs.items() for row in _curve(each, by)]
+    trained = run.records.filter(pc.equal(run.records["status"], "ok"))
+    by, rows = elapsed_scale(run).factor, []
+    for measured, (step, elapsed) in COURSES.items():
+        for cell, logs in _logs(trained, step, elapsed, measured).items():
+            if cell in places:
+                own = {"cell": places[cell], "of": measured}
+                rows += [own | row for row in _course(logs, step.removeprefix("validation_"), by)]
+    return rows
+
+
+def drawable(row: Row) -> bool:
+    """Whether a point of a course has a place on its scale: losses are drawn by their logarithm."""
+    return bool(row["of"] == "validation_pck" or (row["low"] or 0) > 0)
 
 
 def elapsed_scale(run: Run) -> Scale:
@@ -238,11 +246,11 @@ def number(value: float | None, digits: int = 5) -> float | None:
 
 
 class _Log(NamedTuple):
-    """What one training has logged."""
+    """What one training has logged of one quantity."""
 
-    iteration: Floats
+    step: Floats
     elapsed_s: Floats
-    loss: Floats
+    value: Floats
 
 
 def _rows_of(run: Run, wanted: str, summaries: Sequence[Summary], metric: Metric, choice: Choice) -> list[Row]:
@@ -356,22 +364,32 @@ def _short(comparison: Comparison) -> str:
     return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
 
 
-def _curve(logs: Sequence[_Log], by: float) -> list[Row]:
-    """The iterations that every seed has logged, evenly spread over the logarithm of their number."""
-    common = np.array(sorted(set.intersection(*(set(log.iteration.tolist()) for log in logs))))
+def _logs(trained: pa.Table, *columns: str) -> dict[str, list[_Log]]:
+    """The logs of each cell, by its id; trials that have none are left out."""
+    logs: dict[str, list[_Log]] = defaultdict(list)
+    if not set(columns) <= set(trained.column_names):
+        return logs
+    for row in trained.select(["cell_id", *columns]).to_pylist():
+        log = _Log(*(np.asarray(row[name] or [], dtype=float) for name in columns))
+        if len(log.step) and len({len(column) for column in log}) == 1:
+            logs[row["cell_id"]].append(log)
+    return logs
+
+
+def _course(logs: Sequence[_Log], step: str, by: float) -> list[Row]:
+    """The steps that every seed has logged, evenly spread over the logarithm of their number."""
+    common = np.array(sorted(set.intersection(*(set(log.step.tolist()) for log in logs))))
     if not len(common):
         return []
     wanted = common[np.unique(np.geomspace(1, len(common), _POINTS_OF_A_CURVE).astype(int) - 1)]
-    places = [np.searchsorted(log.iteration, wanted) for log in logs]
-    times = np.stack([log.elapsed_s[at] for log, at in zip(logs, places, strict=True)]).mean(axis=0) / by
-    losses = np.stack([log.loss[at] for log, at in zip(logs, places, strict=True)])
-    drawable = (times > 0) & np.all(np.isfinite(losses) & (losses > 0), axis=0)
+    places = [np.searchsorted(log.step, wanted) for log in logs]
+    elapsed = np.stack([log.elapsed_s[at] for log, at in zip(logs, places, strict=True)]).mean(axis=0) / by
+    values = np.stack([log.value[at] for log, at in zip(logs, places, strict=True)])
     return [
-        {"iteration": int(wanted[i]), "seeds": len(logs)}
-        | _rounded(
-            {"elapsed": times[i], "loss": losses[:, i].mean(), "low": losses[:, i].min(), "high": losses[:, i].max()}
-        )
-        for i in np.flatnonzero(drawable)
+        {"at": f"{step} {wanted[i]:g}", "seeds": len(logs)}
+        | _rounded({"elapsed": elapsed[i], "value": values[:, i].mean()})
+        | _rounded({"low": values[:, i].min(), "high": values[:, i].max()})
+        for i in np.flatnonzero((elapsed > 0) & np.isfinite(values).all(axis=0))
     ]
 
 

@@ -91,7 +91,7 @@ class Kind(NamedTuple):
 
     title: str
     shows: str
-    rows: Literal["cells", "parts", "ratios", "processes", "curves"]
+    rows: Literal["cells", "parts", "ratios", "processes", "loss", "validation_loss", "validation_pck"]
     draw: Callable[[View], alt.FacetChart]
 
 
@@ -259,20 +259,27 @@ def _order(view: View) -> alt.FacetChart:
 
 
 def _curve(view: View) -> alt.FacetChart:
-    """The loss over elapsed time, mean over seeds, with a band from the least to the greatest of them."""
-    x = alt.X(
-        "elapsed:Q", title=view.elapsed, scale=alt.Scale(type="log", nice=False, padding=12), axis=alt.Axis(format="~s")
-    )
-    scale = alt.Scale(type="log", nice=False, padding=12)
+    return _course(view, "loss", alt.Scale(type="log", nice=False, padding=12))
+
+
+def _validation(view: View) -> alt.FacetChart:
+    return _course(view, "validation loss", alt.Scale(type="log", nice=False, padding=12))
+
+
+def _pck(view: View) -> alt.FacetChart:
+    return _course(view, "correct keypoints (PCK)", alt.Scale(domainMin=0))
+
+
+def _course(view: View, title: str, scale: alt.Scale) -> alt.FacetChart:
+    """A quantity over elapsed time, mean over seeds, with a band from the least to the greatest of them."""
+    elapsed = alt.Scale(type="log", nice=False, padding=12)
+    x = alt.X("elapsed:Q", title=view.elapsed, scale=elapsed, axis=alt.Axis(format=".3~g"))
     chart = _chart().encode(x=x, color=_colour(view.colour), detail="series:N")
-    band = chart.mark_area(opacity=0.18, line=False).encode(y=alt.Y("low:Q", title="loss", scale=scale), y2="high:Q")
-    line = chart.mark_line(strokeWidth=2).encode(
-        y=alt.Y("loss:Q", title="loss", scale=scale), strokeDash=alt.StrokeDash(**_distinguished(view.shape))
-    )
-    told = _told(
-        ("loss", "loss"), ("low", "least"), ("high", "greatest"), ("iteration", "iteration"), ("seeds", "seeds")
-    )
-    point = chart.mark_point(opacity=0, size=60).encode(y=alt.Y("loss:Q", title="loss", scale=scale), tooltip=told)
+    band = chart.mark_area(opacity=0.18, line=False).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
+    y = alt.Y("value:Q", title=title, scale=scale)
+    line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=alt.StrokeDash(**_distinguished(view.shape)))
+    told = _told(("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds"))
+    point = chart.mark_point(opacity=0, size=60).encode(y=y, tooltip=told)
     return _in_panels(alt.layer(band, line, point), view, connected=False)
 
 
@@ -283,7 +290,9 @@ KINDS: Mapping[str, Kind] = {
     "split": Kind("Forward and backward", "shares of the step that go forward and backward", "parts", _split),
     "processes": Kind("Processes", "the distribution in each process of each cell", "processes", _processes),
     "order": Kind("Order of execution", "each process by when it ran: drift of the machine", "processes", _order),
-    "curve": Kind("Learning curves", "loss over elapsed time with a band over seeds", "curves", _curve),
+    "curve": Kind("Learning curves", "training loss over elapsed time with a band over seeds", "loss", _curve),
+    "validation": Kind("Validation loss", "the same on the validation set", "validation_loss", _validation),
+    "pck": Kind("Correct keypoints", "share of keypoints that are right, over elapsed time", "validation_pck", _pck),
 }
 
 _FIGURES = (
@@ -386,7 +395,7 @@ def _told(*fields: tuple[str, str]) -> list[alt.Tooltip]:
     """What is told of a mark: its cell, and figures as exact as they are meant."""
     return [alt.Tooltip("label:N", title="cell")] + [
         alt.Tooltip(f"{field}:N", title=title)
-        if field in ("part", "seed", "time")
+        if field in ("part", "seed", "time", "at")
         else alt.Tooltip(f"{field}:Q", title=title, format=".4~g")
         for field, title in fields
     ]

@@ -29,6 +29,7 @@ from sweep.errors import SweepError
 from sweep.failures import failures
 from sweep.figures import Cells, Metric, Row, label, said
 from sweep.plots import Channel
+from sweep.published import Agreement, Published
 from sweep.quantities import factor, quantity
 from sweep.selection import natural, shown
 from sweep.summary import Summary
@@ -160,6 +161,7 @@ def _comparisons(run: Run, cells: Cells, metrics: Sequence[Metric]) -> dict[tupl
 def _sections(run: Run, measured: _Measured) -> list[Section]:
     return [
         Section("answers", "What the records say", _claims(run) + _answers(measured)),
+        Section("published", "Published against measured here", _published(run)),
         Section("look", "Look", _look()),
         Section("cells", "Cells", _table("cells")),
         Section("comparisons", "Comparisons", _table("ratios") if measured.comparisons else ""),
@@ -234,7 +236,7 @@ def _rows(run: Run, measured: _Measured) -> dict[str, list[Row]]:
         "processes": processes[:: -(-len(processes) // MOST_PROCESSES) or 1],
         "parts": figures.parts(found["forward_s"], found["backward_s"]) if both else [],
         "ratios": [row for each in measured.comparisons.values() for row in figures.ratios(each, measured.cells)],
-        "curves": figures.curves(run, measured.cells, measured.usual),
+        "curves": [row for row in figures.curves(run, measured.cells, measured.usual) if figures.drawable(row)],
         "causes": [failure._asdict() for failure in failures(run.records)],
         "exclusions": [{"name": left_out, "reason": reason} for left_out, reason in _exclusions(run)],
         "missing": [{"name": trial} for trial in run.missing[:_NAMES]],
@@ -311,6 +313,34 @@ def _claim(judgement: Judgement) -> str:
         f"<details><summary>{told}; {len(lines)} comparisons</summary>{_list(lines)}</details>" if lines else told
     )
     return f"{_verdict(judgement.outcome)}{_escaped(claim.name)}{evidence}"
+
+
+def _published(run: Run) -> str:
+    """Figures from elsewhere with what is measured here; what has no records here is said too."""
+    try:
+        found = run.published()
+    except SweepError as error:
+        return f"<p class=note>The published figures cannot be compared: {_escaped(error.message)}</p>"
+    return _answer_list([_beside(*each) for each in found]) + (_OTHER_MACHINES if found else "")
+
+
+def _beside(given: Published, found: Sequence[tuple[Comparison, Agreement]]) -> str:
+    pair = [name(given.axis, value) for value in (given.subject, given.baseline)]
+    told = " / ".join(f"{value:g} {given.unit}".strip() for value in given.values)
+    head = (
+        f"<b>{_escaped(given.name)}</b>: {_escaped(told)}, {given.ratio:.3g}× the time ({_escaped(' / '.join(pair))})"
+    )
+    varied = varied_axes([comparison for comparison, _ in found])
+    lines = [
+        f"{_verdict(agreement)}{_escaped(_pair(comparison) + circumstances(comparison.axes, varied))}: "
+        f"{_escaped(seen(comparison))}"
+        for comparison, agreement in found
+    ]
+    return head + (_list(lines) if lines else f"<p>{_verdict('missing')}no cell here is of it</p>")
+
+
+def _pair(comparison: Comparison) -> str:
+    return " / ".join(name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value))
 
 
 def _answers(measured: _Measured) -> str:
@@ -455,6 +485,10 @@ def _trusted(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
+_OTHER_MACHINES = """
+<p class="note">Only ratios are comparable: the published times are another machine's. A line <i>agrees</i> where the
+same of the two is faster here, or neither is; it is <i>opposite</i> where the other one is, and <i>differs</i> where
+one of the two says that there is no difference.</p>"""
 _READING = """\
 <p>A <b>process</b> is one trial: a fresh worker. Means and 95 % intervals are computed over processes, each weighing
 the same, and there is no interval from fewer than three. Variance, sd, median, MAD, min, p5 and p95 are those of all

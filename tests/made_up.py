@@ -67,6 +67,13 @@ def training(seed: int = 0, epochs: int = 20, **changes: Any) -> Record:
     falling = np.exp(np.random.default_rng(seed).normal(0, 0.05, len(elapsed))) / np.arange(1, len(elapsed) + 1)
     columns = {"iteration": [10 * (i + 1) for i in range(len(elapsed))], "elapsed_s": elapsed.tolist()}
     columns |= {"loss": falling.tolist(), "epoch_s": samples(seed, 1.0, "epochs", epochs)}
+    validated = {
+        "epoch": list(range(1, epochs + 1)),
+        "elapsed_s": elapsed[3::4].tolist(),
+        "loss": falling[3::4].tolist(),
+    }
+    validated["pck"] = [min(1.0, epoch / epochs) for epoch in range(epochs)]
+    columns |= {f"validation_{name}": values for name, values in validated.items()}
     of_steps = ("step_s", "forward_s", "backward_s", "warmup_s", "valid")
     return record(seed, workload="train", epochs=epochs, **changes) | columns | dict.fromkeys(of_steps)
 

@@ -17,6 +17,7 @@ from sweep import analysis, cli, figures, plots
 from sweep.report import report
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
+COURSES = ("curve", "validation", "pck")
 EVIL = "<script>alert(1)</script>"
 GRID = f"""\
 name: "{EVIL}"
@@ -103,7 +104,7 @@ def test_axes_may_be_called_anything(tmp_path: Path) -> None:
     ("kind", "form"), [*((kind, "svg") for kind in plots.KINDS), ("time", "png"), ("curve", "png"), ("time", "pdf")]
 )
 def test_every_plot_can_be_drawn_and_in_every_format(sweep: Sweep, kind: str, form: str) -> None:
-    records = [training(s, framework=f) for s in range(3) for f in (TORCH, CHAINER)] if kind == "curve" else core_time()
+    records = [training(s, framework=f) for s in range(3) for f in (TORCH, CHAINER)] if kind in COURSES else core_time()
     keep("results/run", records, GRID)
     said = sweep("plot", "run", kind, "-o", f"drawn.{form}")
     assert (said.code, said.out) == (0, f"drawn.{form}\n")
@@ -145,8 +146,11 @@ def test_learning_curves_have_a_band_over_seeds_and_few_points() -> None:
     run = analysis.Run("results/run")
     summaries = run.summary()
     rows = figures.curves(run, figures.Cells.of(summaries), summaries)
-    assert 50 < len(rows) <= 120
-    assert all(row["low"] < row["loss"] < row["high"] and row["seeds"] == 3 for row in rows)
+    for of in ("loss", "validation_loss"):
+        points = [row for row in rows if row["of"] == of]
+        assert 50 < len(points) <= 120
+        assert all(row["low"] < row["value"] < row["high"] and row["seeds"] == 3 for row in points)
+    assert next(row["value"] for row in rows if row["of"] == "validation_pck") == 0.0
     assert figures.elapsed_scale(run).sign == "min"
 
 
@@ -157,7 +161,7 @@ def test_a_training_that_diverges_is_drawn_as_far_as_it_went() -> None:
     keep("results/run", [training(0), diverged])
     run = analysis.Run("results/run")
     rows = figures.curves(run, figures.Cells.of(run.summary()), run.summary())
-    assert [row["iteration"] for row in rows] == [10, 20, 30, 40, 50]
+    assert [row["at"] for row in rows if row["of"] == "loss"] == [f"iteration {n}" for n in (10, 20, 30, 40, 50)]
 
 
 def test_the_command_lists_the_plots_there_are() -> None:

@@ -249,6 +249,7 @@ def test_learning_curves_are_drawn_over_a_logarithmic_time(driver: webdriver.Chr
     page = Page(driver, tmp_path / "report.html")
     assert page.marks("curve", "line") == 2
     assert page.marks("curve", "area") == 2
+    assert page.marks("pck", "line") == 2
     assert "elapsed time (s)" in page.text("#plot-curve .role-axis-title")
     assert not driver.find_element(By.ID, "plot-split").is_displayed()
     assert page.complaints() == []

@@ -21,7 +21,9 @@ KINDS = {
     "split": "forward and backward shares",
     "processes": "the distribution in each process",
     "order": "drift over the order of execution",
-    "curve": "loss over elapsed time",
+    "curve": "training loss over elapsed time",
+    "validation": "validation loss over elapsed time",
+    "pck": "correct keypoints over elapsed time",
 }
 
 

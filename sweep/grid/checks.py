@@ -1,4 +1,4 @@
-"""Checks of what a grid says beside its space: environments, resources and claims name what there is."""
+"""Checks of what a grid says beside its space: environments, resources and contrasts name what there is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from sweep.errors import nearest
 from sweep.grid.axes import SEED
-from sweep.grid.language import Claim, Grid
+from sweep.grid.language import Claim, Grid, Published
 from sweep.grid.quantities import Scalar, written
 from sweep.grid.rules import VERSION
 from sweep.grid.source import Keys
@@ -21,11 +21,13 @@ def check(grid: Grid, words: Words, space: Space, metrics: Collection[str]) -> N
         words.framework(("environments", requirement), requirement)
     _check_known(grid, "device", grid.file.resources.device, words.devices)
     _check_known(grid, "workload", grid.file.resources.workload, words.all_workloads)
-    for i, claim in enumerate(grid.claims):
-        _check_claim(grid, space, ("claims", i), claim)
-        if metrics and claim.metric not in metrics:
-            hint = nearest(claim.metric, metrics)
-            raise grid.error(("claims", i, "metric"), f"there is no metric {claim.metric!r}", hint)
+    stated: dict[str, Sequence[Claim | Published]] = {"claims": grid.claims, "published": grid.file.published}
+    for key, contrasts in stated.items():
+        for i, contrast in enumerate(contrasts):
+            _check_contrast(grid, space, (key, i), contrast)
+            if metrics and contrast.metric not in metrics:
+                hint = nearest(contrast.metric, metrics)
+                raise grid.error((key, i, "metric"), f"there is no metric {contrast.metric!r}", hint)
 
 
 def unused_environments(grid: Grid, frameworks: Iterable[str]) -> list[str]:
@@ -40,12 +42,12 @@ def _check_known(grid: Grid, key: str, given: Iterable[str], known: Collection[s
             raise grid.error(("resources", key, name), f"there is no {key} {name!r}", nearest(name, known))
 
 
-def _check_claim(grid: Grid, space: Space, keys: Keys, claim: Claim) -> None:
+def _check_contrast(grid: Grid, space: Space, keys: Keys, contrast: Claim | Published) -> None:
     axes = [*space.order, VERSION]
     settings = [*axes, *(name for parameters in space.parameters.values() for name in parameters)]
-    for axis, pair in claim.compare.items():
+    for axis, pair in contrast.compare.items():
         _check_values(grid, space, (*keys, "compare", axis), pair, axes)
-    for name, wanted in claim.where.items():
+    for name, wanted in contrast.where.items():
         _check_values(grid, space, (*keys, "where", name), wanted if isinstance(wanted, list) else [wanted], settings)
 
 

@@ -106,14 +106,13 @@ class Expectation(_Table):
         return self
 
 
-class Claim(_Table):
-    """A hypothesis that the records support, refute or leave open."""
+class _Contrast(_Table):
+    """Two values of one axis, all else being equal."""
 
     name: Annotated[str, Field(min_length=1)] = Field(description="What it says, in words")
     compare: dict[str, list[Scalar]] = Field(description="One axis with two values; the ratio is first by second")
     where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, description="Only cells with these values")
     metric: str = Field("step_s", description="What to compare, as step_s or forward_s")
-    expect: Expectation = Field(description="What the ratio should be")
 
     @field_validator("compare")
     @classmethod
@@ -121,6 +120,21 @@ class Claim(_Table):
         if len(compare) != 1 or len(next(iter(compare.values()))) != 2:
             raise problem("no two values of one axis to compare", "write compare: {backward: [explicit, autograd]}")
         return compare
+
+
+class Claim(_Contrast):
+    """A hypothesis that the records support, refute or leave open."""
+
+    expect: Expectation = Field(description="What the ratio should be")
+
+
+class Published(_Contrast):
+    """Two figures that someone has published, to stand beside what is measured."""
+
+    values: list[Annotated[float, Field(gt=0)]] = Field(
+        min_length=2, max_length=2, description="The figures, in the order of compare"
+    )
+    unit: str = Field("", description="Unit of the figures, as h; that of the metric unless given")
 
 
 class GridFile(_Table):
@@ -144,6 +158,7 @@ class GridFile(_Table):
         default_factory=lambda: ResourceRules(), description="What a trial asks of its node"
     )
     claims: list[Claim] = Field(default_factory=list, description="Hypotheses to be held against the records")
+    published: list[Published] = Field(default_factory=list, description="Figures from elsewhere, for the report")
     timeout: Seconds | None = Field(None, description="Longest that a trial may take, as 30m")
     order: int = Field(0, description="Seed of the order in which trials run")
 

@@ -86,6 +86,7 @@ function ratios() {
 // A mark with its ends, of no length where there is no interval, and the line that it is on.
 const drawn = (row, middle) => ({ ...row, from: row.low ?? middle, to: row.high ?? middle, series: said(row, others(chosen.x)) });
 
+const course = (of) => rows.curves.filter((row) => row.of === of).map(withCell).filter(kept).map((row) => ({ ...row, series: said(row, others()) }));
 const enough = (list) => (list.length > 2 ? list : []); // for a trend to be one
 
 const tables = {
@@ -95,9 +96,9 @@ const tables = {
   parts: () => measured("parts").map((row) => ({ ...row, panel: said(row, others(chosen.x)) })),
   processes: () => byRank(measured("processes").map((row) => ({ ...row, named: `${row.label} · ${row.of}` })), "named"),
   order: () => enough(measured("processes").map((row) => ({ ...row, when: row[chosen.when] })).filter((row) => row.when !== null && row.relative)),
-  curves: () => measured("curves").map((row) => ({ ...row, series: said(row, others()) })),
+  ...Object.fromEntries(["loss", "validation_loss", "validation_pck"].map((of) => [of, () => course(of)])),
 };
-const sources = { time: "cells", speedup: "ratios", heatmap: "map", split: "parts", processes: "processes", order: "order", curve: "curves" };
+const sources = { time: "cells", speedup: "ratios", heatmap: "map", split: "parts", processes: "processes", order: "order", curve: "loss", validation: "validation_loss", pck: "validation_pck" };
 
 const bounded = {
   processes: (list) => { const cells = new Set([...new Set(list.map((row) => row.cell))].slice(0, most.cells)); return list.filter((row) => cells.has(row.cell)); },
@@ -135,7 +136,7 @@ function fitted(spec, kind, list, width) {
     const panel = apart(kind === "heatmap" ? across() : chosen.x) * step + (kind === "heatmap" ? 150 : 70);
     return { ...spec, columns: Math.max(1, Math.floor(width / panel)) };
   }
-  const panels = ["time", "speedup", "curve"].includes(kind) ? apart(chosen.panels) : 1;
+  const panels = ["time", "speedup", "curve", "validation", "pck"].includes(kind) ? apart(chosen.panels) : 1;
   const wanted = panels > 1 ? (width - 130) / 2 : width - (kind === "processes" ? 360 : 90);
   return { ...spec, spec: { ...spec.spec, width: Math.max(240, wanted) } };
 }

@@ -1,0 +1,71 @@
+"""Published figures: what somebody else found, beside what is measured here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sweep.claims import comparisons_of, pair_of
+from sweep.columns import unit
+from sweep.comparisons import Comparison, adjusted
+from sweep.errors import SweepError
+from sweep.statistics import MARGIN, Verdict, within
+from sweep.summary import Summary
+
+Agreement = Literal["agrees", "opposite", "differs", "open", "missing"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Two figures from elsewhere, of two values of one axis; only their ratio can be held against records."""
+
+    name: str
+    axis: str
+    subject: Any
+    baseline: Any
+    where: Mapping[str, Any]
+    metric: str
+    values: tuple[float, float]
+    unit: str
+
+    @property
+    def ratio(self) -> float:
+        return self.values[0] / self.values[1]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the figures say by themselves; how sure they are is not known."""
+        low, high = within(MARGIN)
+        return "faster" if self.ratio < low else "slower" if self.ratio > high else "equivalent"
+
+
+def parsed(entry: Mapping[str, Any]) -> Published:
+    """Published figures as a grid writes them."""
+    name, values = str(entry.get("name") or "unnamed"), entry.get("values")
+    if not isinstance(values, list) or len(values) != 2 or not all(_is_positive(value) for value in values):
+        raise SweepError(f"published {name!r} has no two figures", "write values: [5.0, 8.2]")
+    axis, subject, baseline = pair_of(entry, f"published {name!r}")
+    metric = str(entry.get("metric") or "step_s")
+    of = str(entry.get("unit") or unit(metric))
+    return Published(name, axis, subject, baseline, entry.get("where") or {}, metric, (values[0], values[1]), of)
+
+
+def beside(published: Published, summaries: Sequence[Summary]) -> list[tuple[Comparison, Agreement]]:
+    """The comparisons here that the figures speak of, each with whether it agrees on which one is faster."""
+    return [(each, _agreement(published, each)) for each in adjusted(comparisons_of(published, summaries))]
+
+
+def _agreement(published: Published, comparison: Comparison) -> Agreement:
+    """Of verdicts, not of ratios: another machine has other ratios."""
+    verdict = comparison.verdict
+    if verdict in ("inconclusive", "missing"):
+        return "missing" if verdict == "missing" else "open"
+    if verdict == published.verdict:
+        return "agrees"
+    return "differs" if "equivalent" in (verdict, published.verdict) else "opposite"
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
