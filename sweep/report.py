@@ -463,7 +463,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _verdict(outcome: str) -> str:
-    return f'<span class="verdict {outcome}">{outcome}</span>'
+    return f'<span class="verdict {outcome}">{outcome}</span> '
 
 
 # Text that is text
