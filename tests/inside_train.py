@@ -1,6 +1,7 @@
 """Run inside an environment: `python inside_train.py FRAMEWORK DATA SETTINGS…` trains and tells the columns.
 
-Settings are JSON; `network` may be `alexnet`, else a small one is trained. One line of JSON comes back for each.
+Settings are JSON; with `reference` the workload is infer, else a small network is trained. One line of JSON comes back
+for each.
 """
 
 import json
@@ -11,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from inside import loaded
 
-from workloads import deeppose, train
+from workloads import deeppose, infer, train
 from workloads.runtime import layers, rules
 from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
 
@@ -43,10 +44,11 @@ class Report:
 
 
 def trained(framework, data, settings):
-    """The columns of one training."""
+    """The columns of one trial."""
+    if "reference" in settings:
+        return infer.run(framework, settings, data, settings.pop("reference"), Report(None))
     framework.load(settings)
-    network = deeppose.NETWORK if settings.get("network") == "alexnet" else NETWORK
-    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
+    model = framework.Model(NETWORK, layers.draw_weights(NETWORK, settings["seed"]), settings)
     model.optimize_by(rules.chosen(settings["optimizer"], settings["learning_rate"]))
     poses = deeppose.Poses(data)
     report = Report(settings.pop("checkpoints", None))

@@ -1,0 +1,106 @@
+"""Infer: DeepPose's prediction for one resident batch, forward only, sample by sample.
+
+The network is as it is used once it is trained: dropout does nothing, and no graph is kept. A sample, `forward_s`, goes
+from the batch on the device to the prediction on the device; `images_per_s` is the batch size by their mean.
+`docs/training.md` says more.
+"""
+
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+
+from workloads import core, deeppose
+from workloads.runtime import layers, timing
+from workloads.runtime.refusals import NotComparable
+
+PARAMETERS = {
+    "samples": 100,
+    "warmup": 10,  # samples before those, kept apart
+    "threads": None,  # of the framework and its BLAS; as many as cores where none are given
+    "process": "fork",  # or "spawn": a new interpreter for every trial
+    "data": "synthetic",
+    "data_path": None,
+    "gate_examples": 8,  # whose predictions are compared with the reference's
+    "tolerance": 1e-4,  # relative to the largest prediction
+    "memory_format": "contiguous",  # or "channels_last"
+    "tf32": False,
+    "cudnn_benchmark": False,
+    "deterministic": False,
+}
+
+REFERENCE = ("seed", "gate_examples")  # the settings that `reference_values` depends on
+
+
+def run(
+    framework: Any,
+    settings: Dict[str, Any],
+    data: str,
+    reference: Optional[Dict[str, Any]],
+    report: Callable[[Dict[str, Any]], None],
+) -> Dict[str, Any]:
+    """Times predictions on the prepared data set in folder `data`; gives the record's columns.
+
+    `reference` is what `reference_values` gave for the same settings and data; without it nothing is compared. Raises
+    NotComparable or Unsupported before anything is timed.
+    """
+    poses = deeppose.Poses(data)
+    framework.load(settings)
+    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
+    columns: Dict[str, Any] = gate(model.predict(gate_images(poses, settings)), reference, settings["tolerance"])
+    report({"checked": True})
+    model.dropout = False
+    chosen = deeppose.batch_indices(len(poses), core.batch_size(settings), settings["seed"], 0)
+    batch = model.place(*poses.batch(chosen))
+    columns.update(samples(model, batch, settings))
+    columns.update(framework.facts())
+    columns.update(model.facts(batch))
+    return columns
+
+
+def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, Any]:
+    """Predictions in float64 for what the gate looks at, as one list."""
+    from workloads.frameworks import reference as yardstick
+
+    weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
+    model = yardstick.Model(deeppose.NETWORK, weights, {"precision": "float64"})
+    predicted = model.predict(gate_images(deeppose.Poses(data), settings))
+    return {"predictions": predicted.reshape(-1).tolist()}
+
+
+def gate(predicted: np.ndarray, reference: Optional[Dict[str, Any]], tolerance: float) -> Dict[str, Optional[float]]:
+    """How far predictions are from the reference's, by the largest of these; NotComparable beyond `tolerance`."""
+    if reference is None:
+        return {"prediction_check": None}
+    expected = np.array(reference["predictions"])
+    off = float(np.abs(predicted.reshape(-1) - expected).max() / np.abs(expected).max())
+    if not off <= tolerance:  # NaN is beyond every tolerance
+        raise NotComparable(
+            "predictions are off the reference's by {:.1e} of the largest, more than tolerance {:g}".format(
+                off, tolerance
+            )
+        )
+    return {"prediction_check": off}
+
+
+def gate_images(poses: deeppose.Poses, settings: Dict[str, Any]) -> np.ndarray:
+    """The first `gate_examples` images of the seed's order, whatever the batch size."""
+    chosen = deeppose.batch_indices(len(poses), settings["gate_examples"], settings["seed"], 0)
+    return poses.batch(chosen).images
+
+
+def samples(model: Any, batch: Any, settings: Dict[str, Any]) -> Dict[str, Any]:
+    """The samples' columns: a step is its forward."""
+    columns: Dict[str, Any] = timing.measure(
+        forward=lambda: model.infer(batch),
+        backward=lambda prediction: None,  # noqa: ARG005  nothing goes back
+        prepare=lambda: None,
+        synchronize=model.synchronize,
+        samples=settings["samples"],
+        warmup=settings["warmup"],
+        events=getattr(model, "events", None),
+    )
+    del columns["backward_s"]
+    columns["step_s"] = columns["forward_s"]
+    if columns["forward_s"]:
+        columns["images_per_s"] = core.batch_size(settings) / float(np.mean(columns["forward_s"]))
+    return columns
