@@ -146,6 +146,11 @@ def test_where_nothing_is_for_testing_the_same_share_is_held_out_for_every_seed(
         train.divide(poses, SETTINGS | {"validation_share": 0.0})
 
 
+def test_fewer_examples_may_be_trained_on(data: str) -> None:
+    split = train.divide(deeppose.Poses(data), SETTINGS | {"examples": 5})
+    assert [list(part) for part in split] == [[0, 1, 2, 3, 4], [11, 12, 13, 14]]
+
+
 @pytest.mark.parametrize("use_visibility", [True, False])
 def test_the_validation_loss_is_that_of_all_examples_in_one_batch(data: str, use_visibility: bool) -> None:
     poses, settings = deeppose.Poses(data), SETTINGS | {"batch_exponent": 1, "use_visibility": use_visibility}
@@ -324,6 +329,7 @@ IN_FRAMEWORKS: list[tuple[str, str, dict[str, Any]]] = [
     ("torch", "1.0.1", {"dialect": "variable"}),
     ("chainer", "7.8.1", {}),
     ("chainer", "1.24.0", {}),
+    ("jax", "0.10.2", {}),
 ]
 NAMES = [f"{framework}-{version}" for framework, version, _ in IN_FRAMEWORKS]
 

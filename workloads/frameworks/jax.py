@@ -44,7 +44,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from workloads.runtime import layers
+from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
 
@@ -97,9 +97,14 @@ class Model:
         self._gradients: Dict[str, Any] = {}
         self._random = jax.random.PRNGKey(settings.get("seed", 0))
         self._calls = 0
+        self.repeatable = self._device.platform == "cpu"
+        self._rule: Any = None
+        self._updates = 0
+        self._moments: Dict[str, Tuple[Any, ...]] = {}
+        self._update: Any = None
         self._last: Any = ()  # what the device was last asked for
         loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
-        compiled = jax.jit if self.compiles else lambda run: run
+        self._compiled = compiled = jax.jit if self.compiles else lambda run: run
         self._forward = {
             drops: compiled(functools.partial(_loss_and_back, self._run, loss, drops)) for drops in (False, True)
         }
@@ -141,10 +146,47 @@ class Model:
         """Gradient of every parameter by name, on the host, in the order of the network."""
         return {name: np.asarray(self._gradients[name]) for name in self._parameters}
 
+    def infer(self, batch: Batch) -> Any:
+        """The last layer's output on the device, without a graph or dropout."""
+        self._last = self._predict(self._parameters, batch.images)
+        return self._last
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
         found = self._predict(self._parameters, self._sent(self._laid_out(images)))
         return np.asarray(found).reshape((len(images),) + self.network.output)
+
+    def optimize_by(self, rule: Any) -> None:
+        """Sets the rule of the updates to come, and its state to the beginning."""
+        self._rule, self._updates, self._update = rule, 0, self._compiled(functools.partial(_updated, rule))
+        count = MOMENTS[type(rule)]
+        self._moments = {name: (jnp.zeros_like(value),) * count for name, value in self._parameters.items()}
+
+    def update(self) -> None:
+        """One update of every parameter from the gradients."""
+        self._updates += 1
+        corrections = tuple(1 - beta**self._updates for beta in getattr(self._rule, "betas", ()))  # not in float32
+        updated = self._update(corrections, self._parameters, self._gradients, self._moments)
+        self._parameters, self._moments = self._last = updated
+
+    def seed_dropout(self, seed: int) -> None:
+        """Sets what dropout draws from here on."""
+        self._random, self._calls = jax.random.PRNGKey(seed), 0
+
+    def state(self) -> Dict[str, np.ndarray]:
+        """All that the updates to come depend on: parameters and the rule's state."""
+        found = {name: np.asarray(value) for name, value in self._parameters.items()}
+        for name, moments in self._moments.items():
+            found.update({"{}/{}".format(name, place): np.asarray(each) for place, each in enumerate(moments)})
+        return dict(found, updates=np.array(self._updates))
+
+    def restore(self, state: Dict[str, np.ndarray]) -> None:
+        """Goes on from a `state`, by the same rule."""
+        self._updates = int(state["updates"])
+        for name, moments in self._moments.items():
+            own = ["{}/{}".format(name, place) for place in range(len(moments))]
+            self._moments[name] = tuple(self._sent(state[each]) for each in own)
+            self._parameters[name] = self._sent(state[name])
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
@@ -247,6 +289,34 @@ def dropping(layer: layers.Dropout, parameters: Any, x: Any, random: Any, channe
     kept = jax.random.bernoulli(random, 1 - layer.ratio, x.shape)
     return jnp.where(kept, x / (1 - layer.ratio), 0)
 
+
+def _updated(rule: Any, corrections: Any, parameters: Any, gradients: Any, moments: Any) -> Tuple[Any, Any]:
+    """Parameters and moments after an update; JAX has no optimisers of its own."""
+    each = {
+        name: UPDATES[type(rule)](rule, corrections, parameters[name], gradients[name], *moments[name])
+        for name in parameters
+    }
+    return {name: value for name, (value, *_) in each.items()}, {name: tuple(own) for name, (_, *own) in each.items()}
+
+
+def momentum_sgd(
+    rule: rules.MomentumSGD, corrections: Any, value: Any, gradient: Any, velocity: Any
+) -> Tuple[Any, ...]:
+    """The parameter and its velocity after an update."""
+    velocity = rule.momentum * velocity + gradient
+    return value - rule.learning_rate * velocity, velocity
+
+
+def adam(rule: rules.Adam, corrections: Any, value: Any, gradient: Any, first: Any, second: Any) -> Tuple[Any, ...]:
+    """The parameter and its two moments after an update."""
+    first = rule.beta1 * first + (1 - rule.beta1) * gradient
+    second = rule.beta2 * second + (1 - rule.beta2) * gradient * gradient
+    spread = jnp.sqrt(second / corrections[1]) + rule.epsilon
+    return value - rule.learning_rate * first / corrections[0] / spread, first, second
+
+
+UPDATES: Dict[type, Callable[..., Any]] = {rules.MomentumSGD: momentum_sgd, rules.Adam: adam}
+MOMENTS: Dict[type, int] = {rules.MomentumSGD: 1, rules.Adam: 2}
 
 WORDS: Dict[type, Callable[..., Any]] = {
     layers.Conv: convolution,

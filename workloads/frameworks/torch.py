@@ -356,7 +356,7 @@ OPTIMIZERS: Dict[type, Callable[..., Any]] = {
         parameters, lr=rule.learning_rate, momentum=rule.momentum
     ),
     rules.Adam: lambda parameters, rule: torch.optim.Adam(
-        parameters, lr=rule.learning_rate, betas=(rule.beta1, rule.beta2), eps=rule.epsilon
+        parameters, lr=rule.learning_rate, betas=rule.betas, eps=rule.epsilon
     ),
 }
 

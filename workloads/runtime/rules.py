@@ -4,7 +4,7 @@ With p a parameter, g the gradient of the loss by it, t the number of the update
 Framework files say what each rule means in their own native optimisers.
 """
 
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 
 class MomentumSGD(NamedTuple):
@@ -29,6 +29,11 @@ class Adam(NamedTuple):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+
+    @property
+    def betas(self) -> Tuple[float, float]:
+        """Both decay rates."""
+        return self.beta1, self.beta2
 
 
 RULES: Dict[str, Any] = {"momentum_sgd": MomentumSGD, "adam": Adam}
