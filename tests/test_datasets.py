@@ -35,7 +35,7 @@ REAL = Path(os.environ.get("SWEEP_LSPET_DIR", Path(__file__).resolve().parents[2
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("LSP", "LSPET", "MPII", "FLIC"):
+    for name in ("LSP", "LSPET", "LSP_LSPET", "MPII", "FLIC"):
         monkeypatch.delenv(f"SWEEP_{name}_DIR", raising=False)
     monkeypatch.setenv("SWEEP_DATA_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -169,6 +169,27 @@ def test_both_layouts_of_joints_say_the_same(tmp_path: Path, leeds: Path) -> Non
     np.testing.assert_array_equal(arrays(extended).visible, visible)
     assert extended.meta()["locates_invisible"] is False
     assert original.meta()["locates_invisible"] is True
+
+
+def test_both_leeds_sets_together_come_one_after_the_other(tmp_path: Path) -> None:
+    joints, sizes = np.stack([person(), person(10, 10)]), [(256, 256), (300, 300)]
+    occluded, visible = np.zeros((2, 14)), np.ones((2, 14))
+    occluded[0, 2], visible[1, 5] = 1, 0
+    zipped(write_leeds(tmp_path / "lsp_dataset", joints, occluded, sizes, digits=4))
+    write_leeds(tmp_path / "lspet", joints, visible, sizes)
+    both = arrays(together := datasets.prepare("lsp_lspet", tmp_path))
+    apart = [
+        arrays(datasets.prepare("lsp", tmp_path / "lsp_dataset")),
+        arrays(datasets.prepare("lspet", tmp_path / "lspet")),
+    ]
+    for name in ("images", "joints", "visible", "split"):
+        np.testing.assert_array_equal(getattr(both, name), np.concatenate([getattr(each, name) for each in apart]))
+    assert (both.visible[0, 2], both.visible[3, 5]) == (0, 0)
+    assert not together.meta()["locates_invisible"]
+    (tmp_path / "lspet").rename(tmp_path / "elsewhere")
+    with pytest.raises(SweepError, match=r"holds no lspet_dataset\.zip") as raised:
+        datasets.prepare("lsp_lspet", tmp_path)
+    assert "sweep data fetch lsp and lspet" in raised.value.hint
 
 
 def test_arrays_have_the_shapes_and_types_workers_expect(leeds: Path) -> None:
