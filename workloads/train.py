@@ -33,6 +33,7 @@ PARAMETERS = {
     "use_visibility": True,
     "augment": False,
     "colour_noise": 0.1,  # deviation of the noise, in eigenvalues of the colours' covariance
+    "examples": None,  # to train on: the first of them; all where none is given
     "validate_every": 1,  # epochs; the last is validated in any case
     "validation_share": 0.1,  # of the examples, where the data set has none for testing
     "pck_threshold": 0.2,  # of the larger side of the person's bounding box
@@ -121,7 +122,7 @@ def divide(poses: deeppose.Poses, settings: Dict[str, Any]) -> Split:
     if not tests.any():
         held_out = round(len(poses) * settings["validation_share"])
         tests[np.random.RandomState(_HELD_OUT_SEED).permutation(len(poses))[:held_out]] = True
-    split = Split(np.flatnonzero(~tests), np.flatnonzero(tests))
+    split = Split(np.flatnonzero(~tests)[: settings["examples"]], np.flatnonzero(tests))
     if not len(split.validation):
         raise Unusable(
             "the data set in {} leaves no example to validate on: raise validation_share".format(poses.folder)
