@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_and_its_checkpoints(data: str, 
 
 
 def test_too_few_examples_are_told_before_anything_is_trained(data: str) -> None:
-    with pytest.raises(Unusable, match=r"poses0 has 11 examples to train on and a batch takes 16: lower batch_expo"):
+    with pytest.raises(Unusable, match=r"poses\d+ has 11 examples to train on and a batch takes 16: lower batch_expo"):
         train.divide(deeppose.Poses(data), SETTINGS | {"batch_exponent": 4})
 
 
