@@ -81,14 +81,17 @@ class Waiting(NamedTuple):
     trial: Any
 
 
-@dataclass
+@dataclass(eq=False)
 class _Room:
-    """What is free on a node now."""
+    """What is free on a node now. `number` tells rooms apart, `stamp` the states of one."""
 
     node: Node
+    number: int
+    kind: int
     free: dict[str, float]
     running: int = 0
     closed: bool = False  # by an exclusive trial
+    stamp: int = 0
 
     def admits(self, shape: Shape) -> bool:
         if self.closed or (shape.exclusive and self.running):
@@ -102,32 +105,98 @@ class _Room:
         self.closed = shape.exclusive and sign > 0
 
 
+class _Ranking:
+    """Rooms, the least busy first. What a room's change has outdated is cleared as it comes to the top."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[int, int, int, _Room]] = []
+        self._crowded = 64
+
+    def put(self, room: _Room) -> None:
+        heapq.heappush(self._entries, (room.running, room.number, room.stamp, room))
+        if len(self._entries) > self._crowded:
+            self._entries = [entry for entry in self._entries if entry[3].stamp == entry[2]]
+            heapq.heapify(self._entries)
+            self._crowded = 2 * len(self._entries) + 64
+
+    def first(self, but: _Room | None = None) -> _Room | None:
+        """The least busy room, or the next one where that is `but`."""
+        passed_over = None
+        while self._entries:
+            _, _, stamp, room = self._entries[0]
+            if room.stamp == stamp and room is not but:
+                break
+            entry = heapq.heappop(self._entries)
+            passed_over = entry if room.stamp == stamp else passed_over
+        found = self._entries[0][3] if self._entries else None
+        if passed_over:
+            heapq.heappush(self._entries, passed_over)
+        return found
+
+
+_Shelf = dict[str, list[Waiting]]  # heaps, by node; under _NOWHERE those of no node
+_NOWHERE = ""
+
+
+class _Line:
+    """The trials of one shape that wait: at home nowhere yet, at home on a node, or sent to one.
+
+    `of_kind` is the order of those at home, with their homes, by kind of home; started ones are cleared at its top.
+    """
+
+    def __init__(self) -> None:
+        self.homeless: _Shelf = {}
+        self.at_home: _Shelf = {}
+        self.sent: _Shelf = {}
+        self.of_kind: dict[int, list[tuple[int, str]]] = defaultdict(list)
+
+    def bring_home(self, waiting: Waiting, home: str, kind: int) -> None:
+        self.first_of_kind(kind)
+        heapq.heappush(self.at_home.setdefault(home, []), waiting)
+        heapq.heappush(self.of_kind[kind], (waiting.order, home))
+
+    def first_of_kind(self, kind: int) -> str | None:
+        """The home whose first trial is the first of all at home on nodes of that kind."""
+        entries = self.of_kind[kind]
+        while entries:
+            order, home = entries[0]
+            queue = self.at_home.get(home)
+            if queue and queue[0].order == order:
+                return home
+            heapq.heappop(entries)
+        return None
+
+
 class _Candidate(NamedTuple):
-    """What a room could start; the smallest is the best."""
+    """What a room could start, and where it waits; the smallest is the best."""
 
     misfit: bool  # a trial without GPU on a node that has one
     lent: bool  # its pair is at home elsewhere
     order: int
-    waiting: Waiting
-    owner: str | None
+    shelf: _Shelf
+    owner: str
 
 
 class Placement:
     """The nodes, and the trials that wait for them.
 
-    Cost of a decision: the number of different shapes, times the nodes that have room. A trial that no node could ever
-    hold is put aside in `stranded` and comes back when such a node joins.
+    A decision costs the number of different shapes times the kinds of node, however many nodes and trials there are.
+    A trial that no node could ever hold is put aside in `stranded` and comes back when such a node joins.
     """
 
     def __init__(self, nodes: Mapping[str, Node] | None = None) -> None:
         self._rooms: dict[str, _Room] = {}
-        self._open: dict[str, _Room] = {}  # rooms that could take some known shape now
-        self._queues: dict[Shape, dict[str | None, list[Waiting]]] = {}  # per shape and home; None: at home nowhere yet
+        self._kinds: dict[tuple[tuple[str, float], ...], int] = {}
+        self._by_load: dict[int, _Ranking] = defaultdict(_Ranking)  # all rooms of a kind
+        self._ready: dict[tuple[int, Shape], _Ranking] = defaultdict(_Ranking)  # those that admit the shape now
+        self._lines: dict[Shape, _Line] = {}
         self._homes: dict[tuple[Shape, Hashable], str] = {}
+        self._at_home: dict[str, list[tuple[Shape, Hashable]]] = defaultdict(list)  # on each node
         self._sent: dict[int, str] = {}  # where to a trial was sent that must avoid a node
         self._waiting: dict[int, Waiting] = {}
         self._oldest: list[int] = []  # orders; of those that wait no longer it is cleared as they come to the top
         self._holders_of: dict[Shape, list[_Room]] = {}
+        self._numbers = itertools.count()
         self.stranded: list[Waiting] = []
         for node in (nodes or {}).values():
             self.add(node)
@@ -147,36 +216,46 @@ class Placement:
     def add(self, node: Node) -> None:
         """A node joins; trials that only it can hold wait no longer in vain."""
         self._holders_of.clear()
-        self._rooms[node.id] = self._open[node.id] = _Room(node, dict(node.resources))
+        kind = self._kinds.setdefault(node.kind, len(self._kinds))
+        room = self._rooms[node.id] = _Room(node, next(self._numbers), kind, dict(node.resources))
+        self._changed(room)
         again, self.stranded = self.stranded, []
         for waiting in again:
             self.put(waiting)
 
     def remove(self, node_id: str) -> None:
         """A node is gone; what waited for it goes elsewhere. What ran there is the caller's to put again."""
-        self._open.pop(node_id, None)
-        if self._rooms.pop(node_id, None) is None:
+        room = self._rooms.pop(node_id, None)
+        if room is None:
             return
+        room.stamp += 1
         self._holders_of.clear()
-        self._homes = {key: home for key, home in self._homes.items() if home != node_id}
+        for pair in self._at_home.pop(node_id, ()):
+            del self._homes[pair]
         everything, self._waiting = self._waiting, {}
-        self._queues, self._oldest, self._sent = {}, [], {}
+        self._lines = {shape: _Line() for shape in self._lines}
+        self._oldest, self._sent = [], {}
         for waiting in everything.values():
             self.put(waiting)
 
     def put(self, waiting: Waiting, avoid: str | None = None) -> None:
         """A trial waits for a node; `avoid` names one that it should not meet again where another can hold it."""
-        if waiting.shape not in self._queues:
-            self._queues[waiting.shape] = defaultdict(list)
-            self._open = dict(self._rooms)
-        holders = self._holders(waiting.shape)
+        shape = waiting.shape
+        if shape not in self._lines:
+            self._meet(shape)
+        holders = self._holders(shape)
         if not holders:
             self.stranded.append(waiting)
             return
-        others = [room for room in holders if avoid and room.node.id != avoid]
+        line = self._lines[shape]
+        others = [room for room in holders if room.node.id != avoid] if avoid else []
         if others:
-            self._sent[waiting.order] = min(others, key=_preference).node.id
-        heapq.heappush(self._queues[waiting.shape][self._sent.get(waiting.order)], waiting)
+            chosen = self._sent[waiting.order] = min(others, key=_preference).node.id
+            heapq.heappush(line.sent.setdefault(chosen, []), waiting)
+        elif home := self._homes.get((shape, waiting.pair)):
+            line.bring_home(waiting, home, self._rooms[home].kind)
+        else:
+            heapq.heappush(line.homeless.setdefault(_NOWHERE, []), waiting)
         heapq.heappush(self._oldest, waiting.order)
         self._waiting[waiting.order] = waiting
 
@@ -184,22 +263,32 @@ class Placement:
         """The next trial to start and its node, whose resources are booked; None while nothing can start."""
         if not self._waiting:
             return None
-        kept_free = self._kept_free()
-        for room in sorted(self._open.values(), key=_preference):
-            candidates = self._candidates(room)
-            if kept_free and kept_free[0] == room.node.id:
-                candidates = (c for c in candidates if c.waiting.order == kept_free[1])
-            best = min(candidates, default=None)
-            if best:
-                return self._start(best.waiting, best.owner, room)
-        return None
+        first, kept_free = self._kept_free()
+        if first and kept_free and kept_free.admits(first.shape):
+            return self._start(next(c for c in self._candidates(kept_free) if c.order == first.order), kept_free)
+        room = min(self._could_start(kept_free), key=_preference, default=None)
+        return self._start(min(self._candidates(room)), room) if room else None
 
     def release(self, waiting: Waiting, node_id: str) -> None:
         """A trial has ended on a node; a node that has gone meanwhile is no matter."""
         room = self._rooms.get(node_id)
         if room is not None:
             room.book(waiting.shape, -1)
-            self._open[node_id] = room
+            self._changed(room)
+
+    def _meet(self, shape: Shape) -> None:
+        """The first trial of a shape."""
+        self._lines[shape] = _Line()
+        for room in self._rooms.values():
+            if room.admits(shape):
+                self._ready[room.kind, shape].put(room)
+
+    def _changed(self, room: _Room) -> None:
+        room.stamp += 1
+        self._by_load[room.kind].put(room)
+        for shape in self._lines:
+            if room.admits(shape):
+                self._ready[room.kind, shape].put(room)
 
     def _holders(self, shape: Shape) -> list[_Room]:
         known = self._holders_of.get(shape)
@@ -208,63 +297,78 @@ class Placement:
             self._holders_of[shape] = known
         return known
 
-    def _start(self, waiting: Waiting, owner: str | None, room: _Room) -> tuple[Waiting, Node]:
-        heapq.heappop(self._queues[waiting.shape][owner])
+    def _could_start(self, kept_free: _Room | None) -> Iterator[_Room]:
+        """Rooms that can start something, among them the one to be preferred."""
+        for shape, line in self._lines.items():
+            homeless = self._homeless(shape)
+            for kind in self._by_load:
+                room = self._ready[kind, shape].first(but=kept_free)
+                if room and (homeless or line.first_of_kind(kind)):
+                    yield room
+            for node_id in line.sent:
+                room = self._rooms[node_id]
+                if room is not kept_free and room.admits(shape):
+                    yield room
+
+    def _start(self, chosen: _Candidate, room: _Room) -> tuple[Waiting, Node]:
+        queue = chosen.shelf[chosen.owner]
+        waiting = heapq.heappop(queue)
+        if not queue:
+            del chosen.shelf[chosen.owner]
         del self._waiting[waiting.order]
         self._sent.pop(waiting.order, None)
-        self._homes.setdefault((waiting.shape, waiting.pair), room.node.id)
+        self._settle((waiting.shape, waiting.pair), room)
         room.book(waiting.shape, +1)
-        if not any(room.admits(shape) for shape in self._queues):
-            del self._open[room.node.id]
+        self._changed(room)
         return waiting, room.node
+
+    def _settle(self, pair: tuple[Shape, Hashable], room: _Room) -> None:
+        """The home of a pair is where its first trial starts."""
+        if pair not in self._homes:
+            self._homes[pair] = room.node.id
+            self._at_home[room.node.id].append(pair)
 
     def _candidates(self, room: _Room) -> Iterator[_Candidate]:
         """What this room could start, to be ranked: GPU trials on GPU nodes, then its own, then the plan's order."""
         has_gpu = bool(room.node.resources.get("GPU"))
-        for shape in self._queues:
+        for shape, line in self._lines.items():
             if not room.admits(shape):
                 continue
             misfit = has_gpu and not shape.amount("GPU")
-            own = [(q[0], owner) for owner in (None, room.node.id) if (q := self._queue(shape, owner))]
+            self._homeless(shape)
+            places = ((line.homeless, _NOWHERE), (line.at_home, room.node.id), (line.sent, room.node.id))
+            own = [_Candidate(misfit, False, shelf[o][0].order, shelf, o) for shelf, o in places if o in shelf]
             if own:
-                waiting, owner = min(own, key=lambda candidate: candidate[0].order)
-                yield _Candidate(misfit, False, waiting.order, waiting, owner)
-            elif longest := self._longest_of_kind(shape, room):
-                waiting = self._queues[shape][longest][0]
-                yield _Candidate(misfit, True, waiting.order, waiting, longest)
+                yield min(own)
+            elif home := line.first_of_kind(room.kind):
+                yield _Candidate(misfit, True, line.at_home[home][0].order, line.at_home, home)
 
-    def _queue(self, shape: Shape, owner: str | None) -> list[Waiting]:
-        """The queue of a home; at the top of the homeless one, trials whose pair has found a home since move there.
+    def _homeless(self, shape: Shape) -> bool:
+        """Whether a trial waits whose pair is at home nowhere; those whose pair has found a home since move there."""
+        line = self._lines[shape]
+        while queue := line.homeless.get(_NOWHERE):
+            home = self._homes.get((shape, queue[0].pair))
+            if home is None:
+                return True
+            line.bring_home(heapq.heappop(queue), home, self._rooms[home].kind)
+        line.homeless.pop(_NOWHERE, None)
+        return False
 
-        So look at the homeless first: what moves must be seen in the other.
-        """
-        queue = self._queues[shape][owner]
-        while owner is None and queue and (home := self._homes.get((shape, queue[0].pair))):
-            heapq.heappush(self._queues[shape][home], heapq.heappop(queue))
-        return queue
-
-    def _longest_of_kind(self, shape: Shape, room: _Room) -> str | None:
-        """The longest queue at a node of the same kind: helping out there mixes no machines of different speed.
-
-        A trial that was sent away from a node, perhaps from this one, is left where it was sent.
-        """
-        lengths = {
-            owner: len(queue)
-            for owner, queue in self._queues[shape].items()
-            if queue and owner is not None and queue[0].order not in self._sent
-            if self._rooms[owner].node.kind == room.node.kind
-        }
-        return max(lengths, key=lengths.__getitem__, default=None)
-
-    def _kept_free(self) -> tuple[str, int] | None:
-        """The node kept free for the trial that has waited longest, lest smaller ones pass it by for ever."""
+    def _kept_free(self) -> tuple[Waiting | None, _Room | None]:
+        """The trial that has waited longest, and the node kept free for it, lest smaller ones pass it by for ever."""
         while self._oldest and self._oldest[0] not in self._waiting:
             heapq.heappop(self._oldest)
-        if len(self._queues) < 2 or not self._oldest:
-            return None
+        if len(self._lines) < 2 or not self._oldest:
+            return None, None
         first = self._waiting[self._oldest[0]]
         chosen = self._sent.get(first.order) or self._homes.get((first.shape, first.pair))
-        return chosen or min(self._holders(first.shape), key=_preference).node.id, first.order
+        return first, self._rooms[chosen] if chosen else self._least_busy(first.shape)
+
+    def _least_busy(self, shape: Shape) -> _Room:
+        """Of the rooms that could ever hold the shape."""
+        first = (ranking.first() for ranking in self._by_load.values())
+        fitting = [room for room in first if room and shape.fits(room.node.resources)]
+        return min(fitting or self._holders(shape), key=_preference)
 
 
 def unplaceable(shape: Shape, nodes: Iterable[Node]) -> str | None:
