@@ -24,6 +24,7 @@ from sweep.placement import Node, Shape, unplaceable
 
 POLL_S = 2.0  # how often nodes are counted
 ADMIT_S = 120.0  # how long a node may take to greet
+_FEW, _GATHER_S = 100, 5e-5  # to ask Ray about 7,000 trials takes 20 ms: of so many, all are heard that speak meanwhile
 _REQUEST_MOST = 1000  # trials' worth of nodes asked of an autoscaler at once
 
 
@@ -234,6 +235,8 @@ class Cluster:
         if everything:
             with self.session.losing_the_head():
                 ready, _ = ray.wait(everything, num_returns=1, timeout=pause)
+                if ready and len(everything) > _FEW:
+                    ready, _ = ray.wait(everything, num_returns=len(everything), timeout=_GATHER_S * len(everything))
         else:
             time.sleep(pause)
         for ref in [ref for ref in ready if ref in self._greeting]:
