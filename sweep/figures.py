@@ -24,9 +24,9 @@ from sweep.comparisons import Comparison
 from sweep.errors import SweepError, nearest
 from sweep.plots import Channel
 from sweep.quantities import NOTHING, Scale, factor, quantity, scale
-from sweep.samples import Floats
+from sweep.samples import Floats, Ints
 from sweep.selection import Axes, natural, shown, varying
-from sweep.summary import Summary
+from sweep.summary import Summary, cells_of
 from sweep.wording import sentence, varied_axes
 
 Row = dict[str, Any]
@@ -70,8 +70,9 @@ class Cells:
         rows = [fields(each, axes) | {"label": label(each, axes)} for each in every]
         return cls(axes, rows, {_key(each): i for i, each in enumerate(every)})
 
-    def place(self, summary: Summary | None) -> int | None:
-        return self._places.get(_key(summary.axes)) if summary else None
+    def place(self, axes: Axes) -> int | None:
+        """Its number in the list."""
+        return self._places.get(_key(axes))
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
         found = run.compare(over, choice.baseline, choice.metric, choice.where)
         rows = [row for row in ratios(found, cells) if row["speedup"] or kind == "heatmap"]
     elif wanted in COURSES:
-        rows = [row for row in curves(run, cells, summaries) if row["of"] == wanted and drawable(row)]
+        rows = [row for row in curves(run, cells) if row["of"] == wanted and drawable(row)]
     else:
         rows = _rows_of(run, wanted, summaries, metric, choice)
     if not rows:
@@ -121,7 +122,7 @@ def fields(axes: Axes, channels: Mapping[str, Channel]) -> Row:
 
 def label(axes: Axes, names: Iterable[str]) -> str:
     """A cell in few words, by the axes named: `torch==2.13.0 · batch 32`."""
-    return " · ".join(said(name, axes.get(name)) for name in names) or "all"
+    return " · ".join(said(name, axes[name]) for name in names if axes.get(name) is not None) or "all"
 
 
 def placed(name: str, value: Any, numeric: bool) -> Any:
@@ -212,17 +213,17 @@ def ratios(found: Sequence[Comparison], known: Cells) -> list[Row]:
     return [_ratio(comparison, known, varied) for comparison in found]
 
 
-def curves(run: Run, known: Cells, summaries: Sequence[Summary]) -> list[Row]:
+def curves(run: Run, known: Cells) -> list[Row]:
     """How losses and accuracy of each cell go over elapsed time: mean and extent over seeds, thinned to few points."""
-    places = {cell: known.place(summary) for summary in summaries for cell in summary.column("cell_id")}
     trained = run.records.filter(pc.equal(run.records["status"], "ok"))
+    axes, of_row = cells_of(trained)
+    places = [known.place(each) for each in axes]
     by, rows = elapsed_scale(run).factor, []
     for measured, (step, elapsed) in COURSES.items():
-        for cell, logs in _logs(trained, step, elapsed, measured).items():
-            if cell in places:
-                own = {"cell": places[cell], "of": measured}
-                rows += [own | row for row in _course(logs, step.removeprefix("validation_"), by)]
-    return rows
+        for cell, logs in _logs(trained, of_row, step, elapsed, measured).items():
+            own = {"cell": places[cell], "of": measured}
+            rows += [own | row for row in _course(logs, step.removeprefix("validation_"), by)]
+    return [row for row in rows if row["cell"] is not None]
 
 
 def drawable(row: Row) -> bool:
@@ -284,7 +285,7 @@ def _drawable(kind: str, row: Row, known: Cells, roles: Mapping[str, Channel], o
     left = {roles["x"].field, known.axes[over].field if kind == "heatmap" and over in known.axes else ""}
     apart = {name: drawn for name, drawn in known.axes.items() if drawn.field not in left}
     whole = {**cell, **row}
-    text = " · ".join(str(whole.get(drawn.field)) for drawn in apart.values())
+    text = " · ".join(str(whole.get(drawn.field)) for drawn in apart.values() if whole.get(drawn.field) is not None)
     added = {"series": text, "panel": text, "even": 1, "when": row.get("position"), "rank": row.get("cell")}
     middle = row.get("speedup", row.get("mean"))
     ends = {"from": row.get("low") or middle, "to": row.get("high") or middle}  # no interval: of no length
@@ -340,7 +341,7 @@ def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
     ends = (1 / interval.high, 1 / interval.low) if interval else (None, None)
     axes = {**comparison.axes, comparison.over: comparison.subject_value}
     return {
-        "cell": known.place(comparison.subject),
+        "cell": known.place(comparison.subject.axes) if comparison.subject else None,
         **fields(axes, known.axes),
         "label": label(axes, known.axes),
         "over": comparison.over,
@@ -364,15 +365,15 @@ def _short(comparison: Comparison) -> str:
     return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
 
 
-def _logs(trained: pa.Table, *columns: str) -> dict[str, list[_Log]]:
-    """The logs of each cell, by its id; trials that have none are left out."""
-    logs: dict[str, list[_Log]] = defaultdict(list)
+def _logs(trained: pa.Table, of_row: Ints, *columns: str) -> dict[int, list[_Log]]:
+    """The logs of each cell, by its number; trials that have none are left out."""
+    logs: dict[int, list[_Log]] = defaultdict(list)
     if not set(columns) <= set(trained.column_names):
         return logs
-    for row in trained.select(["cell_id", *columns]).to_pylist():
+    for cell, row in zip(of_row.tolist(), trained.select(columns).to_pylist(), strict=True):
         log = _Log(*(np.asarray(row[name] or [], dtype=float) for name in columns))
         if len(log.step) and len({len(column) for column in log}) == 1:
-            logs[row["cell_id"]].append(log)
+            logs[cell].append(log)
     return logs
 
 

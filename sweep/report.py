@@ -236,7 +236,7 @@ def _rows(run: Run, measured: _Measured) -> dict[str, list[Row]]:
         "processes": processes[:: -(-len(processes) // MOST_PROCESSES) or 1],
         "parts": figures.parts(found["forward_s"], found["backward_s"]) if both else [],
         "ratios": [row for each in measured.comparisons.values() for row in figures.ratios(each, measured.cells)],
-        "curves": [row for row in figures.curves(run, measured.cells, measured.usual) if figures.drawable(row)],
+        "curves": [row for row in figures.curves(run, measured.cells) if figures.drawable(row)],
         "causes": [failure._asdict() for failure in failures(run.records)],
         "exclusions": [{"name": left_out, "reason": reason} for left_out, reason in _exclusions(run)],
         "missing": [{"name": trial} for trial in run.missing[:_NAMES]],
@@ -310,7 +310,9 @@ def _claim(judgement: Judgement) -> str:
     ]
     told = f"{_escaped(claim.metric)}, {_escaped(pair)}: {_escaped(claim.expectation)} expected"
     evidence = (
-        f"<details><summary>{told}; {len(lines)} comparisons</summary>{_list(lines)}</details>" if lines else told
+        f"<details><summary>{told}; {_counted_comparisons(len(lines))}</summary>{_list(lines)}</details>"
+        if lines
+        else told
     )
     return f"{_verdict(judgement.outcome)}{_escaped(claim.name)}{evidence}"
 
@@ -361,9 +363,13 @@ def _answer(found: Sequence[Comparison]) -> str:
     told = ", ".join(f"{verdict} in {n}" for verdict, n in counts.most_common())
     speedups = sorted(1 / c.ratio.estimate for c in found if c.ratio)
     reach = f": {_times(speedups[0])} to {_times(speedups[-1])} as fast" if speedups else ""
-    cells = "1 comparison" if len(found) == 1 else f"{len(found)} comparisons"
+    cells = _counted_comparisons(len(found))
     verdict = counts.most_common(1)[0][0] if len(counts) == 1 else "open"
     return f'<b class="{verdict}">{subject}</b> against {baseline}, {first.metric}, {cells}: {told}{reach}'
+
+
+def _counted_comparisons(count: int) -> str:
+    return "1 comparison" if count == 1 else f"{count} comparisons"
 
 
 def _times(speedup: float) -> str:

@@ -62,9 +62,21 @@ def ordered(axes: Axes) -> dict[str, Any]:
 
 
 def varying(cells: Sequence[Axes]) -> list[str]:
-    """The axes that differ between cells."""
+    """The axes that tell cells apart: those that differ, but for parameters that go with the workload."""
     names = dict.fromkeys(key for axes in cells for key in axes)
-    return [name for name in names if len({repr(axes.get(name)) for axes in cells}) > 1]
+    return [name for name in names if _apart(name, cells) and (name == "workload" or not _of_workload(name, cells))]
+
+
+def _apart(name: str, cells: Sequence[Axes]) -> bool:
+    return len({repr(axes.get(name)) for axes in cells}) > 1
+
+
+def _of_workload(name: str, cells: Sequence[Axes]) -> bool:
+    """Whether an axis has one value in each workload: it says nothing that the workload does not."""
+    if not any("workload" in axes for axes in cells):
+        return False
+    values = {(axes.get("workload"), repr(axes.get(name))) for axes in cells}
+    return len(values) == len({workload for workload, _ in values})
 
 
 def shown(value: Any) -> str:

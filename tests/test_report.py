@@ -144,8 +144,7 @@ def test_a_map_has_a_square_for_each_comparison_with_its_factor() -> None:
 def test_learning_curves_have_a_band_over_seeds_and_few_points() -> None:
     keep("results/run", [training(s, epochs=500) for s in range(3)])
     run = analysis.Run("results/run")
-    summaries = run.summary()
-    rows = figures.curves(run, figures.Cells.of(summaries), summaries)
+    rows = figures.curves(run, figures.Cells.of(run.summary()))
     for of in ("loss", "validation_loss"):
         points = [row for row in rows if row["of"] == of]
         assert 50 < len(points) <= 120
@@ -155,12 +154,21 @@ def test_learning_curves_have_a_band_over_seeds_and_few_points() -> None:
 
 
 @pytest.mark.usefixtures("sweep")
+def test_trainings_are_drawn_beside_steps_and_their_parameters_are_no_axes() -> None:
+    keep("results/run", [*core_time(), *(training(s, framework=TORCH) for s in range(3))])
+    content = embedded(page_of(Path("results/run")))
+    assert [axis["name"] for axis in content["axes"]] == ["workload", "framework", "backward", "batch_exponent"]
+    trainings = {content["rows"]["cells"]["label"][cell] for cell in content["rows"]["curves"]["cell"]}
+    assert trainings == {f"train · {TORCH} · autograd · batch 32"}
+
+
+@pytest.mark.usefixtures("sweep")
 def test_a_training_that_diverges_is_drawn_as_far_as_it_went() -> None:
     diverged = training(1)
     diverged["loss"] = [*diverged["loss"][:5], *[float("nan")] * (len(diverged["loss"]) - 5)]
     keep("results/run", [training(0), diverged])
     run = analysis.Run("results/run")
-    rows = figures.curves(run, figures.Cells.of(run.summary()), run.summary())
+    rows = figures.curves(run, figures.Cells.of(run.summary()))
     assert [row["at"] for row in rows if row["of"] == "loss"] == [f"iteration {n}" for n in (10, 20, 30, 40, 50)]
 
 

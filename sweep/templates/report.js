@@ -53,7 +53,8 @@ function controls() {
 
 // ---- rows as the chosen plots want them
 
-const said = (cell, fields) => fields.map((field) => axes[field].said[String(cell[field])] ?? cell[field]).join(" · ");
+const said = (cell, fields) => fields.filter((field) => cell[field] !== null && cell[field] !== "–")
+  .map((field) => axes[field].said[String(cell[field])] ?? cell[field]).join(" · ");
 const others = (...left) => content.axes.map(({ field }) => field).filter((field) => !left.includes(field));
 const withCell = (row) => ({ ...row, ...rows.cells[row.cell] });
 
