@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sweep import __version__, process, provision, schedule, worker
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
-from sweep.estimate import LEARNT_FROM, Estimate
+from sweep.estimate import LEARNT_FROM, Estimate, Remaining
 from sweep.grid import Expansion, Grid, Trial
 from sweep.records import CHECKPOINTS, Record, Results, RunFacts, Writer
 
@@ -80,31 +80,33 @@ class Ledger:
 
     def __init__(self, trials: Sequence[Trial], todo: Sequence[Trial]) -> None:
         self.failures = 0
-        self._settings = {trial.cell.id: trial.cell.settings for trial in trials}
-        self._left = Counter(trial.cell.id for trial in todo)
+        self._cells = {trial.cell.id: trial.cell for trial in trials}
         self._estimate = Estimate()
+        self._remaining = Remaining(self._estimate, self._cells, Counter(trial.cell.id for trial in todo))
         self._told: float | None = None
         self._told_at = float("-inf")
 
     def learn(self, results: Results) -> None:
         """From trials that ended before."""
-        self._estimate.learn(results.records(LEARNT_FROM).to_pydict(), self._settings)
+        self._estimate.learn(results.records(LEARNT_FROM).to_pydict(), self._cells)
+        for cell_id in self._cells:
+            self._remaining.change(cell_id, 0)
 
     def ended(self, record: Record) -> None:
         cell_id = record["cell_id"]
-        self._left[cell_id] -= 1
         if record["status"] == "ok":
-            self._estimate.observe(cell_id, self._settings[cell_id], record["wall_s"])
+            self._estimate.observe(cell_id, self._cells[cell_id].settings, record["wall_s"])
         elif record["status"] != "invalid":
             self.failures += 1
+        self._remaining.change(cell_id, -1)
 
     def again(self, trial: Trial) -> None:
-        self._left[trial.cell.id] += 1
+        self._remaining.change(trial.cell.id, 1)
 
     def remaining_s(self, at_once: int = 1) -> float | None:
         """Expected time of what is left, `at_once` trials at a time; anew every second at most."""
         if time.monotonic() - self._told_at > _TELL_EVERY_S:
-            self._told = self._estimate.total_s((c, self._settings[c], n) for c, n in self._left.items() if n > 0)
+            self._told = self._remaining.total_s()
             self._told_at = time.monotonic()
         return None if self._told is None else self._told / max(1, at_once)
 

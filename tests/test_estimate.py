@@ -1,6 +1,13 @@
 """How long the rest will take."""
 
-from sweep.estimate import Estimate
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.estimate import Estimate, Remaining
 
 SMALL = {
     "workload": "core",
@@ -44,3 +51,31 @@ def test_the_same_framework_counts_before_another_one() -> None:
 
 def test_nothing_remains_when_nothing_remains() -> None:
     assert Estimate().total_s([]) == 0.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    settings: dict[str, Any]
+
+
+CELLS = {
+    f"{framework}{exponent}": Cell(SMALL | {"framework": framework, "batch_exponent": exponent, "device": device})
+    for framework, device in (("a==1", "cpu"), ("b==1", "cpu"), ("c==1", "gpu"))
+    for exponent in range(3)
+}
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(CELLS)), st.sampled_from([1.0, 2.0, 30.0]) | st.none()), max_size=40))
+def test_what_is_kept_up_to_date_is_what_counting_anew_gives(events: list[tuple[str, float | None]]) -> None:
+    """Trials end with a time, or without one and are put back; both ways of adding up agree after each."""
+    estimate, left = Estimate(), dict.fromkeys(CELLS, 5)
+    remaining = Remaining(estimate, CELLS, left)
+    for cell_id, wall_s in events:
+        if wall_s is not None:
+            estimate.observe(cell_id, CELLS[cell_id].settings, wall_s)
+        change = -1 if wall_s is not None and left[cell_id] else 1
+        left[cell_id] += change
+        remaining.change(cell_id, change)
+        anew = estimate.total_s((c, CELLS[c].settings, n) for c, n in left.items() if n)
+        assert remaining.total_s() == (None if anew is None else pytest.approx(anew))

@@ -140,7 +140,7 @@ def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
 
     estimate = Estimate()
     if results:
-        estimate.learn(results.records(LEARNT_FROM).to_pydict(), {cell.id: cell.settings for cell in expansion.cells})
+        estimate.learn(results.records(LEARNT_FROM).to_pydict(), {cell.id: cell for cell in expansion.cells})
     return estimate
 
 
