@@ -155,7 +155,7 @@ def _time(view: View) -> alt.FacetChart:
     common = chart.encode(
         x=_along(view.x), color=_colour(view.colour), opacity=alt.condition(picked, alt.value(1), alt.value(0.12))
     )
-    line = common.mark_line(strokeWidth=2, opacity=alt.expr(_CONNECTED)).encode(
+    line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="series:N", strokeDash=_dash(view.dash)
     )
     ends = alt.Y("from:Q", title=view.metric, scale=alt.Scale(type="log", nice=False))
@@ -172,7 +172,7 @@ def _speedup(view: View) -> alt.FacetChart:
     scale = alt.Scale(type="log", nice=False, padding=12)
     y = alt.Y("speedup:Q", title=_speedup_over(view), scale=scale)
     common = chart.encode(x=_along(view.x), color=_colour(view.colour))
-    line = common.mark_line(strokeWidth=2, opacity=alt.expr(_CONNECTED)).encode(
+    line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="series:N", strokeDash=_dash(view.dash)
     )
     ends = alt.Y("from:Q", title=_speedup_over(view), scale=scale)
@@ -284,7 +284,7 @@ def _course(view: View, title: str, scale: alt.Scale) -> alt.FacetChart:
 
 
 KINDS: Mapping[str, Kind] = {
-    "time": Kind("Time", "mean and 95 % interval of each cell, over an axis", "cells", _time),
+    "time": Kind("Mean", "mean and 95 % interval of each cell, over an axis", "cells", _time),
     "speedup": Kind("Speed-up", "times faster than a baseline, with 95 % interval, over an axis", "ratios", _speedup),
     "heatmap": Kind("Speed-up map", "the same as a map of one axis against another", "ratios", _heatmap),
     "split": Kind("Forward and backward", "shares of the step that go forward and backward", "parts", _split),
@@ -353,7 +353,7 @@ def _steps(channel: Channel) -> alt.X:
 
 def _colour(channel: Channel) -> alt.Color:
     """Colours of their own for a few values, shades in their order for numbers and for many."""
-    legend = alt.Legend(orient="top", columns=4, labelLimit=260, symbolOpacity=1, symbolType="circle")
+    legend = alt.Legend(orient="top", columns=6, labelLimit=260, symbolOpacity=1, symbolType="circle")
     shown = legend if channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND else None
     shades = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.25, 0.9]))
     if channel.numeric or len(channel.values) > len(_COLOURS):
@@ -376,7 +376,7 @@ def _dash(channel: Channel) -> alt.StrokeDash:
 
 def _distinguished(channel: Channel) -> dict[str, Any]:
     ink = _ink()
-    legend = alt.Legend(orient="top", columns=4, labelLimit=260, symbolFillColor=ink, symbolStrokeColor=ink)
+    legend = alt.Legend(orient="top", columns=6, labelLimit=260, symbolFillColor=ink, symbolStrokeColor=ink)
     shown = channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND
     sort = sorted(channel.values) if channel.numeric else list(channel.values)
     return {"field": channel.field, "type": "nominal", "title": channel.title, "sort": sort} | {
@@ -388,7 +388,9 @@ def _panels(channel: Channel) -> alt.Facet:
     header = alt.Header(labelFontSize=12, labelFontWeight="bold", labelLimit=340, title=None)
     if channel.field == NOTHING.field:
         header = alt.Header(labelExpr="''", title=None)
-    return alt.Facet(field=channel.field, type="nominal", sort=list(channel.values) or alt.Undefined, header=header)
+    by_cell = alt.EncodingSortField("cell", op="min") if channel is _PANEL else alt.Undefined
+    sort = list(channel.values) or by_cell
+    return alt.Facet(field=channel.field, type="nominal", sort=sort, header=header)
 
 
 def _told(*fields: tuple[str, str]) -> list[alt.Tooltip]:

@@ -134,8 +134,8 @@ function fitted(spec, kind, list, width) {
   const apart = (field) => new Set(list.map((row) => row[field])).size;
   const step = { heatmap: 46, split: 22 }[kind];
   if (step) {
-    const panel = apart(kind === "heatmap" ? across() : chosen.x) * step + (kind === "heatmap" ? 150 : 70);
-    return { ...spec, columns: Math.max(1, Math.floor(width / panel)) };
+    const panel = apart(kind === "heatmap" ? across() : chosen.x) * step + (kind === "heatmap" ? 150 : 30);
+    return { ...spec, columns: Math.max(1, Math.floor((width - 60) / Math.max(panel, 190))) };
   }
   const panels = ["time", "speedup", "curve", "validation", "pck"].includes(kind) ? apart(chosen.panels) : 1;
   const wanted = panels > 1 ? (width - 130) / 2 : width - (kind === "processes" ? 360 : 90);
