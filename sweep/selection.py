@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from sweep.errors import SweepError, nearest
 
@@ -15,11 +19,24 @@ Where = Mapping[str, Any]
 
 _FIRST = ("workload", "framework", "version", "backend", "device", "backward", "batch_exponent")
 
+_BOUNDS = re.compile(
+    r"(?P<name>[\w.-]*)\s*(?P<bounds>(<=?|>=?|!=|~=)\s*[\w.+*!-]+(\s*,\s*(<=?|>=?|!=|~=)\s*[\w.+*!-]+)*)"
+)
+_LIMIT = re.compile(r"(<=|>=|<|>|!=)\s*([-+]?\d+(?:\.\d+)?)")
+_COMPARED: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "!=": operator.ne,
+}
+
 
 def matches(axes: Axes, where: Where) -> bool:
     """Whether every condition holds; a condition is a value or a list of them, any of which will do.
 
-    A value is met by an equal one, by a glob, and by every version of a framework named alone.
+    A value is met by an equal one, by a glob, by every version of a framework named alone, and by all within bounds:
+    `torch>=1,<2`, `>=2.1` for versions, `>3` for numbers.
     """
     return all(any(is_value(axes.get(key), wanted) for wanted in _listed(value)) for key, value in where.items())
 
@@ -28,7 +45,10 @@ def is_value(value: Any, wanted: Any) -> bool:
     if value == wanted:
         return True
     text, pattern = shown(value), shown(wanted)
-    return text == pattern or text.partition("==")[0] == pattern or fnmatch.fnmatchcase(text, pattern)
+    if text == pattern or text.partition("==")[0] == pattern or fnmatch.fnmatchcase(text, pattern):
+        return True
+    bounds = _BOUNDS.fullmatch(pattern)
+    return bounds is not None and _within(value, bounds["name"], bounds["bounds"])
 
 
 def parsed(conditions: Iterable[str]) -> dict[str, list[str]]:
@@ -93,6 +113,17 @@ def natural(value: Any) -> tuple[Any, ...]:
         return (1, value)
     pieces = re.split(r"(\d+)", str(value))
     return (2, [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces])
+
+
+def _within(value: Any, name: str, bounds: str) -> bool:
+    """Whether a number, a version, or a framework of that name keeps all of the bounds."""
+    if isinstance(value, int | float):
+        return not name and all(_COMPARED[sign](value, float(limit)) for sign, limit in _LIMIT.findall(bounds))
+    framework, _, version = str(value).rpartition("==")
+    try:
+        return framework == name and SpecifierSet(bounds).contains(Version(version), prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return False
 
 
 def _listed(value: Any) -> Sequence[Any]:

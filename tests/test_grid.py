@@ -24,6 +24,9 @@ from sweep.columns import METRICS
 from sweep.environments.specification import OVERRIDES
 from sweep.errors import SweepError
 from sweep.grid.language import Environment
+from sweep.grid.product import Product
+from sweep.grid.space import Space
+from sweep.grid.words import Words
 
 HOUSE = Path(__file__).resolve().parent.parent
 
@@ -279,6 +282,37 @@ def test_an_axis_that_only_one_workload_knows_is_one_of_that_workload_alone():
     assert "epochs" not in found.cells[0].settings
 
 
+def test_axes_that_a_cell_does_not_have_multiply_nothing():
+    found = expanded("""
+        axes: {framework: a==1, workload: [core, train], samples: {range: [1, 900]}, epochs: {range: [1, 900]}, seed: 0}
+    """)
+
+    assert len(found.cells) == 1800
+
+
+def test_an_axis_that_an_include_names_exists_whatever_its_condition():
+    found = expanded("""
+        axes: {framework: [a==1], backend: [default, fast], samples: [1, 2]}
+        when: {samples: {backend: fast}}
+        include: [{backend: default, samples: 2}, {framework: b==1, backend: default}]
+    """)
+
+    assert names(found)[3:] == ["a==1/core/cpu/autograd/b5/samples=2", "b==1/core/cpu/autograd/b5/samples=100"]
+
+
+def test_zipped_axes_exist_together():
+    axes = "axes: {framework: [a==1, b==1], samples: [1, 2], rate: [0.5, 0.6]}\nzip: [[samples, rate]]\n"
+
+    found = expanded(axes + "when: {samples: {framework: a}, rate: {framework: a}}")
+
+    assert names(found) == [
+        "a==1/core/cpu/autograd/b5/samples=1/rate=0.5",
+        "a==1/core/cpu/autograd/b5/samples=2/rate=0.6",
+        "b==1/core/cpu/autograd/b5/samples=100/rate=0.1",
+    ]
+    assert "samples and rate move together" in refusal(axes + "when: {samples: {framework: a}}").message
+
+
 def test_parameters_are_for_the_workloads_that_know_them_or_for_one_by_name():
     found = expanded("""
         axes: {framework: a==1, workload: [core, train]}
@@ -489,6 +523,8 @@ def test_more_seeds_come_after_the_largest():
 
 # what may not have been meant
 
+CLAIM = "claims: [{name: n, compare: {backward: [explicit, autograd]}, expect: {faster: 0.1}}]\n"
+
 
 @pytest.mark.parametrize(
     ("text", "note"),
@@ -499,6 +535,10 @@ def test_more_seeds_come_after_the_largest():
         ),
         ("{axes: {framework: a==1}, environments: {b==1: {python: '3.9'}}}", "no cell has b==1"),
         ("{axes: {framework: a==1}, parameters: {threads: 4}, resources: {cpu: 2}}", "4 threads on 2 cores"),
+        (
+            CLAIM + "axes: {framework: a==1, backward: [autograd, explicit], seed: [0, 1]}",
+            "claims need 3 seeds, for an interval, and there are 2: use --add-seeds 1",
+        ),
     ],
 )
 def test_what_may_not_have_been_meant_is_noted(text, note):
@@ -517,7 +557,6 @@ def write(tmp_path, text, name="grid.yaml"):
 
 BOMB = "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 FRAMEWORK = "axes: {framework: a==1, backward: [autograd, explicit]}\n"
-CLAIM = "claims: [{name: n, compare: {backward: [explicit, autograd]}, expect: {faster: 0.1}}]\n"
 
 WRONG = [
     # not a grid at all
@@ -605,6 +644,11 @@ WRONG = [
     ),
     (FRAMEWORK + "include: [{framwork: b==1}]\n", "line 2: include[1].framwork: 'framwork' is neither", "'framework'"),
     (FRAMEWORK + "include: [{}]\n", "include[1]: no axis is named", "at least one"),
+    (
+        FRAMEWORK + "include: [{workload: train, samples: 3}]\n",
+        "include[1].samples: 'samples' is no parameter of train",
+        "known",
+    ),
     (FRAMEWORK + "exclude: [{framwork: b}]\n", "line 2: exclude[1].framwork: 'framwork' is no axis", "'framework'"),
     (FRAMEWORK + "exclude: [{samples: 3}]\n", "'samples' is no axis of this grid", "known"),
     (FRAMEWORK + "exclude: [{}]\n", "exclude[1]: no axis is named", "name one"),
@@ -945,6 +989,30 @@ def test_a_conditional_axis_varies_where_it_holds_and_has_its_default_elsewhere(
         }
         assert len(alike) == (2 if holds else 1)
         assert holds or cell.axes["flag"] is False
+
+
+@UNHURRIED
+@given(axes_of(), st.data())
+def test_combinations_are_as_many_as_were_counted_before_and_each_is_there_once(axes, data):
+    axes = axes | {"workload": ["core", "train"], "epochs": [1, 2, 3]}
+    free = sorted(set(axes) - {"framework", "workload", "seed"})
+    when = {
+        name: data.draw(rules_over({"framework": [], "backward": [], "rate": []}))
+        for name in data.draw(st.sets(st.sampled_from(free)))
+    }
+    when = {
+        name: {key: values for key, values in rule.items() if key != name and key in axes}
+        for name, rule in when.items()
+    }
+    when = {name: rule for name, rule in when.items() if rule and not any(key in when for key in rule)}
+    read = grid.parse(yaml.safe_dump({"axes": axes, "when": when}))
+    space = Space(read, Words(read, FRAMEWORKS, WORKLOADS))
+
+    product = Product(space, space.axes)
+
+    combinations = [tuple(sorted(chosen.items())) for chosen in product]
+    assert product.size(10**6) == len(combinations) == len(set(combinations))
+    assert len(expanded({"axes": axes, "when": when}).cells) <= len(combinations)
 
 
 @UNHURRIED

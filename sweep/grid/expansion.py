@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import itertools
-import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sweep.errors import SweepError, nearest
@@ -15,6 +13,7 @@ from sweep.grid.axes import HOUSE, SEED
 from sweep.grid.checks import check, unused_environments
 from sweep.grid.identity import Shape, cell_name
 from sweep.grid.language import Grid
+from sweep.grid.product import Axes, Product
 from sweep.grid.quantities import Scalar
 from sweep.grid.rules import Rule
 from sweep.grid.space import Space
@@ -22,8 +21,7 @@ from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 from sweep.grid.words import Framework, Words, Workload
 
 MOST_TRIALS = 1_000_000
-
-Axes = dict[str, Any]
+_FEWEST_SEEDS = 3  # from which an interval can be told
 
 
 def expand(
@@ -43,46 +41,24 @@ def expand(
     words = Words(grid, frameworks, workloads, data_sets)
     space = Space(grid, words)
     check(grid, words, space, metrics)
-    _check_size(grid, space)
-    cells = _Cells(grid, space, frameworks)
-    for axes in _combinations(space, space.axes):
-        cells.add(axes, space.seeds)
+    products = [(Product(space, space.axes), space.seeds)]
     for i, include in enumerate(space.includes):
-        for axes in _combinations(space, _included(grid, space, i, include)):
-            cells.add(axes, space.seeds_of(include), by_include=True)
+        axes = _included(grid, space, i, include)
+        products.append((Product(space, axes, named=include), space.seeds_of(include)))
+    _check_size(grid, products)
+    cells = _Cells(grid, space, frameworks)
+    for place, (product, seeds) in enumerate(products):
+        for chosen in product:
+            cells.add(chosen, seeds, by_include=place > 0)
     return _chosen(cells.expansion(), list(only), grid)
 
 
-def _check_size(grid: Grid, space: Space) -> None:
-    """Refuse by the product alone: conditions and exclusions could only be counted by making what they leave out."""
-    total = _size(space, space.axes) * len(space.seeds)
-    for i, include in enumerate(space.includes):
-        total += _size(space, _included(grid, space, i, include)) * len(space.seeds_of(include))
+def _check_size(grid: Grid, products: Sequence[tuple[Product, Sequence[int]]]) -> None:
+    """Refuse what is too large before any of it is made; excluded cells could only be counted by making them."""
+    total = sum(product.size(MOST_TRIALS) * len(seeds) for product, seeds in products)
     if total > MOST_TRIALS:
         hint = "take fewer values, or move axes together with zip; excluded cells count"
         raise grid.error(("axes",), f"{total:,} trials, more than the {MOST_TRIALS:,} that a grid can have", hint)
-
-
-def _size(space: Space, axes: Mapping[str, Sequence[Scalar]]) -> int:
-    zipped = {name for group in space.zips for name in group[1:]}
-    return math.prod(len(values) for name, values in axes.items() if name not in zipped)
-
-
-def _combinations(space: Space, axes: Mapping[str, Sequence[Scalar]]) -> Iterator[Axes]:
-    """The product of all axes, those of a zip as one."""
-    factors: dict[str, list[Axes]] = {}
-    for name, values in axes.items():
-        group = next((group for group in space.zips if name in group), [name])
-        if name == group[0]:
-            columns = (
-                zip(*(axes[member] for member in group), strict=True) if len(group) > 1 else ((v,) for v in values)
-            )
-            factors[name] = [dict(zip(group, column, strict=True)) for column in columns]
-    for options in itertools.product(*factors.values()):
-        chosen: Axes = {}
-        for option in options:
-            chosen.update(option)
-        yield chosen
 
 
 def _included(
@@ -111,7 +87,6 @@ class _Cells:
 
     def __init__(self, grid: Grid, space: Space, frameworks: Mapping[str, Framework]) -> None:
         self._grid, self._space, self._frameworks = grid, space, frameworks
-        self._conditions = {axis: Rule(condition) for axis, condition in space.conditions.items()}
         rules = [Rule(condition, i) for i, condition in enumerate(space.excludes, 1)]
         self._rules = [rule for rule in rules if SEED not in rule.condition]
         self._seed_rules = [rule for rule in rules if SEED in rule.condition]
@@ -122,7 +97,7 @@ class _Cells:
 
     def add(self, chosen: Axes, seeds: Sequence[int], by_include: bool = False) -> None:
         """A combination of axes with its seeds; twice the same is once. What an include names no rule leaves out."""
-        axes = self._existing(chosen)
+        axes = self._complete(chosen)
         shape = self._shape(axes)
         identity = shape.identity(axes)
         cell = Cell(identity.cell_id, cell_name(axes), axes, shape.common)
@@ -160,13 +135,16 @@ class _Cells:
         for (_, _, threads), resources in self._resources.items():
             if threads and threads > resources.cpu:
                 notes.append(f"{threads} threads on {resources.cpu} cores: resources.cpu is less than threads")
+        seeds = max(map(len, self.found.values()), default=0)
+        if self._grid.claims and seeds < _FEWEST_SEEDS and not self._grid.until:
+            more = _FEWEST_SEEDS - seeds
+            notes.append(
+                f"claims need {_FEWEST_SEEDS} seeds, for an interval, and there are {seeds}: use --add-seeds {more}"
+            )
         return list(dict.fromkeys(notes))
 
-    def _existing(self, chosen: Axes) -> Axes:
-        """The axes that this cell has, in order; one whose condition does not hold is as if it had not been given."""
-        for axis, rule in self._conditions.items():
-            if axis in chosen and not rule.holds(chosen):
-                del chosen[axis]
+    def _complete(self, chosen: Axes) -> Axes:
+        """All axes of a cell, in order; one that it does not have has its default, or its value as a parameter."""
         parameters = self._space.parameters[chosen["workload"]]
         return {
             axis: chosen[axis] if axis in chosen else HOUSE[axis][0] if axis in HOUSE else parameters[axis]

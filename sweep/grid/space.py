@@ -23,7 +23,7 @@ class Space:
     """What a grid spans. SweepError for a name that is no axis, and for axes that cannot be laid out so.
 
     `axes` holds every axis of the product but the seed, those of the house first; `order` those that only includes
-    name as well. `conditions` come with those that others hang on first.
+    name as well.
     """
 
     def __init__(self, grid: Grid, words: Words) -> None:
@@ -66,7 +66,17 @@ class Space:
             raise self._grid.error(("include", place), "no axis is named", "name at least one")
         for name in given:
             self._check_nameable(("include", place, name), name)
+        self._check_known_to_some(place, given)
         return {name: self._words.values(("include", place, name), name, values) for name, values in given.items()}
+
+    def _check_known_to_some(self, place: int, include: Condition) -> None:
+        """A parameter that no workload of the include knows would change nothing."""
+        workloads = [str(workload) for workload in include.get("workload", self._words.workload_values)]
+        known = {name for workload in workloads for name in self._words.all_workloads[workload].parameters}
+        for name in include:
+            if name not in (*HOUSE, SEED) and name not in known:
+                message = f"{name!r} is no parameter of {' or '.join(workloads)}"
+                raise self._grid.error(("include", place, name), message, nearest(name, known))
 
     def _check_nameable(self, keys: Keys, name: str) -> None:
         if name == "data_path":
@@ -104,12 +114,16 @@ class Space:
                 hint = nearest(axis, known) if known else "give it values under axes"
                 raise grid.error(("when", axis), f"{axis!r} is no axis that could be left out", hint)
             self._rule(("when", axis), condition)
+        for i, group in enumerate(self.zips):
+            if any(given.get(name) != given.get(group[0]) for name in group):
+                message = f"{' and '.join(group)} move together and do not exist together"
+                raise grid.error(("zip", i), message, "give them the same condition under when")
         try:
-            order = list(graphlib.TopologicalSorter(given).static_order())
+            graphlib.TopologicalSorter(given).prepare()
         except graphlib.CycleError as error:
             circle = " → ".join(error.args[1][::-1])
             raise grid.error(("when",), f"conditions in a circle: {circle}", "take one of them out") from None
-        return {axis: given[axis] for axis in order if axis in given}
+        return dict(given)
 
     def _rule(self, keys: Keys, rule: Condition, *more: str) -> Condition:
         known = [*self.order, VERSION, *more]

@@ -95,7 +95,7 @@ class Words:
             return name
         requirement = f"{name}=={version}"
         override = self._grid.environments.get(requirement, {})
-        if not _is_version(version) and not (override.get("interpreter") or override.get("wheel")):
+        if not _is_version(version) and not any(override.get(key) for key in ("interpreter", "wheel", "lock")):
             hint = f"write {name}==VERSION, or environments: {{{requirement}: {{interpreter: path/to/python}}}}"
             raise self._grid.error(keys, f"{version!r} is no version", hint)
         return requirement
