@@ -31,7 +31,7 @@ from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
 from sweep.locks import Lock
 from sweep.places import Entry, Place
-from sweep.rows import table_of
+from sweep.rows import KNOWN, table_of
 
 Record = dict[str, Any]
 
@@ -410,7 +410,7 @@ def _unified(schemas: Sequence[pa.Schema], columns: list[str] | None) -> pa.Sche
     for schema in {id(s): s for s in schemas}.values():
         for found in schema:
             known = kinds.get(found.name, found.type)
-            kinds[found.name] = known if found.name in SCHEMA.names else _common(known, found.type)
+            kinds[found.name] = known if found.name in KNOWN else _common(known, found.type)
     order = [*kinds] if columns is None else columns
     fields = [pa.field(name, kinds.get(name, pa.null())) for name in order]
     return pa.schema(fields, metadata=SCHEMA.metadata)
@@ -460,7 +460,10 @@ def _distinct(table: pa.Table) -> pa.Table:
 
 
 def _encoded(table: pa.Table) -> pa.Buffer:
-    """As Parquet; of a single record without units and statistics, which would be two thirds of it."""
+    """As Parquet; of a single record without units and statistics, which would be two thirds of it.
+
+    Nor is that one compressed: it would hardly be smaller, and half of the time that it takes to keep it goes there.
+    """
     single = len(table) == 1
     if single:
         plain = pa.schema([pa.field(f.name, f.type) for f in table.schema], metadata=table.schema.metadata)
@@ -469,9 +472,9 @@ def _encoded(table: pa.Table) -> pa.Buffer:
     pq.write_table(
         table,
         sink,
-        row_group_size=_row_group_size(table),
-        compression="zstd",
-        compression_level=1,
+        row_group_size=1 if single else _row_group_size(table),
+        compression="none" if single else "zstd",
+        compression_level=None if single else 1,
         use_dictionary=not single and [f.name for f in table.schema if pa.types.is_string(f.type)],
         write_statistics=not single,
         store_schema=not single,

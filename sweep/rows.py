@@ -11,7 +11,10 @@ import pyarrow as pa
 
 from sweep.columns import SCHEMA, SCHEMA_VERSION
 
+KNOWN = frozenset(SCHEMA.names)  # PyArrow makes that list anew whenever it is asked
+
 _REQUIRED = ("trial_id", "status")
+_NULL = {field.name: pa.nulls(1, field.type) for field in SCHEMA}
 
 
 def table_of(record: Mapping[str, Any]) -> pa.Table:
@@ -24,12 +27,14 @@ def table_of(record: Mapping[str, Any]) -> pa.Table:
     for key in _REQUIRED:
         if key not in row:
             raise ValueError(f"a record has no {key}: {record!r}")
-    fields = [*SCHEMA, *(pa.field(key, _kind(value)) for key, value in row.items() if key not in SCHEMA.names)]
-    arrays: dict[str, pa.Array] = {}
+    fields = [*SCHEMA, *(pa.field(key, _kind(value)) for key, value in row.items() if key not in KNOWN)]
+    arrays: dict[str, pa.Array] = dict(_NULL)
     problems = []
     for column in fields:
+        if column.name not in row:
+            continue
         try:
-            arrays[column.name] = pa.array([_fitted(row.get(column.name), column.type)], column.type)
+            arrays[column.name] = pa.array([_fitted(row[column.name], column.type)], column.type)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             arrays[column.name] = pa.nulls(1, column.type)
             problems.append(f"{column.name} is no {column.type}: {str(error).splitlines()[0]}")
@@ -42,8 +47,6 @@ def table_of(record: Mapping[str, Any]) -> pa.Table:
 
 def _fitted(value: Any, kind: pa.DataType) -> Any:
     """What Arrow would refuse though it is plain: one number for a list, a date as text, settings as a dict."""
-    if value is None:
-        return None
     if pa.types.is_list(kind):
         return list(value) if _is_sequence(value) else [value]
     if pa.types.is_string(kind):
