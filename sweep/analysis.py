@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from sweep import claims, comparisons, published, statistics
+from sweep import claims, comparisons, curves, published, statistics
 from sweep.columns import METRICS, unit
 from sweep.comparisons import Comparison
+from sweep.curves import Curve
 from sweep.errors import MISSING, SweepError
 from sweep.places import Place
 from sweep.published import Agreement, Published
@@ -93,6 +94,13 @@ class Run:
         if not any(s.processes for s in found) and any(s.left_out["without"] for s in found):
             hint = f"choose another with --metric: {', '.join(self._held())}"
             raise NoRecords(f"no trial of {self.results} holds {found[0].metric}", hint)
+        return found
+
+    def curves(self, where: Mapping[str, Any] | None = None) -> list[Curve]:
+        """The learning curve of every cell. Raises SweepError where nothing was trained."""
+        found = curves.curves(self.results.records(list(curves.COLUMNS)), where)
+        if not found:
+            raise NoRecords(f"no trial of {self.results} was trained", "curves are of workload train, see sweep ls")
         return found
 
     def compare(

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from sweep import __version__
-from sweep.cli import analyse, data, doctor, environments, inspect, output, plan, report, run
+from sweep.cli import analyse, curves, data, doctor, environments, inspect, output, plan, report, run
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -31,6 +31,7 @@ for _command in (
     analyse.summarize,
     analyse.compare,
     analyse.verify,
+    curves.curves,
     report.report,
     report.plot,
     inspect.status,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -145,7 +145,7 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
 
     unit = scale(summaries[0].unit, [s.mean for s in summaries])
     sign = f" {unit.sign}" if unit.sign else ""
-    columns = _axis_columns(summaries)
+    columns = axis_columns([s.axes for s in summaries])
     columns.append(Column("n", [str(s.processes) for s in summaries]))
     if any(set(s.statuses) - {"ok"} for s in summaries):
         columns.append(Column("failed", [str(_failed(s)) for s in summaries]))
@@ -228,6 +228,11 @@ def tell_doubts(summaries: Sequence[Summary]) -> None:
 def summary_code(run: Run, summaries: Sequence[Summary]) -> int:
     if any(_failed(s) or s.left_out["impossible"] for s in summaries):
         return FAILED
+    return missing_code(run)
+
+
+def missing_code(run: Run) -> int:
+    """The exit code of what can be told, with a warning where planned trials have no record."""
     if run.missing:
         output.warn(
             f"{len(run.missing)} planned trials have no record yet, first {run.missing[0]}; run sweep run again"
@@ -278,10 +283,10 @@ def comparison_code(found: Sequence[Comparison]) -> int:
     return next((code for verdict, code in codes.items() if verdict in verdicts), 0)
 
 
-def _axis_columns(summaries: Sequence[Summary]) -> list[Column]:
+def axis_columns(axes: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """A column for each axis in which rows differ."""
     from sweep.selection import varying
 
-    axes = [s.axes for s in summaries]
     return [_axis_column(name, [each.get(name) for each in axes]) for name in varying(axes)]
 
 

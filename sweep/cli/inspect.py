@@ -7,11 +7,13 @@ import fnmatch
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sweep.cli import output, runs
+from sweep.cli import poses as pictures
 from sweep.cli.tables import Column, Format, emit, plain
 from sweep.errors import FAILED, MISSING, SweepError, nearest
 
@@ -87,6 +89,10 @@ def show(
     ],
     log: Annotated[bool, typer.Option("--log", help="Print the whole log and nothing else.")] = False,
     packages: Annotated[bool, typer.Option("--packages", help="Print the packages of its environment.")] = False,
+    poses: Annotated[
+        Path | None,
+        typer.Option(help="Write a picture of what a trained network predicts, beside what is true.", dir_okay=False),
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.TABLE,
 ) -> int:
     """Show all that is known of a trial, with its log.
@@ -101,6 +107,9 @@ def show(
         output.emit(loaded.results.log(record["trial_id"]))
     elif packages:
         output.emit(loaded.results.environment(record["environment_id"] or ""))
+    elif poses:
+        pictures.draw(record, poses)
+        output.emit(str(poses))
     elif form is Format.JSON:
         output.emit(json.dumps(plain(record), indent=1, default=str, ensure_ascii=False))
     else:

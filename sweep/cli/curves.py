@@ -1,0 +1,75 @@
+"""`sweep curves`: how training went, cell by cell and epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli import analyse, output, runs
+from sweep.cli.tables import Column, Format, emit
+
+if TYPE_CHECKING:
+    from sweep.curves import Curve, Point
+
+
+def curves(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only cells with this value, as framework=torch or backward=explicit.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE,
+) -> int:
+    """Show learning curves: of each cell and epoch the validation loss over the seeds, PCK, PCP and elapsed time.
+
+    Losses are means over trials with a 95 % interval, which takes at least three of them. Time is that of training
+    alone. Ends with 4 where planned trials have no record.
+
+    Example: sweep curves training --where framework=torch --format csv
+    """
+    from sweep import selection
+
+    loaded = runs.loaded(run)
+    found = loaded.curves(selection.parsed(where or []))
+    runs.tell_damage(loaded)
+    emit(form, _columns(found), [_row(curve, point) for curve in found for point in curve.points])
+    few = {point.trials for curve in found for point in curve.points if point.interval is None}
+    if few and form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
+        output.warn(f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {3 - max(few)}")
+    return analyse.missing_code(loaded)
+
+
+def _columns(found: Sequence[Curve]) -> list[Column]:
+    from sweep.quantities import NOTHING, number, scale
+
+    points = [(curve, point) for curve in found for point in curve.points]
+    time = scale("s", [max(point.elapsed_s for _, point in points)])
+    plain = scale("", [1.0])
+    return [
+        *analyse.axis_columns([curve.axes for curve, _ in points]),
+        Column("epoch", [str(point.epoch) for _, point in points]),
+        Column("n", [str(point.trials) for _, point in points]),
+        Column("validation loss", [number(point.loss) for _, point in points]),
+        Column("95 % interval", [plain.interval(point.interval) for _, point in points]),
+        Column("PCK", [NOTHING if point.pck is None else f"{point.pck:.1%}" for _, point in points]),
+        Column("PCP", [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points], rank=1),
+        Column(f"elapsed {time.sign}", [time.text(point.elapsed_s) for _, point in points]),
+    ]
+
+
+def _row(curve: Curve, point: Point) -> dict[str, Any]:
+    return {
+        **curve.axes,
+        "epoch": point.epoch,
+        "trials": point.trials,
+        "validation_loss": point.loss,
+        "low": point.interval.low if point.interval else None,
+        "high": point.interval.high if point.interval else None,
+        "validation_pck": point.pck,
+        "validation_pcp": point.pcp,
+        "elapsed_s": point.elapsed_s,
+    }
