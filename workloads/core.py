@@ -57,7 +57,7 @@ def run(
     if getattr(model, "compiles", False):
         columns["compile_s"] = compile_time(model, batches.first, settings["dropout"])
     columns.update(gate(model, gate_batch(poses, settings), reference, settings["tolerance"]))
-    report({"checked": True})
+    report({"phase": "timing"})
     model.dropout = settings["dropout"]
     columns.update(samples(model, batches, settings))
     columns.update(framework.facts())

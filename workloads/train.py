@@ -89,7 +89,7 @@ def run(
     model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
     batch = core.gate_batch(poses, settings)
     columns: Dict[str, Any] = core.gate(model, batch, reference, settings["tolerance"])
-    report({"checked": True})
+    report({"phase": "training"})
     model.optimize_by(rule)
     columns.update(Training(model, poses, split, settings, report).run())
     columns.update(framework.facts())

@@ -49,7 +49,7 @@ def summarize(
     Times are means over processes with a 95 % interval, which takes at least three of them. Ends with 1 where trials
     failed, with 4 where planned ones have no record.
 
-    Example: sweep summarize core-time --by framework,batch_exponent --format csv
+    Example: `sweep summarize core-time --by framework,batch_exponent --format csv`
     """
     from sweep import selection
 
@@ -87,7 +87,7 @@ def compare(
     Compares over an axis within a run, or the second run with the first. Ends with 1 where something is slower than its
     baseline, with 4 where records are missing, with 3 where nothing can be said yet.
 
-    Example: sweep compare core-time --over framework --baseline chainer==7.8.1
+    Example: `sweep compare core-time --over framework --baseline chainer==7.8.1`
     """
     from sweep import selection
     from sweep.comparisons import EFFORT
@@ -120,7 +120,7 @@ def verify(
 
     Ends with 1 where a claim is refuted, with 4 where records that it needs are missing, with 3 where one is open.
 
-    Example: sweep verify core-time --format json
+    Example: `sweep verify core-time --format json`
     """
     loaded = runs.loaded(run)
     judgements = loaded.verify()

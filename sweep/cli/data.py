@@ -35,7 +35,7 @@ Options = Annotated[
 def list_() -> None:
     """Data sets, and what of them is prepared on this machine.
 
-    Example: sweep data list
+    Example: `sweep data list`
     """
     from rich.table import Table
 
@@ -64,7 +64,7 @@ def fetch(
 ) -> None:
     """Download a published archive; goes on where an earlier download broke off.
 
-    Example: sweep data fetch lsp && sweep data prepare lsp
+    Example: `sweep data fetch lsp && sweep data prepare lsp`
     """
     from sweep import datasets
     from sweep.datasets import fetch as fetching
@@ -85,9 +85,9 @@ def fetch(
 def prepare(name: Name, path: From = None, options: Options = None) -> None:
     """Decode, pad, crop and check a data set into arrays that workers map into memory.
 
-    Examples: sweep data prepare lspet --path lspet_dataset.zip
+    Examples: `sweep data prepare lspet --path lspet_dataset.zip`
 
-              sweep data prepare synthetic --set examples=2048
+              `sweep data prepare synthetic --set examples=2048`
     """
     prepared = _prepared(name, path, options)
     meta = prepared.meta()
@@ -111,7 +111,7 @@ def show(
 ) -> None:
     """Draw a contact sheet: images with their joints as stick figures.
 
-    Example: sweep data show synthetic -o sheet.png
+    Example: `sweep data show synthetic -o sheet.png`
     """
     from sweep.datasets.sheet import sheet
 

@@ -29,7 +29,7 @@ def doctor(
 
     Ends with 5 where trials could not run or be kept, else with 0.
 
-    Example: sweep doctor --format md
+    Example: `sweep doctor --format md`
     """
     from sweep import vitals
     from sweep.doctor import findings, worst

@@ -34,7 +34,7 @@ _Backend = Annotated[str, typer.Option(help="A backend that needs packages of it
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
 
 
-@app.command("list", epilog="Example: sweep env list --format json")
+@app.command("list", epilog="Example: `sweep env list --format json`")
 def list_(form: _Format = Format.TABLE) -> None:
     """List the environments built on this machine, with their size on disk."""
     from sweep import environments as env
@@ -47,7 +47,7 @@ def list_(form: _Format = Format.TABLE) -> None:
         output.say(f"{specification} is unfinished: being built now, or removed with sweep env rm {specification}")
 
 
-@app.command(epilog="Example: sweep env build torch==2.13.0 chainer==7.8.1")
+@app.command(epilog="Example: `sweep env build torch==2.13.0 chainer==7.8.1`")
 def build(
     requirements: _Requirements,
     device: _Device = "cpu",
@@ -88,7 +88,7 @@ def build(
     return code
 
 
-@app.command(epilog="Example: sweep env lock torch==2.13.0 -o torch.lock")
+@app.command(epilog="Example: `sweep env lock torch==2.13.0 -o torch.lock`")
 def lock(
     requirement: Annotated[str, typer.Argument(help="A framework version, as torch==2.13.0.", show_default=False)],
     device: _Device = "cpu",
@@ -111,7 +111,7 @@ def lock(
         raise SweepError(f"{to} cannot be written: {error.strerror}", "name another file with -o") from None
 
 
-@app.command(epilog="Example: sweep env rm torch==2.13.0")
+@app.command(epilog="Example: `sweep env rm torch==2.13.0`")
 def rm(
     names: Annotated[list[str] | None, typer.Argument(help="Ids, their beginnings, or framework versions.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove every environment.")] = False,

@@ -38,7 +38,7 @@ def status(run: _RunName = None, form: _Format = Format.TABLE) -> int:
 
     Ends with 1 where trials failed, with 4 where planned ones have no record yet.
 
-    Example: sweep status core-time
+    Example: `sweep status core-time`
     """
     loaded = runs.loaded(run)
     counts, causes = _statuses(loaded)
@@ -64,7 +64,7 @@ def ls(
 ) -> int:
     """List runs, the newest first.
 
-    Example: sweep ls s3://lab/results
+    Example: `sweep ls s3://lab/results`
     """
     rows = [_listed(where, name, at) for name, at in runs.under(where)]
     if not rows and form is Format.TABLE:
@@ -97,7 +97,7 @@ def show(
 ) -> int:
     """Show all that is known of a trial, with its log.
 
-    Example: sweep show core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'
+    Example: `sweep show core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'`
     """
     loaded = runs.loaded(run)
     attempts = loaded.results.history(found_trial(loaded, trial))

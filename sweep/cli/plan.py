@@ -40,7 +40,7 @@ Sets = Annotated[
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option(metavar="GLOB", help="Only trials with such a name, as '*/cpu/*/b5/*'; repeatable."),
+    typer.Option(metavar="GLOB", help="Only trials with such a name, as `*/cpu/*/b5/*`; repeatable."),
 ]
 Out = Annotated[str, typer.Option(metavar="DIR|URI", help="Where runs are kept: a folder, or s3://bucket/prefix.")]
 AddSeeds = Annotated[int, typer.Option(metavar="N", min=0, help="N more seeds of every cell.")]
@@ -61,7 +61,7 @@ def plan(
 
     Nothing is run, built or written. Trials on stdout, the rest on stderr.
 
-    Example: sweep plan grid.yaml --set batch_exponent=0,3 --only '*/explicit/*'
+    Example: `sweep plan grid.yaml --set batch_exponent=0,3 --only '*/explicit/*'`
     """
     chosen, expansion = expanded(grid, sets, only, add_seeds)
     return tell(chosen, expansion, out, retry, form)
@@ -70,7 +70,7 @@ def plan(
 def schema() -> None:
     """Print the JSON Schema of grid files, for editors that complete and check while one types.
 
-    Example: sweep schema > grid.schema.json
+    Example: `sweep schema > grid.schema.json`
     """
     from sweep import catalog
     from sweep import grid as grids

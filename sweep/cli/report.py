@@ -41,7 +41,7 @@ def report(
     Plots, tables, claims and doubts; its reader chooses axes and filters. Prints the file's name. Ends with 1 where
     trials failed, with 4 where planned ones have no record.
 
-    Example: sweep report core-time -o core-time.html
+    Example: `sweep report core-time -o core-time.html`
     """
     from sweep.report import report as page
 
@@ -71,7 +71,7 @@ def plot(
 ) -> int:
     """Draw one picture of a run for a paper.
 
-    Example: sweep plot core-time time -o core-time.pdf --x batch_exponent --colour framework
+    Example: `sweep plot core-time time -o core-time.pdf --x batch_exponent --colour framework`
     """
     from sweep import figures, plots, selection
 

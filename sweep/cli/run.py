@@ -54,7 +54,7 @@ def run(
     Environments and data are made where they are missing. Run it again after a crash, a Ctrl-C, or with more values on
     an axis: nothing runs twice. Ends with 1 where trials failed, with 130 when interrupted, all records so far safe.
 
-    Example: sweep run grid.yaml --set batch_exponent=0,3 --add-seeds 2
+    Example: `sweep run grid.yaml --set batch_exponent=0,3 --add-seeds 2`
     """
     from sweep import run as sweeps
     from sweep.cli.display import display
@@ -134,7 +134,7 @@ def reproduce(
 
     Nothing is added to the run. Ends with 1 where the trial does not end well.
 
-    Example: sweep reproduce core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'
+    Example: `sweep reproduce core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'`
     """
     from sweep.cli.inspect import found_trial
     from sweep.reproduction import reproduce as run_again
