@@ -135,8 +135,8 @@ ENVIRONMENTS = [
     case("chainer", "7.8.1", "default"),
     case("chainer", "7.8.1", "ideep", {"backend": "ideep"}),
     case("jax", "0.10.2", "default"),
-    case("jax", "0.6.2", "default", {}, {"backend": "eager"}, CHANNELS_LAST, slow=True),
-    case("jax", "0.4.30", "default", slow=True),
+    case("jax", "0.6.2", "default", {"backend": "eager"}, slow=True),
+    case("jax", "0.4.30", "default", CHANNELS_LAST, slow=True),
     case("jax", "0.4.13", "default", slow=True),
 ]
 
