@@ -324,14 +324,14 @@ def told_by(python: str, framework: str, data: str, *settings: dict[str, Any]) -
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-IN_FRAMEWORKS: list[tuple[str, str, dict[str, Any]]] = [
-    ("torch", "2.13.0", {}),
-    ("torch", "1.0.1", {"dialect": "variable"}),
-    ("chainer", "7.8.1", {}),
-    ("chainer", "1.24.0", {}),
-    ("jax", "0.10.2", {}),
+SLOW = [pytest.mark.slow, pytest.mark.network]  # large to download, or long to compile
+IN_FRAMEWORKS = [
+    pytest.param("torch", "2.13.0", {}, id="torch-2.13.0"),
+    pytest.param("torch", "1.0.1", {"dialect": "variable"}, id="torch-1.0.1", marks=SLOW),
+    pytest.param("chainer", "7.8.1", {}, id="chainer-7.8.1"),
+    pytest.param("chainer", "1.24.0", {}, id="chainer-1.24.0"),
+    pytest.param("jax", "0.10.2", {}, id="jax-0.10.2", marks=SLOW),
 ]
-NAMES = [f"{framework}-{version}" for framework, version, _ in IN_FRAMEWORKS]
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +340,7 @@ def more_data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize(("framework", "version", "extra"), IN_FRAMEWORKS, ids=NAMES)
+@pytest.mark.parametrize(("framework", "version", "extra"), IN_FRAMEWORKS)
 def test_without_dropout_every_framework_learns_the_reference_s_curve(
     framework: str, version: str, extra: dict[str, Any], more_data: str
 ) -> None:
@@ -361,7 +361,7 @@ def test_without_dropout_every_framework_learns_the_reference_s_curve(
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize(("framework", "version", "extra"), IN_FRAMEWORKS, ids=NAMES)
+@pytest.mark.parametrize(("framework", "version", "extra"), IN_FRAMEWORKS)
 def test_the_same_seed_gives_the_same_curve_in_a_framework_with_dropout(
     framework: str, version: str, extra: dict[str, Any], data: str
 ) -> None:
@@ -374,7 +374,7 @@ def test_the_same_seed_gives_the_same_curve_in_a_framework_with_dropout(
 
 @pytest.mark.framework
 @pytest.mark.slow
-@pytest.mark.parametrize(("framework", "version", "extra"), IN_FRAMEWORKS, ids=NAMES)
+@pytest.mark.parametrize(("framework", "version", "extra"), IN_FRAMEWORKS)
 def test_a_killed_process_of_a_framework_goes_on_as_if_it_had_not_been(
     framework: str, version: str, extra: dict[str, Any], data: str, tmp_path: Path
 ) -> None:
