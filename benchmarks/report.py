@@ -19,7 +19,7 @@ import sweep
 from sweep.report import report
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from made_up import keep, record, samples
+from made_up import keep_at_once, record, samples
 
 BATCHES = 10
 
@@ -35,7 +35,7 @@ def write(folder: Path, cells: int, seeds: int, count: int) -> None:
         for b in ("autograd", "explicit")
         for n in range(BATCHES)
     ]
-    keep(folder, records)
+    keep_at_once(folder, records)
 
 
 def opened(file: Path) -> tuple[float, float]:

@@ -74,7 +74,7 @@ def over_axis(
 
     `baseline` is the first value of `order` (the grid's) unless given. The p-values are adjusted for the whole list.
     Where one of the two has no records at all, as a grid may leave it out, there is no comparison, unless `absent` ones
-    are wanted too.
+    are wanted too; none of trainings by the time of a step either. Raises SweepError where there is none at all.
     """
     values = _values(summaries, over, order)
     if len(values) < 2:
@@ -85,8 +85,12 @@ def over_axis(
     for rest, by_value in _matched(summaries, over):
         for value in values:
             pair = (by_value.get(value), by_value.get(base))
-            if value != base and (all(pair) or (absent and any(pair))):
+            if value != base and (all(pair) or (absent and any(pair))) and not _of_another_kind(pair):
                 found.append(compared(over, value, base, rest, *pair, margin, True, across_machines))
+    if not found:
+        raise SweepError(
+            f"no two cells differ in {over!r} alone", "see sweep summarize, and choose another with --over"
+        )
     return adjusted(found)
 
 
@@ -105,7 +109,13 @@ def between_runs(
     found = []
     for key in dict.fromkeys([*other, *one]):
         axes, pair = (one.get(key) or other[key]).axes, (one.get(key), other.get(key))
+        if _of_another_kind(pair):
+            continue
         found.append(compared("run", *names, axes, *pair, margin, False, across_machines))
+    if not found:
+        raise SweepError(
+            f"no cell of {names[0]} or {names[1]} holds {subjects[0].metric}", "choose another with --metric"
+        )
     return adjusted(found)
 
 
@@ -173,6 +183,11 @@ def _machines_apart(subject: Summary, baseline: Summary) -> str:
     if not one or not other or one & other:
         return ""
     return f"measured on different machines: {', '.join(sorted(one))} and {', '.join(sorted(other))}"
+
+
+def _of_another_kind(pair: Iterable[Summary | None]) -> bool:
+    """Whether all went well and there is no such metric: steps of a training, say."""
+    return all(s and not s.processes and set(s.statuses) == {"ok"} and s.left_out["without"] for s in pair)
 
 
 def _why_missing(value: Any, summary: Summary | None) -> str:

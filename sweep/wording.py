@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from sweep.columns import unit
 from sweep.comparisons import Comparison
 from sweep.quantities import factor
 from sweep.selection import Axes, shown, varying
@@ -20,16 +21,16 @@ def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
     """
     subject, baseline = (name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value))
     where, counted, interval = circumstances(comparison.axes, varied), _counted(comparison), comparison.interval
-    verdict = comparison.verdict
+    verdict, say = comparison.verdict, _words(comparison.metric)
     if verdict == "missing":
         return f"{subject} cannot be compared with {baseline}{where}: {comparison.reason}"
     if verdict == "faster" and interval:
-        return f"{subject} is {times(inverse(interval))} faster than {baseline}{where} {counted}"
+        return f"{subject} {say.less.format(times(inverse(interval)))} than {baseline}{where} {counted}"
     if verdict == "slower" and interval:
-        return f"{subject} is {times(interval)} slower than {baseline}{where} {counted}"
+        return f"{subject} {say.more.format(times(interval))} than {baseline}{where} {counted}"
     if verdict == "equivalent":
-        within = f"to within {comparison.margin:.2%}".replace(".00%", " %").replace("%", " %").replace("  ", " ")
-        return f"{subject} takes the same time as {baseline} {within}{where}: {seen(comparison)} {counted}"
+        within = f"to within {percent(comparison.margin)}"
+        return f"{subject} {say.same} as {baseline} {within}{where}: {seen(comparison)} {counted}"
     return f"{subject} against {baseline}{where} is inconclusive: {seen(comparison)} {counted}; {remedy(comparison)}"
 
 
@@ -37,9 +38,10 @@ def seen(comparison: Comparison) -> str:
     """The ratio, with its interval where there is one: `0.998× [0.991, 1.005] the time`."""
     if comparison.ratio is None:
         return comparison.reason
+    what = _words(comparison.metric).what
     if comparison.interval:
-        return f"{times(comparison.interval)} the time"
-    return f"{_exact(comparison.ratio.estimate)}× the time, no interval"
+        return f"{times(comparison.interval)} {what}"
+    return f"{_exact(comparison.ratio.estimate)}× {what}, no interval"
 
 
 def times(interval: Interval) -> str:
@@ -61,8 +63,13 @@ def remedy(comparison: Comparison) -> str:
         return f"use --add-seeds {FEWEST_PROCESSES - have} or more"
     needed = comparison.seeds_needed
     if needed is None:
-        return f"it is too close to the margin of {comparison.margin:.2g} for any sensible number of seeds"
+        return f"it is too close to the margin of {percent(comparison.margin)} for any sensible number of seeds"
     return f"about {needed} more seeds would tell: --add-seeds {needed}"
+
+
+def percent(share: float) -> str:
+    """`1 %`, `2.5 %`."""
+    return f"{100 * share:.3g} %"
 
 
 def name(axis: str, value: Any) -> str:
@@ -88,6 +95,26 @@ def circumstances(axes: Axes, varied: Iterable[str] = ()) -> str:
 
 def varied_axes(comparisons: Sequence[Comparison]) -> list[str]:
     return varying([comparison.axes for comparison in comparisons])
+
+
+class _Words(NamedTuple):
+    """How a ratio is said of what is measured: times are faster, amounts are less."""
+
+    less: str
+    more: str
+    same: str
+    what: str
+
+
+_OF_UNIT = {
+    "s": _Words("is {} faster", "is {} slower", "takes the same time", "the time"),
+    "B": _Words("needs {} less memory", "needs {} more memory", "needs the same memory", "the memory"),
+}
+
+
+def _words(metric: str) -> _Words:
+    other = _Words(f"has {{}} less {metric}", f"has {{}} more {metric}", f"has the same {metric}", f"the {metric}")
+    return _OF_UNIT.get(unit(metric), other)
 
 
 def _counted(comparison: Comparison) -> str:

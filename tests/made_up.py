@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sweep.records import Record, Results, RunFacts
+from sweep.rows import table_of
 
 AXES = {"framework": "torch==2.13.0", "workload": "core", "backend": "default", "backward": "autograd"} | {
     "device": "cpu",
@@ -84,3 +88,9 @@ def keep(folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", 
         for each in records:
             results.append(each)
     return Results(folder)
+
+
+def keep_at_once(folder: Path, records: Iterable[Record]) -> None:
+    """The same in a single part, without making each record safe before the next."""
+    (folder / "records").mkdir(parents=True)
+    pq.write_table(pa.concat_tables([table_of(each) for each in records]), folder / "records" / "all.parquet")

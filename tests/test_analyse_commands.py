@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from commands import Sweep
-from made_up import keep, record, samples
+from made_up import keep, record, samples, training
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 GRID = """\
@@ -105,6 +105,7 @@ def test_axes_metrics_and_cells_can_be_chosen(sweep: Sweep) -> None:
         (["summarize", "no/where"], "no/where holds no run", "see sweep ls"),
         (["summarize", "gopher://x"], "gopher://x is no place for results", "s3://bucket/prefix"),
         (["compare", "--over", "device"], "there is nothing to compare over 'device'", "see sweep summarize"),
+        (["compare", "--over", "framework", "--where", "framework=torch"], "there is nothing to compare over", "see"),
         (["compare", "--baseline", "mxnet"], "no value is 'mxnet'", "known: "),
         (["compare", "core-time", "core-time", "--over", "device"], "two runs are compared cell by cell", "--over"),
         (["show", "core-time", "nothing"], "no trial is 'nothing'", "trials are named as "),
@@ -190,6 +191,27 @@ def test_compare_says_it_in_sentences(sweep: Sweep) -> None:
     assert first.startswith("torch 2.13.0 is 2.")
     assert "× [" in first
     assert first.endswith("faster than chainer 7.8.1 at batch 1 on the CPU (3 processes each)")
+
+
+def test_memory_is_less_and_not_faster(sweep: Sweep) -> None:
+    bytes_of = {TORCH: 3 * 2**30, CHAINER: 2**30}
+    keep("results/run", [record(s, framework=f, peak_rss_bytes=b + s) for f, b in bytes_of.items() for s in range(3)])
+    said = sweep("compare", "--metric", "peak_rss_bytes", "--baseline", "chainer")
+    assert said.out.startswith("torch 2.13.0 needs 3.00× [3.00, 3.00] more memory than chainer 7.8.1 at batch 32")
+    said = sweep("compare", "--metric", "peak_rss_bytes", "--baseline", "torch")
+    assert said.out.startswith("chainer 7.8.1 needs 3.00× [3.00, 3.00] less memory than torch 2.13.0 at batch 32")
+
+
+def test_trainings_are_not_missing_from_a_comparison_of_steps(sweep: Sweep) -> None:
+    trainings = [training(s, framework=f) for s in range(3) for f in (TORCH, CHAINER)]
+    keep("results/run", [*grid_of(), *trainings])
+    said = sweep("compare", "--over", "framework")
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 2
+    assert sweep("compare", "--over", "framework", "--metric", "epoch_s").out.startswith("torch 2.13.0")
+    said = sweep("compare", "--over", "workload")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: no two cells differ in 'workload' alone")
 
 
 @pytest.mark.usefixtures("core_time")

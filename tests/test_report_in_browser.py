@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import keep, record, training
+from made_up import keep, keep_at_once, record, training
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -273,7 +273,7 @@ def test_a_thousand_cells_are_shown_in_part_and_all_when_asked_for(driver: webdr
     many = [
         record(s, framework=f"torch=={v}", batch_exponent=n) for s in range(3) for v in range(100) for n in range(10)
     ]
-    keep(tmp_path / "run", many)
+    keep_at_once(tmp_path / "run", many)
     file = tmp_path / "report.html"
     file.write_text(report(analysis.Run(tmp_path / "run")), encoding="utf-8")
     assert file.stat().st_size < 15e6
