@@ -40,14 +40,14 @@ class Estimate:
     def observe(self, cell_id: str, settings: Settings, wall_s: float) -> None:
         self._by_cell[cell_id].append(wall_s)
         for kin in _kinships(settings):
-            self._per_work[kin].append(wall_s / _work(settings))
+            self._per_work[kin].append(wall_s / work(settings))
             self._rates.pop(kin, None)
 
     def seconds(self, cell_id: str, settings: Settings) -> float | None:
         """Expected wall time of one trial of a cell, or None before anything like it has ended."""
         own = self.own_s(cell_id)
         rate = self.rate(_kinships(settings)) if own is None else None
-        return own if rate is None else rate * _work(settings)
+        return own if rate is None else rate * work(settings)
 
     def own_s(self, cell_id: str) -> float | None:
         """The median of a cell's own trials."""
@@ -95,12 +95,12 @@ class Remaining:
         if left > 0:
             settings, own = self._cells[cell_id].settings, self._estimate.own_s(cell_id)
             kin = _kinships(settings)[0] if own is None else None
-            self._counted[cell_id] = (kin, left * (_work(settings) if own is None else own))
+            self._counted[cell_id] = (kin, left * (work(settings) if own is None else own))
             self._count(*self._counted[cell_id], sign=1)
 
     def total_s(self) -> float | None:
         """Expected time of all, one after the other; None where any is unknown."""
-        rates = {kin: self._estimate.rate([kin, kin[:2]]) for kin, work in self._work.items() if work}
+        rates = {kin: self._estimate.rate([kin, kin[:2]]) for kin, amount in self._work.items() if amount}
         if None in rates.values():
             return None
         return max(0.0, self._own_s) + sum((rate or 0.0) * self._work[kin] for kin, rate in rates.items())
@@ -121,7 +121,7 @@ def _kinships(settings: Settings) -> list[Kinship]:
 _SETUP_EXAMPLES = 64.0  # starting, drawing weights and checking cost about as much as this many examples
 
 
-def _work(settings: Settings) -> float:
+def work(settings: Settings) -> float:
     """Examples that a trial sees, with its set-up counted as examples."""
     batch = math.pow(2.0, settings.get("batch_exponent") or 0)
     steps = float(settings.get("samples") or 0) + float(settings.get("warmup") or 0)

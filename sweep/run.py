@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep import __version__, process, provision, schedule, worker
+from sweep import __version__, calibration, process, provision, schedule, worker
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate, Remaining
@@ -64,7 +64,12 @@ def run(grid: Grid, expansion: Expansion, results: Results, options: Options, ob
     Raises SweepError for what keeps all of them from running, TooManyFailures, and KeyboardInterrupt; every record that
     was there by then is kept.
     """
-    with results.open(_facts(grid, expansion)) as writer:
+    known = calibration.known(expansion.cells, options.address)
+    for each in known:
+        observer.note(
+            f"noise floor of {each.workload} on {each.device}: {each.noise_floor:.2%}, {each.measured_at[:10]}"
+        )
+    with results.open(_facts(grid, expansion, max((each.noise_floor for each in known), default=0.0))) as writer:
         for part, reason in writer.damaged:
             observer.note(f"{part} was {reason}; it is set aside and its trials run again")
         todo = schedule.plan(expansion.trials, writer.statuses(), options.retry, grid.order)
@@ -236,13 +241,14 @@ def code_version() -> str:
     return f"{__version__}+{commit}" if commit and not ended.returncode else __version__
 
 
-def _facts(grid: Grid, expansion: Expansion) -> RunFacts:
+def _facts(grid: Grid, expansion: Expansion, noise_floor: float) -> RunFacts:
     return RunFacts(
         name=grid.name,
         grid=grid.text,
         grid_path=grid.path,
         overrides=grid.sets,
         code_version=code_version(),
+        noise_floor=noise_floor,
         trials=[(trial.id, trial.name) for trial in expansion.trials],
         exclusions=[(exclusion.name, exclusion.reason) for exclusion in expansion.exclusions],
     )

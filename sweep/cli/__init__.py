@@ -8,7 +8,7 @@ import sys
 import typer
 
 from sweep import __version__
-from sweep.cli import analyse, curves, data, doctor, environments, inspect, output, plan, report, run
+from sweep.cli import analyse, calibrate, curves, data, doctor, environments, inspect, output, plan, report, run
 from sweep.errors import INTERRUPTED, USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -39,6 +39,7 @@ for _command in (
     inspect.ls,
     inspect.show,
     doctor.doctor,
+    calibrate.calibrate,
 ):
     app.command()(_command)
 app.add_typer(environments.app, name="env")

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from sweep.records import Results
 
 
+MaxForeign = Annotated[
+    float,
+    typer.Option(
+        envvar="SWEEP_MAX_FOREIGN",
+        min=0.0,
+        help="A trial that has its node to itself is invalid, and tried again, where other processes took more "
+        "than this share of its cores' time.",
+    ),
+]
+
+
 def run(
     grid: GridPath,
     sets: Sets = None,
@@ -38,15 +49,7 @@ def run(
         ),
     ] = "",
     max_failures: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N failed trials.")] = None,
-    max_foreign: Annotated[
-        float,
-        typer.Option(
-            envvar="SWEEP_MAX_FOREIGN",
-            min=0.0,
-            help="A trial that has its node to itself is invalid, and tried again, where other processes took more "
-            "than this share of its cores' time.",
-        ),
-    ] = 0.5,
+    max_foreign: MaxForeign = 0.5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, as sweep plan does.")] = False,
 ) -> int:
     """Run what a grid says and has no record yet, and end with the summary.
@@ -73,7 +76,7 @@ def run(
         max_failures=max_failures,
         foreign_most=max_foreign,
     )
-    with _interruptible(results), display(chosen.name) as watching:
+    with interruptible(results), display(chosen.name) as watching:
         sweeps.run(chosen, expansion, results, options, watching)
     return _conclude(expansion, results)
 
@@ -107,7 +110,7 @@ def _tell_summary(loaded: Run) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(results: Results) -> Iterator[None]:
+def interruptible(results: Results) -> Iterator[None]:
     """Ctrl-C, and being asked to end, stop the sweep in good order: its children end, its records are there."""
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

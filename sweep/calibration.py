@@ -1,0 +1,145 @@
+"""Calibration: how far apart a machine measures two cells that are one and the same (A/A), kept for later runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import platformdirs
+
+from sweep import machine, statistics
+from sweep.comparisons import Comparison
+from sweep.errors import FAILED, SweepError
+from sweep.estimate import work
+from sweep.grid import Cell, Expansion, Trial
+
+LABEL, LABELS = "label", ("a", "b")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found: the ratio of equal cells with its interval, over so many pairs of processes.
+
+    `place` is the node, or the address of a cluster; a calibration counts for cells of its device and workload there.
+    """
+
+    place: str
+    cpu_model: str
+    device: str
+    workload: str
+    cell: str
+    metric: str
+    pairs: int
+    ratio: float
+    low: float
+    high: float
+    spread: float
+    measured_at: str
+    run: str = ""
+
+    @classmethod
+    def of(cls, comparison: Comparison, cell: Cell, address: str | None, run: str) -> Self:
+        """From the comparison of the two labels; SweepError where too few trials went well."""
+        ratio, interval = comparison.ratio, comparison.interval
+        if ratio is None or interval is None:
+            pairs = min(comparison.processes)
+            error = SweepError(
+                f"{pairs} pairs of trials went well, too few to say anything", f"see sweep status {run}, sweep doctor"
+            )
+            error.exit_code = FAILED
+            raise error
+        return cls(
+            *_where(address),
+            device=str(cell.axes["device"]),
+            workload=str(cell.axes["workload"]),
+            cell=cell.name,
+            metric=comparison.metric,
+            pairs=ratio.pairs,
+            ratio=interval.estimate,
+            low=interval.low,
+            high=interval.high,
+            spread=ratio.spread,
+            measured_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            run=run,
+        )
+
+    @property
+    def noise_floor(self) -> float:
+        """The greatest difference, as a share, that equal cells may have here: the interval's end farther from 1."""
+        return max(self.high, 1 / self.low) - 1 if self.low > 0 else math.inf
+
+    @property
+    def biased(self) -> bool:
+        """Whether equal cells differ by more than chance."""
+        return not self.low <= 1 <= self.high
+
+    def detectable(self, seeds: int) -> float:
+        """The least difference that so many seeds find in four of five sweeps, with the noise floor as margin."""
+        return statistics.detectable(self.spread, seeds, max(statistics.MARGIN, self.noise_floor))
+
+
+def doubled(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
+    """The cell of least work, and a plan that holds it twice, under two labels, with so many seeds of each."""
+    if not expansion.cells:
+        raise SweepError(
+            "no cell is left to calibrate with", "leave out some of --only; sweep plan shows what there is"
+        )
+    cell = min(expansion.cells, key=lambda each: (each.axes.get("device") != "cpu", work(each.settings)))
+    first = next(trial for trial in expansion.trials if trial.cell.id == cell.id)
+    cells = [_labelled(cell, label) for label in LABELS]
+    trials = [_seeded(first, each, seed) for seed in range(seeds) for each in cells]
+    return cell, Expansion(cells, trials, ())
+
+
+def keep(calibration: Calibration) -> Path:
+    """Keep it on this machine, for the next `sweep run`; it takes the place of an earlier one of its kind."""
+    path = _file(calibration.place, calibration.cpu_model, calibration.device, calibration.workload)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(asdict(calibration), indent=1), encoding="utf-8")
+    aside.replace(path)
+    return path
+
+
+def known(cells: Iterable[Cell], address: str | None = None) -> list[Calibration]:
+    """What was measured here, or on the cluster at `address`, with the devices and workloads of these cells."""
+    kinds = dict.fromkeys((str(cell.axes.get("device")), str(cell.axes.get("workload"))) for cell in cells)
+    return list(_read(_file(*_where(address), *kind) for kind in kinds))
+
+
+def _where(address: str | None) -> tuple[str, str]:
+    return (address, "") if address else (machine.node_name(), machine.cpu_model())
+
+
+def _labelled(cell: Cell, label: str) -> Cell:
+    name = f"{cell.name}/{LABEL}={label}"
+    return dataclasses.replace(cell, id=_digest(cell.id, label)[:12], name=name, axes={**cell.axes, LABEL: label})
+
+
+def _seeded(trial: Trial, cell: Cell, seed: int) -> Trial:
+    return dataclasses.replace(trial, id=_digest(cell.id, str(seed))[:16], cell=cell, seed=seed)
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
+def _file(place: str, cpu_model: str, device: str, workload: str) -> Path:
+    folder = platformdirs.user_cache_path("sweep") / "calibrations"
+    return folder / f"{_digest(place, cpu_model, device, workload)[:16]}.json"
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Calibration]:
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError, TypeError):  # none, or of another version: as if none were there
+            told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            yield Calibration(**told)
