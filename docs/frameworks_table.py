@@ -81,6 +81,12 @@ same shape drop the same, and no seed makes it repeat. It costs what it costs, b
 on the CPU obeys the cores a trial is bound to, and takes as many threads as `threads` says; newer versions name them,
 and there the number is read back.
 
+**NumPy's BLAS is as old as NumPy.** NumPy 1.19.5, the newest that Chainer before 7 takes, brings OpenBLAS 0.3.13, which
+takes CPUs that came later for a Prescott of 2004: on a Xeon with AVX-512 a product of matrices took four times what
+it takes with the core to choose (0.159 s against 0.038 s of CPU time, 1500 x 1500, float32, 2026-11-25). Column
+`blas` tells which core it took, and a summary of such trials says so. `OPENBLAS_CORETYPE=Haswell sweep run …` reaches
+the trials, of every framework: choose a core that all of them know, or leave Chainer before 7 out of what you compare.
+
 **The CPU builds of torch** on the index bring CUDA's libraries from 1.13 on. A build without is looked for first, and
 used where there is one; the rows above say where there was none. It makes no difference to what runs on the CPU.
 """

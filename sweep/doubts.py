@@ -18,6 +18,7 @@ FOREIGN_MUCH = 0.1
 LOAD_MUCH = 1.0
 SWITCHES_MANY_PER_S = 50.0
 DRIFT_MUCH = 0.02
+_CPU_NOT_KNOWN = "Prescott"  # what OpenBLAS falls back to on x86-64
 _LOOKED_AT = 50  # processes of a cell whose course is looked at closely
 
 
@@ -35,7 +36,7 @@ class Doubt:
 
 def doubts(summary: Summary) -> list[Doubt]:
     """Everything doubtful about a summary, the gravest first."""
-    signs = (_missing, _left_out, _few, _mixed, _threads, _contaminated, _unsteady, _drifting, _two_modes)
+    signs = (_missing, _left_out, _few, _mixed, _threads, _old_blas, _contaminated, _unsteady, _drifting, _two_modes)
     return [doubt for sign in signs for doubt in sign(summary)]
 
 
@@ -102,6 +103,17 @@ def _threads(summary: Summary) -> Iterator[Doubt]:
     for (threads, asked), count in wrong.items():
         remedy = "give the trials as many cores as threads, in the grid's resources"
         yield Doubt("threads", f"{_trials(count)} computed with {threads} threads, not {shown(asked)}", remedy)
+
+
+def _old_blas(summary: Summary) -> Iterator[Doubt]:
+    """An OpenBLAS older than the CPU computes as for one of 2004, at a quarter of the speed and less."""
+    count = sum(1 for told in summary.column("blas") if told and _CPU_NOT_KNOWN in told)
+    if count:
+        yield Doubt(
+            "old BLAS",
+            f"the OpenBLAS of {_trials(count)} does not know this CPU and computes as for a {_CPU_NOT_KNOWN}",
+            "name a core that it knows, as OPENBLAS_CORETYPE=Haswell sweep run …, or compare it with nothing",
+        )
 
 
 def _contaminated(summary: Summary) -> Iterator[Doubt]:

@@ -34,6 +34,7 @@ FACTS = (
     "node",
     "device_name",
     "cpu_model",
+    "blas",
     "cores",
     "threads",
     "environment_id",

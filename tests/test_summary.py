@@ -169,6 +169,12 @@ def test_machines_mixed_in_a_cell_are_told() -> None:
     assert kinds(only(*[record(seed=s, cpu_model=f"cpu {s % 2}") for s in range(4)])) == {"mixed"}
 
 
+def test_a_blas_that_does_not_know_the_cpu_is_told() -> None:
+    cores = [f"OpenBLAS 0.3.13 DYNAMIC_ARCH NO_AFFINITY {c} MAX_THREADS=64" for c in ("Prescott", "Haswell")]
+    assert kinds(only(*[record(seed=s, blas=cores[0]) for s in range(4)])) == {"old BLAS"}
+    assert kinds(only(*[record(seed=s, blas=cores[1]) for s in range(4)])) == set()
+
+
 def test_drift_over_the_run_is_told() -> None:
     assert "drift" in kinds(only(*[record(seed=s, step_s=[1.0 + 0.02 * s + 0.001 * (s % 2)] * 30) for s in range(8)]))
 
