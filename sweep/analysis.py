@@ -86,6 +86,13 @@ class Run:
         absent = planned.filter(pc.invert(pc.is_in(planned["trial_id"], known["trial_id"].combine_chunks())))
         return list(absent["trial_name"].to_pylist())
 
+    @functools.cached_property
+    def exclusions(self) -> list[tuple[str, str]]:
+        """What the plan leaves out, as names and reasons."""
+        plan = self.results.plan()
+        left_out = plan.filter(pc.is_valid(plan["excluded"]))
+        return list(zip(left_out["trial_name"].to_pylist(), left_out["excluded"].to_pylist(), strict=True))
+
     def summary(
         self, by: Sequence[str] | None = None, metric: str | None = None, where: Mapping[str, Any] | None = None
     ) -> list[Summary]:

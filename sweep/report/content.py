@@ -1,0 +1,139 @@
+"""What the page's script works with: rows, axes and plots, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sweep import figures, plots
+from sweep.analysis import Run
+from sweep.failures import failures
+from sweep.figures import Row, said
+from sweep.plots import Channel
+from sweep.report.measured import Measured
+from sweep.selection import natural, shown
+
+MOST_PROCESSES = 20_000
+MOST_MISSING = 1000
+_MOST = {"cells": 20, "points": 2000, "panels": 12, "rows": 200}  # that are shown at once
+
+
+class Column(NamedTuple):
+    """A column of a table; the title of `measured` ones carries the unit of the metric that is chosen."""
+
+    key: str
+    title: str
+    numeric: bool = True
+    measured: str = ""  # the power of the unit: "1" or "²"
+
+
+_COLUMNS = {
+    "cells": [
+        Column("axes", ""),
+        Column("processes", "processes"),
+        Column("failed", "failed"),
+        Column("mean", "mean", measured="1"),
+        Column("interval", "95 % interval"),
+        Column("variance", "variance", measured="²"),
+        *(Column(name, "MAD" if name == "mad" else name) for name in ("median", "sd", "mad", "min", "p5", "p95")),
+    ],
+    "ratios": [
+        Column("axes", ""),
+        Column("baseline", "baseline", numeric=False),
+        Column("speedup", "times as fast"),
+        Column("interval", "95 % interval"),
+        Column("verdict", "verdict", numeric=False),
+        Column("sentence", "in words", numeric=False),
+    ],
+    "causes": [
+        Column("status", "status", numeric=False),
+        Column("trials", "trials"),
+        Column("cause", "cause", numeric=False),
+        Column("first", "first of them", numeric=False),
+    ],
+    "exclusions": [Column("name", "left out", numeric=False), Column("reason", "reason", numeric=False)],
+    "missing": [Column("name", "trial without a record", numeric=False)],
+}
+
+
+def content(run: Run, measured: Measured) -> dict[str, Any]:
+    axes = measured.cells.axes
+    view = plots.View(elapsed=f"elapsed time ({figures.elapsed_scale(run).sign})")
+    return {
+        "name": run.name,
+        "axes": [_axis(each, channel, measured) for each, channel in axes.items()],
+        "nothing": {"encodings": plots.encodings(plots.NOTHING)},
+        "metrics": [{"name": m.name, "title": m.title, "sign": m.scale.sign} for m in measured.metrics],
+        "overs": [(axis, axes[axis].title) for axis in measured.overs],
+        "chosen": _chosen(measured),
+        "most": _MOST,
+        "absent": _absent(measured),
+        "theme": plots.theme(),
+        "plots": {kind: plots.spec(kind, view) for kind in plots.KINDS},
+        "rows": {table: _columnwise(rows) for table, rows in _rows(run, measured).items()},
+        "columns": {table: [column._asdict() for column in columns] for table, columns in _COLUMNS.items()},
+    }
+
+
+def _axis(axis: str, channel: Channel, measured: Measured) -> dict[str, Any]:
+    values = {repr(v): v for v in (summary.axes.get(axis) for summary in measured.usual)}.values()
+    return {
+        "name": axis,
+        "field": channel.field,
+        "title": channel.title,
+        "numeric": channel.numeric,
+        "values": channel.values,
+        "texts": [shown(value) for value in sorted(values, key=natural)],
+        "said": {str(figures.placed(axis, value, channel.numeric)): said(axis, value) for value in values},
+        "encodings": plots.encodings(channel),
+    }
+
+
+def _chosen(measured: Measured) -> dict[str, str]:
+    """What is looked at at first."""
+    roles = {role: channel.field for role, channel in figures.usual_roles(measured.cells.axes).items()}
+    over = measured.overs[0] if measured.overs else "none"
+    return {"metric": measured.metrics[0].name, **roles, "over": over, "when": "position"}
+
+
+def _rows(run: Run, measured: Measured) -> dict[str, list[Row]]:
+    found = measured.summaries
+    shown_by_process = set(_by_process(measured))
+    summaries: list[Row] = []
+    processes: list[Row] = []
+    for metric in measured.metrics:
+        own = {"metric": metric.name}
+        summaries += [own | row for row in figures.cells(found[metric.name], metric)]
+        if metric.name in shown_by_process:
+            processes += [own | row for row in figures.processes(found[metric.name], metric)]
+    both = "forward_s" in found and "backward_s" in found
+    return {
+        "cells": list(measured.cells.rows),
+        "summaries": summaries,
+        "processes": processes[:: -(-len(processes) // MOST_PROCESSES) or 1],
+        "parts": figures.parts(found["forward_s"], found["backward_s"]) if both else [],
+        "ratios": [row for each in measured.comparisons.values() for row in figures.ratios(each, measured.cells)],
+        "curves": [row for row in figures.curves(run, measured.cells) if figures.drawable(row)],
+        "causes": [failure._asdict() for failure in failures(run.records)],
+        "exclusions": [{"name": left_out, "reason": reason} for left_out, reason in run.exclusions],
+        "missing": [{"name": trial} for trial in run.missing[:MOST_MISSING]],
+    }
+
+
+def _by_process(measured: Measured) -> list[str]:
+    """The metrics whose every process is embedded: as many as there is room for, the usual one always."""
+    each = sum(summary.processes for summary in measured.usual)
+    return [metric.name for metric in measured.metrics[: max(1, MOST_PROCESSES // max(1, each))]]
+
+
+def _absent(measured: Measured) -> dict[str, str]:
+    """What is to be said where processes are not embedded."""
+    there = _by_process(measured)
+    told = f"There are too many processes to embed those of every metric: here they are of {', '.join(there)}."
+    return {metric.name: told for metric in measured.metrics if metric.name not in there}
+
+
+def _columnwise(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The same as columns, which repeat no names."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    return {key: [row.get(key) for row in rows] for key in names}
