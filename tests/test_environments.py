@@ -684,7 +684,9 @@ def test_torch_of_a_decade_does_a_step(version):
         ("chainer==6.7.0", "cupy-cuda101==6.7.0"),
         ("chainer==7.8.1", "cupy-cuda102==7.8.0"),
         ("torch==1.13.1", "nvidia-cudnn-cu11"),
+        ("torch==2.6.0", "nvidia-cudnn-cu12"),
         ("torch==2.13.0", "nvidia-cudnn-cu13"),
+        ("jax==0.6.2", "jax-cuda12-plugin==0.6.2"),
     ],
 )
 def test_a_gpu_environment_would_hold_the_matching_cuda_packages(requirement, companion):
