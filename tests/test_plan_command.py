@@ -19,6 +19,7 @@ import yaml
 from made_up import keep, record
 
 from sweep import catalog, cli, grid
+from sweep.cli import tables
 
 HOUSE = Path(__file__).resolve().parent.parent
 GRID = """\
@@ -199,6 +200,22 @@ def test_the_schema_accepts_the_grids_of_this_repository_and_refuses_misspelt_on
     assert complaints({"axes": {"device": ["cpu", "gup"]}})
     assert complaints({"parameters": {"samples": "many"}})
     assert complaints({"parameters": {"until": {"max_seeds": 3}}})
+
+
+def test_a_long_table_is_measured_once_and_not_once_a_line():
+    class Cells(list):
+        readings = 0
+
+        def __iter__(self):
+            self.readings += 1
+            return super().__iter__()
+
+    cells = Cells(["short", "somewhat longer"] * 50)
+
+    written = tables.as_text([tables.Column("title", cells, is_text=True)], 80)
+
+    assert len(written.splitlines()) == 102
+    assert cells.readings < 10
 
 
 def test_planning_imports_neither_ray_nor_what_analyses_results(tmp_path):

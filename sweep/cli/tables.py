@@ -76,10 +76,8 @@ def as_text(columns: Sequence[Column], width: int) -> str:
     kept = list(columns)
     while _line_width(kept) > width and any(column.rank for column in kept):
         kept.remove(max(kept, key=lambda column: column.rank))
-    titles = _GAP.join(_aligned(column, column.title) for column in kept).rstrip()
-    rule = _GAP.join("─" * column.width for column in kept)
-    count = max((len(column.cells) for column in kept), default=0)
-    lines = [_GAP.join(_aligned(column, column.cells[row]) for column in kept).rstrip() for row in range(count)]
+    aligned = [_aligned(column) for column in kept]
+    titles, rule, *lines = (_GAP.join(line).rstrip() for line in zip(*aligned, strict=True))
     return "\n".join([titles, rule, *lines])
 
 
@@ -128,8 +126,11 @@ def _cell(value: Any) -> Any:
     return plain(value)
 
 
-def _aligned(column: Column, text: str) -> str:
-    return text.ljust(column.width) if column.is_text else text.rjust(column.width)
+def _aligned(column: Column) -> list[str]:
+    """Title, rule and cells, all of one width."""
+    width = column.width
+    texts = [column.title, "─" * width, *column.cells]
+    return [text.ljust(width) if column.is_text else text.rjust(width) for text in texts]
 
 
 def _line_width(columns: Sequence[Column]) -> int:
