@@ -63,12 +63,14 @@ function measured(table) {
 }
 
 function even(list, count) {
-  return list.length <= count ? list : Array.from({ length: count }, (_, i) => list[Math.floor((i * list.length) / count)]);
+  if (list.length <= count) return list;
+  return Array.from({ length: count }, (_, i) => list[Math.floor((i * list.length) / count)]);
 }
 
-function firstPanels(list) {
-  const names = new Set([...new Set(list.map((row) => row.panel))].slice(0, most.panels));
-  return list.filter((row) => names.has(row.panel));
+// The rows that have one of the first so many values of a field.
+function first(list, field, count) {
+  const values = new Set([...new Set(list.map((row) => row[field]))].slice(0, count));
+  return list.filter((row) => values.has(row[field]));
 }
 
 const across = () => (axisOf(chosen.over) === chosen.x ? others(chosen.x)[0] ?? "none" : chosen.x);
@@ -85,9 +87,12 @@ function ratios() {
 }
 
 // A mark with its ends, of no length where there is no interval, and the line that it is on.
-const drawn = (row, middle) => ({ ...row, from: row.low ?? middle, to: row.high ?? middle, series: said(row, others(chosen.x)) });
-
-const course = (of) => rows.curves.filter((row) => row.of === of).map(withCell).filter(kept).map((row) => ({ ...row, series: said(row, others()) }));
+const drawn = (row, middle) => ({
+  ...row, from: row.low ?? middle, to: row.high ?? middle, series: said(row, others(chosen.x)),
+});
+const course = (of) => rows.curves.filter((row) => row.of === of).map(withCell).filter(kept)
+  .map((row) => ({ ...row, series: said(row, others()) }));
+const ordered = (row) => ({ ...row, when: row[chosen.when] });
 const enough = (list) => (list.length > 2 ? list : []); // for a trend to be one
 
 const tables = {
@@ -96,16 +101,18 @@ const tables = {
   map: () => ratios().map((row) => ({ ...row, panel: said(row, others(across(), axisOf(chosen.over))) })),
   parts: () => measured("parts").map((row) => ({ ...row, panel: said(row, others(chosen.x)) })),
   processes: () => byRank(measured("processes").map((row) => ({ ...row, named: `${row.label} · ${row.of}` })), "named"),
-  order: () => enough(measured("processes").map((row) => ({ ...row, when: row[chosen.when] })).filter((row) => row.when !== null && row.relative)),
+  order: () => enough(measured("processes").map(ordered).filter((row) => row.when !== null && row.relative)),
   ...Object.fromEntries(["loss", "validation_loss", "validation_pck"].map((of) => [of, () => course(of)])),
 };
-const sources = { time: "cells", speedup: "ratios", heatmap: "map", split: "parts", processes: "processes", order: "order", curve: "loss", validation: "validation_loss", pck: "validation_pck" };
-
+const sources = {
+  time: "cells", speedup: "ratios", heatmap: "map", split: "parts", processes: "processes", order: "order",
+  curve: "loss", validation: "validation_loss", pck: "validation_pck",
+};
 const bounded = {
-  processes: (list) => { const cells = new Set([...new Set(list.map((row) => row.cell))].slice(0, most.cells)); return list.filter((row) => cells.has(row.cell)); },
+  processes: (list) => first(list, "cell", most.cells),
   order: (list) => even(list, most.points),
-  heatmap: firstPanels,
-  split: firstPanels,
+  heatmap: (list) => first(list, "panel", most.panels),
+  split: (list) => first(list, "panel", most.panels),
 };
 
 // ---- plots
@@ -114,8 +121,10 @@ const words = () => {
   const metric = content.metrics.find(({ name }) => name === chosen.metric);
   const base = rows.ratios.find((row) => row.over === chosen.over);
   return {
-    "@metric": metric?.title ?? "", "@over": axes[axisOf(chosen.over)]?.title ?? "", "@baseline": base?.baseline ?? "",
-    "@when": chosen.when === "started" ? `start time (min since the first)` : "place in the order of execution",
+    "@metric": metric?.title ?? "",
+    "@over": axes[axisOf(chosen.over)]?.title ?? "",
+    "@baseline": base?.baseline ?? "",
+    "@when": chosen.when === "started" ? "start (min since the first)" : "place in the order of execution",
   };
 };
 
@@ -123,10 +132,11 @@ function filled(node, roles, spoken) {
   if (Array.isArray(node)) return node.map((each) => filled(each, roles, spoken));
   if (node && typeof node === "object") {
     const role = typeof node.field === "string" && node.field.startsWith("@") ? node.field.slice(1) : null;
-    if (role) return (axes[roles[role]] ?? content.nothing).encodings[role === "x" && node.type === "ordinal" ? "steps" : role];
+    const encodings = (axes[roles[role]] ?? content.nothing).encodings;
+    if (role) return encodings[role === "x" && node.type === "ordinal" ? "steps" : role];
     return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, filled(value, roles, spoken)]));
   }
-  return typeof node === "string" && node.includes("@") ? node.replace(/@(metric|over|baseline|when)/g, (word) => spoken[word]) : node;
+  return typeof node === "string" ? node.replace(/@(metric|over|baseline|when)/g, (word) => spoken[word]) : node;
 }
 
 // Widths of panels, or how many of them fit beside each other where steps decide the width.
@@ -142,14 +152,17 @@ function fitted(spec, kind, list, width) {
   return { ...spec, spec: { ...spec.spec, width: Math.max(240, wanted) } };
 }
 
+const counted = (count) => count.toLocaleString("en");
+const leftOut = (some, whole) =>
+  some < whole ? `Shown are ${counted(some)} of ${counted(whole)} marks: filter to see the others.` : "";
+
 async function draw(figure) {
   const kind = figure.dataset.kind;
   const all = tables[sources[kind]]();
   const list = bounded[kind]?.(all) ?? all;
   const absent = content.absent[chosen.metric] && (kind === "processes" || kind === "order");
   figure.hidden = !list.length && !absent;
-  figure.querySelector(".note").textContent = absent ? content.absent[chosen.metric] : list.length < all.length
-    ? `Shown are ${list.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} marks: filter to see the others.` : "";
+  figure.querySelector(".note").textContent = absent ? content.absent[chosen.metric] : leftOut(list.length, all.length);
   if (!list.length) return figure.querySelector(".plot").replaceChildren();
   const roles = { ...chosen, dash: chosen.shape, x: kind === "heatmap" ? across() : chosen.x };
   const place = figure.querySelector(".plot");
@@ -158,7 +171,8 @@ async function draw(figure) {
   const values = { connected: axes[chosen.x]?.numeric ? 1 : 0, reach: reachOf(list) };
   for (const param of spec.params ?? []) if (param.name in values) param.value = values[param.name];
   const actions = { export: true, source: false, compiled: false, editor: false };
-  await vegaEmbed(place, spec, { renderer: "svg", actions, config: content.theme, downloadFileName: `${content.name}-${kind}` });
+  const name = `${content.name}-${kind}`;
+  await vegaEmbed(place, spec, { renderer: "svg", actions, config: content.theme, downloadFileName: name });
 }
 
 const reachOf = (list) => Math.max(0.14, ...list.map((row) => Math.abs(row.log_speedup ?? 0)));
@@ -170,13 +184,16 @@ const figureText = (value, key) => {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number" || COUNTS.has(key) || key in axes) return String(value);
   const size = Math.abs(value);
-  return value && (size < 1e-4 || size >= 1e7) ? value.toExponential(3) : value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size || 1))));
+  if (value && (size < 1e-4 || size >= 1e7)) return value.toExponential(3);
+  return value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size || 1))));
 };
 
-const compared = (one, other) => {
-  if (one === null || one === undefined) return 1;
-  if (other === null || other === undefined) return -1;
-  return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+// Numbers by size, texts as people sort versions, and what is not there last whichever way.
+const compared = (one, other, way) => {
+  const absent = ((one ?? null) === null) - ((other ?? null) === null);
+  if (absent || (one ?? null) === null) return absent;
+  if (typeof one === "number" && typeof other === "number") return way * (one - other);
+  return way * String(one).localeCompare(String(other), "en", { numeric: true });
 };
 
 class Table {
@@ -190,8 +207,9 @@ class Table {
   get columns() {
     const axisColumns = content.axes.map(({ field, title, numeric }) => ({ key: field, title, numeric }));
     const metric = content.metrics.find(({ name }) => name === chosen.metric);
-    return content.columns[this.name].flatMap((column) => column.key === "axes" ? axisColumns
-      : [{ ...column, title: column.measured && metric?.sign ? `${column.title} (${metric.sign}${column.measured.replace("1", "")})` : column.title }]);
+    const sign = ({ measured }) => (measured && metric?.sign ? ` (${metric.sign}${measured.replace("1", "")})` : "");
+    return content.columns[this.name].flatMap((column) =>
+      column.key === "axes" ? axisColumns : [{ ...column, title: column.title + sign(column) }]);
   }
 
   rows() {
@@ -204,7 +222,7 @@ class Table {
     const columns = this.columns, found = this.rows();
     if (this.order) {
       const { key, way } = this.order;
-      found.sort((a, b) => (a[key] ?? null) === null || (b[key] ?? null) === null ? compared(a[key], b[key]) : way * compared(a[key], b[key]));
+      found.sort((a, b) => compared(a[key], b[key], way));
     }
     const table = document.createElement("table");
     table.append(this.head(columns), this.body(columns, found.slice(0, this.limit)));
@@ -250,13 +268,13 @@ class Table {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "more";
-    button.textContent = `show all ${count.toLocaleString("en")} rows`;
+    button.textContent = `show all ${counted(count)} rows`;
     button.addEventListener("click", () => { this.limit = Infinity; this.show(); });
     return [button];
   }
 }
 
-const interval = (row) => row.low === null || row.low === undefined ? "–" : `[${figureText(row.low)}, ${figureText(row.high)}]`;
+const interval = (row) => ((row.low ?? null) === null ? "–" : `[${figureText(row.low)}, ${figureText(row.high)}]`);
 
 // ---- showing it all
 
