@@ -146,6 +146,13 @@ def test_failed_trials_are_planned_again_only_when_asked_for_with_their_attempt(
     assert {row["attempt"] for row in again} == {2}
 
 
+def test_data_that_are_not_there_are_told(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEP_DATA_DIR", str(tmp_path / "data"))
+
+    assert "data: lsp (not prepared on this machine)" in sweep("plan", "grid.yaml", "--set", "data=lsp").err
+    assert "data: lsp\n" in sweep("plan", "grid.yaml", "--set", "data=lsp", "--set", "data_path=pictures").err
+
+
 def test_a_run_is_looked_for_where_out_says(sweep):
     ended(trials_of())
     Path("results").rename("elsewhere")

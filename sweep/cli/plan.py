@@ -154,7 +154,7 @@ def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: 
         return
     for state, specs in _environments(grid, todo).items():
         yield f"environments {state}: {', '.join(specs)}"
-    if data := dict.fromkeys(str(s["data"]) for s in _settings(todo) if s.get("data")):
+    if data := _data(todo):
         yield f"data: {', '.join(data)}"
     if (seconds := _total_s(todo, estimate)) is not None:
         yield f"time: about {duration(seconds)}, one trial after the other"
@@ -190,6 +190,16 @@ def _environments(grid: Grid, todo: Sequence[Trial]) -> dict[str, list[str]]:
         state = "of your own" if spec.interpreter else "built" if load(spec.id) else "to build"
         states.setdefault(state, []).append(name)
     return states
+
+
+def _data(todo: Sequence[Trial]) -> list[str]:
+    """The data sets that the trials need, and whether they would have to be prepared by hand."""
+    from sweep import datasets
+    from sweep.datasets import store
+
+    wanted = dict.fromkeys((s["data"], s.get("data_path")) for s in _settings(todo) if s.get("data"))
+    there = [(name, path) for name, path in wanted if datasets.known(name).generated or path or store.everything(name)]
+    return [name if (name, path) in there else f"{name} (not prepared on this machine)" for name, path in wanted]
 
 
 def _settings(trials: Iterable[Trial]) -> list[dict[str, Any]]:

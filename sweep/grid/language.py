@@ -244,15 +244,15 @@ def _located(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Paths in a grid are relative to it: trials run on other machines, in other folders."""
     environments, parameters = document.get("environments"), document.get("parameters")
     if isinstance(environments, dict):
-        document["environments"] = {
-            name: {key: _absolute(folder, value) if key in _PATHS else value for key, value in each.items()}
-            if isinstance(each, dict)
-            else each
-            for name, each in environments.items()
-        }
-    if isinstance(parameters, dict) and isinstance(parameters.get("data_path"), str):
-        document["parameters"] = parameters | {"data_path": _absolute(folder, parameters["data_path"])}
-    return document
+        document["environments"] = {name: _with_paths(each, _PATHS, folder) for name, each in environments.items()}
+    return document | ({"parameters": _with_paths(parameters, ("data_path",), folder)} if parameters else {})
+
+
+def _with_paths(table: Any, keys: Sequence[str], folder: Path) -> Any:
+    """The table with the paths under these keys made absolute; what is no table is left for validation to tell."""
+    if not isinstance(table, dict):
+        return table
+    return {key: _absolute(folder, value) if key in keys else value for key, value in table.items()}
 
 
 def _absolute(folder: Path, value: Any) -> Any:
