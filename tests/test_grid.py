@@ -685,6 +685,7 @@ WRONG = [
     (FRAMEWORK + "parameters: {until: {intrval: 1}}\n", "line 2: parameters.until.intrval: unknown key", "'interval'"),
     (FRAMEWORK + "parameters: {until: {max_seeds: 3}}\n", "parameters.until: interval is missing", "docs/grid.md"),
     (FRAMEWORK + "parameters: {until: 3}\n", "parameters.until: 3 where keys with values belong", "interval"),
+    (FRAMEWORK + "parameters: {data_path: 5}\n", "parameters.data_path: 5 is no path", "folder"),
     (FRAMEWORK + "parameters: {data: z}\n", "parameters.data: 'z' is no data", "known: lsp"),
     ("axes: {framework: a==1, data: [x, z]}\n", "axes.data: 'z' is no data", "known: lsp"),
     # environments and resources
@@ -822,7 +823,8 @@ def test_aliases_and_merge_keys_are_understood():
 def test_paths_of_environments_and_data_start_at_the_grid(tmp_path):
     text = """
         axes: {framework: [a==1, a==mine]}
-        parameters: {data_path: pictures}
+        workload: [core, train]
+        parameters: {data_path: pictures, train: {data_path: ../more}}
         environments:
           a==1: {wheel: wheels/a.whl, find_links: [more, "https://example.org/wheels"], lock: null}
           a==mine: {interpreter: ../venv/bin/python, python: ["3.9", "3.10"]}
@@ -833,7 +835,8 @@ def test_paths_of_environments_and_data_start_at_the_grid(tmp_path):
         "a==1": {"wheel": f"{tmp_path}/wheels/a.whl", "find_links": [f"{tmp_path}/more", "https://example.org/wheels"]},
         "a==mine": {"interpreter": f"{tmp_path.parent}/venv/bin/python", "python": ["3.9", "3.10"]},
     }
-    assert grid.expand(read, FRAMEWORKS, WORKLOADS).cells[0].settings["data_path"] == f"{tmp_path}/pictures"
+    folders = {c.axes["workload"]: c.settings["data_path"] for c in grid.expand(read, FRAMEWORKS, WORKLOADS).cells}
+    assert folders == {"core": f"{tmp_path}/pictures", "train": f"{tmp_path.parent}/more"}
 
 
 def test_a_grid_may_override_all_that_an_environment_knows():

@@ -249,10 +249,13 @@ def _located(document: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _with_paths(table: Any, keys: Sequence[str], folder: Path) -> Any:
-    """The table with the paths under these keys made absolute; what is no table is left for validation to tell."""
+    """The table, and tables in it, with the paths under these keys made absolute; what is no table stays as it is."""
     if not isinstance(table, dict):
         return table
-    return {key: _absolute(folder, value) if key in keys else value for key, value in table.items()}
+    return {
+        key: _absolute(folder, value) if key in keys else _with_paths(value, keys, folder)
+        for key, value in table.items()
+    }
 
 
 def _absolute(folder: Path, value: Any) -> Any:

@@ -111,6 +111,8 @@ class Words:
             raise self._grid.error(keys, f"{written(value)} is not {wanted}", f"the default is {written(default)}")
         if name in _LEAST and value is not None and (not _is_int(value) or value < _LEAST[name]):
             raise self._grid.error(keys, f"{written(value)} is no whole number from {_LEAST[name]} on", "write one")
+        if name == "data_path" and not isinstance(value, str | None):
+            raise self._grid.error(keys, f"{written(value)} is no path", "name a folder or a zip archive, in quotes")
         if value not in self._choices.get(name, [value]):
             raise self._grid.error(keys, f"{written(value)} is no {name}", nearest(str(value), self._choices[name]))
         if name == "data" and self._data_sets and value is not None and value not in self._data_sets:
