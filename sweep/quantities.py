@@ -14,7 +14,7 @@ _SCALES = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "B": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
     "share": ((0.01, "%"),),
-    "relative": ((1.0, ""),),
+    **dict.fromkeys(("relative", "loss", "norm"), ((1.0, ""),)),  # which no sign says better than the name
 }
 
 

@@ -79,7 +79,7 @@ def training(seed: int = 0, epochs: int = 20, **changes: Any) -> Record:
     validated["pck"] = [min(1.0, epoch / epochs) for epoch in range(epochs)]
     columns |= {f"validation_{name}": values for name, values in validated.items()}
     of_steps = ("step_s", "forward_s", "backward_s", "warmup_s", "valid")
-    return record(seed, workload="train", epochs=epochs, **changes) | columns | dict.fromkeys(of_steps)
+    return record(seed, workload="train", epochs=epochs, **columns | changes) | dict.fromkeys(of_steps)
 
 
 def keep(folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", **facts: Any) -> Results:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,14 @@ def test_show_tells_all_that_is_known_of_a_trial(sweep: Sweep, way: str) -> None
     assert sweep("show", "core", trial["trial_name"], "--packages").out == "torch==2.13.0\n"
     assert sweep("show", "core", trial["trial_name"], "--log").out == "epoch 1\nepoch 2\n"
     assert json.loads(sweep("show", "core", "*/s4", "--format", "json").out)["seed"] == 4
+
+
+def test_show_tells_single_values_and_losses_as_people_read_them(sweep: Sweep) -> None:
+    keep("results/run", [training(epochs=1, loss=[0.5, 0.25, 0.2, 0.1], cores=list(range(64)))])
+    lines = dict(line.split(maxsplit=1) for line in sweep("show", "run", "*/s0").out.splitlines() if " " in line)
+    assert lines["cores"] == "64 values, 0 … 63"
+    assert lines["loss"] == "4 values, 0.1000 … 0.5000, median 0.2500"
+    assert re.fullmatch(r"\d\.\d{3} s", lines["epoch_s"]) or re.fullmatch(r"\d{3}\.\d ms", lines["epoch_s"])
 
 
 def test_running_trials_tell_their_progress(sweep: Sweep) -> None:

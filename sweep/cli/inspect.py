@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CAUSES = 10
 _LOG_LINES = 40
 _NAMED = 5
+_LONGEST_LIST = 16
 _LOOKED_THROUGH = 10_000
 
 _RunName = Annotated[
@@ -208,10 +209,14 @@ def _fact(name: str, value: Any) -> str:
     from sweep.columns import unit
     from sweep.quantities import quantity
 
+    if isinstance(value, list) and len(value) == 1:
+        return _fact(name, value[0])
     if isinstance(value, float) or (isinstance(value, int) and unit(name) == "B"):
         return quantity(value, unit(name))
     if isinstance(value, dt.datetime):
         return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, list) and len(value) > _LONGEST_LIST:
+        return f"{len(value)} values, {value[0]} … {value[-1]}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
