@@ -1,0 +1,31 @@
+"""A hand-written loop: AlexNet in torch, forward and backward timed. `python torch_loop.py BATCH SAMPLES`"""
+
+import json
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+
+batch, samples = int(sys.argv[1]), int(sys.argv[2])
+model = nn.Sequential(
+    *(nn.Conv2d(3, 96, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2)),
+    *(nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+    *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
+    *(nn.Conv2d(384, 384, 3, padding=1), nn.ReLU()),
+    *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
+    *(nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5)),
+    *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 28)),
+)
+images, targets = torch.rand(batch, 3, 227, 227), torch.rand(batch, 14, 2)
+visible = torch.ones(batch, 14, 1)
+times = []
+for _ in range(samples + 3):
+    model.zero_grad()
+    start = time.perf_counter()
+    difference = (model(images).view(batch, 14, 2) - targets) * visible
+    loss = (difference * difference).sum() / visible.sum()
+    loss.backward()
+    times.append(time.perf_counter() - start)
+print(json.dumps(statistics.median(times[3:])))
