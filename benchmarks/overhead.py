@@ -4,6 +4,8 @@
 
 `warm` is a trial forked from a fork server that has the framework, `spawn` one in an interpreter of its own, `script`
 what one does without either: a script that imports the framework and ends, started over and over. The three take turns.
+`CPU` is what one warm trial takes of the cores in all, orchestrator, fork server and worker: unlike wall time it is
+nearly the same on a busy machine, and two cores run at most 2000 / CPU trials a second.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sweep import catalog, environments, grid, hosts, process
 from sweep.grid import Trial
@@ -37,9 +41,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     options = parser.parse_args()
     sys.path.insert(0, str(PLUGINS))
-    print(
-        "milliseconds: median (least)\nframework               warm        spawn       script   script/warm   warm is"
-    )
+    print("milliseconds: median (least)")
+    print("framework                    warm           spawn          script   script/warm    CPU   of warm")
     for framework in options.frameworks:
         print(measured(framework, options.trials), flush=True)
 
@@ -58,13 +61,14 @@ def measured(framework: str, count: int) -> str:
         way()
     parts.clear()
     found: dict[str, list[float]] = {name: [] for name in ways}
+    cpu_ms = cpu_s(fork, count) * 1e3
     for _ in range(count):
         for name, way in ways.items():
             found[name].append(way())
-    told = " ".join(f"{statistics.median(s) * 1e3:6.1f} ({min(s) * 1e3:.1f})".rjust(15) for s in found.values())
+    told = " ".join(f"{statistics.median(s) * 1e3:6.1f} ({min(s) * 1e3:.1f})".rjust(16) for s in found.values())
     where = ", ".join(f"{name} {statistics.median(s) * 1e3:.1f}" for name, s in parts.items())
     times = statistics.median(found["script"]) / statistics.median(found["warm"])
-    return f"{framework:17}{told}   {times:6.0f} ×      {where}"
+    return f"{framework:17}{told}   {times:9.0f} ×   {cpu_ms:4.1f}   {where}"
 
 
 def trial_s(trial: Trial, parts: dict[str, list[float]]) -> float:
@@ -80,6 +84,18 @@ def trial_s(trial: Trial, parts: dict[str, list[float]]) -> float:
     parts.setdefault("until its work", []).append(heard["outcome"] - heard["asked"])
     parts.setdefault("after it", []).append(record["wall_s"] - (heard["outcome"] - heard["asked"]))
     return float(record["wall_s"])
+
+
+def cpu_s(trial: Trial, count: int) -> float:
+    """CPU time of one warm trial in all processes, the mean of `count`."""
+    host = psutil.Process(hosts.idle()[-1].pid)
+
+    def spent() -> float:
+        return time.process_time() + sum(host.cpu_times()[:2])
+
+    before = spent()
+    records = [RunTrial()(trial) for _ in range(count)]
+    return (spent() - before) / count + statistics.mean(each["user_s"] + each["system_s"] for each in records)
 
 
 def script_s(framework: str) -> float:

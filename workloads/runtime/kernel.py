@@ -7,6 +7,7 @@ import signal
 from typing import Any, Dict, List
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_LIBC = ctypes.CDLL(None)  # found once, by the host
 
 
 def die_with(parent: int) -> None:
@@ -121,4 +122,4 @@ def _parent(pid: int) -> int:
 
 
 def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    _LIBC.prctl(option, value, 0, 0, 0)

@@ -10,12 +10,13 @@ from typing import Any, Dict, List, Optional, Tuple
 
 # libraries that compute with threads, by what their file is called, and the functions that tell how many
 _THREADS = (
-    (r"openblas", ("openblas_get_num_threads", "openblas_get_num_threads64_", "scipy_openblas_get_num_threads64_",
-                   "scipy_openblas_get_num_threads")),
-    (r"mkl_rt", ("MKL_Get_Max_Threads",)),
-    (r"libblis", ("bli_thread_get_num_threads",)),
-    (r"gomp|iomp5|libomp", ("omp_get_max_threads",)),
+    (re.compile("openblas"), ("openblas_get_num_threads", "openblas_get_num_threads64_",
+                              "scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")),
+    (re.compile("mkl_rt"), ("MKL_Get_Max_Threads",)),
+    (re.compile("libblis"), ("bli_thread_get_num_threads",)),
+    (re.compile("gomp|iomp5|libomp"), ("omp_get_max_threads",)),
 )  # fmt: skip
+_OTHER_BLAS = re.compile("mkl_rt|mkl_core|libblis|libcblas|libatlas|libblas|libarmpl|libnvpl_blas")
 _OPENBLAS_CONFIG = ("openblas_get_config", "openblas_get_config64_", "scipy_openblas_get_config64_",
                     "scipy_openblas_get_config")  # fmt: skip
 _NOT_TOLD = ("SWEEP_PROCESS", "LC_CTYPE")  # by which processes are found again; what Python itself sets
@@ -63,7 +64,7 @@ def thread_pools(libraries: List[str]) -> List[Tuple[str, int]]:
     for path in libraries:
         name = os.path.basename(path)
         for pattern, functions in _THREADS:
-            threads = _asked(path, functions, ctypes.c_int) if re.search(pattern, name) else None
+            threads = _asked(path, functions, ctypes.c_int) if pattern.search(name) else None
             if threads is not None:
                 pools.append((name, int(threads)))
     return pools
@@ -77,7 +78,7 @@ def blas(libraries: List[str]) -> str:
         if "openblas" in name:
             config = _asked(path, _OPENBLAS_CONFIG, ctypes.c_char_p)
             named.add(config.decode("utf-8", "replace").strip() if config else name)
-        elif re.search(r"mkl_rt|mkl_core|libblis|libcblas|libatlas|libblas|libarmpl|libnvpl_blas", name):
+        elif _OTHER_BLAS.search(name):
             named.add(name)
     return "; ".join(sorted(named))
 
