@@ -91,7 +91,7 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     wanted = plots.known(kind).rows
     summaries = run.summary(metric=choice.metric, where=choice.where)
     cells, metric = Cells.of(summaries), metric_of(summaries)
-    roles = usual_roles(cells.axes) | {role: _axis(name, cells.axes) for role, name in choice.roles.items()}
+    roles = usual_roles(cells.axes, {role: _axis(name, cells.axes) for role, name in choice.roles.items()})
     over = choice.over or usual_over(cells.axes)
     if wanted == "ratios":
         found = run.compare(over, choice.baseline, choice.metric, choice.where)
@@ -141,21 +141,22 @@ def said(name: str, value: Any) -> str:
     return f"{name} {shown(value)}" if isinstance(value, int | float) else shown(value)
 
 
-def usual_roles(axes: Mapping[str, Channel]) -> dict[str, Channel]:
-    """What is drawn along which axis unless another is chosen: batch size along x, frameworks by colour."""
-    left = dict(axes)
-    numeric = [name for name, drawn in axes.items() if drawn.numeric]
+def usual_roles(axes: Mapping[str, Channel], given: Mapping[str, Channel] | None = None) -> dict[str, Channel]:
+    """What is drawn along which axis: what is `given`, and of the rest batch size along x, frameworks by colour."""
+    roles = dict(given or {})
+    taken = {drawn.field for drawn in roles.values()}
+    left = {name: drawn for name, drawn in axes.items() if drawn.field not in taken}
+    numeric = [name for name, drawn in left.items() if drawn.numeric]
     preferred = {
         "x": ["batch_exponent", *numeric, "framework", *left],
         "colour": ["framework", "version", *left],
         "panels": ["device", "workload"],
         "shape": list(left),
     }
-    roles = {}
     for role, names in preferred.items():
-        name = next((name for name in names if name in left), "")
-        roles[role] = left.pop(name, plots.NOTHING)
-    if roles["panels"] is plots.NOTHING:
+        if role not in roles:
+            roles[role] = left.pop(next((name for name in names if name in left), ""), plots.NOTHING)
+    if roles["panels"] is plots.NOTHING and "panels" not in (given or {}):
         roles["panels"] = next(iter(left.values()), plots.NOTHING)
     return roles
 

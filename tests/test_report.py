@@ -133,6 +133,17 @@ def test_a_picture_names_axes_with_their_units() -> None:
 
 
 @pytest.mark.usefixtures("sweep")
+def test_an_axis_that_is_chosen_for_one_role_leaves_its_other_one() -> None:
+    keep("results/run", core_time(), GRID)
+    axes = figures.Cells.of(analysis.Run("results/run").summary()).axes
+    usual = {role: drawn.title for role, drawn in figures.usual_roles(axes).items()}
+    assert usual == {"x": "batch size (examples)", "colour": "framework", "shape": "backward", "panels": ""}
+    chosen = figures.usual_roles(axes, {"colour": axes["backward"], "panels": plots.NOTHING})
+    assert chosen["shape"].title == "framework"
+    assert chosen["panels"] is plots.NOTHING
+
+
+@pytest.mark.usefixtures("sweep")
 def test_a_map_has_a_square_for_each_comparison_with_its_factor() -> None:
     keep("results/run", core_time(), GRID)
     svg = drawn("results/run", "heatmap")
