@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweep import datasets, environments, gpus
+from sweep import catalog, datasets, environments, gpus, yardstick
 from sweep.environments import EnvironmentFailed, Specification
 from sweep.worker import specification
 
@@ -28,13 +28,16 @@ class Needs:
 
 
 def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run_id: str = "") -> Needs:
-    """What these trials need, each thing once, in the order in which they come."""
+    """What these trials need, and what they are compared with, each thing once, in the order in which they come."""
+    workloads = catalog.workloads()
     devices: dict[Specification, set[str]] = {}
     data: dict[tuple[str, str | None], int] = {}
     for cell in {trial.cell.id: trial.cell for trial in trials}.values():
         settings = cell.settings
         spec = specification(settings["framework"], settings["device"], settings["backend"], overrides)
         devices.setdefault(spec, set()).add(settings["device"])
+        if workloads[settings["workload"]].reference:
+            devices.setdefault(yardstick.specification(overrides), set()).add("cpu")
         if settings.get("data"):
             key = (settings["data"], settings.get("data_path"))
             data[key] = max(data.get(key, 1), 2 ** (settings.get("batch_exponent") or 0))
