@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -20,7 +19,7 @@ from sweep import machine, statistics
 from sweep.comparisons import Comparison
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import work
-from sweep.grid import Cell, Expansion, Trial
+from sweep.grid import Cell, Expansion, Trial, identify
 
 LABEL, LABELS = "label", ("a", "b")
 
@@ -121,12 +120,12 @@ def _where(address: str | None) -> tuple[str, str]:
 
 
 def _labelled(cell: Cell, label: str) -> Cell:
-    name = f"{cell.name}/{LABEL}={label}"
-    return dataclasses.replace(cell, id=_digest(cell.id, label)[:12], name=name, axes={**cell.axes, LABEL: label})
+    axes = {**cell.axes, LABEL: label}
+    return Cell(identify({**cell.common, **axes}), f"{cell.name}/{LABEL}={label}", axes, cell.common)
 
 
 def _seeded(trial: Trial, cell: Cell, seed: int) -> Trial:
-    return dataclasses.replace(trial, id=_digest(cell.id, str(seed))[:16], cell=cell, seed=seed)
+    return Trial(identify({**cell.settings, "seed": seed}), cell, seed, trial.resources)
 
 
 def _digest(*words: str) -> str:

@@ -8,6 +8,7 @@ identity; a part that goes away while a reader reads is found again in the part 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -61,6 +62,7 @@ class RunFacts:
     """What `run.yaml` says: the grid as it was read, and what it was run with.
 
     `noise_floor` is the greatest difference that `sweep calibrate` found between equal cells, where it was run.
+    `stopped` says why cells got no more seeds, by name, where the grid says `until`.
     `trials` are the planned ones as `(trial_id, trial_name)`, `exclusions` are `(name, reason)`: both kept in
     `plan.parquet`.
     """
@@ -73,6 +75,7 @@ class RunFacts:
     cluster: Mapping[str, Any] = field(default_factory=dict)
     started_at: str = ""
     noise_floor: float = 0.0
+    stopped: Mapping[str, str] = field(default_factory=dict)
     trials: Sequence[tuple[str, str]] = field(default=(), repr=False)
     exclusions: Sequence[tuple[str, str]] = field(default=(), repr=False)
 
@@ -168,9 +171,12 @@ class Results:
             raise SweepError(f"{RUN_FILE} in {self} cannot be read: {error}", hint) from None
 
     def plan(self) -> pa.Table:
-        """The planned trials and the exclusions: trial_id, trial_name, excluded (the reason, or null)."""
+        """The planned trials and the exclusions: trial_id, trial_name, excluded (the reason, or null).
+
+        Not by `read_table`: a thread of it may hold our bytes when the process ends, and then takes it down.
+        """
         try:
-            return pq.read_table(pa.BufferReader(self.place.read(PLAN_FILE)))
+            return pq.ParquetFile(pa.BufferReader(self.place.read(PLAN_FILE))).read(use_threads=False)
         except FileNotFoundError:
             return _PLAN.empty_table()
         except (pa.ArrowException, OSError):  # written anew by the next run
@@ -238,12 +244,19 @@ class Writer(Results):
         for trial_id in list(self._telling):  # of a sweep that was killed
             self._fall_silent(trial_id)
         self._quarantine()
-        _write_facts(self.place, facts)
+        started_at = facts.started_at or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        self._facts = dataclasses.replace(facts, started_at=started_at)
+        self.restate()
         parts = self._parts()
         self._sequence = max((part.sequence for part in parts), default=0)
         self._foldable = [part for part in parts if part.foldable]
         self._recent: dict[str, pa.Table] = {}  # single records, kept so that folding need not read them again
         self._environments = {Path(entry.path).stem for entry in self.place.files(ENVIRONMENTS)}
+
+    def restate(self, **changes: Any) -> None:
+        """Write `run.yaml` and the plan anew, with these facts changed."""
+        self._facts = dataclasses.replace(self._facts, **changes)
+        _write_facts(self.place, self._facts)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Keep a record for good. Its `log` (text) and `packages` (list) become files of their own."""
@@ -344,7 +357,6 @@ class Writer(Results):
 
 def _write_facts(place: Place, facts: RunFacts) -> None:
     said = {name: getattr(facts, name) for name, of in RunFacts.__dataclass_fields__.items() if of.repr}
-    said["started_at"] = facts.started_at or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     said = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash, **said}
     plain = json.loads(json.dumps(said, default=str))
     plain |= {"grid": redacted(plain["grid"]), "overrides": [redacted(each) for each in plain["overrides"]]}

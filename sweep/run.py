@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import time
 import uuid
 from collections import Counter
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep import __version__, calibration, process, provision, schedule, worker
+from sweep import __version__, adaptive, calibration, process, provision, schedule, worker
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate, Remaining
-from sweep.grid import Expansion, Grid, Trial
+from sweep.grid import Cell, Expansion, Grid, Trial
 from sweep.records import CHECKPOINTS, Record, Results, RunFacts, Writer
+from sweep.summary import columns_for, summarize
 
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0
@@ -76,8 +78,9 @@ def run(grid: Grid, expansion: Expansion, results: Results, options: Options, ob
         ledger = Ledger(expansion.trials, todo)
         ledger.learn(writer)
         observer.planned(len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s())
-        if todo:
-            _Sweep(grid, writer, ledger, options, observer).run(todo)
+        sweep = _Sweep(grid, expansion.trials, writer, ledger, options, observer)
+        if todo := todo or sweep.further():
+            sweep.run(todo)
 
 
 class Ledger:
@@ -108,6 +111,10 @@ class Ledger:
     def again(self, trial: Trial) -> None:
         self._remaining.change(trial.cell.id, 1)
 
+    def seconds(self, cell: Cell) -> float | None:
+        """Expected time of one trial of a cell."""
+        return self._estimate.seconds(cell.id, cell.settings)
+
     def remaining_s(self, at_once: int = 1) -> float | None:
         """Expected time of what is left, `at_once` trials at a time; anew every second at most."""
         if time.monotonic() - self._told_at > _TELL_EVERY_S:
@@ -119,10 +126,19 @@ class Ledger:
 class _Sweep:
     """One invocation: a cluster, and the trials that it runs."""
 
-    def __init__(self, grid: Grid, writer: Writer, ledger: Ledger, options: Options, observer: Observer) -> None:
-        self._grid, self._writer, self._ledger = grid, writer, ledger
+    def __init__(
+        self,
+        grid: Grid,
+        planned: Sequence[Trial],
+        writer: Writer,
+        ledger: Ledger,
+        options: Options,
+        observer: Observer,
+    ) -> None:
+        self._grid, self._planned, self._writer, self._ledger = grid, planned, writer, ledger
         self._options, self._observer = options, observer
         self._run_id = uuid.uuid4().hex
+        self._since = time.monotonic()
         self._running: set[str] = set()
         self._heard: dict[str, float] = {}
 
@@ -133,14 +149,41 @@ class _Sweep:
         with Cluster(self._options.address, notify=self._observer.note) as cluster:
             if self._options.address is not None:
                 self._provide_everywhere(cluster, needs)
-            todo = self._placeable(cluster, todo)
-            run_all = functools.partial(self._mapped, cluster)
+            while todo:
+                self._complete(functools.partial(self._mapped, cluster), self._placeable(cluster, todo))
+                todo = self.further()
+
+    def further(self) -> list[Trial]:
+        """Trials with more seeds where intervals are still too wide, as the grid's `until` wants them."""
+        until = self._grid.until
+        if until is None:
+            return []
+        left_s = until.max_time - (time.monotonic() - self._since) if until.max_time else math.inf
+        standings = self._standings()
+        decision = adaptive.decide(standings, until, left_s)
+        whole = [*self._planned, *adaptive.beyond(standings, self._planned)]
+        more = schedule.plan(adaptive.trials(decision, self._planned), order=self._grid.order)
+        more = [dataclasses.replace(trial, position=len(whole) + place) for place, trial in enumerate(more)]
+        for trial in more:
+            self._ledger.again(trial)
+        names = [(trial.id, trial.name) for trial in [*whole, *more]]
+        self._writer.restate(trials=names, stopped=decision.reasons)
+        self._observer.planned(len(names), len(whole), self._ledger.remaining_s())
+        return more
+
+    def _standings(self) -> list[adaptive.Standing]:
+        records = self._writer.records(columns_for(None))
+        cells = {trial.cell.id: trial.cell for trial in self._planned}
+        return adaptive.standings(cells.values(), records, summarize(records), self._ledger.seconds)
+
+    def _complete(self, run_all: Callable[[Sequence[Trial]], Iterator[Record]], todo: Sequence[Trial]) -> None:
+        """Run the trials, and those that others disturb a few times again."""
+        todo = self._carry_out(run_all, todo)
+        for _ in range(1, self._options.disturbed_attempts):
+            for trial in todo:
+                self._ledger.again(trial)
+                self._observer.again()
             todo = self._carry_out(run_all, todo)
-            for _ in range(1, self._options.disturbed_attempts):
-                for trial in todo:
-                    self._ledger.again(trial)
-                    self._observer.again()
-                todo = self._carry_out(run_all, todo)
 
     def _provide_everywhere(self, cluster: Cluster, needs: provision.Needs) -> None:
         count = f"{len(needs.specifications)} environments and {len(needs.data)} data sets"
