@@ -57,7 +57,8 @@ def load(settings: Dict[str, Any]) -> None:
         os.environ["NPROC"] = os.environ["PJRT_NPROC"] = str(settings["threads"])
     if settings.get("deterministic"):
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
-    jax.config.update("jax_platforms", "cuda" if settings.get("device", "cpu") == "gpu" else "cpu")
+    # without a GPU "cuda" alone ends in an assertion, with a CPU to fall back to in words
+    jax.config.update("jax_platforms", "cuda,cpu" if settings.get("device", "cpu") == "gpu" else "cpu")
     jax.config.update("jax_default_matmul_precision", "tensorfloat32" if settings.get("tf32") else "float32")
 
 
