@@ -255,12 +255,13 @@ def test_a_ray_of_our_own_listens_on_loopback_alone() -> None:
     assert all("--disable-frontend" in command and "JobHead" not in command for command in dashboards)
 
 
-def test_the_clusters_we_describe_keep_their_dashboard_on_loopback() -> None:
+def test_the_clusters_we_describe_keep_their_dashboard_on_loopback_and_ask_for_a_token() -> None:
     for path in HOUSE.glob("cluster*.yaml"):
         commands = yaml.safe_load(path.read_text(encoding="utf-8"))["head_start_ray_commands"]
         starts = [command for command in commands if "ray start" in command]
         assert starts, path
         assert all("--dashboard-host=127.0.0.1" in command for command in starts), path
+        assert all("RAY_AUTH_MODE=token" in command for command in starts), path
         assert "0.0.0.0" not in path.read_text(encoding="utf-8").replace("0.0.0.0/0", ""), path
 
 
