@@ -279,7 +279,7 @@ def _course(view: View, title: str, scale: alt.Scale) -> alt.FacetChart:
     y = alt.Y("value:Q", title=title, scale=scale)
     line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=alt.StrokeDash(**_distinguished(view.shape)))
     told = _told(("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds"))
-    point = chart.mark_point(opacity=0, size=60).encode(y=y, tooltip=told)
+    point = chart.mark_point(filled=True, size=14, opacity=1).encode(y=y, tooltip=told)
     return _in_panels(alt.layer(band, line, point), view, connected=False)
 
 

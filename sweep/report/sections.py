@@ -22,6 +22,7 @@ from sweep.quantities import factor, quantity
 from sweep.report.content import MOST_MISSING
 from sweep.report.measured import Measured
 from sweep.selection import natural, shown
+from sweep.summary import Summary
 from sweep.wording import circumstances, name, seen, varied_axes
 
 _NAMED = 3
@@ -101,7 +102,7 @@ def _claim(judgement: Judgement) -> str:
     evidence = (
         f"<details><summary>{told}; {_counted_comparisons(len(lines))}</summary>{_list(lines)}</details>"
         if lines
-        else told
+        else f"<div>{told}</div>"
     )
     return f"{_verdict(judgement.outcome)}{_escaped(claim.name)}{evidence}"
 
@@ -185,7 +186,7 @@ def _sentence(text: str) -> str:
 def _doubts(measured: Measured) -> str:
     """Every doubt once, with its remedy and the cells that it is of."""
     axes = measured.cells.axes
-    named = [(label(s.axes, axes), doubt) for s in measured.usual for doubt in doubts(s)]
+    named = [(label(s.axes, axes), doubt) for s in measured.usual if _is_meant(s) for doubt in doubts(s)]
     total, lines = len(measured.usual), []
     for doubt, of in together(named):
         cells = ", ".join(of[:_NAMED]) + (f" and {len(of) - _NAMED} other cells" if len(of) > _NAMED else "")
@@ -193,6 +194,11 @@ def _doubts(measured: Measured) -> str:
         remedy = f'; <span class="remedy">{_escaped(doubt.remedy)}</span>' if doubt.remedy else ""
         lines.append(f"{_escaped(where)}: {_escaped(doubt.text)}{remedy}")
     return f'<ul class="doubts">{"".join(f"<li>{line}</li>" for line in lines)}</ul>' if lines else ""
+
+
+def _is_meant(summary: Summary) -> bool:
+    """Whether the metric is one that the cell's trials were to give: a training that went well has no steps."""
+    return bool(summary.processes or summary.left_out["impossible"] or set(summary.statuses) - {"ok"})
 
 
 def _failed(run: Run) -> bool:
