@@ -54,7 +54,7 @@ does. What was in use is read back into the record: `framework_build`, `blas` an
 | framework | backend | computes with | since |
 |---|---|---|---|
 | torch | `default` | what torch chooses: oneDNN for convolutions on the CPU, cuDNN on a GPU | |
-| | `native` | its own kernels, oneDNN switched off | 1.2 |
+| | `native` | its own kernels, oneDNN switched off | 1.3 |
 | | `onednn` | oneDNN, or `unsupported` where the build has none | 1.0 |
 | | `script` | the network through `torch.jit.script` | 1.2 |
 | | `inductor` | network and loss through `torch.compile`, anew in every trial; `compile_s` tells how long | 2.0 |

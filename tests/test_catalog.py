@@ -92,6 +92,8 @@ def test_an_impossible_combination_has_its_reason(tiny, version, backend, device
     ("requirement", "backend", "device", "words"),
     [
         ("torch==1.0.1", "inductor", "cpu", "torch.compile came with torch 2.0"),
+        ("torch==1.2.0", "native", "cpu", "from 1.3 on"),
+        ("torch==1.1.0", "script", "cpu", "from 1.2 on"),
         ("torch==2.13.0", "onednn", "gpu", "for the CPU"),
         ("torch==2.13.0", "ideep", "cpu", "no backend"),
         ("chainer==3.5.0", "ideep", "cpu", "iDeep came with Chainer 4"),

@@ -46,6 +46,7 @@ framework.load(settings)
 core.gate(framework.Model(deeppose.NETWORK, weights, settings), batch, expected, 1e-4)
 """
 _TIMEOUT_S = 600
+_REFUSED = "workloads.runtime.refusals.Unsupported: "
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,5 @@ def step(environment: Environment, framework: Framework, backend: str, device: s
         return f"one step takes more than {_TIMEOUT_S} s"
     if ended.returncode < 0:
         return f"killed by signal {-ended.returncode}"
-    return "" if ended.returncode == 0 else (tail(ended.stderr).splitlines() or ["it failed without a word"])[-1]
+    last = (tail(ended.stderr).splitlines() or ["it failed without a word"])[-1]
+    return "" if ended.returncode == 0 else last.removeprefix(_REFUSED)

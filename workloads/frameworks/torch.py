@@ -7,9 +7,9 @@
 # devices = ["cpu", "gpu"]
 #
 # [tool.sweep.backends]
-# native = {devices = ["cpu"], reason = "oneDNN is for the CPU"}
+# native = {versions = ">=1.3", devices = ["cpu"], reason = "torch can do without oneDNN from 1.3 on, on the CPU"}
 # onednn = {versions = ">=1.0", devices = ["cpu"], reason = "oneDNN came with torch 1.0, for the CPU"}
-# script = {versions = ">=1.0", reason = "torch.jit came with torch 1.0"}
+# script = {versions = ">=1.2", reason = "torch.jit.script takes the modules of torch.nn from 1.2 on"}
 # inductor = {versions = ">=2.0", reason = "torch.compile came with torch 2.0"}
 #
 # [tool.sweep.recipes."<1.0"]
