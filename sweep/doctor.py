@@ -111,7 +111,7 @@ def _load(v: Vitals) -> Iterator[Finding]:
     found = f"{busy:.1f} cores busy" + (f": {told}" if told else f", {v.runnable:g} tasks want one")
     grade: Grade = "warning" if busy >= BUSY_MUCH else "note"
     effect = "trials share cores and caches with it: times are longer and vary; the worst become invalid"
-    remedy = f"end it: kill {v.busy[0].pid}" if v.busy else "wait until it has ended"
+    remedy = f"end it, if it is yours: kill {v.busy[0].pid}" if v.busy else "wait until it has ended"
     yield Finding("load", grade, found, effect, remedy)
 
 
@@ -226,7 +226,9 @@ def _gpu(gpu: Gpu) -> Iterator[Finding]:
     if gpu.processes:
         who = " ".join(map(str, gpu.processes))
         effect = "others compute on it: times are longer and vary, memory is short"
-        yield Finding(subject, "warning", f"in use by process {who}", effect, f"end them: kill {who}")
+        yield Finding(
+            subject, "warning", f"in use by process {who}", effect, f"end them, if they are yours: kill {who}"
+        )
     if gpu.slowed_by or gpu.temperature_c >= GPU_HOT_C:
         why = ", ".join(gpu.slowed_by) or f"{gpu.temperature_c} °C"
         effect = "it computes below its clock, and the longer the more: trials drift"

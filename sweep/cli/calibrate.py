@@ -36,7 +36,7 @@ def calibrate(
     The cell of least work is taken, among those of --only. The noise floor is kept on this machine: later runs here of
     the same workload and device take it for the margin of their comparisons where it is more than 1 %.
 
-    Example: sweep calibrate grid.yaml --only '*/cpu/*/b0/*' --seeds 20
+    Example: `sweep calibrate grid.yaml --only '*/cpu/*/b0/*' --seeds 20`
     """
     from sweep import calibration
     from sweep import run as sweeps
