@@ -1,0 +1,430 @@
+"""What a sweep of a million trials on a thousand nodes costs the one process that drives it.
+
+    python benchmarks/scale.py [--trials 1000000] [--nodes 1000] [--write docs/scale.md]
+
+Each stage runs in a process of its own at a tenth of the size and at the whole, so that what grows faster than the
+number of trials shows. The nodes are simulated, in time too: what is measured is the driver. Nodes die under their
+trials and come back, trials fail. Records are real files; as many as can be appended in a minute are, and the run that
+is resumed is written as folding leaves it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import heapq
+import json
+import math
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from summarize import ROWS_PER_PART, part
+
+from sweep import catalog, grid, schedule
+from sweep.cli.display import LineDisplay
+from sweep.cluster.mapping import Pass
+from sweep.estimate import Estimate, Remaining
+from sweep.grid import Cell, Resources, Trial
+from sweep.placement import Node
+
+CORES, GPUS, SEEDS = 16, 8, 5
+TRIAL_S, RETURN_S = 60.0, 120.0
+TRIALS_PER_DEATH = 1000
+LOOK_S = 0.02  # what has happened within it is heard of together
+FIGURES = ("<!-- figures -->", "<!-- end of figures -->")
+
+
+class Figure(NamedTuple):
+    """What a stage cost: CPU seconds of the driver, memory at its peak, and what else it says."""
+
+    stage: str
+    trials: int
+    seconds: float
+    memory_bytes: int
+    told: str
+
+
+# planning
+
+
+def planning(trials: int) -> str:
+    """Read, expand and order a grid of so many trials, and that again where half of them have a record."""
+    planned = schedule.plan(_expansion(trials).trials)
+    done = {trial.id: ("ok", 1) for trial in planned[: len(planned) // 2]}
+    left = schedule.plan(planned, done)
+    return f"{len(planned):,} planned, {len(left):,} left of a half-done run"
+
+
+def _expansion(trials: int) -> grid.Expansion:
+    cells = max(1, trials // SEEDS // 8)
+    text = f"""
+name: scale
+axes:
+  framework: [torch==2.13.0, chainer==7.8.1]
+  backward: [autograd, explicit]
+  threads: [1, 2]
+  samples: {{range: [1, {cells}]}}
+  seed: {{range: [0, {SEEDS - 1}]}}
+"""
+    return grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads())
+
+
+# scheduling, on nodes that are simulated
+
+
+class _Lost(Exception):  # noqa: N818  as Ray says it
+    pass
+
+
+class _TaskError(Exception):
+    pass
+
+
+class _Exceptions:
+    RayTaskError, RayError = _TaskError, _Lost
+
+
+@dataclass(eq=False)
+class _Flight:
+    """What stands for Ray's reference to a trial under way: it says that it has started, then what it found."""
+
+    trial: Any
+    node: Node
+    answers: list[Any] = field(default_factory=list)
+    over: bool = False
+
+    def __next__(self) -> Any:
+        if not self.answers:
+            raise StopIteration
+        return self.answers.pop(0)
+
+
+class Simulation:
+    """A cluster of nodes that die and come back, in a time of its own: what a `Pass` needs of one."""
+
+    attempts = 3
+    wait_s = 1e9
+    expecting = True  # a node that died comes back
+    refusals: tuple[str, ...] = ()
+
+    def __init__(self, nodes: int) -> None:
+        self.random = random.Random(0)
+        self._nodes = {node.id: node for node in map(_node, range(nodes))}
+        self._events: list[tuple[float, int, str, Any]] = []
+        self._flights: dict[str, set[_Flight]] = {name: set() for name in self._nodes}
+        self._count = self.deaths = self.changes = 0
+        self.now_s, self.most_under_way = 0.0, 0
+        self.running: dict[str, str] = {}
+        self._unheard: dict[_Flight, None] = {}
+        self.session = self.ray = self
+        self.is_client, self.cores, self.lost = False, None, False
+        self.exceptions = _Exceptions
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(self._nodes.values())
+
+    def remote(self, **_: Any) -> Callable[[Any], Any]:
+        return lambda function: function
+
+    def at(self, _task: Any, node: Node, **_: Any) -> Any:
+        return _Bound(self, node)
+
+    def get(self, answer: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def cancel(self, flight: _Flight, **_: Any) -> None:
+        flight.over = True
+
+    def want(self, shapes: Callable[[], Any]) -> None:
+        shapes()
+
+    def begin(self, trial: Any, node: Node) -> _Flight:
+        flight = _Flight(trial, node)
+        self._flights[node.id].add(flight)
+        self._at(0.01, "says", (flight, ("started", None)))
+        self._at(
+            TRIAL_S * math.exp(self.random.gauss(0, 0.5)),
+            "says",
+            (flight, ("record", {"trial_id": trial.id, "status": "ok"})),
+        )
+        if self.random.random() < 1 / TRIALS_PER_DEATH:
+            self._at(self.random.random() * TRIAL_S, "dies", node)
+        return flight
+
+    def wait(self, refs: list[Any]) -> list[Any]:
+        """What has something to say by the next moment at which anything has."""
+        self.most_under_way = max(self.most_under_way, len(refs))
+        heard = self._unheard
+        until_s = self._events[0][0] + LOOK_S if self._events else 0.0
+        while self._events and self._events[0][0] <= until_s:
+            self.now_s, _, kind, what = heapq.heappop(self._events)
+            if kind == "says" and not what[0].over:
+                flight, answer = what
+                flight.answers.append(answer)
+                heard[flight] = None
+                if answer[0] == "record":
+                    self._flights[flight.node.id].discard(flight)
+            elif kind == "dies" and what.id in self._nodes:
+                heard |= dict.fromkeys(self._die(what))
+            elif kind == "joins":
+                self._nodes[what.id] = what
+                self.changes += 1
+        speaking = [flight for flight in heard if not flight.over]
+        self._unheard = {flight: None for flight in speaking if len(flight.answers) > 1}  # each is heard once at a time
+        return speaking
+
+    def _die(self, node: Node) -> Iterator[_Flight]:
+        """Half of its trials are answered with an error, of the rest nothing is heard."""
+        del self._nodes[node.id]
+        self.deaths += 1
+        self.changes += 1
+        self._at(RETURN_S, "joins", node)
+        for flight in self._flights[node.id]:
+            if self.random.random() < 0.5:
+                flight.answers.append(_Lost())
+                yield flight
+        self._flights[node.id] = set()
+
+    def _at(self, delay_s: float, kind: str, what: Any) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.now_s + delay_s, self._count, kind, what))
+
+
+class _Bound(NamedTuple):
+    simulation: Simulation
+    node: Node
+
+    def remote(self, trial: Any) -> _Flight:
+        return self.simulation.begin(trial, self.node)
+
+
+def _node(number: int) -> Node:
+    """Every tenth has GPUs."""
+    gpus = {"GPU": float(GPUS)} if number % 10 == 0 else {}
+    return Node(f"n{number}", f"node-{number}", {"CPU": float(CORES), "memory": 64e9, **gpus})
+
+
+def scheduling(trials: int, nodes: int) -> str:
+    """Every trial through `Pass`: placed, started, moved where its node died, its record taken."""
+    simulation = Simulation(nodes)
+    statuses: dict[str, int] = {}
+
+    def pair(trial: Trial) -> int:
+        return int(trial.cell.axes["pair"])
+
+    for record in Pass(simulation, _nothing, _trials(trials), None, _failure, pair, None).records():
+        statuses[record["status"]] = statuses.get(record["status"], 0) + 1
+        simulation.expecting = sum(statuses.values()) < trials
+    told = ", ".join(f"{count:,} {status}" for status, count in statuses.items())
+    return f"{told}; {simulation.deaths:,} nodes died; up to {simulation.most_under_way:,} under way"
+
+
+def _nothing(_: Any) -> dict[str, Any]:
+    raise AssertionError("the nodes are simulated")
+
+
+def _failure(trial: Any, status: str, _error: str) -> dict[str, Any]:
+    return {"trial_id": trial.id, "status": status}
+
+
+def _trials(count: int) -> Iterator[Trial]:
+    """In pairs of frameworks: of ten, one has its node to itself, one takes a GPU, the rest share a node."""
+    shapes = [
+        Resources(2, exclusive=True),
+        Resources(2, gpu=1.0, exclusive=False),
+        *[Resources(2, exclusive=False)] * 8,
+    ]
+    for number in range(count):
+        pair = number // 2
+        cell = Cell(f"{number:012x}", f"cell-{number}", {"pair": pair}, {})
+        yield Trial(f"{number:016x}", cell, 0, shapes[pair % 10], position=number)
+
+
+# records
+
+
+def appending(trials: int, folder: Path) -> str:
+    """Records written one by one, each durable before the next, with the few logs of those that failed."""
+    from sweep.records import Results, RunFacts
+
+    with Results(folder).open(RunFacts("scale", "")) as results:
+        for number in range(trials):
+            results.append(_record(number))
+    files = sum(1 for path in (folder / "records").iterdir() if path.suffix == ".parquet")
+    logs = sum(1 for _ in (folder / "logs").iterdir())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{files} parts, {logs:,} logs, {size / trials / 1024:.1f} KiB a trial"
+
+
+def _record(number: int) -> dict[str, Any]:
+    noise = random.Random(number)
+    failed = number % 100 == 0
+    steps = [] if failed else [0.1 * math.exp(noise.gauss(0, 0.02)) for _ in range(30)]
+    return {
+        "trial_id": f"{number:016x}",
+        "trial_name": f"torch==2.13.0/core/cpu/autograd/b5/width={number // SEEDS}/s{number % SEEDS}",
+        "cell_id": f"{number // SEEDS:012x}",
+        "settings": json.dumps({"framework": "torch==2.13.0", "width": number // SEEDS, "seed": number % SEEDS}),
+        "status": "crashed" if failed else "ok",
+        "error": "worker killed by SIGSEGV" if failed else "",
+        "started_at": 1_700_000_000 + number,
+        "step_s": steps,
+        "forward_s": [step / 3 for step in steps],
+        "backward_s": [step * 2 / 3 for step in steps],
+        "valid": [True] * len(steps),
+        **({"log": "Fatal Python error: Segmentation fault\n"} if failed else {}),
+    }
+
+
+def resuming(trials: int, folder: Path) -> str:
+    """What a second `sweep run` does before it starts anything: take the run, read what is done, plan what is left."""
+    from sweep.records import Results, RunFacts
+
+    expansion = _expansion(trials)
+    facts = RunFacts("scale", "", trials=[(trial.id, trial.name) for trial in expansion.trials])
+    start = time.perf_counter()
+    with Results(folder).open(facts) as results:
+        statuses = results.statuses()
+        read_s = time.perf_counter() - start
+        left = schedule.plan(expansion.trials, statuses)
+    return f"{len(statuses):,} records in {read_s:.1f} s, {len(left):,} trials left to plan"
+
+
+def write_run(trials: int, folder: Path) -> None:
+    """Records of the first half of the plan, in parts of a few thousand, as folding leaves them."""
+    done = schedule.plan(_expansion(trials).trials)[: trials // 2]
+    random = np.random.default_rng(0)
+    (folder / "records").mkdir(parents=True)
+    for start in range(0, len(done), ROWS_PER_PART):
+        rows = done[start : start + ROWS_PER_PART]
+        table = part(np.arange(start, start + len(rows)), 30, random)
+        ids = pa.array([trial.id for trial in rows])
+        table = table.set_column(table.schema.get_field_index("trial_id"), table.schema.field("trial_id"), ids)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", compression_level=1)
+        data = sink.getvalue()
+        (folder / "records" / f"{start + 1:08d}-2-{zlib.crc32(data):08x}.parquet").write_bytes(data)
+
+
+# progress
+
+
+def progress(trials: int) -> str:
+    """The time that is left and the display, told of every trial; of the display what a log gets."""
+    cells = {
+        f"{number:012x}": Cell(f"{number:012x}", "", _settings(number), {}) for number in range(max(1, trials // SEEDS))
+    }
+    estimate = Estimate()
+    remaining = Remaining(estimate, cells, dict.fromkeys(cells, SEEDS))
+    with LineDisplay("scale") as display:
+        display.planned(trials, 0, None)
+        for seed in range(SEEDS):
+            for cell_id, cell in cells.items():
+                display.started("cpu")
+                estimate.observe(cell_id, cell.settings, 60.0)
+                remaining.change(cell_id, -1)
+                record = {"device": "cpu", "trial_name": f"{cell_id}/s{seed}", "status": "ok"}
+                display.ended(record, remaining.total_s())
+    return f"{len(cells):,} cells"
+
+
+def _settings(cell: int) -> dict[str, Any]:
+    return {"workload": "core", "device": "cpu", "framework": f"torch==2.{cell % 14}.0", "backend": "default"} | {
+        "batch_exponent": cell % 8,
+        "samples": 30,
+    }
+
+
+# all of it
+
+
+STAGES: dict[str, Callable[[int, int, Path], str]] = {
+    "plan": lambda trials, _, __: planning(trials),
+    "schedule": lambda trials, nodes, _: scheduling(trials, nodes),
+    "append": lambda trials, _, folder: appending(trials, folder),
+    "resume": lambda trials, _, folder: resuming(trials, folder),
+    "progress": lambda trials, _, __: progress(trials),
+}
+
+
+def stage(name: str, trials: int, nodes: int) -> None:
+    """Run one stage here and print its figure as JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        if name == "resume":
+            write_run(trials, Path(folder))
+        start = time.process_time()
+        told = STAGES[name](trials, nodes, Path(folder))
+        seconds = time.process_time() - start
+    memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(Figure(name, trials, seconds, memory_bytes, told)))
+
+
+def measured(name: str, trials: int, nodes: int) -> Figure:
+    """A stage in a process of its own."""
+    command = [sys.executable, __file__, "--stage", name, "--trials", str(trials), "--nodes", str(nodes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+    return Figure(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def table(figures: Iterable[Figure], nodes: int) -> str:
+    """As Markdown, with how time grew over ten times the trials: 1 is in proportion, 2 with the square."""
+    earlier: dict[str, Figure] = {}
+    lines = ["| stage | trials | CPU time | per trial | growth | memory | |", "|---|---:|---:|---:|---:|---:|---|"]
+    for each in figures:
+        before = earlier.get(each.stage)
+        grown = math.log(each.seconds / before.seconds) / math.log(each.trials / before.trials) if before else math.nan
+        earlier[each.stage] = each
+        growth = f"{grown:.2f}" if before else ""
+        costs = f"{each.seconds:.1f} s | {each.seconds / each.trials * 1e6:.0f} µs"
+        memory = f"{each.memory_bytes / 2**20:.0f} MiB"
+        lines.append(f"| {each.stage} | {each.trials:,} | {costs} | {growth} | {memory} | {each.told} |")
+    when = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
+    return f"Measured on {when}, Python {platform.python_version()}, {nodes:,} simulated nodes.\n\n" + "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1_000_000)
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--append", type=int, default=10_000, help="Records that are appended for real.")
+    parser.add_argument("--only", action="append", choices=STAGES, help="Only these stages.")
+    parser.add_argument("--write", type=Path, help="Replace the figures in this file.")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.stage:
+        stage(given.stage, given.trials, given.nodes)
+        return
+    figures = []
+    for name in given.only or STAGES:
+        whole = given.append if name == "append" else given.trials
+        for trials in (whole // 10, whole):
+            figures.append(measured(name, trials, given.nodes))
+            print(figures[-1], file=sys.stderr, flush=True)
+    text = table(figures, given.nodes)
+    if given.write:
+        before, _, rest = given.write.read_text(encoding="utf-8").partition(FIGURES[0])
+        after = rest.partition(FIGURES[1])[2]
+        given.write.write_text(f"{before}{FIGURES[0]}\n{text}\n{FIGURES[1]}{after}", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
