@@ -38,13 +38,24 @@
 # requires = ["numpy<1.27"]
 # cpu_build = true
 #
-# [tool.sweep.recipes."<2.3"]          # built against NumPy 1
-# python = ["3.11", "3.10", "3.9", "3.8"]
-# requires = ["numpy<2"]
+# [tool.sweep.recipes."<2.1"]          # torch.compile knows no Python 3.11
+# python = ["3.10", "3.9", "3.8", "3.11"]
+# requires = ["numpy<2", "setuptools<81"]
 # cpu_build = true
 #
-# [tool.sweep.recipes."<2.5"]
+# [tool.sweep.recipes."<2.3"]          # built against NumPy 1; inductor imports pkg_resources
+# python = ["3.11", "3.10", "3.9", "3.8"]
+# requires = ["numpy<2", "setuptools<81"]
+# cpu_build = true
+#
+# [tool.sweep.recipes."<2.5"]          # inductor imports setuptools
 # python = ["3.11", "3.12", "3.10", "3.9", "3.8"]
+# requires = ["setuptools<81"]
+# cpu_build = true
+#
+# [tool.sweep.recipes."<2.13"]
+# python = ["3.11", "3.12", "3.13", "3.10"]
+# requires = ["setuptools<81"]
 # cpu_build = true
 #
 # [tool.sweep.recipes."*"]
@@ -53,6 +64,8 @@
 # ///
 """PyTorch 0.1.10 and later."""
 
+import os
+import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple
 
 import numpy as np
@@ -385,7 +398,10 @@ def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:
     import torch._inductor.config as config
 
     config.compile_threads = 1
-    config.force_disable_caches = True
+    if hasattr(config, "force_disable_caches"):
+        config.force_disable_caches = True
+    else:  # in the working folder, which goes with the host
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="inductor-", dir=os.getcwd())
     return torch.compile(run, dynamic=False)
 
 
