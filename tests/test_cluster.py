@@ -18,7 +18,7 @@ import psutil
 import pytest
 import trials
 from ray import cloudpickle
-from trials import Trial, Wants, most_at_once, remains, some, until
+from trials import Trial, Wants, most_at_once, overlap, remains, some, until
 
 from sweep.cluster import Cluster, refusal
 from sweep.cluster.mapping import WINDOW
@@ -79,7 +79,7 @@ def test_an_exclusive_trial_has_no_company(cluster: Cluster) -> None:
         if trial.resources.exclusive:
             mine = records[trial.id]
             others = [r for r in records.values() if r is not mine]
-            assert all(r["ended"] <= mine["began"] or r["began"] >= mine["ended"] for r in others)
+            assert not any(overlap(mine, r) for r in others)
 
 
 def test_trials_are_taken_as_they_are_needed(cluster: Cluster) -> None:
@@ -116,7 +116,7 @@ def test_trials_see_the_gpus_that_they_were_given_and_no_others(cluster: Cluster
     assert {len(set(gpus.split(","))) for gpus in seen.values()} == {2}
     for one in records:
         for other in records:
-            if one is not other and one["began"] < other["ended"] and other["began"] < one["ended"]:
+            if one is not other and overlap(one, other):
                 assert not set(filter(None, one["gpus"].split(","))) & set(other["gpus"].split(","))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -64,6 +65,7 @@ def run(trial: Trial) -> dict[str, Any]:
         "pid": os.getpid(),
         "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "cores": sorted(os.sched_getaffinity(0)),
+        "code": importlib.util.find_spec("sweep").origin,
     }
 
 
@@ -122,6 +124,11 @@ def most_at_once(records: list[dict[str, Any]]) -> int:
         running += change
         most = max(most, running)
     return most
+
+
+def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two records are of trials that ran at the same time."""
+    return one["began"] < other["ended"] and other["began"] < one["ended"]
 
 
 def remains(folder: Path) -> list[str]:

@@ -89,6 +89,8 @@ class Cluster:
         self._session: sessions.Session | None = None
         self._ready: dict[str, Node] = {}
         self._refused: dict[str, str] = {}  # id of a node that is not used -> why
+        self._gone: set[str] = set()  # nodes that have died, also where Ray does not know yet
+        self._doors: dict[str, tuple[str, int]] = {}  # id of a node -> where its raylet listens
         self._greeting: dict[Any, tuple[Node, float]] = {}
         self._hooks: list[tuple[Callable[[Any], Any], Any]] = []
         self._counted_at = float("-inf")
@@ -154,6 +156,11 @@ class Cluster:
     def expecting(self) -> bool:
         """Whether a node has joined that may be ready soon."""
         return bool(self._greeting)
+
+    @property
+    def refusals(self) -> list[str]:
+        """Which nodes are not used, and why."""
+        return list(self._refused.values())
 
     @property
     def wait_s(self) -> float:
@@ -246,6 +253,11 @@ class Cluster:
             self._count()
         return ready
 
+    def doubt(self, node: Node) -> None:
+        """Something has gone wrong on a node: see whether it is there at all, which Ray takes 15 seconds to notice."""
+        if node.id in self._ready and not self.session.is_client and not sessions.connects(*self._doors[node.id]):
+            self._lose(node)
+
     def want(self, shapes: Callable[[], Iterable[Shape]]) -> None:
         """Ask the autoscaler, where there is one, for nodes that can run these at once."""
         wanted = Counter(shapes()) if self._types and self._answering else self._wanted
@@ -263,12 +275,13 @@ class Cluster:
         if alive is None:
             return
         self._types = self.session.node_types()
-        nodes = {node.id: node for node in _usable(alive)}
+        self._doors = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive}
+        nodes = {node.id: node for node in _usable(alive) if node.id not in self._gone}
         known = self._ready.keys() | self._refused.keys() | {node.id for node, _ in self._greeting.values()}
         for node_id in nodes.keys() - known:
             self._greet(nodes[node_id])
         for node_id in self._ready.keys() - nodes.keys():
-            self._notify(f"node {self._ready.pop(node_id).name} is gone")
+            self._lose(self._ready[node_id])
         for ref, (node, since) in list(self._greeting.items()):
             if node.id not in nodes or (not self._hooks and time.monotonic() - since > ADMIT_S):
                 del self._greeting[ref]
@@ -295,6 +308,12 @@ class Cluster:
             return NodeResult(node, self.session.ray.get(ref))
         except self.session.ray.exceptions.RayError as error:
             return NodeResult(node, error=_last_line(error))
+
+    def _lose(self, node: Node) -> None:
+        self.changes += 1
+        self._gone.add(node.id)
+        del self._ready[node.id]
+        self._notify(f"node {node.name} is gone")
 
     def _refuse(self, node: Node, why: str) -> None:
         self.changes += 1

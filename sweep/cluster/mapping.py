@@ -35,7 +35,10 @@ class Nodes(Protocol):
     def nodes(self) -> list[Node]: ...
     @property
     def expecting(self) -> bool: ...
+    @property
+    def refusals(self) -> list[str]: ...
     def wait(self, refs: list[Any]) -> list[Any]: ...
+    def doubt(self, node: Node) -> None: ...
     def want(self, shapes: Callable[[], Iterable[Shape]]) -> None: ...
 
 
@@ -134,6 +137,7 @@ class Pass:
         except self._ray.exceptions.RayTaskError as error:
             kind, said = _RECORD, self._failure(flight.waiting.trial, "failed", str(error))
         except (self._ray.exceptions.RayError, StopIteration) as error:
+            self._cluster.doubt(flight.node)
             yield from self._again(ref, _cause(error, flight.node))
             return
         if kind == _STARTED:
@@ -195,8 +199,9 @@ class Pass:
         if time.monotonic() - self._stuck_since < self._cluster.wait_s:
             return True
         first = self._placement.waiting(limit=1)[0].trial
+        left_over = f"{left} trial{'s are' if left > 1 else ' is'} left that no node can hold any more"
         raise Unavailable(
-            f"{left} trials are left that no node can hold any more, first {first.name}",
+            "; ".join([f"{left_over}, first {first.name}", *self._cluster.refusals]),
             "the records so far are safe: run the same command again when such a node is up",
         )
 

@@ -7,6 +7,7 @@ import fcntl
 import functools
 import importlib.util
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -27,6 +28,7 @@ HEAD_S = 10.0  # how long the head may be silent before it counts as dead
 OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
 _FOLDER = "sweep-ray-"
+_FIRST_QUESTION = "ray.rpc.NodeInfoGcsService/GetClusterId"  # what Ray itself asks a head first
 
 # Set before Ray is imported; its daemons inherit them.
 _QUIET = {
@@ -34,14 +36,15 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill Ray's workers; the kernel ends the trial itself
 }
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # a Ray of our own keeps to 127.0.0.1; a joined one must not
+# A Ray of our own keeps to 127.0.0.1, and to those who know a token that is written nowhere; a joined one must not.
+_PRIVATE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 _INIT = {"logging_level": "ERROR", "log_to_driver": False}
 _RESTART = "the records so far are safe: run the same command again once the cluster is back"
 
 
 def load(address: str | None) -> Any:
     """The module `ray`, which will not write on the terminal."""
-    for name, value in (_QUIET if address else _QUIET | _LOOPBACK).items():
+    for name, value in (_QUIET | ({} if address else _PRIVATE)).items():
         os.environ.setdefault(name, value)
     import ray
     import ray._private.worker as driver
@@ -89,7 +92,7 @@ class Session:
             return
         context = self.ray.get_runtime_context()
         host, port = _host_and_port(context.gcs_address)
-        self._endpoints.append((socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port)))
+        self._endpoints.append((_family(host), (host, port)))
         mine = [node for node in self.ray.nodes() if node["NodeID"] == context.get_node_id()]
         self._endpoints += [(socket.AF_UNIX, node["RayletSocketName"]) for node in mine if node["RayletSocketName"]]
 
@@ -174,6 +177,7 @@ class Joined(Session):
         self.is_client = address.startswith("ray://")
         address = _resolved(address)
         _require_answer(address)
+        _show_token_where_asked(address)
         with tempfile.TemporaryDirectory(prefix="sweep-code-") as folder:
             # Inside a Ray job the environment has been chosen by whoever submitted it.
             environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"working_dir": _code(Path(folder))}
@@ -312,6 +316,24 @@ def _require_answer(address: str) -> None:
         raise Unavailable(f"no Ray cluster at {address}: {error or type(error).__name__}", hint) from None
 
 
+def _show_token_where_asked(address: str) -> None:
+    """And nowhere else: a driver that asks its workers for one that they do not have never hears from them."""
+    if os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
+        return
+    import grpc
+    from ray._raylet import Config
+
+    service = "ray.rpc.RayletDriver/ClusterInfo" if address.startswith("ray://") else _FIRST_QUESTION
+    with grpc.insecure_channel(address.removeprefix("ray://"), [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(f"/{service}")(b"", timeout=REACH_S)
+            asked = False
+        except grpc.RpcError as error:
+            asked = error.code() == grpc.StatusCode.UNAUTHENTICATED
+    os.environ["RAY_AUTH_MODE"] = "token" if asked else "disabled"
+    Config.initialize("")  # Ray has read the variable already
+
+
 @contextlib.contextmanager
 def _explained(address: str) -> Iterator[None]:
     """Ray's many ways of not connecting, in one."""
@@ -332,6 +354,15 @@ def _explained(address: str) -> Iterator[None]:
             f"cannot join {address}: {text}",
             "a host:port is joined from a node of that cluster; from elsewhere use ray://host:10001",
         ) from None
+
+
+def connects(address: str, port: int) -> bool:
+    """Whether anything listens there."""
+    return _connects(_family(address), (address, port))
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _connects(family: int, address: Any) -> bool:
