@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import os
+import shutil
 import tempfile
 import time
 from collections import OrderedDict
@@ -21,6 +23,7 @@ from workloads.runtime import protocol
 IMPORT_S = 300.0  # a framework that takes longer to import hangs
 MOST = 8  # hosts that idle at once
 
+_FOLDER, _LOG = "sweep-host-", "host.log"
 _WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
 _GRACE_S = 10.0  # for a host to say how a trial ended that was told to stop
 _MEMORY_SHARE = 0.25  # of the machine's, that idle hosts may hold together
@@ -164,6 +167,14 @@ def bound(most: int = MOST, idle_s: float = _IDLE_S, memory_bytes: float | None 
         _IDLE.popitem(last=False)[1].end()
 
 
+def remove_abandoned() -> None:
+    """Remove the folders of hosts that were killed together with who had started them, as Ray ends its workers."""
+    for log in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_LOG}"):
+        with contextlib.suppress(OSError), log.open("r+b") as file:  # another user's, or in use: not ours to remove
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(log.parent, ignore_errors=True)
+
+
 def close_all() -> None:
     """End every host of this process."""
     while _IDLE:
@@ -199,8 +210,9 @@ class Host:
     """One fork server; see `workloads/runtime/host.py` for its side."""
 
     def __init__(self, key: Key) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sweep-host-")  # empty: nothing to be imported by accident
-        self._log = Path(self._folder.name) / "host.log"
+        remove_abandoned()
+        self._folder = tempfile.TemporaryDirectory(prefix=_FOLDER)  # empty: nothing to be imported by accident
+        self._log = Path(self._folder.name) / _LOG
         flags = ["-B", "-u", *(["-I"] if key.isolated else [])]
         launcher = [key.python, *flags, str(_WORKLOADS / "__main__.py")]
         arguments = ["--parent", str(os.getpid()), "--framework", key.framework_file, "--idle", str(_IDLE_S)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -63,7 +64,9 @@ class Child:
 
     def __init__(self, args: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> None:
         self._mark = uuid.uuid4().hex
-        with log.open("wb") as stderr:
+        with log.with_name("starting").open("wb") as stderr:
+            fcntl.flock(stderr, fcntl.LOCK_EX)  # the child holds it from here on: who can take it knows that it is dead
+            Path(stderr.name).rename(log)
             self._process = subprocess.Popen(
                 list(args),
                 env={**env, _MARK: self._mark},

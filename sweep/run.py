@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep import __version__, adaptive, calibration, process, provision, schedule, worker
+from sweep import __version__, adaptive, calibration, hosts, process, provision, schedule, worker
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate, Remaining
@@ -146,7 +146,9 @@ class _Sweep:
         needs = provision.needs(todo, self._grid.environments, self._run_id)
         if self._options.address is None:
             provision.provide(needs, self._observer.note)
-        with Cluster(self._options.address, notify=self._observer.note) as cluster:
+        with contextlib.ExitStack() as leaving:
+            leaving.callback(hosts.remove_abandoned)
+            cluster = leaving.enter_context(Cluster(self._options.address, notify=self._observer.note))
             if self._options.address is not None:
                 self._provide_everywhere(cluster, needs)
             while todo:

@@ -85,7 +85,9 @@ def test_an_exclusive_trial_has_its_node_to_itself_while_others_run_elsewhere(cl
 
 def test_blocks_stay_on_one_node(cluster: Cluster) -> None:
     """Two blocks and two equal nodes."""
-    records = list(cluster.map(trials.run, [Trial(str(n), nap_s=0.1, block=n // 6, resources=ALONE) for n in range(12)]))
+    records = list(
+        cluster.map(trials.run, [Trial(str(n), nap_s=0.1, block=n // 6, resources=ALONE) for n in range(12)])
+    )
     nodes = [{r["node"] for r in records if int(r["trial_id"]) // 6 == block} for block in (0, 1)]
     assert [len(each) for each in nodes] == [1, 1]
     assert nodes[0] != nodes[1]
@@ -98,7 +100,9 @@ def test_gpu_trials_run_where_gpus_are_each_with_its_own(cluster: Cluster) -> No
     assert {r["node"] for r in with_gpu} == {"dear"}
     assert {r["gpus"] for r in with_gpu} <= {"0", "1", "2", "3"}
     assert {r["node"] for r in records if r["trial_id"].startswith("cpu")} == {"one", "two"}
-    assert all(one["gpus"] != two["gpus"] for one in with_gpu for two in with_gpu if one is not two and overlap(one, two))
+    assert all(
+        one["gpus"] != two["gpus"] for one in with_gpu for two in with_gpu if one is not two and overlap(one, two)
+    )
 
 
 def _signed(folder: str) -> str:
@@ -191,7 +195,9 @@ def test_trials_of_a_node_that_dies_run_elsewhere_and_none_is_lost(raylets: Rayl
 
 
 def driver(script: str, **environment: str) -> tuple[int, str, str]:
-    start = "import trials, sys\nfrom trials import some\nfrom ray import cloudpickle\nfrom sweep.cluster import Cluster\n"
+    start = (
+        "import trials, sys\nfrom trials import some\nfrom ray import cloudpickle\nfrom sweep.cluster import Cluster\n"
+    )
     start += "from sweep.errors import SweepError\ncloudpickle.register_pickle_by_value(trials)\n"
     paths = f"{HOUSE}:{HOUSE / 'tests'}"
     done = subprocess.run(

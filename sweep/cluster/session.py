@@ -9,8 +9,10 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,8 @@ HEAD_S = 10.0  # how long the head may be silent before it counts as dead
 OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
 _FOLDER = "sweep-ray-"
+_MARK = "SWEEP_RAY_FOLDER"  # a variable by which the processes of a Ray of our own are known
+_DIE_S = 5.0  # how long a killed process may take to be gone
 _FIRST_QUESTION = "ray.rpc.NodeInfoGcsService/GetClusterId"  # what Ray itself asks a head first
 
 # Set before Ray is imported; its daemons inherit them.
@@ -133,6 +137,7 @@ class Own(Session):
         self._affinity = os.sched_getaffinity(0)
         self.cores = set(self._affinity)
         self._folder, self._lock = _own_folder()
+        os.environ[_MARK] = str(self._folder)
         try:
             os.sched_setaffinity(0, housekeeping(self._affinity))
             with _lean():
@@ -156,17 +161,26 @@ class Own(Session):
         try:
             super().close()
         finally:
-            self._kill()
-            os.sched_setaffinity(0, self._affinity)
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._lock.close()
+            with _uninterrupted():
+                self._kill()
+                os.environ.pop(_MARK, None)
+                os.sched_setaffinity(0, self._affinity)
+                _remove(self._folder)
+                self._lock.close()
 
     def _kill(self) -> None:
-        """Ray's processes know our folder by name: no other Ray on this machine does."""
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if any(str(self._folder) in word for word in child.cmdline()):
-                    child.kill()
+        """End what was started with our mark; then nobody writes into the folder any more."""
+        for _ in range(3):
+            mine = [process for process in psutil.process_iter() if self._started(process)]
+            for process in mine:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(mine, timeout=_DIE_S)
+
+    def _started(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return process.pid != os.getpid() and process.environ().get(_MARK) == str(self._folder)
+        return False
 
 
 class Joined(Session):
@@ -220,25 +234,46 @@ def _lean() -> Iterator[None]:
 
 
 def _own_folder() -> tuple[Path, IO[str]]:
-    """A fresh folder under a lock; those of killed processes go. Short: names of sockets end at 107 letters."""
+    """A fresh folder with a lock beside it; those of killed processes go. Short: names of sockets end at 107 letters."""
     parent = Path(tempfile.gettempdir())
     if len(str(parent)) > 24:
         parent = Path("/tmp")  # noqa: S108  the folder itself is made by mkdtemp
-    for stale in parent.glob(f"{_FOLDER}*"):
+    for stale in parent.glob(f"{_FOLDER}*.lock"):
         _remove_if_abandoned(stale)
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=parent))
-    lock = (folder / "lock").open("w")
+    lock = _lock_of(folder).open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return folder, lock
 
 
-def _remove_if_abandoned(folder: Path) -> None:
-    with (
-        contextlib.suppress(OSError),
-        (folder / "lock").open("r+") as lock,
-    ):  # another user's, or in use: not ours to remove
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _remove_if_abandoned(lock: Path) -> None:
+    with contextlib.suppress(OSError), lock.open("r+") as file:  # another user's, or in use: not ours to remove
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(lock.with_suffix(""))
+
+
+def _remove(folder: Path) -> None:
+    """The lock goes last: cut short, this is done again by the next start."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        _lock_of(folder).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for these few moments: what they do is ending everything."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _code(folder: Path) -> str:
@@ -321,8 +356,9 @@ def _show_token_where_asked(address: str) -> None:
     if os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
         return
     import grpc
-    from ray._raylet import Config
+    import ray._raylet
 
+    raylet: Any = ray._raylet
     service = "ray.rpc.RayletDriver/ClusterInfo" if address.startswith("ray://") else _FIRST_QUESTION
     with grpc.insecure_channel(address.removeprefix("ray://"), [("grpc.enable_http_proxy", 0)]) as channel:
         try:
@@ -331,7 +367,7 @@ def _show_token_where_asked(address: str) -> None:
         except grpc.RpcError as error:
             asked = error.code() == grpc.StatusCode.UNAUTHENTICATED
     os.environ["RAY_AUTH_MODE"] = "token" if asked else "disabled"
-    Config.initialize("")  # Ray has read the variable already
+    raylet.Config.initialize("")  # Ray has read the variable already
 
 
 @contextlib.contextmanager
