@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import functools
@@ -11,6 +12,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +33,7 @@ OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
 _FOLDER = "sweep-ray-"
 _MARK = "SWEEP_RAY_FOLDER"  # a variable by which the processes of a Ray of our own are known
+_OWN_FOLDERS: list[Path] = []  # of this process
 _DIE_S = 5.0  # how long a killed process may take to be gone
 _FIRST_QUESTION = "ray.rpc.NodeInfoGcsService/GetClusterId"  # what Ray itself asks a head first
 
@@ -50,6 +53,8 @@ def load(address: str | None) -> Any:
     """The module `ray`, which will not write on the terminal."""
     for name, value in (_QUIET | ({} if address else _PRIVATE)).items():
         os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:
+        atexit.register(_remove_again)  # before Ray registers, and so run after it
     import ray
     import ray._private.worker as driver
 
@@ -234,13 +239,14 @@ def _lean() -> Iterator[None]:
 
 
 def _own_folder() -> tuple[Path, IO[str]]:
-    """A fresh folder with a lock beside it; those of killed processes go. Short: names of sockets end at 107 letters."""
+    """A fresh folder with a lock beside it; those of killed processes go. Short: a socket's name has 107 letters."""
     parent = Path(tempfile.gettempdir())
     if len(str(parent)) > 24:
         parent = Path("/tmp")  # noqa: S108  the folder itself is made by mkdtemp
     for stale in parent.glob(f"{_FOLDER}*.lock"):
         _remove_if_abandoned(stale)
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=parent))
+    _OWN_FOLDERS.append(folder)
     lock = _lock_of(folder).open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return folder, lock
@@ -254,6 +260,12 @@ def _remove_if_abandoned(lock: Path) -> None:
     with contextlib.suppress(OSError), lock.open("r+") as file:  # another user's, or in use: not ours to remove
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(lock.with_suffix(""))
+
+
+def _remove_again() -> None:
+    """At its exit Ray makes a folder anew that it was not asked to leave properly."""
+    for folder in _OWN_FOLDERS:
+        _remove(folder)
 
 
 def _remove(folder: Path) -> None:
