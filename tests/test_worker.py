@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -394,16 +395,14 @@ def test_nothing_is_left_when_the_orchestrator_is_killed(word: str, process: str
 
 
 def test_an_exclusive_trial_that_others_disturbed_is_invalid_and_any_other_is_not() -> None:
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-        others = [other, *(subprocess.Popen(other.args) for _ in range(3 * CORES))]
-        try:
-            disturbed = run("works", {"foreign_most": 0.2}, exclusive=True)
-            allowed = run("works", {"foreign_most": None, "steal_most": None}, exclusive=True)
-            shared = run("works", {"foreign_most": 0.2}, exclusive=False)
-        finally:
-            for each in others:
-                each.kill()
-                each.wait()
+    with contextlib.ExitStack() as others:
+        for core in sorted(os.sched_getaffinity(0)) * 2:  # bound, or the kernel would move them all out of the way
+            bound = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
+            other = others.enter_context(subprocess.Popen([sys.executable, "-c", bound]))
+            others.callback(other.kill)
+        disturbed = run("works", {"foreign_most": 0.2}, exclusive=True)
+        allowed = run("works", {"foreign_most": None, "steal_most": None}, exclusive=True)
+        shared = run("works", {"foreign_most": 0.2}, exclusive=False)
 
     assert disturbed["foreign_ratio"] > 0.2
     assert disturbed["status"] == "invalid"
