@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweep import adaptive, statistics
+from sweep import adaptive
+from sweep.analysis import statistics
 from sweep.grid import Cell
 
 PILOT = 3

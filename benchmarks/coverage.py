@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweep import statistics
+from sweep.analysis import statistics
 
 Floats = NDArray[np.float64]
 

@@ -17,9 +17,10 @@ import random
 import statistics
 from pathlib import Path
 
-from sweep import catalog, environments, grid, hosts, machine, process, slots
+from sweep import catalog, environments, grid, process
 from sweep.grid import Trial
-from sweep.worker import RunTrial, specification
+from sweep.node import hosts, machine, slots
+from sweep.node.worker import RunTrial, specification
 
 PLAIN = Path(__file__).with_name("plain")
 GRID = """

@@ -21,9 +21,10 @@ from typing import Any
 
 import psutil
 
-from sweep import catalog, environments, grid, hosts, process
+from sweep import catalog, environments, grid, process
 from sweep.grid import Trial
-from sweep.worker import RunTrial, specification
+from sweep.node import hosts
+from sweep.node.worker import RunTrial, specification
 
 PLUGINS = Path(__file__).resolve().parent.parent / "tests" / "plugins"  # whose workload `trouble` can do nothing
 GRID = """

@@ -36,9 +36,9 @@ from summarize import ROWS_PER_PART, part
 from sweep import catalog, grid, schedule
 from sweep.cli.display import LineDisplay
 from sweep.cluster.mapping import Pass
+from sweep.cluster.placement import Node
 from sweep.estimate import Estimate, Remaining
 from sweep.grid import Cell, Resources, Trial
-from sweep.placement import Node
 
 CORES, GPUS, SEEDS = 16, 8, 5
 TRIAL_S, RETURN_S = 60.0, 120.0
@@ -261,7 +261,7 @@ def _trials(count: int) -> Iterator[Trial]:
 
 def appending(trials: int, folder: Path) -> str:
     """Records written one by one, each durable before the next, with the few logs of those that failed."""
-    from sweep.records import Results, RunFacts
+    from sweep.records.results import Results, RunFacts
 
     with Results(folder).open(RunFacts("scale", "")) as results:
         for number in range(trials):
@@ -294,7 +294,7 @@ def _record(number: int) -> dict[str, Any]:
 
 def resuming(trials: int, folder: Path) -> str:
     """What a second `sweep run` does before it starts anything: take the run, read what is done, plan what is left."""
-    from sweep.records import Results, RunFacts
+    from sweep.records.results import Results, RunFacts
 
     expansion = _expansion(trials)
     facts = RunFacts("scale", "", trials=[(trial.id, trial.name) for trial in expansion.trials])

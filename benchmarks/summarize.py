@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.columns import SCHEMA
+from sweep.records.columns import SCHEMA
 
 SEEDS = 10
 ROWS_PER_PART = 4096
@@ -120,8 +120,8 @@ MODULES = {
     "DuckDB": ["duckdb"],
     "Polars": ["polars"],
     "pandas": ["pandas", "pyarrow.parquet"],
-    "sweep": ["sweep.analysis"],
-    "sweep, every figure and doubt": ["sweep.analysis", "sweep.cli.analyse", "sweep.doubts"],
+    "sweep": ["sweep.analysis.run"],
+    "sweep, every figure and doubt": ["sweep.analysis.run", "sweep.cli.analyse", "sweep.analysis.doubts"],
 }
 
 

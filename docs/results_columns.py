@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sweep import columns
+from sweep.records import columns
 
 PAGE = Path(__file__).with_name("results.md")
 
 BEFORE = """\
 # Results on disk
-<!-- written by docs/results_columns.py; the tables come from sweep/columns.py -->
+<!-- written by docs/results_columns.py; the tables come from sweep/records/columns.py -->
 
     results/<name>/
       run.yaml               the grid as it was read, its hash, the code version, the noise floor, why seeds ended

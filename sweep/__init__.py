@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sweep.analysis import Run
+    from sweep.analysis.run import Run
 
 __version__ = "0.1.0"
 
 
 def load(run: str | Path) -> Run:
     """The records of a run, from a folder or a URI, with what follows from them: `.summary()`, `.compare(over=…)`."""
-    from sweep.analysis import Run  # PyArrow and SciPy, which most commands do without
+    from sweep.analysis.run import Run  # PyArrow and SciPy, which most commands do without
 
     return Run(run)

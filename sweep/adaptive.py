@@ -18,10 +18,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from sweep import statistics
+from sweep.analysis import statistics
+from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
+from sweep.analysis.summary import Summary
 from sweep.grid import Cell, Trial, identify
-from sweep.statistics import FEWEST_PROCESSES, Interval
-from sweep.summary import Summary
 
 MOST_SEEDS = 30  # of a cell, where `until` names no number
 _COMPARED = ("framework", "backend", "backward")

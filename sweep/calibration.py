@@ -15,11 +15,12 @@ from typing import Any, Self
 
 import platformdirs
 
-from sweep import machine, statistics
-from sweep.comparisons import Comparison
+from sweep.analysis import statistics
+from sweep.analysis.comparisons import Comparison
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import work
 from sweep.grid import Cell, Expansion, Trial, identify
+from sweep.node import machine
 
 LABEL, LABELS = "label", ("a", "b")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sweep.gpus import Gpu
-from sweep.quantities import quantity
-from sweep.vitals import Folder, Vitals
+from sweep.analysis.quantities import quantity
+from sweep.node.gpus import Gpu
+from sweep.node.vitals import Folder, Vitals
 
 Grade = Literal["ok", "note", "warning", "error"]
 GRADES: tuple[Grade, ...] = ("error", "warning", "note", "ok")

@@ -8,8 +8,8 @@ from typing import Any
 
 from sweep import grid as grids
 from sweep.grid import Cell, Trial
-from sweep.records import Record, RunFacts
-from sweep.worker import RunTrial
+from sweep.node.worker import RunTrial
+from sweep.records.results import Record, RunFacts
 
 
 def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep import __version__, adaptive, calibration, hosts, process, provision, schedule, worker
+from sweep import __version__, adaptive, calibration, process, schedule
+from sweep.analysis.summary import columns_for, summarize
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate, Remaining
 from sweep.grid import Cell, Expansion, Grid, Trial
-from sweep.records import CHECKPOINTS, Record, Results, RunFacts, Writer
-from sweep.summary import columns_for, summarize
+from sweep.node import hosts, provision, worker
+from sweep.records.results import CHECKPOINTS, Record, Results, RunFacts, Writer
 
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0

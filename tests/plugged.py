@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.grid import Cell, Resources, Trial
-from sweep.worker import RunTrial
+from sweep.node.worker import RunTrial
 
 PLUGINS = Path(__file__).with_name("plugins")
 OVERRIDES = {f"{name}==here": {"interpreter": sys.executable} for name in ("plain", "heavy", "unimportable", "endless")}

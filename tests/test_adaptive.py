@@ -15,8 +15,8 @@ import pytest
 import sweep
 from sweep import adaptive, catalog, grid
 from sweep.adaptive import Standing, decide
+from sweep.analysis.summary import summarize
 from sweep.grid import Cell
-from sweep.summary import summarize
 from tests.made_up import keep, record
 
 

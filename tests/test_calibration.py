@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import sweep
-from sweep import calibration, catalog, comparisons, grid, machine
+from sweep import calibration, catalog, grid
+from sweep.analysis import comparisons
+from sweep.analysis.statistics import Interval, Ratio
+from sweep.analysis.summary import summarize
 from sweep.calibration import Calibration
 from sweep.errors import SweepError
-from sweep.statistics import Interval, Ratio
-from sweep.summary import summarize
+from sweep.node import machine
 from tests.made_up import keep, record
 
 TEXT = """

@@ -9,14 +9,14 @@ import pytest
 from made_up import keep, record
 
 import sweep
-from sweep.claims import judge, parsed
-from sweep.comparisons import Comparison, between_runs, over_axis
+from sweep.analysis.claims import judge, parsed
+from sweep.analysis.comparisons import Comparison, between_runs, over_axis
+from sweep.analysis.quantities import quantity, scale
+from sweep.analysis.statistics import adjusted
+from sweep.analysis.summary import Summary, summarize
+from sweep.analysis.wording import sentence
 from sweep.errors import SweepError
-from sweep.quantities import quantity, scale
-from sweep.rows import table_of
-from sweep.statistics import adjusted
-from sweep.summary import Summary, summarize
-from sweep.wording import sentence
+from sweep.records.rows import table_of
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import sweep as package
 from sweep import datasets
-from sweep.curves import curves
+from sweep.analysis.curves import curves
 
 
 def trained(seed: int, losses: list[float], **changes: Any) -> dict[str, Any]:

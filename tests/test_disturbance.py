@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from plugged import OVERRIDES, PLUGINS, trial
 
-from sweep import disturbance, gpus, hosts
-from sweep.disturbance import Limits
-from sweep.gpus import Gpu
 from sweep.grid import Resources
-from sweep.machine import Usage
-from sweep.worker import RunTrial
+from sweep.node import disturbance, gpus, hosts
+from sweep.node.disturbance import Limits
+from sweep.node.gpus import Gpu
+from sweep.node.machine import Usage
+from sweep.node.worker import RunTrial
 
 COOL = Gpu(0, "H100", "550.1", True, 1980, 1980, 41, 80 * 2**30, 2**30, (), (), "GPU-12", 300.0)
 

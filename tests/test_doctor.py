@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sweep import gpus, limits
 from sweep.doctor import Finding, findings, worst
-from sweep.gpus import Gpu
-from sweep.vitals import Busy, Folder, Vitals
+from sweep.node import gpus, limits
+from sweep.node.gpus import Gpu
+from sweep.node.vitals import Busy, Folder, Vitals
 
 GIB = 2**30
 FIT = Vitals(

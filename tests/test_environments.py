@@ -18,10 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweep import catalog, environments, gpus, grid, provision
+from sweep import catalog, environments, grid
 from sweep.environments import EnvironmentFailed, Specification, indexes, interpreters, prepare, specify, store
 from sweep.environments.probing import probe, step
 from sweep.errors import SweepError, Unavailable
+from sweep.node import gpus, provision
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 HEADER = f"""\
@@ -296,7 +297,8 @@ def test_what_building_would_install_is_known_without_building(tiny, cache):
 BUILD = """
 import sys
 from pathlib import Path
-from sweep import catalog, environments, gpus, grid, provision
+from sweep import catalog, environments, grid
+from sweep.node import gpus, provision
 said = []
 tiny = catalog.read_framework(Path(sys.argv[1]), "tiny")
 environments.prepare(environments.specify(tiny, "1.0"), said.append)

@@ -16,7 +16,7 @@ import pytest
 from tiny import Sweep
 from trials import until
 
-from sweep.records import Results
+from sweep.records.results import Results
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -10,7 +10,8 @@ import pytest
 from test_deeppose import prepared
 from test_frameworks import BASE, CHANNELS_LAST
 
-from sweep import catalog, environments, gpus, hosts
+from sweep import catalog, environments
+from sweep.node import gpus, hosts
 from workloads import core
 from workloads.runtime import protocol
 

@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep import catalog, datasets, grid
-from sweep.columns import METRICS
 from sweep.environments.specification import OVERRIDES
 from sweep.errors import SweepError
 from sweep.grid.language import Environment
 from sweep.grid.product import Product
 from sweep.grid.space import Space
 from sweep.grid.words import Words
+from sweep.records.columns import METRICS
 
 HOUSE = Path(__file__).resolve().parent.parent
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sweep import catalog, datasets, grid
-from sweep.columns import METRICS
 from sweep.errors import SweepError
+from sweep.records.columns import METRICS
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "grid.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```\n(?:```text\n(.*?)```)?", DOCUMENT, re.DOTALL)

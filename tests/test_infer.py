@@ -9,7 +9,7 @@ import pytest
 from small import SETTINGS, Told, data_set
 
 from sweep.catalog import workloads
-from sweep.columns import SCHEMA
+from sweep.records.columns import SCHEMA
 from workloads import deeppose, infer
 from workloads.frameworks import reference
 from workloads.runtime.refusals import NotComparable

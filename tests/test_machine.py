@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweep import machine
+from sweep.node import machine
 
 BUSY = "while True: pass"
 

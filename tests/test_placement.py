@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.placement import Node, Placement, Shape, Waiting, unplaceable
+from sweep.cluster.placement import Node, Placement, Shape, Waiting, unplaceable
 
 
 @dataclass(frozen=True)

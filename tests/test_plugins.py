@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import uv
 
-from sweep import hosts
+from sweep.node import hosts
 from workloads.runtime import protocol
 
 HOUSE = Path(__file__).resolve().parent.parent

@@ -11,9 +11,9 @@ import pytest
 from commands import Sweep
 from made_up import keep, record, training
 
-from sweep import analysis
+from sweep.analysis import run as analysis
+from sweep.analysis.published import parsed
 from sweep.errors import SweepError
-from sweep.published import parsed
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 GRID = """\

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 from made_up import keep, record
 
-from sweep.columns import SCHEMA, SCHEMA_VERSION
 from sweep.errors import SweepError, Unavailable
-from sweep.records import Results, RunFacts
+from sweep.records.columns import SCHEMA, SCHEMA_VERSION
+from sweep.records.results import Results, RunFacts
 
 FACTS = RunFacts(name="made-up", grid="name: made-up\naxes: {}\n")
 
@@ -141,7 +141,7 @@ WRITER = """
 import sys
 sys.path.insert(0, {tests!r})
 from made_up import record
-from sweep.records import Results, RunFacts
+from sweep.records.results import Results, RunFacts
 with Results({folder!r}).open(RunFacts(name="x", grid="name: x")) as results:
     done = results.statuses()
     for seed in range(100_000):

@@ -13,8 +13,9 @@ from commands import Sweep
 from made_up import keep, record, training
 from PIL import Image
 
-from sweep import analysis, cli, figures, plots
-from sweep.report import report
+from sweep import cli
+from sweep.analysis import run as analysis
+from sweep.report import figures, plots, report
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 COURSES = ("curve", "validation", "pck")

@@ -11,7 +11,7 @@ from commands import Sweep
 from made_up import keep
 from test_report import GRID, core_time
 
-from sweep import plots
+from sweep.report import plots
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "report.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

@@ -15,14 +15,15 @@ import psutil
 import pytest
 import yaml
 
-from sweep import catalog, grid, hosts, machine, process, slots
+from sweep import catalog, grid, process
 from sweep.cli import output
 from sweep.credentials import redacted
 from sweep.datasets import datasets
 from sweep.environments import EnvironmentFailed, indexes, prepare, specify
 from sweep.errors import SweepError, Unavailable
-from sweep.places import Place
-from sweep.records import Results, RunFacts
+from sweep.node import hosts, machine, slots
+from sweep.records.places import Place
+from sweep.records.results import Results, RunFacts
 from tests.made_up import keep, record
 from tests.test_environments import cache, tiny, wheels  # noqa: F401  fixtures
 

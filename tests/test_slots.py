@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_process import eventually
 
-from sweep import machine, slots
+from sweep.node import machine, slots
 
 HOUSE = Path(__file__).resolve().parent.parent
 CORES = len(machine.usable_cores())
@@ -21,7 +21,7 @@ CORES = len(machine.usable_cores())
 HOLDER = """
 import sys
 from pathlib import Path
-from sweep import slots
+from sweep.node import slots
 with slots.lease(int(sys.argv[2]), sys.argv[3] == "exclusive", folder=Path(sys.argv[1])) as lease:
     print(*lease.cores, flush=True)
     sys.stdin.read()
@@ -29,7 +29,7 @@ with slots.lease(int(sys.argv[2]), sys.argv[3] == "exclusive", folder=Path(sys.a
 CHURN = """
 import sys, time
 from pathlib import Path
-from sweep import slots
+from sweep.node import slots
 while True:
     with slots.lease(1, False, folder=Path(sys.argv[1])) as lease:
         print(*lease.cores, flush=True)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweep import statistics
-from sweep.statistics import (
+from sweep.analysis import statistics
+from sweep.analysis.statistics import (
     Range,
     adjusted,
     change_points,

@@ -13,12 +13,12 @@ from made_up import keep, record, samples
 from scipy import stats
 
 import sweep
-from sweep.analysis import NoRecords
-from sweep.doubts import doubts
+from sweep.analysis.doubts import doubts
+from sweep.analysis.run import NoRecords
+from sweep.analysis.summary import Summary, summarize
 from sweep.errors import SweepError
-from sweep.records import Results
-from sweep.rows import table_of
-from sweep.summary import Summary, summarize
+from sweep.records.results import Results
+from sweep.records.rows import table_of
 
 
 def table(*records: dict[str, Any]) -> pa.Table:

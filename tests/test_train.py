@@ -18,7 +18,7 @@ import pytest
 from small import NETWORK, SETTINGS, Told, data_set, model, trained
 
 from sweep.catalog import workloads
-from sweep.columns import SCHEMA
+from sweep.records.columns import SCHEMA
 from workloads import deeppose, train
 from workloads.frameworks import reference
 from workloads.runtime import layers, rules

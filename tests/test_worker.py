@@ -19,9 +19,10 @@ from plugged import PLUGINS, alive, runner, there, trial
 from test_host import noted
 from test_process import eventually
 
-from sweep import catalog, disturbance, grid, hosts, machine, worker
-from sweep.columns import SCHEMA
-from sweep.rows import table_of
+from sweep import catalog, grid
+from sweep.node import disturbance, hosts, machine, worker
+from sweep.records.columns import SCHEMA
+from sweep.records.rows import table_of
 
 HOUSE = Path(__file__).resolve().parent.parent
 CORES = len(machine.usable_cores())

@@ -14,7 +14,7 @@ import pytest
 from plugged import OVERRIDES, PLUGINS, runner, trial
 from test_slots import holding
 
-from sweep import hosts, machine
+from sweep.node import hosts, machine
 
 HOUSE = Path(__file__).resolve().parent.parent
 HERE = OVERRIDES | {"reference": {"interpreter": sys.executable}}

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from trials import remains, until
 
-from sweep.records import Results
+from sweep.records.results import Results
 
 HOUSE = Path(__file__).resolve().parent.parent
 

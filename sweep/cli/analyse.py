@@ -13,10 +13,10 @@ from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INCONCLUSIVE, MISSING, SweepError
 
 if TYPE_CHECKING:
-    from sweep.analysis import Run
-    from sweep.claims import Evidence, Judgement
-    from sweep.comparisons import Comparison
-    from sweep.summary import Summary
+    from sweep.analysis.claims import Evidence, Judgement
+    from sweep.analysis.comparisons import Comparison
+    from sweep.analysis.run import Run
+    from sweep.analysis.summary import Summary
 
 _FEW_CELLS = 2
 
@@ -90,7 +90,7 @@ def compare(
     Example: `sweep compare core-time --over framework --baseline chainer==7.8.1`
     """
     from sweep import selection
-    from sweep.comparisons import EFFORT
+    from sweep.analysis.comparisons import EFFORT
 
     first, conditions = runs.loaded(run), selection.parsed(where or [])
     if other is None:
@@ -141,7 +141,7 @@ def verify(
 
 def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
     """What people see of summaries: the axes that vary, and figures in one unit, the most wanted first."""
-    from sweep.quantities import scale
+    from sweep.analysis.quantities import scale
 
     unit = scale(summaries[0].unit, [s.mean for s in summaries])
     sign = f" {unit.sign}" if unit.sign else ""
@@ -163,7 +163,7 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
 
 def summary_row(summary: Summary) -> dict[str, Any]:
     """All figures of a summary, in plain seconds or bytes."""
-    from sweep.doubts import doubts
+    from sweep.analysis.doubts import doubts
 
     interval, variances = summary.interval, summary.variances
     exponent = summary.axes.get("batch_exponent")
@@ -193,7 +193,7 @@ def summary_row(summary: Summary) -> dict[str, Any]:
 
 def title(summaries: Sequence[Summary]) -> str:
     """What all rows share."""
-    from sweep.columns import meaning
+    from sweep.records.columns import meaning
     from sweep.selection import varying
 
     first, varied = summaries[0], varying([s.axes for s in summaries])
@@ -204,8 +204,8 @@ def title(summaries: Sequence[Summary]) -> str:
 
 
 def _setting(axis: str, value: Any) -> str:
+    from sweep.analysis.wording import name
     from sweep.selection import shown
-    from sweep.wording import name
 
     if value is None:
         return ""
@@ -214,7 +214,7 @@ def _setting(axis: str, value: Any) -> str:
 
 def tell_doubts(summaries: Sequence[Summary]) -> None:
     """Every doubt once, with the cells that it is of."""
-    from sweep.doubts import doubts, together
+    from sweep.analysis.doubts import doubts, together
     from sweep.selection import shown, varying
 
     varied = varying([s.axes for s in summaries])
@@ -242,7 +242,7 @@ def missing_code(run: Run) -> int:
 
 
 def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
-    from sweep.wording import sentence, varied_axes
+    from sweep.analysis.wording import sentence, varied_axes
 
     varied = varied_axes(found)
     if form is None:
@@ -252,7 +252,7 @@ def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
 
 
 def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[str, Any]:
-    from sweep.wording import sentence
+    from sweep.analysis.wording import sentence
 
     interval, ratio = comparison.interval, comparison.ratio
     return {
@@ -317,9 +317,9 @@ def _only_axis(run: Run, metric: str | None, where: Any) -> str:
 
 
 def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> list[Column]:
-    from sweep.quantities import NOTHING
+    from sweep.analysis.quantities import NOTHING
+    from sweep.analysis.wording import times
     from sweep.selection import shown
-    from sweep.wording import times
 
     columns = [_axis_column(name, [c.axes.get(name) for c in found]) for name in varied]
     intervals = [c.interval for c in found]
@@ -338,7 +338,7 @@ def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> l
 
 
 def _judgement_text(judgement: Judgement) -> str:
-    from sweep.wording import circumstances, name, seen, varied_axes
+    from sweep.analysis.wording import circumstances, name, seen, varied_axes
 
     claim = judgement.claim
     counts = Counter(evidence.outcome for evidence in judgement.evidence)

@@ -40,10 +40,10 @@ def calibrate(
     """
     from sweep import calibration
     from sweep import run as sweeps
-    from sweep.analysis import Run
+    from sweep.analysis.run import Run
     from sweep.cli.display import display
-    from sweep.places import Place
-    from sweep.records import Results
+    from sweep.records.places import Place
+    from sweep.records.results import Results
 
     chosen, expansion = expanded(grid, sets, only)
     cell, doubled = calibration.doubled(expansion, seeds)

@@ -11,7 +11,7 @@ from sweep.cli import analyse, output, runs
 from sweep.cli.tables import Column, Format, emit
 
 if TYPE_CHECKING:
-    from sweep.curves import Curve, Point
+    from sweep.analysis.curves import Curve, Point
 
 
 def curves(
@@ -44,7 +44,7 @@ def curves(
 
 
 def _columns(found: Sequence[Curve]) -> list[Column]:
-    from sweep.quantities import NOTHING, number, scale
+    from sweep.analysis.quantities import NOTHING, number, scale
 
     points = [(curve, point) for curve in found for point in curve.points]
     time = scale("s", [max(point.elapsed_s for _, point in points)])

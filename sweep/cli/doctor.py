@@ -31,8 +31,8 @@ def doctor(
 
     Example: `sweep doctor --format md`
     """
-    from sweep import vitals
     from sweep.doctor import findings, worst
+    from sweep.node import vitals
 
     found = findings(vitals.take(out))
     if form is Format.TABLE:

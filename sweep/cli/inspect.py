@@ -18,8 +18,8 @@ from sweep.cli.tables import Column, Format, emit, plain
 from sweep.errors import FAILED, MISSING, SweepError, nearest
 
 if TYPE_CHECKING:
-    from sweep.analysis import Run
-    from sweep.failures import Failure
+    from sweep.analysis.failures import Failure
+    from sweep.analysis.run import Run
 
 _CAUSES = 10
 _LOG_LINES = 40
@@ -121,7 +121,7 @@ def show(
 
 def _statuses(run: Run) -> tuple[Counter[str], list[Failure]]:
     """How many trials ended how, and the causes of those that failed."""
-    from sweep import failures
+    from sweep.analysis import failures
 
     table = run.results.records(failures.COLUMNS)
     return Counter(table["status"].to_pylist()), failures.failures(table)
@@ -153,8 +153,8 @@ def _what_next(counts: Counter[str], missing: int) -> str:
 
 
 def _listed(where: str, name: str, at: float) -> dict[str, Any]:
-    from sweep.analysis import Run
-    from sweep.places import Place
+    from sweep.analysis.run import Run
+    from sweep.records.places import Place
 
     run = Run(Place(where).child(name))
     statuses = Counter(status for status, _ in run.results.statuses().values())
@@ -206,8 +206,8 @@ def _record_lines(record: Mapping[str, Any]) -> list[str]:
 
 
 def _fact(name: str, value: Any) -> str:
-    from sweep.columns import unit
-    from sweep.quantities import quantity
+    from sweep.analysis.quantities import quantity
+    from sweep.records.columns import unit
 
     if isinstance(value, list) and len(value) == 1:
         return _fact(name, value[0])
@@ -226,9 +226,9 @@ def _is_samples(value: Any) -> bool:
 
 def _samples(name: str, values: Sequence[Any]) -> str:
     """`100 samples, 12.1 ms … 14.9 ms, median 12.3 ms, flat, worth 84 independent ones`."""
-    from sweep import statistics
-    from sweep.columns import unit
-    from sweep.quantities import quantity
+    from sweep.analysis import statistics
+    from sweep.analysis.quantities import quantity
+    from sweep.records.columns import unit
 
     if isinstance(values[0], bool):
         return f"{sum(map(bool, values))} of {len(values)}"
@@ -246,7 +246,7 @@ def _indented(text: str, width: int) -> str:
 
 
 def _attempt_lines(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
-    from sweep.failures import cause
+    from sweep.analysis.failures import cause
 
     if len(attempts) < 2:
         return []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sweep.environments import Specification
     from sweep.estimate import Estimate
     from sweep.grid import Expansion, Grid, Trial
-    from sweep.records import Results
+    from sweep.records.results import Results
 
 _REASONS = 10
 
@@ -85,7 +85,7 @@ def expanded(
     """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of."""
     from sweep import catalog, datasets
     from sweep import grid as grids
-    from sweep.columns import METRICS
+    from sweep.records.columns import METRICS
 
     grid = grids.load(path, sets or ()).add_seeds(add_seeds)
     known = {"data_sets": datasets.datasets(), "metrics": METRICS}
@@ -127,8 +127,8 @@ def _results(name: str, out: str) -> Results | None:
     """The run of this name, where there is one already."""
     if "://" not in out and not Path(out, name).is_dir():
         return None  # without PyArrow, which takes longer to start than all the rest
-    from sweep.places import Place
-    from sweep.records import Results
+    from sweep.records.places import Place
+    from sweep.records.results import Results
 
     results = Results(Place(out).child(name))
     return results if results.exists() else None
@@ -174,9 +174,10 @@ def _reasons(expansion: Expansion) -> Iterator[str]:
 
 def _environments(grid: Grid, todo: Sequence[Trial]) -> dict[str, list[str]]:
     """The environments that the trials need, by whether they are there."""
-    from sweep import catalog, yardstick
+    from sweep import catalog
     from sweep.environments.store import load
-    from sweep.worker import specification
+    from sweep.node import yardstick
+    from sweep.node.worker import specification
 
     wanted = dict.fromkeys((s["framework"], s["device"], s["backend"]) for s in _settings(todo))
     specs: dict[Specification, str] = {}

@@ -12,7 +12,7 @@ from sweep.cli.analyse import summary_code
 from sweep.errors import SweepError, nearest
 
 if TYPE_CHECKING:
-    from sweep.analysis import Run
+    from sweep.analysis.run import Run
 
 KINDS = {
     "time": "mean and interval over an axis",
@@ -73,7 +73,8 @@ def plot(
 
     Example: `sweep plot core-time time -o core-time.pdf --x batch_exponent --colour framework`
     """
-    from sweep import figures, plots, selection
+    from sweep import selection
+    from sweep.report import figures, plots
 
     form = _form(file)
     _check(file)
@@ -96,7 +97,7 @@ def _beside(run: Run) -> Path:
 
 
 def _form(file: Path) -> str:
-    from sweep.plots import FORMATS
+    from sweep.report.plots import FORMATS
 
     form = file.suffix.removeprefix(".").lower()
     if form not in FORMATS:

@@ -15,9 +15,9 @@ from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
 
 if TYPE_CHECKING:
-    from sweep.analysis import Run
+    from sweep.analysis.run import Run
     from sweep.grid import Expansion
-    from sweep.records import Results
+    from sweep.records.results import Results
 
 
 MaxForeign = Annotated[
@@ -62,8 +62,8 @@ def run(
     from sweep import run as sweeps
     from sweep.cli.display import display
     from sweep.grid import duration_s
-    from sweep.places import Place
-    from sweep.records import Results
+    from sweep.records.places import Place
+    from sweep.records.results import Results
 
     chosen, expansion = expanded(grid, sets, only, add_seeds)
     if dry_run:
@@ -83,7 +83,7 @@ def run(
 
 def _conclude(expansion: Expansion, results: Results) -> int:
     """The summary of the run, and what to look at next."""
-    from sweep.analysis import NoRecords, Run
+    from sweep.analysis.run import NoRecords, Run
 
     loaded = Run(results.place)
     with contextlib.suppress(NoRecords):  # all failed: status says how
@@ -168,8 +168,8 @@ def _told(name: str, record: Mapping[str, Any]) -> str:
     """A column of one record; samples by their median."""
     from statistics import median
 
-    from sweep.columns import unit
-    from sweep.quantities import quantity
+    from sweep.analysis.quantities import quantity
+    from sweep.records.columns import unit
 
     value = record.get(name)
     if value is None or value == "":

@@ -8,8 +8,8 @@ from sweep.cli import output
 from sweep.errors import MISSING, SweepError, nearest
 
 if TYPE_CHECKING:
-    from sweep.analysis import Run
-    from sweep.places import Place
+    from sweep.analysis.run import Run
+    from sweep.records.places import Place
 
 RESULTS = "results"
 _RUN_FILE = "run.yaml"
@@ -17,7 +17,7 @@ _RUN_FILE = "run.yaml"
 
 def loaded(run: str | None) -> Run:
     """The run that is meant, the newest under `results/` where none is named; damaged parts are told."""
-    from sweep.analysis import Run
+    from sweep.analysis.run import Run
 
     return Run(place_of(run))
 
@@ -30,7 +30,7 @@ def tell_damage(run: Run) -> None:
 
 def place_of(run: str | None) -> str:
     """A path or a URI: the one given, or that of the run of this name under `results/`."""
-    from sweep.places import Place
+    from sweep.records.places import Place
 
     if run is None:
         return _newest()
@@ -46,7 +46,7 @@ def place_of(run: str | None) -> str:
 
 def under(where: str) -> list[tuple[str, float]]:
     """Names of the runs in a folder or store, with the time of their last change, newest first."""
-    from sweep.places import Place
+    from sweep.records.places import Place
 
     place = Place(where)
     found = [(name, place.changed_at(f"{name}/{_RUN_FILE}")) for name in place.folders()]

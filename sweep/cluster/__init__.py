@@ -1,9 +1,9 @@
 """The cluster: `map` over trials, on a Ray of this machine's own or on one that is joined.
 
-The driver chooses each trial's node itself (`sweep.placement`) and has no more under way than the nodes can run, so
-that Ray only carries: it starts the trial where it is told and says how that ended. What it says is not trusted alone:
-a node that dies without a word may leave its trials unanswered for ever, so nodes are counted every two seconds and
-each trial has a time limit.
+The driver chooses each trial's node itself (`sweep.cluster.placement`) and has no more under way than the nodes can
+run, so that Ray only carries: it starts the trial where it is told and says how that ended. What it says is not trusted
+alone: a node that dies without a word may leave its trials unanswered for ever, so nodes are counted every two seconds
+and each trial has a time limit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Self
 
 from sweep.cluster import session as sessions
 from sweep.cluster.mapping import Pass, Record, Tell
+from sweep.cluster.placement import Node, Shape, unplaceable
 from sweep.errors import SweepError, Unavailable
-from sweep.placement import Node, Shape, unplaceable
 
 POLL_S = 2.0  # how often nodes are counted
 ADMIT_S = 120.0  # how long a node may take to greet

@@ -11,8 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sweep.cluster.placement import Node, Placement, Shape, Waiting
 from sweep.errors import Unavailable
-from sweep.placement import Node, Placement, Shape, Waiting
 
 Record = dict[str, Any]
 Tell = Callable[[Any, dict[str, Any] | None], None]

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from sweep import limits
+from sweep.cluster.placement import Node
 from sweep.errors import SweepError, Unavailable
-from sweep.placement import Node
+from sweep.node import limits
 
 REACH_S = 5.0  # how long an address may take to answer
 HEAD_S = 10.0  # how long the head may be silent before it counts as dead
@@ -214,7 +214,7 @@ def core_count() -> int:
 def housekeeping(cores: set[int]) -> set[int]:
     """The core that the driver and Ray's daemons keep to; all of them where there are none to spare.
 
-    The lowest: `sweep.slots` leases the highest first.
+    The lowest: `sweep.node.slots` leases the highest first.
     """
     return {min(cores)} if len(cores) >= 4 else cores
 

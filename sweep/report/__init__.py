@@ -16,8 +16,8 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from sweep import plots
-from sweep.analysis import Run
+from sweep.analysis.run import Run
+from sweep.report import plots
 from sweep.report.content import content
 from sweep.report.measured import measure
 from sweep.report.sections import Section, facts, sections

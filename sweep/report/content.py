@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sweep import figures, plots
-from sweep.analysis import Run
-from sweep.failures import failures
-from sweep.figures import Row, said
-from sweep.plots import Channel
+from sweep.analysis.failures import failures
+from sweep.analysis.run import Run
+from sweep.report import figures, plots
+from sweep.report.figures import Row, said
 from sweep.report.measured import Measured
+from sweep.report.plots import Channel
 from sweep.selection import natural, shown
 
 MOST_PROCESSES = 20_000

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sweep import figures
-from sweep.analysis import Run
-from sweep.columns import unit
-from sweep.comparisons import Comparison
+from sweep.analysis.comparisons import Comparison
+from sweep.analysis.run import Run
+from sweep.analysis.summary import Summary
 from sweep.errors import SweepError
-from sweep.figures import Cells, Metric
-from sweep.summary import Summary
+from sweep.records.columns import unit
+from sweep.report import figures
+from sweep.report.figures import Cells, Metric
 
 MOST_COMPARISONS = 6000
 

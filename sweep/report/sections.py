@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
-from sweep import plots
-from sweep.analysis import Run
-from sweep.claims import Judgement
-from sweep.comparisons import Comparison
-from sweep.doubts import doubts, together
+from sweep.analysis.claims import Judgement
+from sweep.analysis.comparisons import Comparison
+from sweep.analysis.doubts import doubts, together
+from sweep.analysis.published import Agreement, Published
+from sweep.analysis.quantities import factor, quantity
+from sweep.analysis.run import Run
+from sweep.analysis.summary import Summary
+from sweep.analysis.wording import circumstances, name, seen, varied_axes
 from sweep.errors import SweepError
-from sweep.figures import label
-from sweep.published import Agreement, Published
-from sweep.quantities import factor, quantity
+from sweep.report import plots
 from sweep.report.content import MOST_MISSING
+from sweep.report.figures import label
 from sweep.report.measured import Measured
 from sweep.selection import natural, shown
-from sweep.summary import Summary
-from sweep.wording import circumstances, name, seen, varied_axes
 
 _NAMED = 3
 _CODE_VERSIONS = 3

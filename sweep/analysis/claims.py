@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sweep import statistics
-from sweep.comparisons import Comparison, compared
+from sweep.analysis import statistics
+from sweep.analysis.comparisons import Comparison, compared
+from sweep.analysis.statistics import Range
+from sweep.analysis.summary import Summary
 from sweep.errors import SweepError, nearest
 from sweep.selection import is_value, matches, split
-from sweep.statistics import Range
-from sweep.summary import Summary
 
 Outcome = Literal["supported", "refuted", "inconclusive", "missing"]
 EXPECTATIONS = ("equivalent", "faster", "slower", "ratio")

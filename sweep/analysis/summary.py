@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweep import statistics
-from sweep.columns import METRICS, unit
+from sweep.analysis import statistics
+from sweep.analysis.samples import Floats, Ints, Samples, take
+from sweep.analysis.statistics import Interval
 from sweep.errors import SweepError, nearest
-from sweep.samples import Floats, Ints, Samples, take
+from sweep.records.columns import METRICS, unit
 from sweep.selection import Axes, Where, check_axes, matches, natural, ordered, split
-from sweep.statistics import Interval
 
 DEFAULT_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
 FACTS = (

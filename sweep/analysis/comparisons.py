@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sweep import statistics
+from sweep.analysis import statistics
+from sweep.analysis.statistics import Interval, Ratio, Verdict
+from sweep.analysis.summary import Summary
 from sweep.errors import SweepError, nearest
 from sweep.selection import Axes, natural, shown
-from sweep.statistics import Interval, Ratio, Verdict
-from sweep.summary import Summary
 
 EFFORT = ("samples", "warmup")  # how long one measured, not what
 

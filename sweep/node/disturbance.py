@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweep import machine
-from sweep.gpus import Gpu
-from sweep.machine import Usage
+from sweep.node import machine
+from sweep.node.gpus import Gpu
+from sweep.node.machine import Usage
 
 _SHORTEST_S = 0.2  # the kernel counts in hundredths of a second: what is shorter is mostly rounding
 _OVERHEATED_MOST = 0.01

@@ -13,11 +13,12 @@ from typing import Any
 import filelock
 import platformdirs
 
-from sweep import catalog, environments, hosts, slots
+from sweep import catalog, environments
 from sweep.catalog import Workload
 from sweep.datasets import Prepared
 from sweep.environments import Specification
 from sweep.errors import SweepError
+from sweep.node import hosts, slots
 from workloads.runtime import protocol
 
 _REFERENCE = "reference"

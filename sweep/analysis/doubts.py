@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweep import statistics
+from sweep.analysis import statistics
+from sweep.analysis.summary import Summary
 from sweep.selection import shown
-from sweep.summary import Summary
 
 STEAL_MUCH = 0.02
 FOREIGN_MUCH = 0.1

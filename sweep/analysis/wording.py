@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sweep.columns import unit
-from sweep.comparisons import Comparison
-from sweep.quantities import factor
+from sweep.analysis.comparisons import Comparison
+from sweep.analysis.quantities import factor
+from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
+from sweep.records.columns import unit
 from sweep.selection import Axes, shown, varying
-from sweep.statistics import FEWEST_PROCESSES, Interval
 
 _ALWAYS_SAID = ("batch_exponent", "device")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweep.columns import SCHEMA, SCHEMA_VERSION
+from sweep.records.columns import SCHEMA, SCHEMA_VERSION
 
 KNOWN = frozenset(SCHEMA.names)  # PyArrow makes that list anew whenever it is asked
 

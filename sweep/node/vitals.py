@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from sweep import __version__, environments, gpus, limits, machine
+from sweep import __version__, environments
 from sweep.datasets import store as data
 from sweep.environments import indexes, interpreters, resolver
-from sweep.gpus import Gpu, NoNvml
+from sweep.node import gpus, limits, machine
+from sweep.node.gpus import Gpu, NoNvml
 
 _PACKAGES = ("ray", "numpy", "pyarrow", "uv", "psutil")
 _TIME_ERROR = 5  # what adjtimex returns while the clock follows no other

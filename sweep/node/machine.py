@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from sweep import limits
+from sweep.node import limits
 
 _CPUS = Path("/sys/devices/system/cpu")
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100

@@ -17,17 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweep import plots
-from sweep.analysis import NoRecords, Run
-from sweep.columns import METRICS, unit
-from sweep.comparisons import Comparison
+from sweep.analysis.comparisons import Comparison
+from sweep.analysis.quantities import NOTHING, Scale, factor, quantity, scale
+from sweep.analysis.run import NoRecords, Run
+from sweep.analysis.samples import Floats, Ints
+from sweep.analysis.summary import Summary, cells_of
+from sweep.analysis.wording import sentence, varied_axes
 from sweep.errors import SweepError, nearest
-from sweep.plots import Channel
-from sweep.quantities import NOTHING, Scale, factor, quantity, scale
-from sweep.samples import Floats, Ints
+from sweep.records.columns import METRICS, unit
+from sweep.report import plots
+from sweep.report.plots import Channel
 from sweep.selection import Axes, natural, shown, varying
-from sweep.summary import Summary, cells_of
-from sweep.wording import sentence, varied_axes
 
 Row = dict[str, Any]
 

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep import catalog, columns, datasets, disturbance, environments, gpus, hosts, machine, slots, yardstick
+from sweep import catalog, datasets, environments
 from sweep.catalog import Workload
-from sweep.disturbance import Limits
 from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
-from sweep.gpus import Gpu, NoNvml
 from sweep.grid import Resources, Trial
+from sweep.node import disturbance, gpus, hosts, machine, slots, yardstick
+from sweep.node.disturbance import Limits
+from sweep.node.gpus import Gpu, NoNvml
+from sweep.records import columns
 from workloads.runtime import protocol
 
 Record = dict[str, Any]

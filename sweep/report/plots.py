@@ -1,6 +1,6 @@
 """Plots: what a run looks like, in Vega-Lite; the one module that draws.
 
-A plot is drawn from rows (`sweep/figures.py`) along channels: the axes of the grid that its reader has chosen. The
+A plot is drawn from rows (`figures.py`) along channels: the axes of the grid that its reader has chosen. The
 report draws each plot once, along placeholders (`@x`), which its reader's choices replace in the browser.
 """
 

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from sweep import claims, comparisons, curves, published, statistics
-from sweep.columns import METRICS, unit
-from sweep.comparisons import Comparison
-from sweep.curves import Curve
+from sweep.analysis import claims, comparisons, curves, published, statistics
+from sweep.analysis.comparisons import Comparison
+from sweep.analysis.curves import Curve
+from sweep.analysis.published import Agreement, Published
+from sweep.analysis.summary import Summary, columns_for, known_metric, summarize
 from sweep.errors import MISSING, SweepError
-from sweep.places import Place
-from sweep.published import Agreement, Published
-from sweep.records import Damage, Results, RunFacts
-from sweep.summary import Summary, columns_for, known_metric, summarize
+from sweep.records.columns import METRICS, unit
+from sweep.records.places import Place
+from sweep.records.results import Damage, Results, RunFacts
 
 
 class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users say it

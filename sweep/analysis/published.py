@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sweep.claims import comparisons_of, pair_of
-from sweep.columns import unit
-from sweep.comparisons import Comparison, adjusted
+from sweep.analysis.claims import comparisons_of, pair_of
+from sweep.analysis.comparisons import Comparison, adjusted
+from sweep.analysis.statistics import MARGIN, Verdict, within
+from sweep.analysis.summary import Summary
 from sweep.errors import SweepError
-from sweep.statistics import MARGIN, Verdict, within
-from sweep.summary import Summary
+from sweep.records.columns import unit
 
 Agreement = Literal["agrees", "opposite", "differs", "open", "missing"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweep import statistics
+from sweep.analysis import statistics
+from sweep.analysis.statistics import Interval
+from sweep.analysis.summary import cells_of
 from sweep.selection import Axes, Where, check_axes, matches, natural, split
-from sweep.statistics import Interval
-from sweep.summary import cells_of
 
 _VALUES = ("loss", "pck", "pcp", "elapsed_s")
 COLUMNS = ("cell_id", "settings", "status", "validation_epoch", *(f"validation_{name}" for name in _VALUES))

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep import machine
 from sweep.errors import Unavailable
+from sweep.node import machine
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
 

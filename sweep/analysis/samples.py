@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sweep.columns import METRICS, unit
 from sweep.errors import SweepError
+from sweep.records.columns import METRICS, unit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -27,12 +27,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from sweep.columns import SCHEMA, SCHEMA_VERSION
 from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
-from sweep.locks import Lock
-from sweep.places import Entry, Place
-from sweep.rows import KNOWN, table_of
+from sweep.records.columns import SCHEMA, SCHEMA_VERSION
+from sweep.records.locks import Lock
+from sweep.records.places import Entry, Place
+from sweep.records.rows import KNOWN, table_of
 
 Record = dict[str, Any]
 

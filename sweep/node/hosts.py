@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep import catalog, machine, process
+from sweep import catalog, process
 from sweep.environments import Environment, EnvironmentFailed, Specification
+from sweep.node import machine
 from workloads.runtime import protocol
 
 IMPORT_S = 300.0  # a framework that takes longer to import hangs
 MOST = 8  # hosts that idle at once
 
 _FOLDER, _LOG = "sweep-host-", "host.log"
-_WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
 _GRACE_S = 10.0  # for a host to say how a trial ended that was told to stop
 _MEMORY_SHARE = 0.25  # of the machine's, that idle hosts may hold together
 _IDLE_S = 600.0
@@ -214,7 +214,7 @@ class Host:
         self._folder = tempfile.TemporaryDirectory(prefix=_FOLDER)  # empty: nothing to be imported by accident
         self._log = Path(self._folder.name) / _LOG
         flags = ["-B", "-u", *(["-I"] if key.isolated else [])]
-        launcher = [key.python, *flags, str(_WORKLOADS / "__main__.py")]
+        launcher = [key.python, *flags, str(catalog.WORKLOADS / "__main__.py")]
         arguments = ["--parent", str(os.getpid()), "--framework", key.framework_file, "--idle", str(_IDLE_S)]
         try:
             self._child = process.Child(

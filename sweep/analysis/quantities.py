@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sweep.statistics import Interval
+from sweep.analysis.statistics import Interval
 
 NOTHING = "–"
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweep import catalog, datasets, environments, gpus, yardstick
+from sweep import catalog, datasets, environments
 from sweep.environments import EnvironmentFailed, Specification
-from sweep.worker import specification
+from sweep.node import gpus, yardstick
+from sweep.node.worker import specification
 
 Say = Callable[[str], None]
 

@@ -1,0 +1,1 @@
+"""Records: what trials found, kept in Parquet that is whole or absent."""
