@@ -1,0 +1,81 @@
+"""How long it takes until something happens: help, a plan, the first trial; and what Ray's start is of that."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import peers
+from benchmarks.figures import OURS, Figure
+from benchmarks.peers import HOUSE, environment, version
+from benchmarks.trials import GRID
+from sweep import catalog, grid
+from sweep.records import Results
+from sweep.worker import RunTrial
+
+RAY = "import ray; ray.init({}); ray.shutdown()"
+LEAN = "num_cpus=2, include_dashboard=False, log_to_driver=False"
+COUNT = 12
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    times = 2 if quick else 5
+    said = "printing the help"
+    yield Figure(said, OURS, _least(times, [sys.executable, "-m", "sweep", "--help"]))
+    for package in ("asv", "nox", "hydra-core"):
+        python = environment(*([package, "hydra-joblib-launcher"] if package == "hydra-core" else [package]))
+        command = ["-m", "nox", "--help"] if package == "nox" else ["-m", "asv", "--help"]
+        script = [
+            "-c",
+            "import hydra\nhydra.main(version_base=None, config_path=None)(lambda settings: None)()",
+            "--help",
+        ]
+        yield Figure(
+            said, version(python, package), _least(times, [python, *(script if "hydra" in package else command)])
+        )
+    yield Figure(
+        "sweep plan of the default grid", OURS, _least(times, [sys.executable, "-m", "sweep", "plan", "grid.yaml"])
+    )
+    yield from _first_trial(1 if quick else 3)
+
+
+def _first_trial(times: int) -> Iterator[Figure]:
+    said = f"{COUNT} trials that do nothing, one at a time, from the command to the prompt"
+    runs = [_swept() for _ in range(times)]
+    yield Figure("from the command to the first trial", OURS, min(first for first, _ in runs))
+    ray = environment("ray[tune]==2.60.0")
+    for how, given in (("ray.init() and ray.shutdown() alone", ""), ("the same without dashboard", LEAN)):
+        alone = _least(times, [ray, "-c", RAY.format(given)])
+        yield Figure("from the command to the first trial", f"{version(ray, 'ray')}, {how}", alone, note="no trial yet")
+    yield Figure(said, OURS, min(whole for _, whole in runs))
+    yield Figure(said, f"{OURS}, its worker in a plain loop, without Ray", _without_ray(), note="imports left out")
+
+
+def _swept() -> tuple[float, float]:
+    """Seconds until the first trial has been started on, and until all is over."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "grid.yaml")
+        file.write_text(GRID.format(framework="reference", count=COUNT, exclusive="true"))
+        started = dt.datetime.now(dt.UTC)
+        ran = peers.sweep("run", file, "--max-foreign", "1000", folder=Path(folder))
+        first = min(Results(Path(folder, "results", "trials")).records(["started_at"])["started_at"].to_pylist())
+        return (first - started).total_seconds(), ran.seconds
+
+
+def _without_ray() -> float:
+    sys.path.insert(0, str(peers.PLUGINS))
+    text = GRID.format(framework="reference", count=COUNT, exclusive="true")
+    trials = grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads()).trials
+    start = time.perf_counter()
+    for record in map(RunTrial(foreign_most=None), trials):
+        if record["status"] != "ok":
+            raise RuntimeError(record["error"])
+    return time.perf_counter() - start
+
+
+def _least(times: int, command: list[str | Path]) -> float:
+    return min(peers.run(command, HOUSE).seconds for _ in range(times))

@@ -1,0 +1,126 @@
+"""What a trial costs: the same trials through sweep and through what a user would pick instead.
+
+Every tool is timed from outside with few and with many trials: the difference, divided, is what one more trial costs,
+whatever the tool's start takes.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import peers
+from benchmarks.figures import OURS, Figure
+from benchmarks.peers import HERE, PLUGINS, Ran, environment, framework_python, version
+
+TOOLS = HERE / "tools"
+TRIAL = PLUGINS / "sweep_benchmark" / "trial.py"
+GRID = """
+name: trials
+workload: benchmark
+axes: {{framework: [{framework}], backward: [autograd], seed: {{range: [1, {count}]}}}}
+resources: {{cpu: 1, exclusive: {exclusive}}}
+"""
+
+Run = Callable[[int], Ran]  # so many trials
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    for framework, module, said in (
+        ("reference", "numpy", "a trial that does nothing but import NumPy"),
+        ("torch==2.13.0", "torch", "a trial that imports torch and takes one small step"),
+    ):
+        ours = (2, 12) if quick else (20, 220)
+        theirs = (1, 3) if quick else (2, 12) if module == "numpy" else (1, 6)
+        for packed in (True, False):
+            how = "trials side by side" if packed else "one trial at a time"
+            yield from _cost(said, f"{OURS}, {how}", by_sweep(framework, packed), ours)
+        for who, run, counts in others(framework, module, theirs):
+            yield from _cost(said, who, run, counts)
+    yield from memory(quick)
+
+
+def _cost(said: str, who: str, run: Run, counts: tuple[int, int]) -> Iterator[Figure]:
+    few, many = counts
+    try:
+        first, second = run(few).seconds, run(many).seconds
+    except (RuntimeError, ValueError) as error:
+        print(f"{who}: {error}", file=sys.stderr)
+        return
+    each = (second - first) / (many - few)
+    yield Figure(said, who, each, note=f"{many} trials against {few}; {first - few * each:.1f} s to start and end")
+
+
+def memory(quick: bool) -> Iterator[Figure]:
+    few, many = (100, 300) if quick else (100, 5000)
+    for count in (few, many):
+        yield Figure(
+            "memory of the driver", f"{OURS}, {count} trials", by_sweep("reference", True)(count).peak_rss_bytes, "B"
+        )
+
+
+def by_sweep(framework: str, packed: bool) -> Run:
+    def run(count: int) -> Ran:
+        with tempfile.TemporaryDirectory() as folder:
+            grid = Path(folder, "grid.yaml")
+            grid.write_text(GRID.format(framework=framework, count=count, exclusive=str(not packed).lower()))
+            return peers.sweep("run", grid, "--max-foreign", "1000", folder=Path(folder))
+
+    framework_python(framework)
+    return run
+
+
+def others(framework: str, module: str, counts: tuple[int, int]) -> Iterator[tuple[str, Run, tuple[int, int]]]:
+    python = framework_python(framework)
+    loop = [python, TRIAL]
+
+    def script(interpreter: Path, name: str) -> Run:
+        return lambda count: peers.run([interpreter, TOOLS / f"{name}.py", str(count), module, *loop])
+
+    yield "a loop around subprocess.run", script(python, "loop"), counts
+    yield "concurrent.futures, a process each", script(python, "futures"), counts
+    tasks = environment("ray[tune]==2.60.0")
+    yield f"{version(tasks, 'ray')}, a task that starts a process", script(tasks, "ray_tasks"), counts
+    yield f"{version(tasks, 'ray')}, Tune, grid search", script(tasks, "ray_tune"), (1, 4)
+    joblib = environment("hydra-core", "hydra-joblib-launcher")
+    yield f"{version(joblib, 'hydra-core')}, joblib launcher", _hydra(joblib, python, module), counts
+    runner = environment("pyperf", beside=python)
+    yield f"{version(runner, 'pyperf')}, its runner", _pyperf(runner, module), (max(2, counts[0]), counts[1])
+    served = environment("asv", beside=python)
+    yield f"{version(served, 'asv')}, its fork server", _asv(served, module), (1, 21)
+
+
+def _hydra(interpreter: Path, python: Path, module: str) -> Run:
+    def run(count: int) -> Ran:
+        with tempfile.TemporaryDirectory() as folder:
+            given = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", f"hydra.sweep.dir={folder}"]
+            axes = [f"+seed=range(0,{count})", f"+python={python}", f"+trial={TRIAL}", f"+module={module}"]
+            return peers.run([interpreter, TOOLS / "hydra_joblib.py", *given, *axes], Path(folder))
+
+    return run
+
+
+def _pyperf(interpreter: Path, module: str) -> Run:
+    given = ["--quiet", "--module", module, "--trial", TRIAL]
+    return lambda count: peers.run([interpreter, TOOLS / "pyperf_runner.py", *given, "--count", str(count)])
+
+
+def _asv(interpreter: Path, module: str) -> Run:
+    def run(count: int) -> Ran:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "asv.conf.json").write_text(
+                '{"version": 1, "project": "trials", "repo": ".", "environment_type": "existing", '
+                f'"benchmark_dir": "{TOOLS / "asv"}", "results_dir": "results", "env_dir": "env"}}'
+            )
+            variables = {"HOME": folder, "TRIAL": str(TRIAL), "TRIAL_MODULE": module, "TRIAL_COUNT": str(count)}
+            author = ["-c", "user.name=sweep", "-c", "user.email=sweep@localhost"]
+            peers.run(["git", "init", "--quiet", folder], more=variables)
+            peers.run(["git", *author, "commit", "--quiet", "--allow-empty", "-m", "trials"], Path(folder), variables)
+            asv = [interpreter, "-m", "asv"]
+            peers.run([*asv, "machine", "--yes"], Path(folder), variables)
+            command = [*asv, "run", f"--python={interpreter}", "--launch-method=forkserver"]
+            return peers.run(command, Path(folder), variables)
+
+    return run
