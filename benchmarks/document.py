@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import kept
-from sweep.quantities import quantity
+from sweep.analysis.quantities import quantity
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 HEAD = """\

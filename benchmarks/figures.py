@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep import __version__, machine
+from sweep import __version__
+from sweep.node import machine
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 OURS = f"sweep {__version__}"

@@ -16,7 +16,7 @@ import uv
 
 from sweep import environments
 from sweep.environments import indexes
-from sweep.worker import specification
+from sweep.node.worker import specification
 
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent

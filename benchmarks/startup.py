@@ -14,8 +14,8 @@ from benchmarks.figures import OURS, Figure
 from benchmarks.peers import HOUSE, environment, version
 from benchmarks.trials import GRID
 from sweep import catalog, grid
-from sweep.records import Results
-from sweep.worker import RunTrial
+from sweep.node.worker import RunTrial
+from sweep.records.results import Results
 
 RAY = "import ray; ray.init({}); ray.shutdown()"
 LEAN = "num_cpus=2, include_dashboard=False, log_to_driver=False"
