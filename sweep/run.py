@@ -148,7 +148,7 @@ class _Sweep:
         if self._options.address is None:
             provision.provide(needs, self._observer.note)
         with contextlib.ExitStack() as leaving:
-            leaving.callback(hosts.remove_abandoned)
+            leaving.callback(hosts.remove_abandoned, patience_s=2.0)
             cluster = leaving.enter_context(Cluster(self._options.address, notify=self._observer.note))
             if self._options.address is not None:
                 self._provide_everywhere(cluster, needs)

@@ -666,13 +666,13 @@ def _steps(requirement: str, code: str) -> None:
 @pytest.mark.parametrize(
     "version",
     ["1.24.0", "7.8.1"]
-    + [pytest.param(v, marks=pytest.mark.slow) for v in ("1.19.0", "2.1.0", "3.5.0", "4.5.0", "5.4.0", "6.7.0")],
+    + [pytest.param(v, marks=pytest.mark.exhaustive) for v in ("1.19.0", "2.1.0", "3.5.0", "4.5.0", "5.4.0", "6.7.0")],
 )
 def test_chainer_of_every_generation_does_a_step(version):
     _steps(f"chainer=={version}", CHAINER_STEP)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.framework
 @pytest.mark.network
 @pytest.mark.parametrize("version", ["1.0.1", "2.13.0"])

@@ -119,9 +119,9 @@ BASE = {"seed": 5, "batch_exponent": 1, "gate_examples": 2, "use_visibility": Tr
 CHANNELS_LAST = {"memory_format": "channels_last"}
 
 
-def case(name: str, version: str, backend: str, *asked: dict[str, Any], slow: bool = False) -> Any:
+def case(name: str, version: str, backend: str, *asked: dict[str, Any], mark: str = "") -> Any:
     """An environment, and what is asked in it beside both backwards."""
-    marks = [pytest.mark.slow, pytest.mark.network] if slow else []
+    marks = [getattr(pytest.mark, mark), pytest.mark.network] if mark else []
     options = [str(value) for settings in asked for value in settings.values() if value != backend]
     return pytest.param(
         name, version, backend, asked or ({},), id="-".join([name, version, backend, *options]), marks=marks
@@ -130,18 +130,18 @@ def case(name: str, version: str, backend: str, *asked: dict[str, Any], slow: bo
 
 ENVIRONMENTS = [
     case("torch", "2.13.0", "default", {}, {"backend": "native"}),
-    case("torch", "2.13.0", "default", {"backend": "script"}, CHANNELS_LAST, slow=True),
-    case("torch", "1.0.1", "default", {}, {"dialect": "variable"}, slow=True),
-    case("chainer", "1.19.0", "default", slow=True),
+    case("torch", "2.13.0", "default", {"backend": "script"}, CHANNELS_LAST, mark="exhaustive"),
+    case("torch", "1.0.1", "default", {}, {"dialect": "variable"}, mark="slow"),
+    case("chainer", "1.19.0", "default", mark="slow"),
     case("chainer", "1.24.0", "default"),
-    case("chainer", "3.5.0", "default", slow=True),
-    case("chainer", "5.4.0", "default", slow=True),
+    case("chainer", "3.5.0", "default", mark="exhaustive"),
+    case("chainer", "5.4.0", "default", mark="exhaustive"),
     case("chainer", "7.8.1", "default"),
     case("chainer", "7.8.1", "ideep", {"backend": "ideep"}),
     case("jax", "0.10.2", "default"),
-    case("jax", "0.6.2", "default", {"backend": "eager"}, slow=True),
-    case("jax", "0.4.30", "default", CHANNELS_LAST, slow=True),
-    case("jax", "0.4.13", "default", slow=True),
+    case("jax", "0.6.2", "default", {"backend": "eager"}, mark="exhaustive"),
+    case("jax", "0.4.30", "default", CHANNELS_LAST, mark="exhaustive"),
+    case("jax", "0.4.13", "default", mark="exhaustive"),
 ]
 
 
@@ -267,7 +267,7 @@ def test_what_torch_1_0_lacks_is_refused_with_its_reason(data: Path) -> None:
 
 
 @pytest.mark.framework
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backward", ["autograd", "explicit"])
 def test_what_inductor_compiles_computes_what_the_reference_does(

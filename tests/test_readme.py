@@ -70,7 +70,7 @@ def test_every_command_on_the_smoke_grid_does_what_it_says(tmp_path: Path) -> No
         assert ended.stdout.strip(), command
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.ray
 @pytest.mark.framework
 @pytest.mark.network

@@ -330,7 +330,7 @@ IN_FRAMEWORKS = [
     pytest.param("torch", "1.0.1", {"dialect": "variable"}, id="torch-1.0.1", marks=SLOW),
     pytest.param("chainer", "7.8.1", {}, id="chainer-7.8.1"),
     pytest.param("chainer", "1.24.0", {}, id="chainer-1.24.0"),
-    pytest.param("jax", "0.10.2", {}, id="jax-0.10.2", marks=SLOW),
+    pytest.param("jax", "0.10.2", {}, id="jax-0.10.2", marks=[pytest.mark.exhaustive, pytest.mark.network]),
 ]
 
 

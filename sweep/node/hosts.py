@@ -167,12 +167,20 @@ def bound(most: int = MOST, idle_s: float = _IDLE_S, memory_bytes: float | None 
         _IDLE.popitem(last=False)[1].end()
 
 
-def remove_abandoned() -> None:
-    """Remove the folders of hosts that were killed together with who had started them, as Ray ends its workers."""
-    for log in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_LOG}"):
-        with contextlib.suppress(OSError), log.open("r+b") as file:  # another user's, or in use: not ours to remove
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(log.parent, ignore_errors=True)
+def remove_abandoned(patience_s: float = 0.0) -> None:
+    """Remove the folders of hosts that were killed together with who had started them, as Ray ends its workers.
+
+    Those that others use stay; `patience_s` is given to hosts that are just dying.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        for log in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_LOG}"):
+            with contextlib.suppress(OSError), log.open("r+b") as file:  # another user's, or in use: not ours to remove
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(log.parent, ignore_errors=True)
+        if time.monotonic() > deadline or not any(Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_LOG}")):
+            return
+        time.sleep(0.05)
 
 
 def close_all() -> None:
