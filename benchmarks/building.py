@@ -15,7 +15,6 @@ from benchmarks.figures import OURS, Figure
 from benchmarks.peers import environment, framework_python, version
 from sweep.environments import indexes
 
-GRID = "name: build\naxes: {{framework: [{framework}], device: [cpu], seed: [0]}}\n"
 NOXFILE = "import nox\n@nox.session\ndef build(session):\n    session.install({requires})\n"
 
 
@@ -42,9 +41,8 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 def _ours(framework: str) -> float:
     with tempfile.TemporaryDirectory(dir=_beside_caches()) as folder:
-        Path(folder, "grid.yaml").write_text(GRID.format(framework=framework))
         more = {"SWEEP_ENV_DIR": str(Path(folder, "environments"))}
-        return peers.sweep("env", "build", "grid.yaml", folder=Path(folder), more=more).seconds
+        return peers.sweep("env", "build", framework, folder=Path(folder), more=more).seconds
 
 
 def _uv(python: Path, requires: list[str]) -> float:

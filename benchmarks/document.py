@@ -13,7 +13,9 @@ HEAD = """\
 # Performance, beside what one would pick instead
 Written by `python -m benchmarks [GROUP …]`, which measures a group anew and keeps the others; `--quick` does less of
 each. A ratio says how many times as much it is as in the first line. Tools are timed from outside, each in an
-environment of its own, with the framework from the same files.
+environment of its own, with the framework from the same files. What one more trial costs is the time of many trials
+less that of few, divided. asv's fork server is quicker where the framework is small: it leases no cores,
+asks no cluster, and does not have each result on disk before it takes the next.
 """
 
 
