@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -242,14 +243,12 @@ def test_a_ray_of_our_own_listens_on_loopback_alone() -> None:
     from sweep.cluster import Cluster
 
     with Cluster(cpus=1):
-        mine = psutil.Process().children(recursive=True)
-        listening = [
-            connection.laddr.ip
-            for child in mine
-            for connection in child.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-        commands = [" ".join(child.cmdline()) for child in mine]
+        listening, commands = [], []
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a helper of Ray's that ends just now
+                commands.append(" ".join(child.cmdline()))
+                found = child.net_connections("inet")
+                listening += [each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN]
     assert listening
     assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     dashboards = [command for command in commands if "dashboard.py" in command]  # it counts usage, and shows nothing
