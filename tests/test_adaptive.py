@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import keep, record
 
 import sweep
 from sweep import adaptive, catalog, grid
 from sweep.adaptive import Standing, decide
 from sweep.analysis.summary import summarize
 from sweep.grid import Cell
-from tests.made_up import keep, record
 
 
 @dataclass(frozen=True)

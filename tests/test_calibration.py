@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_up import keep, record
 
 import sweep
 from sweep import calibration, catalog, grid
@@ -18,7 +19,6 @@ from sweep.analysis.summary import summarize
 from sweep.calibration import Calibration
 from sweep.errors import SweepError
 from sweep.node import machine
-from tests.made_up import keep, record
 
 TEXT = """
 name: tiny

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
+from made_up import keep, record
+from test_environments import cache, tiny, wheels  # noqa: F401  fixtures
 
 from sweep import catalog, grid, process
 from sweep.cli import output
@@ -25,8 +26,6 @@ from sweep.errors import SweepError, Unavailable
 from sweep.node import hosts, machine, slots
 from sweep.records.places import Place
 from sweep.records.results import Results, RunFacts
-from tests.made_up import keep, record
-from tests.test_environments import cache, tiny, wheels  # noqa: F401  fixtures
 
 HOUSE = Path(__file__).resolve().parent.parent
 SECRET = "s3cr3t/not-for-you"
@@ -237,21 +236,32 @@ def test_a_log_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys
 # Ray
 
 
+LISTENING = """
+import json, psutil
+from sweep.cluster import Cluster
+
+with Cluster(cpus=1):
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            connections = child.net_connections("inet")
+            found.append([" ".join(child.cmdline()), [c.laddr.ip for c in connections if c.status == "LISTEN"]])
+        except psutil.NoSuchProcess:
+            continue  # a helper of Ray's that ends just now
+print(json.dumps(found))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_ray_of_our_own_listens_on_loopback_alone() -> None:
-    from sweep.cluster import Cluster
-
-    with Cluster(cpus=1):
-        listening, commands = [], []
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # a helper of Ray's that ends just now
-                commands.append(" ".join(child.cmdline()))
-                found = child.net_connections("inet")
-                listening += [each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN]
+    """In a process of its own: where Ray listens is settled when it is imported first."""
+    ended = subprocess.run([sys.executable, "-c", LISTENING], cwd=HOUSE, capture_output=True, text=True, timeout=120)
+    found = json.loads(ended.stdout)
+    listening = {address for _, addresses in found for address in addresses}
     assert listening
-    assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    dashboards = [command for command in commands if "dashboard.py" in command]  # it counts usage, and shows nothing
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    dashboards = [command for command, _ in found if "dashboard.py" in command]  # it counts usage, and shows nothing
     assert all("--disable-frontend" in command and "JobHead" not in command for command in dashboards)
 
 
