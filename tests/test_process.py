@@ -125,7 +125,7 @@ def test_ending_a_child_ends_all_that_it_started_wherever_that_has_gone(
     word = f"tree-{tmp_path}"
     child = start(TREE, word)
     assert child.line(20.0) == b"ready"
-    assert len(alive(word)) == 4  # the child, and three that it started, one of them orphaned
+    assert eventually(lambda: len(alive(word)) == 4)  # the child, and three that it started, one of them orphaned
 
     assert child.end() == -signal.SIGKILL
 
