@@ -148,7 +148,7 @@ class _Sweep:
         if self._options.address is None:
             provision.provide(needs, self._observer.note)
         with contextlib.ExitStack() as leaving:
-            leaving.callback(hosts.remove_abandoned, patience_s=2.0)
+            leaving.callback(_clear_away)
             cluster = leaving.enter_context(Cluster(self._options.address, notify=self._observer.note))
             if self._options.address is not None:
                 self._provide_everywhere(cluster, needs)
@@ -261,6 +261,15 @@ class _Sweep:
             "status": status,
             "error": error,
         }
+
+
+def _clear_away() -> None:
+    """The folders of hosts that end with Ray's workers, also where the user presses Ctrl-C again."""
+    try:
+        hosts.remove_abandoned(patience_s=2.0)
+    except KeyboardInterrupt:
+        hosts.remove_abandoned(patience_s=0.5)
+        raise
 
 
 @dataclass(frozen=True)
