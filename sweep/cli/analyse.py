@@ -56,9 +56,7 @@ def summarize(
     loaded = runs.loaded(run)
     summaries = loaded.summary(by.split(",") if by else None, metric, selection.parsed(where or []))
     runs.tell_damage(loaded)
-    emit(form, summary_columns(summaries), [summary_row(s) for s in summaries], title(summaries))
-    if form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
-        tell_doubts(summaries)
+    write_summaries(summaries, form)
     return summary_code(loaded, summaries)
 
 
@@ -137,6 +135,13 @@ def verify(
     outcomes = {judgement.outcome for judgement in judgements}
     codes = {"refuted": FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
     return next((code for outcome, code in codes.items() if outcome in outcomes), 0)
+
+
+def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -> None:
+    """A row for each, and beside what people read, what is doubtful about them."""
+    emit(form, summary_columns(summaries), [summary_row(s) for s in summaries], title(summaries))
+    if form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
+        tell_doubts(summaries)
 
 
 def summary_columns(summaries: Sequence[Summary]) -> list[Column]:

@@ -15,7 +15,6 @@ from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
 
 if TYPE_CHECKING:
-    from sweep.analysis.run import Run
     from sweep.grid import Expansion
     from sweep.records.results import Results
 
@@ -84,10 +83,11 @@ def run(
 def _conclude(expansion: Expansion, results: Results) -> int:
     """The summary of the run, and what to look at next."""
     from sweep.analysis.run import NoRecords, Run
+    from sweep.cli.analyse import write_summaries
 
     loaded = Run(results.place)
     with contextlib.suppress(NoRecords):  # all failed: status says how
-        _tell_summary(loaded)
+        write_summaries(loaded.summary())
     statuses = results.statuses()
     ended = [statuses[trial.id][0] for trial in expansion.trials if trial.id in statuses]
     failed = [status for status in ended if status != "ok"]
@@ -99,14 +99,6 @@ def _conclude(expansion: Expansion, results: Results) -> int:
     if failed:
         return FAILED
     return MISSING if len(ended) < len(expansion.trials) else 0
-
-
-def _tell_summary(loaded: Run) -> None:
-    from sweep.cli.analyse import summary_columns, summary_row, tell_doubts, title
-
-    summaries = loaded.summary()
-    emit(Format.TABLE, summary_columns(summaries), [summary_row(s) for s in summaries], title(summaries))
-    tell_doubts(summaries)
 
 
 @contextlib.contextmanager
@@ -146,7 +138,7 @@ def reproduce(
     record = loaded.results.history(found_trial(loaded, trial))[-1]
     output.say(f"running {record['trial_name']} again")
     rerun = run_again(loaded.facts, record)
-    if rerun["environment_id"] != record["environment_id"] and record["environment_id"]:
+    if record["environment_id"] and rerun.get("environment_id") != record["environment_id"]:
         output.warn(f"its environment was {record['environment_id']}; now it ran in {rerun.get('environment_id')}")
     names = [name for name in _SET_BESIDE if record.get(name) is not None or rerun.get(name) is not None]
     columns = [
