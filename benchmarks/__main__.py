@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import document, figures
 
-GROUPS = ("trials", "startup", "building")  # modules with `figures(quick)`
+GROUPS = ("trials", "startup", "building", "fidelity")  # modules with `figures(quick)`
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
 parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; all by default")

@@ -1,67 +1,63 @@
 """Whether sweep times what a hand-written loop times: the ratio of their medians, per framework and batch size.
 
-    python benchmarks/fidelity.py [--rounds 5] [--samples 10] [--exponents 0 3 5]
-
 The loops are in `benchmarks/plain`. Trial and loop run in the same environment, on the same cores, with as many
 threads, each in a fresh process, one after the other, in an order that changes from round to round: what others do on
-this machine hits both alike. On a quiet machine the ratio of the medians should be within 2 % of 1; on a busy one
-that of the least is the better witness.
+this machine hits both alike. The ratio is that of the rounds' medians, with its interval over rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.figures import OURS, Figure
 from sweep import catalog, environments, grid, process
+from sweep.analysis.statistics import paired_ratio
 from sweep.grid import Trial
 from sweep.node import hosts, machine, slots
 from sweep.node.worker import RunTrial, specification
 
+FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
+SIZES = {0: (15, 20), 3: (8, 10), 5: (4, 5)}  # batch exponent: rounds, samples in each
 PLAIN = Path(__file__).with_name("plain")
 GRID = """
 name: fidelity
-axes: {{framework: [{framework}], device: [cpu], batch_exponent: {exponents}, seed: [0]}}
+axes: {{framework: [{framework}], device: [cpu], batch_exponent: [{exponent}], seed: [0]}}
 parameters: {{samples: {samples}, warmup: 3, threads: {cores}}}
 resources: {{cpu: {cores}}}
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frameworks", nargs="+", default=["torch==2.13.0", "chainer==7.8.1"])
-    parser.add_argument("--exponents", nargs="+", type=int, default=[0, 3, 5])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=10)
-    options = parser.parse_args()
-    print("framework         batch   trial s    loop s   ratio of medians, of the least   of each round's medians")
-    for framework in options.frameworks:
-        for trial in trials(framework, options.exponents, options.samples):
-            print(compared(framework, trial, options.rounds, options.samples), flush=True)
+def figures(quick: bool) -> Iterator[Figure]:
+    for framework in FRAMEWORKS:
+        for exponent, (rounds, samples) in list(SIZES.items())[: 2 if quick else None]:
+            yield from compared(framework, exponent, 3 if quick else rounds, samples)
 
 
-def trials(framework: str, exponents: list[int], samples: int) -> list[Trial]:
-    text = GRID.format(framework=framework, exponents=exponents, samples=samples, cores=len(machine.usable_cores()))
-    return list(grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads()).trials)
-
-
-def compared(framework: str, trial: Trial, rounds: int, samples: int) -> str:
-    batch = 2 ** trial.settings["batch_exponent"]
-    arms = {"trial": lambda: by_sweep(trial), "loop": lambda: by_hand(framework, batch, samples)}
-    found: dict[str, list[list[float]]] = {"trial": [], "loop": []}
+def compared(framework: str, exponent: int, rounds: int, samples: int) -> Iterator[Figure]:
+    """The medians of both over all rounds, and what the rounds say of their ratio."""
+    trial = the_trial(framework, exponent, samples)
+    arms = {"trial": lambda: by_sweep(trial), "loop": lambda: by_hand(framework, 2**exponent, samples)}
+    medians: dict[str, list[float]] = {"trial": [], "loop": []}
     for _ in range(rounds):
         for name in random.sample(sorted(arms), 2):
-            found[name].append(arms[name]())
-    medians = {name: [statistics.median(times) for times in rounds] for name, rounds in found.items()}
-    trial_s, loop_s = (statistics.median(medians[name]) for name in ("trial", "loop"))
-    least = min(map(min, found["trial"])) / min(map(min, found["loop"]))
-    each = zip(medians["trial"], medians["loop"], strict=True)
-    told = " ".join(f"{one / other:.3f}" for one, other in each)
-    return f"{framework:17} {batch:5} {trial_s:9.4f} {loop_s:9.4f}   {trial_s / loop_s:16.3f} {least:14.3f}   {told}"
+            medians[name].append(statistics.median(arms[name]()))
+    what = f"a step of {2**exponent} images, {framework.replace('==', ' ')}"
+    ratio = paired_ratio(medians["loop"], medians["trial"]).interval()
+    assert ratio is not None, "an interval takes three rounds"
+    found = f"{ratio.estimate:.3f} × [{ratio.low:.3f}, {ratio.high:.3f}] over {rounds} rounds"
+    yield Figure(what, OURS, statistics.median(medians["trial"]))
+    yield Figure(what, "a loop by hand", statistics.median(medians["loop"]), note=found)
+
+
+def the_trial(framework: str, exponent: int, samples: int) -> Trial:
+    cores = len(machine.usable_cores())
+    text = GRID.format(framework=framework, exponent=exponent, samples=samples, cores=cores)
+    return grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads()).trials[0]
 
 
 def by_sweep(trial: Trial) -> list[float]:
@@ -82,7 +78,3 @@ def by_hand(framework: str, batch: int, samples: int) -> list[float]:
     if ended.returncode:
         raise SystemExit(ended.stderr)
     return list(json.loads(ended.stdout))
-
-
-if __name__ == "__main__":
-    main()
