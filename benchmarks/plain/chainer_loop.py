@@ -1,6 +1,6 @@
 """A hand-written loop: AlexNet in Chainer, forward and backward timed. `python chainer_loop.py BATCH SAMPLES`
 
-It begins with eight images, as a trial does with its fairness gate; `torch_loop.py` says why.
+Before, it takes a step of eight images, as a trial does in its fairness gate; `torch_loop.py` says why.
 """
 
 import gc
@@ -38,10 +38,10 @@ def predicted(x):
 
 
 random = np.random.RandomState(0)
-F.sum(predicted(random.random_sample((8, 3, 227, 227)).astype(np.float32))).backward()
 images = random.random_sample((batch, 3, 227, 227)).astype(np.float32)
 targets = random.random_sample((batch, 14, 2)).astype(np.float32)
 visible = np.ones((batch, 14, 2), np.float32)
+F.sum(predicted(random.random_sample((8, 3, 227, 227)).astype(np.float32))).backward()
 times = []
 gc.disable()
 for _ in range(samples + 3):

@@ -1,7 +1,7 @@
 """A hand-written loop: AlexNet in torch, forward and backward timed. `python torch_loop.py BATCH SAMPLES`
 
-It begins with eight images, as a trial does with its fairness gate: the C library's allocator remembers the largest
-block that it gave back, and a process which never held more than one image's takes 6 % more page faults a step.
+Before, it takes a step of eight images, as a trial does in its fairness gate: how many page faults a later step takes
+depends on what the C library's allocator has given back so far.
 """
 
 import gc
@@ -22,9 +22,9 @@ model = nn.Sequential(
     *(nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5)),
     *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 28)),
 )
-model(torch.rand(8, 3, 227, 227)).sum().backward()
 images, targets = torch.rand(batch, 3, 227, 227), torch.rand(batch, 14, 2)
 visible = torch.ones(batch, 14, 1)
+model(torch.rand(8, 3, 227, 227)).sum().backward()
 times = []
 gc.disable()
 for _ in range(samples + 3):
