@@ -16,9 +16,9 @@ from sweep.cli.display import duration
 from sweep.cli.tables import Column, Format, emit
 
 if TYPE_CHECKING:
-    from sweep.environments import Specification
     from sweep.estimate import Estimate
     from sweep.grid import Expansion, Grid, Trial
+    from sweep.node.provision import Needs
     from sweep.records.results import Results
 
 _REASONS = 10
@@ -145,6 +145,8 @@ def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
 
 
 def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: Estimate) -> Iterator[str]:
+    from sweep.node import provision
+
     cells, total = len(expansion.cells), len(expansion.trials)
     blocks = len({trial.seed for trial in expansion.trials})
     done = f", {total - len(todo):,} done, {len(todo):,} to run" if len(todo) < total else ""
@@ -152,9 +154,10 @@ def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: 
     yield from _reasons(expansion)
     if not todo:
         return
-    for state, specs in _environments(grid, todo).items():
+    needs = provision.needs(todo, grid.environments)
+    for state, specs in _environments(needs).items():
         yield f"environments {state}: {', '.join(specs)}"
-    if data := _data(todo):
+    if data := _data(needs):
         yield f"data: {', '.join(data)}"
     if (seconds := _total_s(todo, estimate)) is not None:
         yield f"time: about {duration(seconds)}, one trial after the other"
@@ -172,39 +175,25 @@ def _reasons(expansion: Expansion) -> Iterator[str]:
         yield f"left out, {rest}: {len(counts) - _REASONS} more reasons"
 
 
-def _environments(grid: Grid, todo: Sequence[Trial]) -> dict[str, list[str]]:
+def _environments(needs: Needs) -> dict[str, list[str]]:
     """The environments that the trials need, by whether they are there."""
-    from sweep import catalog
     from sweep.environments.store import load
-    from sweep.node import yardstick
-    from sweep.node.worker import specification
 
-    wanted = dict.fromkeys((s["framework"], s["device"], s["backend"]) for s in _settings(todo))
-    specs: dict[Specification, str] = {}
-    for framework, device, backend in wanted:
-        specs.setdefault(specification(framework, device, backend, grid.environments), f"{framework} for {device}")
-    workloads = catalog.workloads()
-    if any(workloads[s["workload"]].reference for s in _settings(todo)):
-        specs.setdefault(yardstick.specification(grid.environments), "reference to compare with")
     states: dict[str, list[str]] = {}
-    for spec, name in specs.items():
+    for spec in needs.specifications:
         state = "of your own" if spec.interpreter else "built" if load(spec.id) else "to build"
-        states.setdefault(state, []).append(name)
+        states.setdefault(state, []).append(f"{spec.framework} for GPUs" if spec in needs.gpu_only else spec.framework)
     return states
 
 
-def _data(todo: Sequence[Trial]) -> list[str]:
+def _data(needs: Needs) -> list[str]:
     """The data sets that the trials need, and whether they would have to be prepared by hand."""
     from sweep import datasets
     from sweep.datasets import store
 
-    wanted = dict.fromkeys((s["data"], s.get("data_path")) for s in _settings(todo) if s.get("data"))
+    wanted = [(name, path) for name, path, _ in needs.data]
     there = [(name, path) for name, path in wanted if datasets.known(name).generated or path or store.everything(name)]
     return [name if (name, path) in there else f"{name} (not prepared on this machine)" for name, path in wanted]
-
-
-def _settings(trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    return [cell.settings for cell in {trial.cell.id: trial.cell for trial in trials}.values()]
 
 
 def _total_s(todo: Sequence[Trial], estimate: Estimate) -> float | None:
