@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,15 @@ def kill_tree(pid: int) -> None:
         stopped |= new
     for member in stopped:
         _send(member.pid, signal.SIGKILL)
+
+
+def kill_those_in(folders: Iterable[Path]) -> None:
+    """SIGKILL those whose working folder is one of these, with all their descendants."""
+    wanted = {str(folder) for folder in folders}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() in wanted:
+                kill_tree(process.pid)
 
 
 def rss_bytes(pid: int) -> int:

@@ -151,6 +151,7 @@ class _Sweep:
             leaving.callback(_clear_away)
             cluster = leaving.enter_context(Cluster(self._options.address, notify=self._observer.note))
             if self._options.address is not None:
+                leaving.callback(cluster.take_leave, hosts.end_run, self._run_id)
                 self._provide_everywhere(cluster, needs)
             while todo:
                 self._complete(functools.partial(self._mapped, cluster), self._placeable(cluster, todo))

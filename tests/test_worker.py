@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from plugged import PLUGINS, alive, runner, there, trial
 from test_host import noted
@@ -355,6 +356,18 @@ def test_the_hosts_that_idled_longest_end_first_and_when_they_have_idled_too_lon
 
     hosts.bound(most=8, idle_s=0.0, memory_bytes=2**60)
     assert hosts.idle() == []
+
+
+def test_when_a_run_is_over_its_hosts_end_with_their_folders_and_no_others() -> None:
+    for run_id in ("over", "other"):
+        run(options={"run_id": run_id})
+    over, other = hosts.idle()
+    folder = Path(psutil.Process(over.pid).cwd())
+
+    hosts.end_run("over")
+
+    assert (over.usable, other.usable) == (False, True)
+    assert not folder.exists()
 
 
 def test_idle_hosts_share_a_bounded_part_of_the_memory_but_one_may_stay() -> None:

@@ -8,6 +8,7 @@ and each trial has a time limit.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -24,6 +25,7 @@ from sweep.errors import SweepError, Unavailable
 
 POLL_S = 2.0  # how often nodes are counted
 ADMIT_S = 120.0  # how long a node may take to greet
+LEAVE_S = 10.0  # and how long what is called on it when we leave
 _FEW, _GATHER_S = 100, 5e-5  # to ask Ray about 7,000 trials takes 20 ms: of so many, all are heard that speak meanwhile
 _REQUEST_MOST = 1000  # trials' worth of nodes asked of an autoscaler at once
 
@@ -207,6 +209,16 @@ class Cluster:
             if result.error:
                 self._refuse(result.node, result.error)
         return results
+
+    def take_leave(self, function: Callable[[Any], Any], argument: Any) -> None:
+        """Call `function(argument)` on every node at once, for a few seconds at the most: no trial runs any more."""
+        session = self.session
+        if session.lost or not self._answering:
+            return
+        with contextlib.suppress(ConnectionError):  # the head has gone since
+            task = session.ray.remote(num_cpus=0, max_retries=0)(_prepare)
+            calls = [session.at(task, node).remote([(function, argument)], None) for node in self.nodes]
+            session.ray.wait(calls, num_returns=len(calls), timeout=LEAVE_S)
 
     def map(
         self,

@@ -25,6 +25,7 @@ IMPORT_S = 300.0  # a framework that takes longer to import hangs
 MOST = 8  # hosts that idle at once
 
 _FOLDER, _LOG = "sweep-host-", "host.log"
+_DIE_S = 2.0  # for a killed host to be gone
 _GRACE_S = 10.0  # for a host to say how a trial ended that was told to stop
 _MEMORY_SHARE = 0.25  # of the machine's, that idle hosts may hold together
 _IDLE_S = 600.0
@@ -50,6 +51,7 @@ class Key:
     isolated: bool
     framework_file: str
     variables: tuple[tuple[str, str], ...]
+    run_id: str = ""
 
 
 @dataclass
@@ -110,10 +112,11 @@ class Outcome:
         return "\n".join([*self.log.strip().splitlines()[-_ERROR_LINES:], said])
 
 
-def key(environment: Environment, spec: Specification, threads: int, device: str = "cpu") -> Key:
+def key(environment: Environment, spec: Specification, threads: int, device: str = "cpu", run_id: str = "") -> Key:
     """The host that a trial in this environment is run by."""
     file = _framework_file(spec.framework.partition("==")[0])
-    return Key(str(environment.python), not spec.interpreter, file, tuple(sorted(variables(threads, device).items())))
+    told = tuple(sorted(variables(threads, device).items()))
+    return Key(str(environment.python), not spec.interpreter, file, told, run_id)
 
 
 def variables(threads: int, device: str = "cpu") -> dict[str, str]:
@@ -183,6 +186,12 @@ def remove_abandoned(patience_s: float = 0.0) -> None:
         time.sleep(0.05)
 
 
+def end_run(run_id: str) -> None:
+    """End the hosts of a run in whatever process of this node, and remove their folders: it is over."""
+    process.kill_those_in(Path(tempfile.gettempdir()).glob(f"{_FOLDER}{run_id}-*"))
+    remove_abandoned(patience_s=_DIE_S)
+
+
 def close_all() -> None:
     """End every host of this process."""
     while _IDLE:
@@ -219,7 +228,9 @@ class Host:
 
     def __init__(self, key: Key) -> None:
         remove_abandoned()
-        self._folder = tempfile.TemporaryDirectory(prefix=_FOLDER)  # empty: nothing to be imported by accident
+        self._folder = tempfile.TemporaryDirectory(
+            prefix=f"{_FOLDER}{key.run_id}-"
+        )  # empty: nothing to be imported by accident
         self._log = Path(self._folder.name) / _LOG
         flags = ["-B", "-u", *(["-I"] if key.isolated else [])]
         launcher = [key.python, *flags, str(catalog.WORKLOADS / "__main__.py")]

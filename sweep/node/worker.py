@@ -102,7 +102,7 @@ class RunTrial:
             checkpoints=str(Path(self.checkpoints, trial.id)) if self.checkpoints else None,
             memory_bytes=trial.resources.memory,
         )
-        key = hosts.key(environment, spec, threads, settings["device"])
+        key = hosts.key(environment, spec, threads, settings["device"], self.run_id)
         found: Record = {
             "environment_id": environment.id,
             "packages": list(environment.packages),

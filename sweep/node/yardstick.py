@@ -69,7 +69,7 @@ def _computed(
             cores=list(lease.cores),
             data=str(data.folder) if data else None,
         )
-        outcome = hosts.run(hosts.key(environment, spec, max(1, cpu)), request, _TIMEOUT_S)
+        outcome = hosts.run(hosts.key(environment, spec, max(1, cpu), run_id=run_id), request, _TIMEOUT_S)
     status, error = outcome.verdict(_TIMEOUT_S)
     if status != "ok":
         raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
