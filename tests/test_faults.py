@@ -39,17 +39,9 @@ def under_way(sweep: Sweep, *options: str) -> subprocess.Popen[str]:
 
 def struck(sweep: Sweep, part: str, number: int = signal.SIGKILL) -> psutil.Process:
     """One process of that part of the sweep, which has got the signal."""
-    hit: list[psutil.Process] = []
-
-    def strike() -> bool:
-        for victim in sweep.find(part)[:1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.send_signal(number)
-                hit.append(victim)
-        return bool(hit)
-
-    assert until(strike)
-    return hit[0]
+    hit: list[psutil.Process | None] = []
+    assert until(lambda: hit.append(sweep.strike(part, number)) or hit[-1])
+    return hit[-1]
 
 
 def finish(sweep: Sweep, *options: str) -> str:
@@ -262,9 +254,7 @@ def test_a_soak_of_random_kills_ends_complete() -> None:
             process = sweep.start("--retry", "all")
             while process.poll() is None:
                 time.sleep(chance.uniform(2, 6))
-                for victim in sweep.find(chance.choices(parts, [8, 4, 4, 1, 1, 1])[0])[:1]:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        victim.kill()
+                sweep.strike(chance.choices(parts, [8, 4, 4, 1, 1, 1])[0])
             process.communicate()
             if process.returncode == 0:
                 break

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import psutil
 from trials import remains, until
 
@@ -19,8 +24,10 @@ from sweep.records.results import Results
 HOUSE = Path(__file__).resolve().parent.parent
 
 WORKLOAD = '''
-"""Rest: no framework, no data; what a trial does is sleep."""
+"""Rest: no data; what a trial does is sleep, and draw a number by which its record is known to be its own."""
 import time
+
+import numpy as np
 
 PARAMETERS = {"nap_s": 0.05, "process": "fork", "threads": None, "letter": "a"}
 
@@ -29,7 +36,8 @@ def run(framework, settings, data, reference, report):
     start = time.perf_counter()
     report({"resting": True})
     time.sleep(settings["nap_s"])
-    return {"step_s": [time.perf_counter() - start]}
+    drawn = np.random.RandomState(settings["seed"]).rand() + ord(settings["letter"])
+    return {"step_s": [time.perf_counter() - start], "loss": [float(drawn)]}
 '''
 
 ENTRY_POINTS = "[sweep.workloads]\nrest = tiny_workloads.rest\n"
@@ -44,6 +52,53 @@ axes:
 parameters: {{nap_s: {nap_s}}}
 resources: {{cpu: 1, exclusive: {exclusive}}}
 """
+
+
+class Account(NamedTuple):
+    """What records say of a plan: trials, and parts of records that cannot be read.
+
+    A trial is `lost` that has no `ok` record, `double` with more than one, `wrong` with the figures of another.
+    """
+
+    planned: int
+    recorded: int
+    lost: int
+    double: int
+    wrong: int
+    unplanned: int
+    damaged: int
+
+    @property
+    def clean(self) -> bool:
+        return self.planned == self.recorded and not any(self[2:])
+
+    @classmethod
+    def of(cls, results: Results) -> Account:
+        planned = {row["trial_id"]: row["trial_name"] for row in results.plan().to_pylist() if row["trial_id"]}
+        attempts = results.attempts().to_pylist()  # a fold that was cut short leaves some in two parts
+        rows = list({(row["trial_id"], row["attempt"], row["started_at"]): row for row in attempts}.values())
+        ok = Counter(row["trial_id"] for row in rows if row["status"] == "ok")
+        return cls(
+            planned=len(planned),
+            recorded=len(planned.keys() & {row["trial_id"] for row in rows}),
+            lost=len(planned.keys() - ok.keys()),
+            double=sum(1 for count in ok.values() if count > 1),
+            wrong=sum(1 for row in rows if row["status"] == "ok" and not _own(row, planned.get(row["trial_id"]))),
+            unplanned=len({row["trial_id"] for row in rows} - planned.keys()),
+            damaged=len(results.damaged),
+        )
+
+
+def _own(record: dict[str, Any], name: str | None) -> bool:
+    """Whether a record has the name, the settings and the figures of its trial."""
+    seed, letter, nap_s = (json.loads(record["settings"])[setting] for setting in ("seed", "letter", "nap_s"))
+    told = record["trial_name"], record["seed"], record["letter"], record["loss"]
+    return told == (name, seed, letter, [drawn(seed, letter)]) and nap_s <= record["step_s"][0] <= record["wall_s"]
+
+
+def drawn(seed: int, letter: str) -> float:
+    """What a trial draws."""
+    return float(np.random.RandomState(seed).rand() + ord(letter))
 
 
 class Sweep:
@@ -64,6 +119,7 @@ class Sweep:
         self.grid.write_text(GRID.format(last=seeds - 1, nap_s=nap_s, exclusive=str(exclusive).lower()))
         self.tmp = self.folder / "t"
         self.tmp.mkdir()
+        self.nodes: list[str] = []  # names of nodes with folders of their own below it
         self.out = out or str(self.folder / "results")
         self.results = Path(self.out) / "tiny"
 
@@ -94,23 +150,36 @@ class Sweep:
     @property
     def kept(self) -> int:
         """How many trials have a record by now."""
-        return len(Results(self.out + "/tiny").statuses())
+        return len(self.recorded)
+
+    @property
+    def recorded(self) -> set[str]:
+        """The trials that have a record by now."""
+        return set(Results(self.out + "/tiny").statuses())
 
     def complete(self) -> bool:
-        """Whether every trial of the plan has its one `ok` record: none is lost, none ran twice."""
-        results = Results(self.out + "/tiny")
-        planned = sorted(row["trial_id"] for row in results.plan().to_pylist() if row["trial_id"])
-        attempts = results.attempts(["trial_id", "status"]).to_pylist()
-        assert len(set(planned)) == self.count
-        assert sorted(r["trial_id"] for r in attempts if r["status"] == "ok") == planned
-        assert {r["trial_id"] for r in attempts} == set(planned)
-        assert results.damaged == []
+        """Whether every trial of the plan has its one `ok` record, and its own: none is lost, none ran twice."""
+        account = Account.of(Results(self.out + "/tiny"))
+        assert account.planned == self.count
+        assert account.clean, account
         return True
 
     def leavings(self) -> list[str]:
-        """Processes, and temporary files and locks, that this sweep left; but for the node's locks, which stay."""
-        left = [each for each in remains(self.tmp) if "sweep-slots-" not in each]
-        return left + [str(path) for path in Path(self.results).rglob(".*")]
+        """Processes, locks and temporary files that this sweep left."""
+        return [*self.orphans(), *self.locks(), *self.temporary_files()]
+
+    def orphans(self) -> list[str]:
+        return [each for each in remains(self.tmp) if each.startswith("process ")]
+
+    def locks(self) -> list[str]:
+        """But for those of a node's cores, which stay and are free."""
+        return [path for path in _below(self.tmp) + _below(self.results) if path.endswith(".lock")]
+
+    def temporary_files(self) -> list[str]:
+        nodes = [str(self.tmp / name) for name in self.nodes]
+        files = [path for path in _below(self.tmp) if path not in nodes and "sweep-slots-" not in path]
+        files += [path for path in _below(self.results) if Path(path).name.startswith(".")]
+        return [path for path in files if not path.endswith(".lock")]
 
     def alone(self) -> bool:
         """Whether nothing is left, after a moment in which what is dying may die."""
@@ -123,7 +192,7 @@ class Sweep:
 
     def _owns(self, process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.Error):
-            return process.environ().get("TMPDIR") == str(self.tmp)
+            return Path(process.environ().get("TMPDIR", "/")).is_relative_to(self.tmp)
         return False
 
     def find(self, part: str) -> list[psutil.Process]:
@@ -135,6 +204,14 @@ class Sweep:
                     found.append(process)
         return found
 
+    def strike(self, part: str, number: int = signal.SIGKILL) -> psutil.Process | None:
+        """Send the signal to one process that is that part of the sweep; None where there is none now."""
+        for victim in self.find(part):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.send_signal(number)
+                return victim
+        return None
+
     def remove(self) -> None:
         for process in self.family():
             with contextlib.suppress(psutil.Error):
@@ -142,8 +219,14 @@ class Sweep:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _below(folder: Path) -> list[str]:
+    """All paths below a folder in which things may come and go."""
+    return [f"{top}/{name}" for top, folders, files in os.walk(folder) for name in [*folders, *files]]
+
+
 def _is_host(process: psutil.Process) -> bool:
-    return str(HOUSE / "workloads" / "__main__.py") in process.cmdline()
+    """Also where the code was sent to, in a folder of Ray's."""
+    return any(word.endswith("/workloads/__main__.py") for word in process.cmdline())
 
 
 PARTS: dict[str, Callable[[psutil.Process], bool]] = {

@@ -1,0 +1,82 @@
+"""Somebody's cluster, here several raylets on one machine: each a node with files, cores and locks of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import psutil
+from ray.cluster_utils import Cluster
+
+HEAD = "head"
+
+
+class Raylets:
+    """A head that runs no trials, and nodes that can be added and killed by name, all below `folder`.
+
+    A node is what has the folder of its name as TMPDIR: its raylet, Ray workers, fork servers and trials. `variables`
+    are those that its trials need, as PYTHONPATH.
+    """
+
+    def __init__(self, folder: Path, ray_folder: Path, cores: int = 2, **variables: str) -> None:
+        self._folder, self._cores = folder, cores
+        self._variables = {**variables, "RAY_TMPDIR": str(ray_folder)}
+        self._nodes: dict[str, object] = {}
+        ray_folder.mkdir()
+        with self._as_node(HEAD):
+            self._cluster = Cluster(
+                initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "node_name": HEAD}
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._as_node(HEAD):
+            self._cluster.shutdown()
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    @property
+    def names(self) -> list[str]:
+        """The nodes that are up, the head left out."""
+        return list(self._nodes)
+
+    def add(self, *names: str) -> None:
+        """Start nodes, or those again that were killed; they are there when this returns."""
+        for name in names:
+            with self._as_node(name):
+                self._nodes[name] = self._cluster.add_node(num_cpus=self._cores, node_name=name, wait=False)
+        self._cluster.wait_for_nodes()
+
+    def kill(self, name: str) -> int:
+        """SIGKILL for every process of a node at once, as when its plug is pulled; how many there were."""
+        processes = list(self._processes(name))
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
+        return len(processes)
+
+    def _processes(self, name: str) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("TMPDIR") == str(self._folder / name):
+                    yield process
+
+    @contextlib.contextmanager
+    def _as_node(self, name: str) -> Iterator[None]:
+        """What is started meanwhile belongs to that node."""
+        (self._folder / name).mkdir(exist_ok=True)
+        before = dict(os.environ)
+        os.environ.update(self._variables, TMPDIR=str(self._folder / name))
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
