@@ -16,7 +16,7 @@ from sweep.selection import shown
 STEAL_MUCH = 0.02
 FOREIGN_MUCH = 0.1
 LOAD_MUCH = 1.0
-SWITCHES_MANY_PER_S = 50.0
+SWITCHES_MANY_PER_S = 2000.0  # more threads than cores: tens of thousands; a busy neighbour: hundreds
 DRIFT_MUCH = 0.02
 _CPU_NOT_KNOWN = "Prescott"  # what OpenBLAS falls back to on x86-64
 _LOOKED_AT = 50  # processes of a cell whose course is looked at closely
@@ -132,8 +132,8 @@ def _contaminated(summary: Summary) -> Iterator[Doubt]:
     switches, walls = summary.column("involuntary_switches"), summary.column("wall_s")
     often = sum(1 for s, w in zip(switches, walls, strict=False) if s and w and s / w > SWITCHES_MANY_PER_S)
     if often:
-        text = f"{_trials(often)} thrown off their cores over {SWITCHES_MANY_PER_S:.0f} times a second"
-        yield Doubt("contaminated", text, "run nothing else, and no more threads than cores; see sweep doctor")
+        text = f"{_trials(often)} thrown off their cores over {SWITCHES_MANY_PER_S:,.0f} times a second"
+        yield Doubt("contaminated", text, "use no more threads than cores")
 
 
 def _unsteady(summary: Summary) -> Iterator[Doubt]:
