@@ -203,13 +203,17 @@ def test_memory_is_less_and_not_faster(sweep: Sweep) -> None:
     assert said.out.startswith("chainer 7.8.1 needs 3.00× [3.00, 3.00] less memory than torch 2.13.0 at batch 32")
 
 
-def test_trainings_are_not_missing_from_a_comparison_of_steps(sweep: Sweep) -> None:
+def test_each_workload_is_told_in_its_own_metric(sweep: Sweep) -> None:
     trainings = [training(s, framework=f) for s in range(3) for f in (TORCH, CHAINER)]
     keep("results/run", [*grid_of(), *trainings])
     said = sweep("compare", "--over", "framework")
     assert said.code == 0
-    assert len(said.out.splitlines()) == 2
-    assert sweep("compare", "--over", "framework", "--metric", "epoch_s").out.startswith("torch 2.13.0")
+    assert len(said.out.splitlines()) == 3
+    assert len(sweep("compare", "--over", "framework", "--metric", "step_s").out.splitlines()) == 2
+    rows = json.loads(sweep("summarize", "--format", "json").out)
+    assert {(row["workload"], row["metric"]) for row in rows} == {("core", "step_s"), ("train", "epoch_s")}
+    tables = sweep("summarize").out.splitlines()
+    assert [line.split(":")[0] for line in tables if line.startswith(("step_s", "epoch_s"))] == ["step_s", "epoch_s"]
     said = sweep("compare", "--over", "workload")
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith("error: no two cells differ in 'workload' alone")

@@ -15,6 +15,7 @@ from sweep.analysis import claims, comparisons, curves, published, statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
 from sweep.analysis.published import Agreement, Published
+from sweep.analysis.samples import counts
 from sweep.analysis.summary import Summary, columns_for, known_metric, summarize
 from sweep.errors import MISSING, SweepError
 from sweep.records.columns import METRICS, unit
@@ -96,7 +97,10 @@ class Run:
     def summary(
         self, by: Sequence[str] | None = None, metric: str | None = None, where: Mapping[str, Any] | None = None
     ) -> list[Summary]:
-        """One summary per cell, or per combination of the axes in `by`. Raises SweepError where there is nothing."""
+        """One summary per cell, or per combination of the axes in `by`. Raises SweepError where there is nothing.
+
+        Without `metric` each workload is told in its own usual one, `step_s` or `epoch_s` say.
+        """
         found = self._summaries(by, metric, where)
         if not any(s.processes for s in found) and any(s.left_out["without"] for s in found):
             hint = f"choose another with --metric: {', '.join(self._held())}"
@@ -179,7 +183,7 @@ class Run:
     def _held(self) -> list[str]:
         """The metrics in seconds or bytes that some trial holds."""
         table = self.results.records([name for name in METRICS if unit(name) in ("s", "B")])
-        return [name for name in table.column_names if pc.sum(_count(table[name])).as_py()]
+        return [name for name in table.column_names if counts(table[name]).any()]
 
     def _axes_with_version_apart(self, metric: str | None) -> list[str]:
         names = dict.fromkeys(name for summary in self.summary(metric=metric) for name in summary.axes)
@@ -190,11 +194,6 @@ class Run:
         axes = self.grid.get("axes")
         values = axes.get(axis) if isinstance(axes, dict) else None
         return values if isinstance(values, list) else []
-
-
-def _count(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """How many values each record has of a column."""
-    return pc.list_value_length(column) if pa.types.is_list(column.type) else pc.is_valid(column)
 
 
 def _names(one: str, other: str) -> tuple[str, str]:

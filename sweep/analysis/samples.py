@@ -47,12 +47,19 @@ def take(table: pa.Table, metric: str, order: Ints) -> Samples:
     counting = counted & ~impossible & (lengths > disturbed)
     if not counting.all() or disturbed.any():
         values = values[valid & np.repeat(counting, lengths)]
-    counts = (lengths - disturbed) * counting
-    rows = np.flatnonzero(counts)
+    left = (lengths - disturbed) * counting
+    rows = np.flatnonzero(left)
     rows = rows[np.argsort(order[rows], kind="stable")]
-    samples, starts = _gathered(values, counts, rows)
-    means = np.add.reduceat(samples, starts) / counts[rows] if len(rows) else np.zeros(0)
+    samples, starts = _gathered(values, left, rows)
+    means = np.add.reduceat(samples, starts) / left[rows] if len(rows) else np.zeros(0)
     return Samples(rows, samples, starts, means, disturbed, impossible, (lengths == 0) & counted)
+
+
+def counts(column: pa.ChunkedArray) -> Ints:
+    """How many values each record has of a column."""
+    if pa.types.is_list(column.type):
+        return pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+    return pc.is_valid(column).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
 
 def _flat(table: pa.Table, metric: str) -> tuple[Floats, Ints]:
@@ -61,9 +68,9 @@ def _flat(table: pa.Table, metric: str) -> tuple[Floats, Ints]:
         return np.zeros(0), np.zeros(len(table), dtype=np.int64)
     column = table[metric]
     if pa.types.is_list(column.type):
-        values, lengths = _elements(column), _lengths(column)
+        values, lengths = _elements(column), counts(column)
     elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        values, lengths = column.drop_null(), pc.is_valid(column).to_numpy().astype(np.int64)
+        values, lengths = column.drop_null(), counts(column)
     else:
         raise SweepError(f"{metric} holds no numbers", f"metrics are {', '.join(METRICS)}")
     if values.null_count:
@@ -75,16 +82,12 @@ def _elements(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
 
 
-def _lengths(column: pa.ChunkedArray) -> Ints:
-    return pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
-
-
 def _valid(table: pa.Table, lengths: Ints) -> NDArray[np.bool_]:
     """For each value, whether its sample is good; those of metrics that are not per sample are."""
     valid = np.ones(int(lengths.sum()), dtype=bool)
     if "valid" not in table.column_names:
         return valid
-    own = _lengths(table["valid"])
+    own = counts(table["valid"])
     flags = pc.fill_null(_elements(table["valid"]), True).to_numpy()
     alike = own == lengths
     if alike.all():

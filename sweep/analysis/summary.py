@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sweep.analysis import statistics
-from sweep.analysis.samples import Floats, Ints, Samples, take
+from sweep.analysis.samples import Floats, Ints, Samples, counts, take
 from sweep.analysis.statistics import Interval
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import METRICS, unit
 from sweep.selection import Axes, Where, check_axes, matches, natural, ordered, split
 
-DEFAULT_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
+USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
 FACTS = (
     "cell_id",
     "trial_id",
@@ -138,7 +139,7 @@ class Summary:
 
 def columns_for(metric: str | None) -> list[str]:
     """The columns that a summary is made of."""
-    return [*FACTS, "valid", *([metric] if metric else DEFAULT_METRICS)]
+    return [*FACTS, "valid", *([metric] if metric else USUAL_METRICS)]
 
 
 def known_metric(metric: str) -> str:
@@ -148,29 +149,47 @@ def known_metric(metric: str) -> str:
     return metric
 
 
-def default_metric(table: pa.Table) -> str:
-    """The first of the usual metrics that any trial holds."""
-    held = (name for name in DEFAULT_METRICS if name in table.column_names and table[name].null_count < len(table))
-    return next(held, DEFAULT_METRICS[0])
-
-
 def summarize(
     table: pa.Table, by: Sequence[str] | None = None, metric: str | None = None, where: Where | None = None
 ) -> list[Summary]:
     """One summary for each cell, in the order of the axes' values; trials that failed are counted in it.
 
     `by` names the axes that tell summaries apart (`version` splits it from `framework`), by default all of them;
-    `where` keeps cells with these values, see `selection.matches`.
+    `where` keeps cells with these values, see `selection.matches`. Without `metric` each workload is told in the first
+    of the usual metrics that its trials hold.
     """
-    name = metric or default_metric(table)
     cells, of_cell = cells_of(table)
     check_axes([*(by or []), *(where or {})], cells)
     groups, of_group = _grouped(cells, by, where or {})
     if not groups:
         return []
     cells_in = np.bincount(of_group[of_group >= 0]).tolist()
-    summaries = _summaries(table, name, groups, cells_in, of_group[of_cell])
+    of_row = of_group[of_cell]
+    summaries = []
+    for name, wanted in _metrics(table, metric, groups, of_row).items():
+        own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
+        found = _summaries(table, name, groups, cells_in, own)
+        summaries += [found[group] for group in wanted]
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
+
+
+def _metrics(table: pa.Table, metric: str | None, groups: Sequence[Axes], of_row: Ints) -> dict[str, list[int]]:
+    """What to look at, and in which groups."""
+    if metric:
+        return {metric: list(range(len(groups)))}
+    of_workload: dict[Any, list[int]] = {}
+    for group, axes in enumerate(groups):
+        of_workload.setdefault(axes.get("workload"), []).append(group)
+    found: dict[str, list[int]] = {}
+    for wanted in of_workload.values():
+        found.setdefault(_usual_metric(table, np.isin(of_row, wanted)), []).extend(wanted)
+    return found
+
+
+def _usual_metric(table: pa.Table, rows: NDArray[np.bool_]) -> str:
+    """The first of the usual metrics that any of these trials holds."""
+    held = (name for name in USUAL_METRICS if name in table.column_names and (counts(table[name])[rows] > 0).any())
+    return next(held, USUAL_METRICS[0])
 
 
 def _summaries(

@@ -25,7 +25,8 @@ _RunName = Annotated[
     typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
 ]
 _Metric = Annotated[
-    str | None, typer.Option(help="What to look at: step_s, forward_s, backward_s, device_s, peak_rss_bytes …")
+    str | None,
+    typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …; each workload's own if left out."),
 ]
 _Where = Annotated[
     list[str] | None, typer.Option(help="Only cells with this value, as framework=torch or batch_exponent=0,1.")
@@ -138,10 +139,17 @@ def verify(
 
 
 def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -> None:
-    """A row for each, and beside what people read, what is doubtful about them."""
-    emit(form, summary_columns(summaries), [summary_row(s) for s in summaries], title(summaries))
-    if form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
+    """A row for each, a table for each metric; beside what people read, what is doubtful about them."""
+    for_people = form in (Format.TABLE, Format.MARKDOWN, Format.LATEX)
+    for some in _by_metric(summaries) if for_people else [summaries]:
+        emit(form, summary_columns(some), [summary_row(s) for s in some], title(some))
+    if for_people:
         tell_doubts(summaries)
+
+
+def _by_metric(summaries: Sequence[Summary]) -> list[list[Summary]]:
+    metrics = dict.fromkeys(summary.metric for summary in summaries)
+    return [[summary for summary in summaries if summary.metric == metric] for metric in metrics]
 
 
 def summary_columns(summaries: Sequence[Summary]) -> list[Column]:

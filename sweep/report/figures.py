@@ -89,12 +89,13 @@ class Choice:
 def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     """A plot of the run with its rows, as Vega-Lite. Raises SweepError where there is nothing to draw."""
     wanted = plots.known(kind).rows
-    summaries = run.summary(metric=choice.metric, where=choice.where)
+    chosen = choice.metric or run.summary(where=choice.where)[0].metric
+    summaries = run.summary(metric=chosen, where=choice.where)
     cells, metric = Cells.of(summaries), metric_of(summaries)
     roles = usual_roles(cells.axes, {role: _axis(name, cells.axes) for role, name in choice.roles.items()})
     over = choice.over or usual_over(cells.axes)
     if wanted == "ratios":
-        found = run.compare(over, choice.baseline, choice.metric, choice.where)
+        found = run.compare(over, choice.baseline, chosen, choice.where)
         rows = [row for row in ratios(found, cells) if row["speedup"] or kind == "heatmap"]
     elif wanted in COURSES:
         rows = [row for row in curves(run, cells) if row["of"] == wanted and drawable(row)]

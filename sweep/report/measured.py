@@ -37,10 +37,9 @@ class Measured(NamedTuple):
 
 
 def measure(run: Run) -> Measured:
-    usual = run.summary()
-    default = usual[0].metric
-    names = dict.fromkeys([default, *figures.metrics_of(run)])
-    summaries = {each: usual if each == default else run.summary(metric=each) for each in names}
+    names = dict.fromkeys([run.summary()[0].metric, *figures.metrics_of(run)])
+    summaries = {each: run.summary(metric=each) for each in names}
+    usual = next(iter(summaries.values()))
     cells, metrics = Cells.of(usual), [figures.metric_of(found) for found in summaries.values()]
     return Measured(metrics, summaries, cells, _comparisons(run, cells, metrics))
 
