@@ -141,7 +141,9 @@ def verify(
 def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -> None:
     """A row for each, a table for each metric; beside what people read, what is doubtful about them."""
     for_people = form in (Format.TABLE, Format.MARKDOWN, Format.LATEX)
-    for some in _by_metric(summaries) if for_people else [summaries]:
+    for place, some in enumerate(_by_metric(summaries) if for_people else [summaries]):
+        if place:
+            output.emit("")
         emit(form, summary_columns(some), [summary_row(s) for s in some], title(some))
     if for_people:
         tell_doubts(summaries)
