@@ -102,7 +102,7 @@ def with_sweep(folder: Path) -> int:
 
 def with_sweep_in_full(folder: Path) -> int:
     import sweep
-    from sweep.cli.analyse import summary_row
+    from sweep.cli.answers import summary_row
 
     return len([summary_row(summary) for summary in sweep.load(folder).summary(metric="step_s")])
 
@@ -121,7 +121,7 @@ MODULES = {
     "Polars": ["polars"],
     "pandas": ["pandas", "pyarrow.parquet"],
     "sweep": ["sweep.analysis.run"],
-    "sweep, every figure and doubt": ["sweep.analysis.run", "sweep.cli.analyse", "sweep.analysis.doubts"],
+    "sweep, every figure and doubt": ["sweep.analysis.run", "sweep.cli.answers", "sweep.analysis.doubts"],
 }
 
 

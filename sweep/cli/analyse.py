@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli import output, runs
-from sweep.cli.tables import Column, Format, emit
-from sweep.errors import FAILED, INCONCLUSIVE, MISSING, SweepError
+from sweep.cli import answers, output, runs
+from sweep.cli.tables import Format
+from sweep.errors import SweepError
 
 if TYPE_CHECKING:
-    from sweep.analysis.claims import Evidence, Judgement
-    from sweep.analysis.comparisons import Comparison
     from sweep.analysis.run import Run
-    from sweep.analysis.summary import Summary
-
-_FEW_CELLS = 2
 
 _RunName = Annotated[
     str | None,
@@ -57,8 +50,8 @@ def summarize(
     loaded = runs.loaded(run)
     summaries = loaded.summary(by.split(",") if by else None, metric, selection.parsed(where or []))
     runs.tell_damage(loaded)
-    write_summaries(summaries, form)
-    return summary_code(loaded, summaries)
+    answers.write_summaries(summaries, form)
+    return answers.summary_code(loaded, summaries)
 
 
 def compare(
@@ -105,8 +98,8 @@ def compare(
         found = second.compare_with(first, metric, conditions, margin, left, across_machines)
         runs.tell_damage(second)
     runs.tell_damage(first)
-    write_comparisons(found, form)
-    return comparison_code(found)
+    answers.write_comparisons(found, form)
+    return answers.comparison_code(found)
 
 
 def verify(
@@ -128,194 +121,8 @@ def verify(
     runs.tell_damage(loaded)
     if loaded.missing:
         output.warn(f"{len(loaded.missing)} planned trials have no record yet: judged is what is there")
-    if form is None:
-        output.emit("\n\n".join(_judgement_text(judgement) for judgement in judgements))
-    else:
-        rows = [row for judgement in judgements for row in _judgement_rows(judgement)]
-        emit(form, _judgement_columns(rows), rows)
-    outcomes = {judgement.outcome for judgement in judgements}
-    codes = {"refuted": FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
-    return next((code for outcome, code in codes.items() if outcome in outcomes), 0)
-
-
-def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -> None:
-    """A row for each, a table for each metric; beside what people read, what is doubtful about them."""
-    for_people = form in (Format.TABLE, Format.MARKDOWN, Format.LATEX)
-    for place, some in enumerate(_by_metric(summaries) if for_people else [summaries]):
-        if place:
-            output.emit("")
-        emit(form, summary_columns(some), [summary_row(s) for s in some], title(some))
-    if for_people:
-        tell_doubts(summaries)
-
-
-def _by_metric(summaries: Sequence[Summary]) -> list[list[Summary]]:
-    metrics = dict.fromkeys(summary.metric for summary in summaries)
-    return [[summary for summary in summaries if summary.metric == metric] for metric in metrics]
-
-
-def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
-    """What people see of summaries: the axes that vary, and figures in one unit, the most wanted first."""
-    from sweep.analysis.quantities import scale
-
-    unit = scale(summaries[0].unit, [s.mean for s in summaries])
-    sign = f" {unit.sign}" if unit.sign else ""
-    columns = axis_columns([s.axes for s in summaries])
-    columns.append(Column("n", [str(s.processes) for s in summaries]))
-    if any(set(s.statuses) - {"ok"} for s in summaries):
-        columns.append(Column("failed", [str(_failed(s)) for s in summaries]))
-    columns += [
-        Column(f"mean{sign}", [unit.text(s.mean) for s in summaries]),
-        Column(f"variance{sign}{'²' if sign else ''}", [unit.squared(s.variance) for s in summaries]),
-        Column("95 % interval", [unit.interval(s.interval) for s in summaries]),
-    ]
-    others = ("median", "sd", "min", "p95", "p5", "mad")
-    for rank, name in enumerate(others, start=1):
-        cells = [unit.text(getattr(s, name)) for s in summaries]
-        columns.append(Column("MAD" if name == "mad" else name, cells, rank))
-    return columns
-
-
-def summary_row(summary: Summary) -> dict[str, Any]:
-    """All figures of a summary, in plain seconds or bytes."""
-    from sweep.analysis.doubts import doubts
-
-    interval, variances = summary.interval, summary.variances
-    exponent = summary.axes.get("batch_exponent")
-    return {
-        **summary.axes,
-        **({"batch_size": 2**exponent} if isinstance(exponent, int) else {}),
-        "metric": summary.metric,
-        "unit": summary.unit,
-        "processes": summary.processes,
-        "failed": _failed(summary),
-        "samples": len(summary.samples),
-        "mean": summary.mean,
-        "variance": summary.variance,
-        "sd": summary.sd,
-        "median": summary.median,
-        "mad": summary.mad,
-        "min": summary.min,
-        "p5": summary.p5,
-        "p95": summary.p95,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "process_variance": variances.process if variances else None,
-        "sample_variance": variances.sample if variances else None,
-        "doubts": [str(doubt) for doubt in doubts(summary)],
-    }
-
-
-def title(summaries: Sequence[Summary]) -> str:
-    """What all rows share."""
-    from sweep.records.columns import meaning
-    from sweep.selection import varying
-
-    first, varied = summaries[0], varying([s.axes for s in summaries])
-    usual = ("workload", "framework", "version", "device", "backward", "batch_exponent", "threads", "data")
-    constant = [_setting(axis, first.axes[axis]) for axis in usual if axis in first.axes and axis not in varied]
-    what = f"{first.metric}: {meaning(first.metric)}" if meaning(first.metric) else first.metric
-    return "\n".join(filter(None, [what, ", ".join(filter(None, constant))])) + "\n"
-
-
-def _setting(axis: str, value: Any) -> str:
-    from sweep.analysis.wording import name
-    from sweep.selection import shown
-
-    if value is None:
-        return ""
-    return name(axis, value) if axis in ("framework", "batch_exponent") else f"{axis} {shown(value)}"
-
-
-def tell_doubts(summaries: Sequence[Summary]) -> None:
-    """Every doubt once, with the cells that it is of."""
-    from sweep.analysis.doubts import doubts, together
-    from sweep.selection import shown, varying
-
-    varied = varying([s.axes for s in summaries])
-    named = [("/".join(shown(s.axes.get(axis)) for axis in varied), s) for s in summaries]
-    found = together([(name, doubt) for name, s in named for doubt in doubts(s)])
-    for doubt, cells in found:
-        of = ", ".join(cells) if len(cells) <= _FEW_CELLS else f"{len(cells)} of {len(summaries)} cells"
-        output.warn(f"{doubt}" if len(summaries) == 1 else f"{of}: {doubt}")
-
-
-def summary_code(run: Run, summaries: Sequence[Summary]) -> int:
-    if any(_failed(s) or s.left_out["impossible"] for s in summaries):
-        return FAILED
-    return missing_code(run)
-
-
-def missing_code(run: Run) -> int:
-    """The exit code of what can be told, with a warning where planned trials have no record."""
-    if run.missing:
-        output.warn(
-            f"{len(run.missing)} planned trials have no record yet, first {run.missing[0]}; run sweep run again"
-        )
-        return MISSING
-    return 0
-
-
-def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
-    from sweep.analysis.wording import sentence, varied_axes
-
-    varied = varied_axes(found)
-    if form is None:
-        output.emit("\n".join(sentence(comparison, varied) for comparison in found))
-    else:
-        emit(form, _comparison_columns(found, varied), [comparison_row(c, varied) for c in found])
-
-
-def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[str, Any]:
-    from sweep.analysis.wording import sentence
-
-    interval, ratio = comparison.interval, comparison.ratio
-    return {
-        **comparison.axes,
-        "over": comparison.over,
-        "subject": comparison.subject_value,
-        "baseline": comparison.baseline_value,
-        "metric": comparison.metric,
-        "ratio": ratio.estimate if ratio else None,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "verdict": comparison.verdict,
-        "margin": comparison.margin,
-        "p": comparison.p,
-        "p_adjusted": comparison.p_adjusted,
-        "paired": ratio.paired if ratio else None,
-        "subject_processes": comparison.processes[0],
-        "baseline_processes": comparison.processes[1],
-        "seeds_needed": comparison.seeds_needed if comparison.verdict == "inconclusive" else None,
-        "reason": comparison.reason,
-        "sentence": sentence(comparison, varied),
-    }
-
-
-def comparison_code(found: Sequence[Comparison]) -> int:
-    verdicts = {comparison.verdict for comparison in found}
-    codes = {"slower": FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
-    return next((code for verdict, code in codes.items() if verdict in verdicts), 0)
-
-
-def axis_columns(axes: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """A column for each axis in which rows differ."""
-    from sweep.selection import varying
-
-    return [_axis_column(name, [each.get(name) for each in axes]) for name in varying(axes)]
-
-
-def _axis_column(name: str, values: Sequence[Any]) -> Column:
-    from sweep.selection import shown
-
-    if name == "batch_exponent":
-        return Column("batch", [str(2**value) if isinstance(value, int) else shown(value) for value in values])
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return Column(name, ["–" if value is None else shown(value) for value in values], is_text=not numeric)
-
-
-def _failed(summary: Summary) -> int:
-    return sum(n for status, n in summary.statuses.items() if status != "ok")
+    answers.write_judgements(judgements, form)
+    return answers.judgement_code(judgements)
 
 
 def _only_axis(run: Run, metric: str | None, where: Any) -> str:
@@ -329,69 +136,3 @@ def _only_axis(run: Run, metric: str | None, where: Any) -> str:
         return axes[0]
     hint = f"use --over with one of {', '.join(axes)}, or name two runs" if axes else "name two runs"
     raise SweepError("nothing says what to compare", hint)
-
-
-def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> list[Column]:
-    from sweep.analysis.quantities import NOTHING
-    from sweep.analysis.wording import times
-    from sweep.selection import shown
-
-    columns = [_axis_column(name, [c.axes.get(name) for c in found]) for name in varied]
-    intervals = [c.interval for c in found]
-    ratios = [f"{c.ratio.estimate:.3f}" if c.ratio else NOTHING for c in found]
-    needed = [str(c.seeds_needed or "") if c.verdict == "inconclusive" else "" for c in found]
-    columns += [
-        Column(found[0].over, [shown(c.subject_value) for c in found], is_text=True),
-        Column("baseline", [shown(c.baseline_value) for c in found], is_text=True),
-        Column("n", [f"{c.processes[0]}/{c.processes[1]}" for c in found], rank=2),
-        Column("ratio", ratios),
-        Column("95 % interval", [times(i).partition(" ")[2] if i else NOTHING for i in intervals]),
-        Column("verdict", [c.verdict for c in found], is_text=True),
-        Column("seeds needed", needed, rank=1),
-    ]
-    return columns
-
-
-def _judgement_text(judgement: Judgement) -> str:
-    from sweep.analysis.wording import circumstances, name, seen, varied_axes
-
-    claim = judgement.claim
-    counts = Counter(evidence.outcome for evidence in judgement.evidence)
-    told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no records"
-    pair = f"{name(claim.axis, claim.subject)} / {name(claim.axis, claim.baseline)}"
-    lines = [f"{judgement.outcome}: {claim.name}", f"  {pair}, {claim.metric}: {claim.expectation} expected; {told}"]
-    varied = varied_axes([evidence.comparison for evidence in judgement.evidence])
-    for evidence in judgement.evidence:
-        where = circumstances(evidence.comparison.axes, varied).strip() or "everywhere"
-        lines.append(f"  {evidence.outcome:12}  {where}: {seen(evidence.comparison)}{_what_it_takes(evidence)}")
-    return "\n".join(lines)
-
-
-def _what_it_takes(evidence: Evidence) -> str:
-    if evidence.outcome != "inconclusive":
-        return ""
-    needed = evidence.seeds_needed
-    return f"; --add-seeds {needed} would tell" if needed else "; too close to tell"
-
-
-def _judgement_rows(judgement: Judgement) -> list[dict[str, Any]]:
-    claim = judgement.claim
-    own = {"claim": claim.name, "outcome": judgement.outcome, "low_expected": claim.expected.low}
-    own |= {"high_expected": claim.expected.high}
-    rows = [own | {"evidence": e.outcome} | comparison_row(e.comparison) for e in judgement.evidence]
-    return rows or [own]
-
-
-def _judgement_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
-    def figure(row: dict[str, Any], name: str) -> str:
-        value = row.get(name)
-        return "–" if value is None else f"{value:.3f}"
-
-    return [
-        Column("claim", [row["claim"] for row in rows], is_text=True),
-        Column("outcome", [row["outcome"] for row in rows], is_text=True),
-        Column("evidence", [str(row.get("evidence", "missing")) for row in rows], is_text=True),
-        Column("ratio", [figure(row, "ratio") for row in rows]),
-        Column("95 % interval", [f"[{figure(row, 'low')}, {figure(row, 'high')}]" for row in rows]),
-        Column("says", [str(row.get("sentence", "")) for row in rows], rank=1, is_text=True),
-    ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli import analyse, output, runs
+from sweep.cli import answers, output, runs
 from sweep.cli.tables import Column, Format, emit
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def curves(
     few = {point.trials for curve in found for point in curve.points if point.interval is None}
     if few and form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
         output.warn(f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {3 - max(few)}")
-    return analyse.missing_code(loaded)
+    return answers.missing_code(loaded)
 
 
 def _columns(found: Sequence[Curve]) -> list[Column]:
@@ -50,7 +50,7 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
     time = scale("s", [max(point.elapsed_s for _, point in points)])
     plain = scale("", [1.0])
     return [
-        *analyse.axis_columns([curve.axes for curve, _ in points]),
+        *answers.axis_columns([curve.axes for curve, _ in points]),
         Column("epoch", [str(point.epoch) for _, point in points]),
         Column("n", [str(point.trials) for _, point in points]),
         Column("validation loss", [number(point.loss) for _, point in points]),

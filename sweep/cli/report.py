@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.cli import output, runs
-from sweep.cli.analyse import summary_code
+from sweep.cli.answers import summary_code
 from sweep.errors import SweepError, nearest
 
 if TYPE_CHECKING:

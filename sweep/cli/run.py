@@ -83,7 +83,7 @@ def run(
 def _conclude(expansion: Expansion, results: Results) -> int:
     """The summary of the run, and what to look at next."""
     from sweep.analysis.run import NoRecords, Run
-    from sweep.cli.analyse import write_summaries
+    from sweep.cli.answers import write_summaries
 
     loaded = Run(results.place)
     with contextlib.suppress(NoRecords):  # all failed: status says how
