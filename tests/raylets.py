@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -18,18 +20,21 @@ class Raylets:
     """A head that runs no trials, and nodes that can be added and killed by name, all below `folder`.
 
     A node is what has the folder of its name as TMPDIR: its raylet, Ray workers, fork servers and trials. `variables`
-    are those that its trials need, as PYTHONPATH.
+    are those that its trials need, as PYTHONPATH. With `client_port` it is there for `ray://`, too.
     """
 
-    def __init__(self, folder: Path, ray_folder: Path, cores: int = 2, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, ray_folder: Path, cores: int = 2, client_port: int | None = None, **variables: str
+    ) -> None:
         self._folder, self._cores = folder, cores
         self._variables = {**variables, "RAY_TMPDIR": str(ray_folder)}
         self._nodes: dict[str, object] = {}
         ray_folder.mkdir()
-        with self._as_node(HEAD):
-            self._cluster = Cluster(
-                initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "node_name": HEAD}
-            )
+        with self._as_node(HEAD), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # Ray forgets to close the logs of its client server
+            head = {"num_cpus": 0, "include_dashboard": False, "node_name": HEAD, "ray_client_server_port": client_port}
+            self._cluster = Cluster(initialize_head=True, head_node_args=head)
+            gc.collect()
 
     def __enter__(self) -> Self:
         return self

@@ -24,6 +24,7 @@ from sweep.cluster.placement import Node, Shape, unplaceable
 from sweep.errors import SweepError, Unavailable
 
 POLL_S = 2.0  # how often nodes are counted
+FIRST_S = 600.0  # how long the first node may take to come: after `ray up` it is being installed
 ADMIT_S = 120.0  # how long a node may take to greet
 LEAVE_S = 10.0  # and how long what is called on it when we leave
 _FEW, _GATHER_S = 100, 5e-5  # to ask Ray about 7,000 trials takes 20 ms: of so many, all are heard that speak meanwhile
@@ -115,7 +116,7 @@ class Cluster:
         self.close()
 
     def open(self) -> None:
-        """Start or join, and greet every node."""
+        """Start or join, wait where all nodes are still to come, as just after `ray up`, and greet every one."""
         ray = sessions.load(self.address)
         if self.address is None:
             if os.environ.get("RAY_ADDRESS"):
@@ -124,6 +125,7 @@ class Cluster:
         else:
             self._session = sessions.Joined(ray, self.address)
         self._count()
+        self._wait_for_the_first()
         while self._greeting:
             self.wait([])
         if self._refused and not self._ready:
@@ -277,6 +279,18 @@ class Cluster:
             self._wanted = wanted
             bundles = [_bundle(shape, self._types) for shape in itertools.islice(wanted.elements(), _REQUEST_MOST)]
             self.session.request(bundles)
+
+    def _wait_for_the_first(self) -> None:
+        """Until a node is there, or known to come when trials want it."""
+        patience_s = FIRST_S if self._wait_s is None else self._wait_s
+        end = time.monotonic() + patience_s
+        while not (self._greeting or any(kind.resources for kind in self._types)):
+            if time.monotonic() >= end:
+                hint = "start one, as docs/cluster.md says; ray status on the head tells which are up"
+                raise Unavailable(f"the cluster at {self.address} has no node that runs trials", hint)
+            if self.changes == 1:
+                self._notify(f"no node that runs trials is there yet: waiting for one, {patience_s:.0f} s at most")
+            self.wait([])
 
     def _count(self) -> None:
         """See which nodes have come and gone."""
