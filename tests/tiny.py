@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 from trials import remains, until
 
+from sweep.records.places import Place
 from sweep.records.results import Results
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -155,11 +156,15 @@ class Sweep:
     @property
     def recorded(self) -> set[str]:
         """The trials that have a record by now."""
-        return set(Results(self.out + "/tiny").statuses())
+        return set(self.records.statuses())
+
+    @property
+    def records(self) -> Results:
+        return Results(Place(self.out).child("tiny"))
 
     def complete(self) -> bool:
         """Whether every trial of the plan has its one `ok` record, and its own: none is lost, none ran twice."""
-        account = Account.of(Results(self.out + "/tiny"))
+        account = Account.of(self.records)
         assert account.planned == self.count
         assert account.clean, account
         return True
