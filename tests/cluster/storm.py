@@ -189,14 +189,14 @@ def unleash(
 
 def table(outcome: Outcome) -> Table:
     """The faults, and what each did to records."""
-    drawn = Table("fault", "times", "processes killed", "records by then", "of them lost", box=MARKDOWN)
+    drawn = Table("SIGKILL of", "times", "processes killed", "records by then", "of them lost", box=MARKDOWN)
     for part in dict.fromkeys(fault.part for fault in outcome.faults):
         faults = [fault for fault in outcome.faults if fault.part == part]
         names = " ".join([part, *(fault.name for fault in faults[:1] if len(faults) == 1)])
         counts = sorted(len(fault.recorded) for fault in faults)
         there = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
         killed = sum(fault.processes for fault in faults)
-        drawn.add_row(f"SIGKILL {names}", str(len(faults)), str(killed), there, str(outcome.lost(faults)))
+        drawn.add_row(names, str(len(faults)), str(killed), there, str(outcome.lost(faults)))
     return drawn
 
 
