@@ -6,8 +6,12 @@ import argparse
 import importlib
 
 from benchmarks import document, figures
+from sweep.analysis.quantities import quantity
 
-GROUPS = ("trials", "startup", "building", "fidelity")  # modules with `figures(quick)`
+GROUPS = (  # modules with `figures(quick)`, in the document's order
+    *("trials", "overhead", "memory", "startup", "building", "fidelity"),
+    *("plan", "scale", "summarize", "report", "coverage", "adaptive"),
+)
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
 parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; all by default")
@@ -18,7 +22,7 @@ if unknown := set(options.groups) - set(GROUPS):
 for group in options.groups or GROUPS:
     found = []
     for figure in importlib.import_module(f"benchmarks.{group}").figures(options.quick):
-        print(f"{figure.what}: {figure.who}: {figure.value:.4g} {figure.unit}  {figure.note}", flush=True)
+        print(f"{figure.what}: {figure.who}: {quantity(figure.value, figure.unit)}  {figure.note}", flush=True)
         found.append(figure)
-    figures.keep(group, found)
-    document.write()
+    figures.keep(group, found, options.quick)
+    document.write(GROUPS)

@@ -1,7 +1,5 @@
 """What adaptive sampling saves, and whether it says the same: simulated sweeps of the cells of grid.yaml.
 
-    python benchmarks/adaptive.py [--sweeps 200] [--interval 0.04] [--seeds 20]
-
 Each sweep is run twice on the same simulated machine: with the full number of seeds for every cell, and with three
 seeds to begin with and `until: {interval, max_seeds}` for the rest. Processes of a cell differ by a log-normal factor,
 whose spread differs from cell to cell (0.3 % to 1.5 %, one cell in twenty 4 %); a block shares a drift of 1 %. The
@@ -11,21 +9,22 @@ own claims, 5 %, and an interval of 4 % is what such a margin asks for.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.figures import OURS, Figure, target
 from sweep import adaptive
 from sweep.analysis import statistics
 from sweep.grid import Cell
 
-PILOT = 3
+PILOT, SEEDS = 3, 20
 MARGIN = 0.05
+INTERVALS = (0.04, 0.03, 0.02)
 Key = tuple[str, str, int]
 STEP_S = {"torch": 0.05, "chainer": 0.21}
 SETUP_S = 4.0
@@ -36,6 +35,64 @@ class Until:
     interval: float
     max_seeds: int | None
     max_time: float | None = None
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    sweeps = 20 if quick else 200
+    for interval in INTERVALS:
+        yield from compared(sweeps, Until(interval, SEEDS))
+
+
+def compared(sweeps: int, until: Until) -> Iterator[Figure]:
+    """What so many sweeps take until each interval is narrow enough, and what they then say."""
+    told = Told()
+    for number in range(sweeps):
+        told.add(Machine(number, SEEDS), until)
+    narrow, fixed = f"until ± {until.interval:.0%}", f"{SEEDS} seeds each"
+    low, middle, high = np.quantile(told.shares, [0.05, 0.5, 0.95])
+    what = f"time of a sweep, {narrow}"
+    yield Figure(what, OURS, float(middle), "share", note=f"{low:.0%} to {high:.0%} in nine of ten of {sweeps} sweeps")
+    yield Figure(what, fixed, 1.0, "share")
+    if until.interval == INTERVALS[0]:
+        yield target(what, 1 / 3, "share")
+    what = f"verdicts that are not those of {fixed}, {narrow}"
+    opposite = f"{told.opposite} of {told.total:,} turned into another, the rest inconclusive in one of them"
+    yield Figure(what, OURS, 1 - told.same / told.total, "share", note=opposite)
+    yield target(what, 0.05, "share")
+    what = f"intervals that miss the truth, {narrow}"
+    yield Figure(what, OURS, 1 - told.covered["adaptive"] / told.total, "share")
+    yield Figure(what, fixed, 1 - told.covered["fixed"] / told.total, "share")
+    yield target(what, 0.05, "share", note="what 95 % intervals promise")
+
+
+class Told:
+    """What the sweeps of both designs said, pair by pair of cells."""
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+        self.covered = {"fixed": 0, "adaptive": 0}
+        self.pairs: Counter[tuple[str, str]] = Counter()
+
+    def add(self, machine: Machine, until: Until) -> None:
+        fixed = {key: tuple(range(SEEDS)) for key in machine.cells}
+        chosen = adaptively(machine, until)
+        one, other = verdicts(machine, fixed), verdicts(machine, chosen)
+        self.shares.append(time_s(machine, chosen) / time_s(machine, fixed))
+        self.pairs.update((one[pair][0], other[pair][0]) for pair in one)
+        self.covered["fixed"] += sum(holds for _, holds in one.values())
+        self.covered["adaptive"] += sum(holds for _, holds in other.values())
+
+    @property
+    def total(self) -> int:
+        return self.pairs.total()
+
+    @property
+    def same(self) -> int:
+        return sum(count for (one, other), count in self.pairs.items() if one == other)
+
+    @property
+    def opposite(self) -> int:
+        return sum(n for (one, other), n in self.pairs.items() if "inconclusive" not in (one, other) and one != other)
 
 
 class Machine:
@@ -112,43 +169,3 @@ def verdicts(machine: Machine, seeds: Mapping[Key, Sequence[int]]) -> dict[tuple
 
 def time_s(machine: Machine, seeds: Mapping[Key, Sequence[int]]) -> float:
     return sum(machine.seconds(key) * len(chosen) for key, chosen in seeds.items())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweeps", type=int, default=200)
-    parser.add_argument("--interval", type=float, default=0.04)
-    parser.add_argument("--seeds", type=int, default=20)
-    given = parser.parse_args()
-    until = Until(given.interval, given.seeds)
-    pairs: Counter[tuple[str, str]] = Counter()
-    covered = {"fixed": 0, "adaptive": 0}
-    shares = []
-    for number in range(given.sweeps):
-        machine = Machine(number, given.seeds)
-        fixed = {key: tuple(range(given.seeds)) for key in machine.cells}
-        chosen = adaptively(machine, until)
-        one, other = verdicts(machine, fixed), verdicts(machine, chosen)
-        shares.append(time_s(machine, chosen) / time_s(machine, fixed))
-        pairs.update((one[pair][0], other[pair][0]) for pair in one)
-        covered["fixed"] += sum(holds for _, holds in one.values())
-        covered["adaptive"] += sum(holds for _, holds in other.values())
-    tell(pairs, covered, shares)
-
-
-def tell(pairs: Counter[tuple[str, str]], covered: Mapping[str, int], shares: Sequence[float]) -> None:
-    total = pairs.total()
-    same = sum(count for (one, other), count in pairs.items() if one == other)
-    opposite = sum(n for (one, other), n in pairs.items() if "inconclusive" not in (one, other) and one != other)
-    low, middle, high = np.quantile(shares, [0.05, 0.5, 0.95])
-    print(f"time, as a share of the fixed design's: median {middle:.0%}, 5 % to 95 % of sweeps {low:.0%} to {high:.0%}")
-    print(
-        f"verdicts: {same / total:.1%} the same, {opposite} of {total:,} another, the rest inconclusive in one of them"
-    )
-    print("intervals of ratios hold the truth: " + ", ".join(f"{name} {n / total:.1%}" for name, n in covered.items()))
-    for (one, other), count in pairs.most_common():
-        print(f"  fixed {one:12}  adaptive {other:12} {count:6,}")
-
-
-if __name__ == "__main__":
-    main()

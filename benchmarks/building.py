@@ -1,72 +1,152 @@
-"""How long an environment takes to build where the packages are in uv's and pip's caches already."""
+"""How long it takes until a framework can be used: an environment with the same packages, from nothing to an import.
+
+*Warm*: what was downloaded and built before lies in the tool's cache; *cold*: its cache is empty (torch's wheel still
+lies on a disk where it does on this machine). All build for the same Python, with the versions that `sweep env build`
+chooses, and with the same bound on setuptools where the package is built from source. We choose the versions, compile
+what is installed to bytecode and try the import; for the others the import that follows is timed too, which compiles
+what it needs.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import uv
 
 from benchmarks import peers
-from benchmarks.figures import OURS, Figure
+from benchmarks.figures import OURS, Figure, target
 from benchmarks.peers import environment, framework_python, version
 from sweep.environments import indexes
+from sweep.node.worker import specification
 
-NOXFILE = "import nox\n@nox.session\ndef build(session):\n    session.install({requires})\n"
+NOXFILE = """import nox
+@nox.session(venv_backend={backend!r})
+def build(session):
+    session.install(*{requires})
+    session.run("python", "-c", "import {module}")
+"""
+FRAMEWORKS = ("chainer==7.8.1", "torch==2.13.0")
+
+
+class Wanted(NamedTuple):
+    """What is to be built: for this Python, these packages; `variables` bound what their builds use."""
+
+    framework: str
+    module: str
+    python: Path
+    requires: list[str]
+    variables: Mapping[str, str]
+
+
+Way = Callable[[Wanted, Path, Mapping[str, str]], float]  # in this folder, with these variables: seconds
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    for framework in ["chainer==7.8.1"] if quick else ["chainer==7.8.1", "torch==2.13.0"]:
-        python = framework_python(framework)
-        listed = peers.run([uv.find_uv_bin(), "pip", "freeze", "--python", python]).output.split()
-        requires = [each for each in listed if "==" in each]
-        said = f"building {framework}, {len(requires)} packages, caches warm"
-        ways = {
-            f"uv {uv.__version__ if hasattr(uv, '__version__') else ''}, uv venv and uv pip install".replace(
-                " ,", ","
-            ): _uv,
-            "python -m venv and pip install": _pip,
-            f"{version(environment('nox'), 'nox')}, a session that installs": _nox,
-        }
-        yield Figure(said, OURS, min(_ours(framework) for _ in range(1 if quick else 2)))
-        for who, way in ways.items():
+    with tempfile.TemporaryDirectory() as folder:
+        for framework in FRAMEWORKS[:1] if quick else FRAMEWORKS:
+            wanted = _wanted(framework, Path(folder))
+            yield from _figures(wanted, 1 if quick else 3)
+
+
+def _figures(wanted: Wanted, times: int) -> Iterator[Figure]:
+    for cold, repeated in ((False, times), (True, 1)):
+        said = f"building {wanted.framework}, {'cold' if cold else 'warm'}"
+        plain = 0.0
+        for who, way in ways().items():
             try:
-                yield Figure(said, who, way(python.resolve(), requires))
+                seconds = min(_built(way, wanted, cold) for _ in range(repeated))
             except RuntimeError as error:
                 print(f"{who}: {error}", file=sys.stderr)
+                continue
+            plain = seconds if way is _uv else plain
+            yield Figure(said, who, seconds, note=f"{len(wanted.requires)} packages" if who == OURS else "")
+        yield target(said, 1.1 * plain, note="a tenth more than plain uv")
 
 
-def _ours(framework: str) -> float:
-    with tempfile.TemporaryDirectory(dir=_beside_caches()) as folder:
-        more = {"SWEEP_ENV_DIR": str(Path(folder, "environments"))}
-        return peers.sweep("env", "build", framework, folder=Path(folder), more=more).seconds
+def ways() -> dict[str, Way]:
+    tool = peers.run([uv.find_uv_bin(), "--version"]).output.split()[1]
+    nox, asv = environment("nox"), environment("asv", "virtualenv")
+    return {
+        OURS: _ours,
+        f"uv {tool}, uv venv and uv pip install": _uv,
+        "python -m venv and pip install": _pip,
+        f"{version(nox, 'nox')}, a session": _nox("virtualenv"),
+        f"{version(nox, 'nox')}, a session of its uv backend": _nox("uv"),
+        f"{version(asv, 'asv')}, asv setup": _asv,
+    }
 
 
-def _uv(python: Path, requires: list[str]) -> float:
-    with tempfile.TemporaryDirectory(dir=_beside_caches()) as folder:
-        variables, tool, made = dict(indexes.configured().variables), uv.find_uv_bin(), Path(folder, "venv")
-        first = peers.run([tool, "venv", "--python", python, made], more=variables).seconds
-        install = [tool, "pip", "install", "--python", made / "bin/python", *requires]
-        return first + peers.run(install, more=variables).seconds
+def _wanted(framework: str, folder: Path) -> Wanted:
+    spec, python = specification(framework, "cpu", "default", {}), framework_python(framework)
+    listed = peers.run([uv.find_uv_bin(), "pip", "freeze", "--python", python]).output.split()
+    bounds = folder / f"{spec.module}-build.txt"
+    bounds.write_text("\n".join(spec.build))
+    variables = dict.fromkeys(("UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), str(bounds))
+    requires = [each for each in listed if "==" in each]
+    return Wanted(framework, spec.module, python.resolve(), requires, variables if spec.build else {})
 
 
-def _pip(python: Path, requires: list[str]) -> float:
-    with tempfile.TemporaryDirectory(dir=_beside_caches()) as folder:
-        made = Path(folder, "venv")
-        first = peers.run([python, "-m", "venv", made]).seconds
-        return first + peers.run([made / "bin/python", "-m", "pip", "install", "--quiet", *requires]).seconds
+def _built(way: Way, wanted: Wanted, cold: bool) -> float:
+    """Environments and caches side by side, where ours lie: a file system that uv can link in from its cache."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("SWEEP_ENV_DIR")) as folder:
+        empty = {"UV_CACHE_DIR": f"{folder}/uv", "PIP_CACHE_DIR": f"{folder}/pip"} if cold else {}
+        return way(wanted, Path(folder), {**indexes.configured().variables, **wanted.variables, **empty})
 
 
-def _nox(python: Path, requires: list[str]) -> float:
-    with tempfile.TemporaryDirectory(dir=_beside_caches()) as folder:
-        Path(folder, "noxfile.py").write_text(NOXFILE.format(requires=", ".join(map(repr, requires))))
-        command = [environment("nox"), "-m", "nox", "--force-python", python]
-        return peers.run(command, Path(folder)).seconds
+def _ours(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
+    variables = {**more, "SWEEP_ENV_DIR": str(folder / "environments")}
+    return peers.sweep("env", "build", wanted.framework, folder=folder, more=variables).seconds
 
 
-def _beside_caches() -> str | None:
-    """Where environments of sweep lie: a file system that uv can link into from its cache, for all alike."""
-    return os.environ.get("SWEEP_ENV_DIR")
+def _uv(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
+    tool, python = uv.find_uv_bin(), folder / "venv" / "bin" / "python"
+    return _all(
+        ([tool, "venv", "--python", wanted.python, folder / "venv"], more),
+        ([tool, "pip", "install", "--python", python, *wanted.requires], more),
+        ([python, "-c", f"import {wanted.module}"], {}),
+    )
+
+
+def _pip(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
+    python = folder / "venv" / "bin" / "python"
+    return _all(
+        ([wanted.python, "-m", "venv", folder / "venv"], more),
+        ([python, "-m", "pip", "install", "--quiet", *wanted.requires], more),
+        ([python, "-c", f"import {wanted.module}"], {}),
+    )
+
+
+def _all(*commands: tuple[list[str | Path], Mapping[str, str]]) -> float:
+    return sum(peers.run(command, more=variables).seconds for command, variables in commands)
+
+
+def _nox(backend: str) -> Way:
+    def way(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
+        session = NOXFILE.format(backend=backend, requires=wanted.requires, module=wanted.module)
+        (folder / "noxfile.py").write_text(session)
+        command = [environment("nox"), "-m", "nox", "--force-python", wanted.python]
+        path = f"{Path(uv.find_uv_bin()).parent}:{os.environ['PATH']}"
+        return peers.run(command, folder, {**more, "PATH": path}).seconds
+
+    return way
+
+
+def _asv(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
+    pins = dict(each.split("==") for each in wanted.requires)
+    settings = {
+        "version": 1, "project": "build", "repo": ".", "environment_type": "virtualenv",
+        "pythons": [str(wanted.python)], "matrix": {"req": {f"pip+{name}": [pin] for name, pin in pins.items()}},
+    }  # fmt: skip
+    (folder / "asv.conf.json").write_text(json.dumps(settings))
+    author = ["-c", "user.name=sweep", "-c", "user.email=sweep@localhost"]
+    peers.run(["git", "init", "--quiet"], folder)
+    peers.run(["git", *author, "commit", "--quiet", "--allow-empty", "-m", "build"], folder)
+    seconds = peers.run([environment("asv", "virtualenv"), "-m", "asv", "setup"], folder, more).seconds
+    (python,) = folder.glob("env/*/bin/python")
+    return seconds + peers.run([python, "-c", f"import {wanted.module}"]).seconds

@@ -2,38 +2,84 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import kept
-from sweep.analysis.quantities import quantity
+from benchmarks.figures import TARGET, kept
+from sweep.analysis.quantities import factor, quantity
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 HEAD = """\
 # Performance, beside what one would pick instead
 Written by `python -m benchmarks [GROUP …]`, which measures a group anew and keeps the others; `--quick` does less of
-each. A ratio says how many times as much it is as in the first line. Tools are timed from outside, each in an
-environment of its own, with the framework from the same files. What one more trial costs is the time of many trials
-less that of few, divided. asv's fork server is quicker where the framework is small: it leases no cores,
-asks no cluster, and does not have each result on disk before it takes the next.
+each. The figures lie in `results/benchmarks`, a Parquet file per group.
+
+**Less is better everywhere.** Each line sets one figure beside ours of the same thing, and tells how many times ours it
+is: above 1 we are better, below 1 the other one is. A *target* is what we set ourselves, met where it is above 1. Tools
+are timed from outside, each in an environment of its own, with the framework from the same files.
 """
+Row = dict[str, Any]
 
 
-def write() -> None:
-    FILE.write_text("\n".join([HEAD, *(_group(group, rows) for group, rows in kept().items())]))
+def write(groups: Sequence[str]) -> None:
+    """Of all groups that were measured, in this order."""
+    told = [_group(name, rows) for name in groups if (rows := kept(name))]
+    FILE.write_text("\n".join([HEAD, *told]), encoding="utf-8")
 
 
-def _group(group: str, rows: list[dict[str, Any]]) -> str:
-    measured = f"{rows[0]['measured_at'].replace('T', ' ')}, {rows[0]['machine']}."
-    tables = [
-        _table(what, [row for row in rows if row["what"] == what]) for what in dict.fromkeys(r["what"] for r in rows)
+def _group(name: str, rows: list[Row]) -> str:
+    said = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip()
+    title, _, more = said.partition("\n")
+    head = [f"## {name.capitalize()}", title, *([more.strip()] if more.strip() else []), ""]
+    when = rows[0]["measured_at"].replace("T", " ").replace("+00:00", " UTC")
+    measured = f"Measured on {when}{', with `--quick`' if rows[0]['quick'] else ''}: {rows[0]['machine']}."
+    whats = [list(same) for _, same in groupby(rows, key=lambda row: row["what"])]
+    return "\n".join([*head, measured, "", *_tables(whats)])
+
+
+def _tables(whats: list[list[Row]]) -> list[str]:
+    """Things that the same tools do, more of them than tools, as one table with a line each; a table each otherwise."""
+    tables = []
+    for tools, same in groupby(whats, key=lambda rows: [row["who"] for row in rows]):
+        together = list(same)
+        bare = not any(row["note"] for rows in together for row in rows)
+        tables += [_side_by_side(together)] if bare and len(together) > len(tools) else map(_table, together)
+    return tables
+
+
+def _table(rows: list[Row]) -> str:
+    ours = rows[0]
+    beside = [row for row in rows if row["who"] != ours["who"]]
+    lines = [f"| {ours['what']} | its figure | {ours['who']} | ratio | |", "|---|---:|---:|---:|---|"]
+    lines += [
+        f"| {_who(row)} | {_told(row)} | {_told(ours)} | {_ratio(row, ours)} | {row['note']} |"
+        for row in beside or rows
     ]
-    return "\n".join([f"## {group.capitalize()}", measured, "", *tables])
+    return "\n".join([*lines, "", *([f"{ours['who']}: {ours['note']}.", ""] if ours["note"] and beside else [])])
 
 
-def _table(what: str, rows: list[dict[str, Any]]) -> str:
-    lines = [f"| {what} | ratio | figure | |", "|---|---|---|---|"]
-    for row in rows:
-        told = quantity(row["value"], row["unit"]) if row["unit"] in ("s", "B") else f"{row['value']:.4g} {row['unit']}"
-        lines.append(f"| {row['who']} | {row['value'] / rows[0]['value']:.3g} × | {told} | {row['note']} |")
+def _side_by_side(whats: list[list[Row]]) -> str:
+    tools = [_who(row) for row in whats[0]]
+    lines = ["| | " + " | ".join(tools) + " |", "|---" + "|---:" * len(tools) + "|"]
+    for ours, *others in whats:
+        told = [_told(ours), *(f"{_told(row)} ({_ratio(row, ours)})" for row in others)]
+        lines.append(f"| {ours['what']} | " + " | ".join(told) + " |")
     return "\n".join([*lines, ""])
+
+
+def _who(row: Row) -> str:
+    return f"*{TARGET}*" if row["who"] == TARGET else str(row["who"])
+
+
+def _told(row: Row) -> str:
+    return quantity(row["value"], row["unit"]) if row["value"] else "0"
+
+
+def _ratio(row: Row, ours: Row) -> str:
+    if not ours["value"]:
+        return "–"
+    ratio = row["value"] / ours["value"]
+    return f"{factor(ratio) if ratio >= 1 else f'{ratio:.3g}'} ×"

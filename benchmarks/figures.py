@@ -17,10 +17,14 @@ from sweep.node import machine
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 OURS = f"sweep {__version__}"
+TARGET = "target"
 
 
 class Figure(NamedTuple):
-    """One number: `who` took `value` `unit` for `what`; `note` says what else must be known, such as how many."""
+    """One number: `who` took `value` `unit` for `what`; `note` says what else must be known, such as how many.
+
+    Less is better, always. The first figure of a `what` is ours, the others are set beside it.
+    """
 
     what: str
     who: str
@@ -29,17 +33,24 @@ class Figure(NamedTuple):
     note: str = ""
 
 
-def keep(group: str, figures: Iterable[Figure]) -> None:
+def target(what: str, value: float, unit: str = "s", note: str = "") -> Figure:
+    """What we set ourselves, where nobody else does it or where there is a promise to keep."""
+    return Figure(what, TARGET, value, unit, note)
+
+
+def keep(group: str, figures: Iterable[Figure], quick: bool) -> None:
     """Replace what was measured of this group before."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="minutes")
-    rows = [figure._asdict() | {"group": group, "measured_at": now, "machine": told()} for figure in figures]
+    facts = {"group": group, "measured_at": now, "machine": told(), "quick": quick}
+    rows = [figure._asdict() | facts for figure in figures]
     RESULTS.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), RESULTS / f"{group}.parquet")
 
 
-def kept() -> dict[str, list[dict[str, object]]]:
-    """The rows of every group that was measured, by group."""
-    return {path.stem: pq.read_table(path).to_pylist() for path in sorted(RESULTS.glob("*.parquet"))}
+def kept(group: str) -> list[dict[str, object]]:
+    """The rows of a group, none where it was not measured yet."""
+    file = RESULTS / f"{group}.parquet"
+    return pq.read_table(file).to_pylist() if file.exists() else []
 
 
 def told() -> str:

@@ -1,27 +1,48 @@
 """How large a report is, how long it takes to write, and how soon a browser has opened and drawn it.
 
-    python benchmarks/report.py [--cells 1000] [--seeds 5] [--samples 100]
-
 The run is made up: framework versions × backward × batch sizes. Opening is timed in headless Chromium, where there is
-one: until the page's tables are filled and can be sorted, and until the last plot is drawn.
+one: until the page's tables are filled and can be sorted, and until the last plot is drawn; the best of three. Nothing
+else makes such a page of such a run.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import sweep
+from benchmarks.figures import OURS, Figure, target
 from sweep.report import report
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from made_up import keep_at_once, record, samples
 
-BATCHES = 10
+BATCHES, SEEDS, SAMPLES = 10, 5, 100
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    cells = 100 if quick else 1000
+    with tempfile.TemporaryDirectory() as folder:
+        run, file = Path(folder, "run"), Path(folder, "report.html")
+        write(run, cells, SEEDS, SAMPLES)
+        start = time.perf_counter()
+        page = report(sweep.load(run))
+        written_s = time.perf_counter() - start
+        file.write_text(page, encoding="utf-8")
+        told = f"a report of {cells:,} cells"
+        yield from (Figure(f"writing {told}", OURS, written_s), target(f"writing {told}", 10.0))
+        size = f"the size of {told}"
+        yield from (Figure(size, OURS, len(page.encode()), "B"), target(size, 15e6, "B"))
+        if shutil.which("chromedriver") is None:
+            print("the report is not opened: there is no Chromium here", file=sys.stderr)
+            return
+        readable_s, drawn_s = min(opened(file) for _ in range(3))
+    for what, seconds in ((f"opening {told}, to read", readable_s), (f"opening {told}, all plots drawn", drawn_s)):
+        yield from (Figure(what, OURS, seconds), target(what, 3.0))
 
 
 def write(folder: Path, cells: int, seeds: int, count: int) -> None:
@@ -57,28 +78,3 @@ def until(browser: object, script: str, start: float) -> float:
     while not browser.execute_script(script):  # type: ignore[attr-defined]
         time.sleep(0.01)
     return time.perf_counter() - start
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=100)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "run", given.cells, given.seeds, given.samples)
-        start = time.perf_counter()
-        page = report(sweep.load(Path(folder) / "run"))
-        print(f"{given.cells} cells × {given.seeds} seeds × {given.samples} samples")
-        print(f"written in {time.perf_counter() - start:.1f} s, {len(page.encode()) / 1e6:.1f} MB")
-        file = Path(folder) / "report.html"
-        file.write_text(page, encoding="utf-8")
-        if shutil.which("chromedriver") is None:
-            print("not opened: there is no chromium here")
-            return
-        best = min(opened(file) for _ in range(3))
-        print(f"readable after {best[0]:.1f} s, all drawn after {best[1]:.1f} s (the best of 3)")
-
-
-if __name__ == "__main__":
-    main()

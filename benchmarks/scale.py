@@ -1,29 +1,24 @@
 """What a sweep of a million trials on a thousand nodes costs the one process that drives it.
 
-    python benchmarks/scale.py [--trials 1000000] [--nodes 1000] [--write docs/scale.md]
-
 Each stage runs in a process of its own at a tenth of the size and at the whole, so that what grows faster than the
 number of trials shows. The nodes are simulated, in time too: what is measured is the driver. Nodes die under their
 trials and come back, trials fail. Records are real files; as many as can be appended in a minute are, and the run that
-is resumed is written as folding leaves it.
+is resumed is written as folding leaves it. Nothing else runs such a sweep; the targets are what a thousand nodes with
+seven trials of a minute each under way ask for, 8.2 ms a trial, and 2 GiB.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import heapq
 import json
 import math
-import platform
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from summarize import ROWS_PER_PART, part
 
+from benchmarks import peers
+from benchmarks.figures import OURS, Figure, target
+from benchmarks.summarize import ROWS_PER_PART, part
 from sweep import catalog, grid, schedule
 from sweep.cli.display import LineDisplay
 from sweep.cluster.mapping import Pass
@@ -44,17 +41,33 @@ CORES, GPUS, SEEDS = 16, 8, 5
 TRIAL_S, RETURN_S = 60.0, 120.0
 TRIALS_PER_DEATH = 1000
 LOOK_S = 0.02  # what has happened within it is heard of together
-FIGURES = ("<!-- figures -->", "<!-- end of figures -->")
+TRIALS, NODES, APPENDED = 1_000_000, 1000, 10_000
+MOST_S, MOST_BYTES = TRIAL_S / 7300, 2 * 2**30
 
 
-class Figure(NamedTuple):
+class Cost(NamedTuple):
     """What a stage cost: CPU seconds of the driver, memory at its peak, and what else it says."""
 
-    stage: str
-    trials: int
     seconds: float
-    memory_bytes: int
+    peak_rss_bytes: int
     told: str
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    """Each stage at a tenth of the size, then whole: CPU time for a trial in both, which is the same where cost grows
+    in proportion."""
+    for name in STAGES:
+        whole = (APPENDED if name == "append" else TRIALS) // (10 if quick else 1)
+        tenth, cost = (measured(name, trials) for trials in (whole // 10, whole))
+        what = f"{name}: CPU time per trial"
+        yield Figure(what, f"{OURS}, {whole:,} trials", cost.seconds / whole, note=cost.told)
+        small = f"{OURS}, {whole // 10:,} trials"
+        yield Figure(what, small, tenth.seconds / (whole // 10), note=tenth.told)
+        yield target(what, MOST_S)
+        what = f"{name}: memory at its most"
+        yield Figure(what, f"{OURS}, {whole:,} trials", cost.peak_rss_bytes, "B")
+        yield Figure(what, small, tenth.peak_rss_bytes, "B")
+        yield target(what, MOST_BYTES, "B")
 
 
 # planning
@@ -354,77 +367,28 @@ def _settings(cell: int) -> dict[str, Any]:
 # all of it
 
 
-STAGES: dict[str, Callable[[int, int, Path], str]] = {
-    "plan": lambda trials, _, __: planning(trials),
-    "schedule": lambda trials, nodes, _: scheduling(trials, nodes),
-    "append": lambda trials, _, folder: appending(trials, folder),
-    "resume": lambda trials, _, folder: resuming(trials, folder),
-    "progress": lambda trials, _, __: progress(trials),
+STAGES: dict[str, Callable[[int, Path], str]] = {
+    "plan": lambda trials, _: planning(trials),
+    "schedule": lambda trials, _: scheduling(trials, NODES),
+    "append": appending,
+    "resume": resuming,
+    "progress": lambda trials, _: progress(trials),
 }
 
 
-def stage(name: str, trials: int, nodes: int) -> None:
-    """Run one stage here and print its figure as JSON."""
+def stage(name: str, trials: int) -> None:
+    """Run one stage here and print its cost as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         if name == "resume":
             write_run(trials, Path(folder))
         start = time.process_time()
-        told = STAGES[name](trials, nodes, Path(folder))
+        told = STAGES[name](trials, Path(folder))
         seconds = time.process_time() - start
-    memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps(Figure(name, trials, seconds, memory_bytes, told)))
+    print(json.dumps(Cost(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, told)))
 
 
-def measured(name: str, trials: int, nodes: int) -> Figure:
+def measured(name: str, trials: int) -> Cost:
     """A stage in a process of its own."""
-    command = [sys.executable, __file__, "--stage", name, "--trials", str(trials), "--nodes", str(nodes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-    return Figure(*json.loads(done.stdout.splitlines()[-1]))
-
-
-def table(figures: Iterable[Figure], nodes: int) -> str:
-    """As Markdown, with how time grew over ten times the trials: 1 is in proportion, 2 with the square."""
-    earlier: dict[str, Figure] = {}
-    lines = ["| stage | trials | CPU time | per trial | growth | memory | |", "|---|---:|---:|---:|---:|---:|---|"]
-    for each in figures:
-        before = earlier.get(each.stage)
-        grown = math.log(each.seconds / before.seconds) / math.log(each.trials / before.trials) if before else math.nan
-        earlier[each.stage] = each
-        growth = f"{grown:.2f}" if before else ""
-        costs = f"{each.seconds:.1f} s | {each.seconds / each.trials * 1e6:.0f} µs"
-        memory = f"{each.memory_bytes / 2**20:.0f} MiB"
-        lines.append(f"| {each.stage} | {each.trials:,} | {costs} | {growth} | {memory} | {each.told} |")
-    when = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
-    return f"Measured on {when}, Python {platform.python_version()}, {nodes:,} simulated nodes.\n\n" + "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=1_000_000)
-    parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--append", type=int, default=10_000, help="Records that are appended for real.")
-    parser.add_argument("--only", action="append", choices=STAGES, help="Only these stages.")
-    parser.add_argument("--write", type=Path, help="Replace the figures in this file.")
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.stage:
-        stage(given.stage, given.trials, given.nodes)
-        return
-    figures = []
-    for name in given.only or STAGES:
-        whole = given.append if name == "append" else given.trials
-        for trials in (whole // 10, whole):
-            figures.append(measured(name, trials, given.nodes))
-            print(figures[-1], file=sys.stderr, flush=True)
-    text = table(figures, given.nodes)
-    if given.write:
-        before, _, rest = given.write.read_text(encoding="utf-8").partition(FIGURES[0])
-        after = rest.partition(FIGURES[1])[2]
-        given.write.write_text(f"{before}{FIGURES[0]}\n{text}\n{FIGURES[1]}{after}", encoding="utf-8")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+    script = "import sys; from benchmarks import scale; scale.stage(sys.argv[1], int(sys.argv[2]))"
+    output = peers.run([sys.executable, "-c", script, name, str(trials)], peers.HOUSE).output
+    return Cost(*json.loads(output.splitlines()[-1]))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.figures import OURS, Figure
+from benchmarks.figures import OURS, Figure, target
 from benchmarks.peers import HOUSE, environment, version
 from benchmarks.trials import GRID
 from sweep import catalog, grid
@@ -24,29 +24,32 @@ COUNT = 12
 
 def figures(quick: bool) -> Iterator[Figure]:
     times = 2 if quick else 5
-    said = "printing the help"
-    yield Figure(said, OURS, _least(times, [sys.executable, "-m", "sweep", "--help"]))
-    for package in ("asv", "nox", "hydra-core"):
-        python = environment(*([package, "hydra-joblib-launcher"] if package == "hydra-core" else [package]))
-        command = ["-m", "nox", "--help"] if package == "nox" else ["-m", "asv", "--help"]
-        script = [
-            "-c",
-            "import hydra\nhydra.main(version_base=None, config_path=None)(lambda settings: None)()",
-            "--help",
-        ]
-        yield Figure(
-            said, version(python, package), _least(times, [python, *(script if "hydra" in package else command)])
-        )
-    yield Figure(
-        "sweep plan of the default grid", OURS, _least(times, [sys.executable, "-m", "sweep", "plan", "grid.yaml"])
-    )
+    yield from _help(times)
+    said = "sweep plan of the default grid"
+    yield Figure(said, OURS, _least(times, [sys.executable, "-m", "sweep", "plan", "grid.yaml"]))
+    yield target(said, 1.0)
     yield from _first_trial(1 if quick else 3)
+
+
+def _help(times: int) -> Iterator[Figure]:
+    said = "printing the help"
+    hydra = "import hydra\nhydra.main(version_base=None, config_path=None)(lambda settings: None)()"
+    yield Figure(said, OURS, _least(times, [sys.executable, "-m", "sweep", "--help"]))
+    for package, also, command in (
+        ("asv", (), ["-m", "asv"]),
+        ("nox", (), ["-m", "nox"]),
+        ("hydra-core", ("hydra-joblib-launcher",), ["-c", hydra]),
+    ):
+        python = environment(package, *also)
+        yield Figure(said, version(python, package), _least(times, [python, *command, "--help"]))
+    yield target(said, 0.3)
 
 
 def _first_trial(times: int) -> Iterator[Figure]:
     said = f"{COUNT} trials that do nothing, one at a time, from the command to the prompt"
     runs = [_swept() for _ in range(times)]
     yield Figure("from the command to the first trial", OURS, min(first for first, _ in runs))
+    yield target("from the command to the first trial", 15.0)
     ray = environment("ray[tune]==2.60.0")
     for how, given in (("ray.init() and ray.shutdown() alone", ""), ("the same without dashboard", LEAN)):
         alone = _least(times, [ray, "-c", RAY.format(given)])

@@ -1,33 +1,47 @@
 """How long it takes to summarise a large run, beside other tools doing the plain mean and variance.
 
-    python benchmarks/summarize.py [--trials 100000] [--samples 100]
-
 The run is made up and written as `sweep run` leaves it. Every tool gets the same files and computes mean and variance
-of `step_s` for each cell; the last line is all that `sweep summarize` does. Each is run in a process of its own.
+of `step_s` for each cell; *every figure and doubt* is all that `sweep summarize` does. Each is run in a process of its
+own, imports apart, the best of three.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import peers
+from benchmarks.figures import OURS, Figure, target
 from sweep.records.columns import SCHEMA
 
+TRIALS, SAMPLES = 100_000, 100
 SEEDS = 10
 ROWS_PER_PART = 4096
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    trials = TRIALS // 10 if quick else TRIALS
+    what = f"mean and variance of each cell, {trials:,} trials of {SAMPLES} samples"
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), trials, SAMPLES)
+        found = {name: measured(name, folder, 1 if quick else 3) for name in TOOLS}
+    for name, (seconds, _, cells) in found.items():
+        yield Figure(what, name, seconds, note=f"{cells:,} cells")
+    others = [seconds for name, (seconds, _, _) in found.items() if not name.startswith(OURS)]
+    yield target(what, 1.5 * min(others), note="half as much again as the quickest")
+    for name, (_, peak_rss_bytes, _) in found.items():
+        yield Figure("memory of it at its most", name, peak_rss_bytes, "B")
 
 
 def write(folder: Path, trials: int, samples: int) -> None:
@@ -108,20 +122,19 @@ def with_sweep_in_full(folder: Path) -> int:
 
 
 TOOLS: dict[str, Callable[[Path], int]] = {
+    OURS: with_sweep,
     "DuckDB": with_duckdb,
     "Polars": with_polars,
     "pandas": with_pandas,
-    "sweep": with_sweep,
-    "sweep, every figure and doubt": with_sweep_in_full,
+    f"{OURS}, every figure and doubt": with_sweep_in_full,
 }
-
 
 MODULES = {
     "DuckDB": ["duckdb"],
     "Polars": ["polars"],
     "pandas": ["pandas", "pyarrow.parquet"],
-    "sweep": ["sweep.analysis.run"],
-    "sweep, every figure and doubt": ["sweep.analysis.run", "sweep.cli.answers", "sweep.analysis.doubts"],
+    OURS: ["sweep.analysis.run"],
+    f"{OURS}, every figure and doubt": ["sweep.analysis.run", "sweep.cli.answers", "sweep.analysis.doubts"],
 }
 
 
@@ -132,38 +145,15 @@ def timed(name: str, folder: Path) -> None:
     start = time.perf_counter()
     cells = TOOLS[name](folder)
     seconds = time.perf_counter() - start
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, cells]))
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, cells]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=100_000)
-    parser.add_argument("--samples", type=int, default=100)
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--tool", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.tool:
-        timed(given.tool[0], Path(given.tool[1]))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), given.trials, given.samples)
-        print(f"{given.trials} trials × {given.samples} samples")
-        for name in TOOLS:
-            print(measured(name, folder, given.repetitions), flush=True)
-
-
-def measured(name: str, folder: str, repetitions: int) -> str:
-    """The best of several runs, each in its own process."""
-    found = []
-    for _ in range(repetitions):
-        command = [sys.executable, __file__, "--tool", name, folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return f"{name:32} not run: {done.stderr.strip().splitlines()[-1]}"
-        found.append(json.loads(done.stdout))
-    seconds, mebibytes, cells = min(found)
-    return f"{name:32} {seconds:7.2f} s {mebibytes:8.0f} MiB {cells:8} cells"
-
-
-if __name__ == "__main__":
-    main()
+def measured(name: str, folder: str, repetitions: int) -> tuple[float, int, int]:
+    """Seconds, peak memory in bytes and cells of the best of several runs, each in its own process."""
+    script = (
+        "import sys, pathlib; from benchmarks import summarize as s; s.timed(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", script, name, folder]
+    found = [json.loads(peers.run(command, peers.HOUSE).output) for _ in range(repetitions)]
+    seconds, peak_rss_bytes, cells = min(found)
+    return seconds, peak_rss_bytes, cells

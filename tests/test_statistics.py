@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks import coverage
 from sweep.analysis import statistics
 from sweep.analysis.statistics import (
     Range,
@@ -289,22 +286,10 @@ def test_drift_is_told_from_noise(random: np.random.Generator) -> None:
     assert drift([1.0, 2.0], [0, 1]) == (0.0, 1.0)
 
 
-@pytest.fixture(scope="module")
-def coverage() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "coverage.py"
-    spec = importlib.util.spec_from_file_location("coverage_benchmark", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("noise", ["white", "autocorrelated", "drift", "outliers", "bimodal"])
 @pytest.mark.parametrize(("between", "processes"), [(0.0, 5), (1.0, 3), (5.0, 10)])
 def test_intervals_cover_and_identical_cells_are_not_called_different(
-    coverage: ModuleType, noise: str, between: float, processes: int
+    noise: str, between: float, processes: int
 ) -> None:
     found = coverage.explore(coverage.Scenario(between, noise, processes), repetitions=300)
     assert 0.93 <= found.ratio_coverage <= 0.97
@@ -315,7 +300,7 @@ def test_intervals_cover_and_identical_cells_are_not_called_different(
         assert 0.90 <= found.cell_coverage <= 0.98
 
 
-def test_what_other_tools_do_calls_identical_cells_different(coverage: ModuleType) -> None:
+def test_what_other_tools_do_calls_identical_cells_different() -> None:
     """The simulation can tell a wrong method: pooling samples is one as soon as processes differ."""
     found = coverage.explore(coverage.Scenario(1.0, "white", 5), repetitions=60)
     assert found.pooled_t > 0.9

@@ -1,0 +1,22 @@
+"""What the process that drives a sweep holds at its most, after a few trials and after many.
+
+The trials do nothing. Memory is flat where what is kept of a trial that is over is its id and its status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.figures import OURS, Figure, target
+from benchmarks.trials import by_sweep
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    few, many = (100, 300) if quick else (100, 20_000)
+    run = by_sweep("reference", True)
+    least, most = run(few), run(many)
+    what = "memory of the driver"
+    note = f"{many / most.seconds:.0f} trials a second, its start included"
+    yield Figure(what, f"{OURS}, {many:,} trials", most.peak_rss_bytes, "B", note)
+    yield Figure(what, f"{OURS}, {few:,} trials", least.peak_rss_bytes, "B")
+    yield target(what, 1.1 * least.peak_rss_bytes, "B", "a tenth more than for few")
