@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,14 +41,41 @@ def run(command: Sequence[str | Path], folder: Path | None = None, more: Mapping
         child = subprocess.Popen(
             words, cwd=folder, env=os.environ | dict(more or {}), stdin=subprocess.DEVNULL, stdout=said, stderr=said
         )
-        _, status, usage = os.wait4(child.pid, 0)
+        with _watched(child.pid) as peaks:
+            child.wait()
         seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         output = said.read()
     if child.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {child.returncode}:\n{output[-2000:]}")
-    return Ran(seconds, usage.ru_maxrss * 1024, output)
+    return Ran(seconds, max(peaks, default=0), output)
+
+
+@contextlib.contextmanager
+def _watched(pid: int) -> Iterator[list[int]]:
+    """What the process held at its most, looked at every half second: what the kernel tells of it when it has ended
+    counts what its parent held when it was forked."""
+    peaks: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            with contextlib.suppress(OSError, ValueError):
+                peaks.append(peak_rss_bytes(pid))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield peaks
+    finally:
+        over.set()
+        watching.join()
+
+
+def peak_rss_bytes(pid: int | str = "self") -> int:
+    """What a process has held at its most since it is the program that it is."""
+    _, _, after = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")
+    return int(after.split()[0]) * 1024
 
 
 def sweep(*arguments: str | Path, folder: Path, more: Mapping[str, str] | None = None) -> Ran:

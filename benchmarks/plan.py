@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import time
 from collections.abc import Iterator
 
@@ -30,10 +29,10 @@ def figures(quick: bool) -> Iterator[Figure]:
     axes = AXES | {"threads": list(range(1, 2 if quick else 11))}
     frameworks, workloads = catalog.frameworks(), catalog.workloads()
     text = f"name: large\naxes: {json.dumps(axes)}\n{RULES}\n"
-    before, clock = _peak_bytes(), time.process_time()
+    before, clock = peers.peak_rss_bytes(), time.process_time()
     expansion = grid.expand(grid.parse(text), frameworks, workloads)
     planned = schedule.plan(expansion.trials)
-    seconds, held = time.process_time() - clock, _peak_bytes() - before
+    seconds, held = time.process_time() - clock, peers.peak_rss_bytes() - before
     what = "reading, expanding and ordering a large grid"
     yield Figure(what, OURS, seconds, note=f"{len(planned):,} trials, {len(expansion.exclusions):,} rules' exclusions")
     yield target(what, 5.0)
@@ -49,7 +48,3 @@ def figures(quick: bool) -> Iterator[Figure]:
         yield Figure(what, f"{version(python, package)}, {said}", found["seconds"], note=f"{found['count']:,} of them")
     yield Figure("memory for it", OURS, held, "B")
     yield target("memory for it", 300 * 2**20, "B")
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -13,7 +13,6 @@ import heapq
 import json
 import math
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -384,7 +383,7 @@ def stage(name: str, trials: int) -> None:
         start = time.process_time()
         told = STAGES[name](trials, Path(folder))
         seconds = time.process_time() - start
-    print(json.dumps(Cost(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, told)))
+    print(json.dumps(Cost(seconds, peers.peak_rss_bytes(), told)))
 
 
 def measured(name: str, trials: int) -> Cost:

@@ -7,14 +7,11 @@ own, imports apart, the best of three.
 
 from __future__ import annotations
 
-import importlib
 import json
-import resource
 import sys
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import peers
 from benchmarks.figures import OURS, Figure, target
+from benchmarks.peers import environment, version
 from sweep.records.columns import SCHEMA
 
 TRIALS, SAMPLES = 100_000, 100
@@ -35,13 +33,35 @@ def figures(quick: bool) -> Iterator[Figure]:
     what = f"mean and variance of each cell, {trials:,} trials of {SAMPLES} samples"
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), trials, SAMPLES)
-        found = {name: measured(name, folder, 1 if quick else 3) for name in TOOLS}
+        found = {who: measured(python, tool, folder, 1 if quick else 3) for who, (python, tool) in tools().items()}
     for name, (seconds, _, cells) in found.items():
         yield Figure(what, name, seconds, note=f"{cells:,} cells")
     others = [seconds for name, (seconds, _, _) in found.items() if not name.startswith(OURS)]
     yield target(what, 1.5 * min(others), note="half as much again as the quickest")
     for name, (_, peak_rss_bytes, _) in found.items():
         yield Figure("memory of it at its most", name, peak_rss_bytes, "B")
+
+
+def tools() -> dict[str, tuple[Path, str]]:
+    """Who does it: which Python has it, and its name in `tools/mean_and_variance.py`."""
+    ours, pandas = Path(sys.executable), environment("pandas", "pyarrow")
+    duckdb, polars = environment("duckdb"), environment("polars")
+    return {
+        OURS: (ours, "sweep"),
+        version(duckdb, "duckdb"): (duckdb, "duckdb"),
+        version(polars, "polars"): (polars, "polars"),
+        version(pandas, "pandas"): (pandas, "pandas"),
+        f"{OURS}, every figure and doubt": (ours, "sweep_in_full"),
+    }
+
+
+def measured(python: Path, tool: str, folder: str, repetitions: int) -> tuple[float, int, int]:
+    """Seconds, peak memory in bytes and cells of the best of several runs, each in its own process."""
+    command = [python, peers.HERE / "tools" / "mean_and_variance.py", tool, folder]
+    more = {"PYTHONPATH": str(peers.HOUSE)} if python == Path(sys.executable) else {}
+    found = [json.loads(peers.run(command, more=more).output) for _ in range(repetitions)]
+    seconds, peak_rss_bytes, cells = min(found)
+    return seconds, peak_rss_bytes, cells
 
 
 def write(folder: Path, trials: int, samples: int) -> None:
@@ -82,78 +102,3 @@ def part(trials: np.ndarray, samples: int, random: np.random.Generator) -> pa.Ta
     }
     arrays = [pa.array(known[f.name], f.type) if f.name in known else pa.nulls(len(trials), f.type) for f in SCHEMA]
     return pa.table(arrays, schema=SCHEMA)
-
-
-def with_pandas(folder: Path) -> int:
-    import pandas as pd
-
-    table = pd.read_parquet(folder / "records", columns=["cell_id", "step_s"])
-    return len(table.explode("step_s").astype({"step_s": float}).groupby("cell_id")["step_s"].agg(["mean", "var"]))
-
-
-def with_polars(folder: Path) -> int:
-    import polars as pl
-
-    rows = pl.scan_parquet(folder / "records" / "*.parquet").select("cell_id", "step_s").explode("step_s")
-    step = pl.col("step_s")
-    return len(rows.group_by("cell_id").agg(step.mean().alias("mean"), step.var().alias("variance")).collect())
-
-
-def with_duckdb(folder: Path) -> int:
-    import duckdb
-
-    query = (
-        "select cell_id, avg(s), var_samp(s) from (select cell_id, unnest(step_s) s from read_parquet(?)) group by all"
-    )
-    return len(duckdb.sql(query, params=[str(folder / "records" / "*.parquet")]).fetchall())
-
-
-def with_sweep(folder: Path) -> int:
-    import sweep
-
-    return len([(summary.mean, summary.variance) for summary in sweep.load(folder).summary(metric="step_s")])
-
-
-def with_sweep_in_full(folder: Path) -> int:
-    import sweep
-    from sweep.cli.answers import summary_row
-
-    return len([summary_row(summary) for summary in sweep.load(folder).summary(metric="step_s")])
-
-
-TOOLS: dict[str, Callable[[Path], int]] = {
-    OURS: with_sweep,
-    "DuckDB": with_duckdb,
-    "Polars": with_polars,
-    "pandas": with_pandas,
-    f"{OURS}, every figure and doubt": with_sweep_in_full,
-}
-
-MODULES = {
-    "DuckDB": ["duckdb"],
-    "Polars": ["polars"],
-    "pandas": ["pandas", "pyarrow.parquet"],
-    OURS: ["sweep.analysis.run"],
-    f"{OURS}, every figure and doubt": ["sweep.analysis.run", "sweep.cli.answers", "sweep.analysis.doubts"],
-}
-
-
-def timed(name: str, folder: Path) -> None:
-    """Run one tool here, imports apart, and print seconds, memory and cells."""
-    for module in MODULES[name]:
-        importlib.import_module(module)
-    start = time.perf_counter()
-    cells = TOOLS[name](folder)
-    seconds = time.perf_counter() - start
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, cells]))
-
-
-def measured(name: str, folder: str, repetitions: int) -> tuple[float, int, int]:
-    """Seconds, peak memory in bytes and cells of the best of several runs, each in its own process."""
-    script = (
-        "import sys, pathlib; from benchmarks import summarize as s; s.timed(sys.argv[1], pathlib.Path(sys.argv[2]))"
-    )
-    command = [sys.executable, "-c", script, name, folder]
-    found = [json.loads(peers.run(command, peers.HOUSE).output) for _ in range(repetitions)]
-    seconds, peak_rss_bytes, cells = min(found)
-    return seconds, peak_rss_bytes, cells
