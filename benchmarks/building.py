@@ -75,6 +75,7 @@ def ways() -> dict[str, Way]:
     return {
         OURS: _ours,
         f"uv {tool}, uv venv and uv pip install": _uv,
+        f"uv {tool}, the same, compiling to bytecode": _uv_compiling,
         "python -m venv and pip install": _pip,
         f"{version(nox, 'nox')}, a session": _nox("virtualenv"),
         f"{version(nox, 'nox')}, a session of its uv backend": _nox("uv"),
@@ -113,6 +114,10 @@ def _uv(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
     )
 
 
+def _uv_compiling(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
+    return _uv(wanted, folder, {**more, "UV_COMPILE_BYTECODE": "1"})
+
+
 def _pip(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
     python = folder / "venv" / "bin" / "python"
     return _all(
@@ -139,14 +144,14 @@ def _nox(backend: str) -> Way:
 
 def _asv(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
     pins = dict(each.split("==") for each in wanted.requires)
-    settings = {
-        "version": 1, "project": "build", "repo": ".", "environment_type": "virtualenv",
-        "pythons": [str(wanted.python)], "matrix": {"req": {f"pip+{name}": [pin] for name, pin in pins.items()}},
-    }  # fmt: skip
+    matrix = {"req": {f"pip+{name}": [pin] for name, pin in pins.items()}}
+    settings = {"version": 1, "project": "build", "repo": ".", "environment_type": "virtualenv", "matrix": matrix}
+    settings["pythons"] = [wanted.python.name.removeprefix("python")]
     (folder / "asv.conf.json").write_text(json.dumps(settings))
     author = ["-c", "user.name=sweep", "-c", "user.email=sweep@localhost"]
     peers.run(["git", "init", "--quiet"], folder)
     peers.run(["git", *author, "commit", "--quiet", "--allow-empty", "-m", "build"], folder)
+    more = {**more, "PATH": f"{wanted.python.parent}:{os.environ['PATH']}"}  # where asv looks for a Python
     seconds = peers.run([environment("asv", "virtualenv"), "-m", "asv", "setup"], folder, more).seconds
     (python,) = folder.glob("env/*/bin/python")
     return seconds + peers.run([python, "-c", f"import {wanted.module}"]).seconds

@@ -1,0 +1,23 @@
+"""pyperf's runner around a step, one worker process: `pyperf_step.py --batch BATCH --values SAMPLES -o FILE`."""
+
+import sys
+from pathlib import Path
+
+import pyperf
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def forward(command, arguments):
+    command.extend(["--batch", str(arguments.batch)])
+
+
+runner = pyperf.Runner(processes=1, warmups=3, loops=1, program_args=(sys.argv[0],), add_cmdline_args=forward)
+runner.argparser.add_argument("--batch", type=int)
+arguments = runner.parse_args()
+if arguments.worker:
+    from torch_step import step
+
+    runner.bench_func("step", step(arguments.batch))
+else:
+    runner.bench_func("step", lambda: None)
