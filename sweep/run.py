@@ -32,7 +32,7 @@ class Observer(Protocol):
 
     def planned(self, total: int, done: int, remaining_s: float | None) -> None: ...
     def started(self, device: str) -> None: ...
-    def detail(self, trial_name: str, text: str) -> None: ...
+    def detail(self, trial_name: str, facts: Mapping[str, Any]) -> None: ...
     def ended(self, record: Mapping[str, Any], remaining_s: float | None) -> None: ...
     def again(self) -> None: ...
     def note(self, text: str) -> None: ...
@@ -208,6 +208,7 @@ class _Sweep:
         return [trial for trial in todo if trial.id not in gone]
 
     def _mapped(self, cluster: Cluster, todo: Sequence[Trial]) -> Iterator[Record]:
+        checkpoints = self._writer.place.child(CHECKPOINTS)
         run_trial = worker.RunTrial(
             run=self._grid.name,
             run_id=self._run_id,
@@ -215,7 +216,7 @@ class _Sweep:
             timeout_s=self._options.timeout_s or self._grid.timeout_s,
             overrides=self._grid.environments,
             foreign_most=self._options.foreign_most,
-            checkpoints=str(folder / CHECKPOINTS) if (folder := self._writer.place.folder) else "",
+            checkpoints=str(checkpoints.folder or checkpoints.uri),
         )
         limit_s = run_trial.timeout_s + _NOTICE_S if run_trial.timeout_s else None
         return cluster.map(_Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear)
@@ -252,7 +253,7 @@ class _Sweep:
         if now - self._heard.get(trial.id, float("-inf")) >= _TELL_EVERY_S:
             self._heard[trial.id] = now
             self._writer.tell(trial.id, {"trial": trial.name, **facts})
-            self._observer.detail(trial.name, ", ".join(f"{key} {_short(value)}" for key, value in facts.items()))
+            self._observer.detail(trial.name, facts)
 
     def _failure(self, trial: Trial, status: str, error: str) -> Record:
         """The record of a trial that could not speak for itself."""
@@ -308,7 +309,3 @@ def _facts(grid: Grid, expansion: Expansion, noise_floor: float) -> RunFacts:
         trials=[(trial.id, trial.name) for trial in expansion.trials],
         exclusions=[(exclusion.name, exclusion.reason) for exclusion in expansion.exclusions],
     )
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

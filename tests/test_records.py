@@ -11,8 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -310,19 +308,6 @@ def test_pandas_and_duckdb_read_the_records_with_no_help(tmp_path: Path) -> None
 def test_a_file_uri_is_a_folder(tmp_path: Path) -> None:
     keep(f"file://{tmp_path}/run", [record()])
     assert len(Results(tmp_path / "run").records()) == 1
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An S3 server on loopback, and a URI of a prefix of the test's own in it."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/lab", method="PUT")).close()
-    yield f"s3://lab/{request.node.name}/core?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    server.stop()
 
 
 @pytest.mark.slow

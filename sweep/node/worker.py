@@ -9,12 +9,10 @@ import contextlib
 import datetime as dt
 import functools
 import json
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sweep import catalog, datasets, environments
@@ -22,7 +20,8 @@ from sweep.catalog import Workload
 from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
 from sweep.grid import Resources, Trial
-from sweep.node import disturbance, gpus, hosts, machine, slots, yardstick
+from sweep.node import checkpoints, disturbance, gpus, hosts, machine, slots, yardstick
+from sweep.node.checkpoints import Kept
 from sweep.node.disturbance import Limits
 from sweep.node.gpus import Gpu, NoNvml
 from sweep.records import columns
@@ -43,8 +42,8 @@ class RunTrial:
     `overrides` are the grid's `environments`, by framework requirement; `run_id` tells one invocation from the next,
     so that a build that failed is not tried again in it; `progress` hears what long trials say of themselves.
     `foreign_most` and `steal_most` are the shares of its cores' time that others and the hypervisor may take of an
-    exclusive trial before it is `invalid`; None: any. `checkpoints` is a folder, best one that all nodes share, where a
-    long trial keeps its state in a folder named by its id, until it has run to its end.
+    exclusive trial before it is `invalid`; None: any. `checkpoints` is a folder, best one that all nodes share, or the
+    URI of one in an object store, where a long trial keeps its state under its id, until it has run to its end.
     """
 
     run: str = ""
@@ -99,7 +98,6 @@ class RunTrial:
             cores=[],
             data=str(data.folder) if data else None,
             reference=yardstick.values(workload, settings, data, cpu, numpy, self.run_id),
-            checkpoints=str(Path(self.checkpoints, trial.id)) if self.checkpoints else None,
             memory_bytes=trial.resources.memory,
         )
         key = hosts.key(environment, spec, threads, settings["device"], self.run_id)
@@ -108,15 +106,21 @@ class RunTrial:
             "packages": list(environment.packages),
             "data_id": data.id if data else None,
         }
-        with slots.lease(cpu, trial.resources.exclusive) as lease:
-            return found | self._timed(trial, request._replace(cores=list(lease.cores)), key, lease)
+        with checkpoints.kept(self.checkpoints, trial.id) as kept:
+            request = request._replace(checkpoints=str(kept.folder) if kept.folder else None)
+            with slots.lease(cpu, trial.resources.exclusive) as lease:
+                found |= self._timed(trial, request._replace(cores=list(lease.cores)), key, lease, kept)
+            # an invalid one is to be run again as a whole
+            found["log"] += kept.settle(over=found["status"] in _RAN_TO_ITS_END)
+        return found
 
-    def _timed(self, trial: Trial, request: protocol.Request, key: hosts.Key, lease: slots.Lease) -> Record:
+    def _timed(self, trial: Trial, request: protocol.Request, key: hosts.Key, lease: slots.Lease, kept: Kept) -> Record:
         load = machine.runnable()
         watch = disturbance.Watch(lease.cores, functools.partial(_gpu, trial.settings["device"], key))
 
         def hear(event: str, facts: Mapping[str, Any]) -> None:
             watch.hear(event)
+            kept.look()
             if event == "progress" and self.progress:
                 self.progress(trial.name, facts)
 
@@ -126,8 +130,6 @@ class RunTrial:
         record["status"], record["error"] = outcome.verdict(self.timeout_s)
         if record["status"] == "ok":
             record["status"], record["error"] = self._judged(record, outcome, request, trial.resources)
-        if request.checkpoints and record["status"] in _RAN_TO_ITS_END:  # an invalid one is to be run again as a whole
-            shutil.rmtree(request.checkpoints, ignore_errors=True)
         return record
 
     def _judged(

@@ -108,6 +108,19 @@ class Place:
             with self._filesystem.open_output_stream(path) as stream:  # stores show an object when it is complete
                 stream.write(data)
 
+    def fetch(self, path: str, to: Path) -> None:
+        """Copy a file to one on this machine, whole or not at all, however large. Raises FileNotFoundError."""
+        aside = to.with_name(f".{to.name}{_TEMPORARY}")
+        with _reported(self, "read"):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            pafs.copy_files(path, str(aside), self._filesystem, pafs.LocalFileSystem())
+            aside.rename(to)
+
+    def keep(self, file: Path, path: str) -> None:
+        """Copy a file of this machine to `path`, however large; a store shows it when it is complete."""
+        with _reported(self, "written to"):
+            pafs.copy_files(str(file), path, pafs.LocalFileSystem(), self._filesystem)
+
     def delete(self, path: str) -> None:
         with _reported(self, "written to"), contextlib.suppress(FileNotFoundError):
             self._filesystem.delete_file(path)
