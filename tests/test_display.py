@@ -45,10 +45,17 @@ def test_a_terminal_sees_what_runs_where(monkeypatch: pytest.MonkeyPatch) -> Non
         display = LiveDisplay("grid")
         display.planned(total=4, done=1, remaining_s=90.0)
         display.started("gpu")
-        display.detail("torch==1/train", "epoch 3/10, loss 0.02")
+        display.detail("torch==1/train", {"epoch": 3, "epochs": 10, "loss": 0.0213456, "eta_s": 250.0})
         output.stderr.print(display)
     text = captured.get()
     assert "1/4" in text
     assert "running 1 on gpu" in text
     assert "ETA 1 min 30 s" in text
-    assert "epoch 3/10, loss 0.02" in text
+    assert "torch==1/train: epoch 3 of 10, loss 0.02135, 4 min 10 s left" in text
+
+
+def test_a_pipe_hears_how_far_long_trials_are(capsys: pytest.CaptureFixture[str]) -> None:
+    display = LineDisplay("grid")
+    display.detail("torch==1/train", {"phase": "training"})
+    display.planned(total=1, done=0, remaining_s=None)
+    assert capsys.readouterr().err == "grid: 0/0 trials · torch==1/train: phase training\n"

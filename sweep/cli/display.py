@@ -15,6 +15,7 @@ from rich.text import Text
 from sweep.cli import output
 
 _LINE_EVERY_S = 10.0
+_DETAILS = 4
 _REFRESH_PER_S = 1.0  # the display shares the machine with what is timed
 
 
@@ -58,9 +59,9 @@ class Display:
         """A trial that has ended is to be run once more."""
         self._done -= 1
 
-    def detail(self, trial_name: str, text: str) -> None:
+    def detail(self, trial_name: str, facts: Mapping[str, Any]) -> None:
         """What a long trial says of itself: its epoch, its loss."""
-        self._details[trial_name] = text
+        self._details[trial_name] = progress(facts)
         self._changed()
 
     def note(self, text: str) -> None:
@@ -68,6 +69,9 @@ class Display:
 
     def _changed(self) -> None:
         """Something to show has changed."""
+
+    def _shown_details(self) -> list[str]:
+        return [f"{name}: {text}" for name, text in sorted(self._details.items())[:_DETAILS]]
 
     def _status_text(self) -> str:
         parts = [f"{self._done}/{self._total} trials"]
@@ -98,7 +102,7 @@ class LineDisplay(Display):
     def _say(self) -> None:
         self._last_line = time.monotonic()
         self._last_text = self._status_text()
-        output.say(f"{self._name}: {self._last_text}")
+        output.say(" · ".join([f"{self._name}: {self._last_text}", *self._shown_details()]))
 
 
 class LiveDisplay(Display):
@@ -125,7 +129,7 @@ class LiveDisplay(Display):
         self._bar.update(self._task, completed=self._done, total=self._total or None)
 
     def __rich__(self) -> RenderableType:
-        details = [Text(f"  {name}  {text}", style="dim") for name, text in sorted(self._details.items())[:4]]
+        details = [Text(f"  {detail}", style="dim") for detail in self._shown_details()]
         return Group(self._bar, Text("  " + self._status_text()), *details)
 
 
@@ -141,6 +145,23 @@ def duration(seconds: float) -> str:
             rest = whole % size // smaller
             return f"{whole // size} {unit} {rest} {below}" if rest else f"{whole // size} {unit}"
     return f"{whole} s"
+
+
+def progress(facts: Mapping[str, Any]) -> str:
+    """What a trial says of itself, as people say it: `epoch 3 of 10, loss 0.02135, 4 min 10 s left`."""
+    totals = {f"{name}s" for name in facts}
+    return ", ".join(_told(name, value, facts) for name, value in facts.items() if name not in totals)
+
+
+def _told(name: str, value: Any, facts: Mapping[str, Any]) -> str:
+    if name == "eta_s" and isinstance(value, int | float):
+        return f"{duration(value)} left"
+    of = f" of {facts[f'{name}s']}" if f"{name}s" in facts else ""
+    return f"{name} {_short(value)}{of}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _failure_line(record: Mapping[str, Any]) -> str:

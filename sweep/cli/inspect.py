@@ -128,6 +128,8 @@ def _statuses(run: Run) -> tuple[Counter[str], list[Failure]]:
 
 
 def _tell_status(run: Run, counts: Counter[str], causes: Sequence[Failure], missing: int) -> None:
+    from sweep.cli.display import progress
+
     total = sum(counts.values())
     told = [f"{n} {name}" for name, n in counts.most_common()] + ([f"{missing} without a record"] if missing else [])
     output.emit(f"{run.name}: {total} of {total + missing} planned trials have a record: {', '.join(told) or 'none'}")
@@ -136,7 +138,7 @@ def _tell_status(run: Run, counts: Counter[str], causes: Sequence[Failure], miss
     if len(causes) > _CAUSES:
         output.emit(f"  and {len(causes) - _CAUSES} other causes")
     for trial, facts in sorted(run.results.progress().items()):
-        said = ", ".join(f"{key} {_number(value)}" for key, value in facts.items() if key not in ("trial", "trial_id"))
+        said = progress({key: value for key, value in facts.items() if key not in ("trial", "trial_id")})
         output.emit(f"  running {facts.get('trial', trial)}: {said}")
     if missing or counts.total() > counts["ok"]:
         output.say(_what_next(counts, missing))
@@ -260,7 +262,3 @@ def _log_lines(run: Run, trial_id: str) -> list[str]:
         return []
     cut = f", its last {_LOG_LINES} lines of {len(lines)}; all with --log" if len(lines) > _LOG_LINES else ""
     return ["", f"log{cut}:", *(f"  {line}" for line in lines[-_LOG_LINES:])]
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
