@@ -161,37 +161,22 @@ class Training:
         """The columns."""
         first = self._resumed() + 1
         validation = None
-        loader = Loader(self._reader(), self._wanted(first))
+        loader = self.loader(first)
         try:
             for epoch in range(first, self.settings["epochs"] + 1):
-                self._train(epoch, loader)
+                self.train(epoch, loader)
                 validation = self._validated(epoch)
                 self._keep(epoch)
         finally:
             loader.close()
         return dict(self.curve, **self._found(validation or self.validate()))
 
-    def validate(self) -> Validation:
-        """The validation examples as the network sees them now, without dropout."""
-        poses, examples = self.poses, self.split.validation
-        parts = [examples[start : start + self.size] for start in range(0, len(examples), self.size)]
-        predicted, targets, counted = [], [], []
-        for part in parts:
-            batch = poses.batch(np.resize(part, self.size), self.settings["use_visibility"])  # all of one size
-            predicted.append(self.model.predict(batch.images)[: len(part)])
-            targets.append(batch.targets[: len(part)])
-            counted.append(batch.visible[: len(part)])
-        found, true = np.concatenate(predicted).astype(np.float64), np.concatenate(targets)
-        visible = poses.visible[examples]
-        return Validation(
-            loss=loss(found, true, np.concatenate(counted)),
-            predicted=found,
-            pck=accuracy.pck(found, true, visible, self.settings["pck_threshold"]),
-            pcp=accuracy.pcp(found, true, visible),
-        )
+    def loader(self, first: int) -> Loader:
+        """The batches from epoch `first` on; to be closed."""
+        return Loader(self._reader(), self._wanted(first))
 
-    def _train(self, epoch: int, loader: Loader) -> None:
-        """The iterations of an epoch."""
+    def train(self, epoch: int, loader: Loader) -> None:
+        """The iterations of an epoch, on the batches that `loader` has for it."""
         curve, model = self.curve, self.model
         model.seed_dropout(_dropout_seed(self.settings["seed"], epoch))
         model.dropout = self.settings["dropout"]
@@ -213,6 +198,25 @@ class Training:
             last = now
         curve["epoch_s"].append(last - start)
         curve["data_wait_s"].append(waited)
+
+    def validate(self) -> Validation:
+        """The validation examples as the network sees them now, without dropout."""
+        poses, examples = self.poses, self.split.validation
+        parts = [examples[start : start + self.size] for start in range(0, len(examples), self.size)]
+        predicted, targets, counted = [], [], []
+        for part in parts:
+            batch = poses.batch(np.resize(part, self.size), self.settings["use_visibility"])  # all of one size
+            predicted.append(self.model.predict(batch.images)[: len(part)])
+            targets.append(batch.targets[: len(part)])
+            counted.append(batch.visible[: len(part)])
+        found, true = np.concatenate(predicted).astype(np.float64), np.concatenate(targets)
+        visible = poses.visible[examples]
+        return Validation(
+            loss=loss(found, true, np.concatenate(counted)),
+            predicted=found,
+            pck=accuracy.pck(found, true, visible, self.settings["pck_threshold"]),
+            pcp=accuracy.pcp(found, true, visible),
+        )
 
     def _validated(self, epoch: int) -> Optional[Validation]:
         """Validates where it is due, and notes what comes of it."""

@@ -1,0 +1,101 @@
+"""Whether training waits for its data: an epoch of ours beside computing alone, and beside a loop over JPEG files.
+
+All contenders take turns in one process of one environment, `benchmarks/plain/torch_training.py`, in another order in
+each round: computing alone, which is as many steps by hand on a batch that stays where it is; workload `train`; and the
+loop by hand with torch's DataLoader, without and with workers. Ratios are over rounds, with their intervals.
+The photographs are those of SWEEP_LSPET_DIR; where that is not set, drawn figures saved as JPEG files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import OURS, Figure
+from sweep import catalog, datasets, environments, process
+from sweep.analysis.statistics import paired_ratio
+from sweep.datasets import Prepared, leeds, preparation
+from sweep.node import hosts, machine, slots
+
+VERSION = "2.13.0"
+SIZES = {3: (8, 1), 5: (4, 2)}  # batch exponent: rounds, how often an epoch goes through the photographs
+SCRIPT = Path(__file__).with_name("plain") / "torch_training.py"
+HOUSE = Path(__file__).resolve().parent.parent
+NAMES = {
+    "resident": f"torch {VERSION}, a loop by hand on one resident batch",
+    "ours": OURS,
+    "0 workers": f"torch {VERSION}, a loop by hand over JPEG files, DataLoader",
+    "2 workers": f"torch {VERSION}, the same with 2 workers",
+}
+
+Photograph = tuple[str, tuple[int, int]]  # a file, and the corner of what is prepared of it
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        name = "lspet" if "SWEEP_LSPET_DIR" in os.environ else "synthetic"
+        prepared = datasets.prepare(name)
+        photographs = as_published() if name == "lspet" else as_drawn(prepared, Path(folder))
+        for exponent, (rounds, repeats) in SIZES.items():
+            found = measured(prepared, photographs, exponent, 3 if quick else rounds, repeats, Path(folder))
+            yield from told(name, exponent, found)
+
+
+def measured(
+    prepared: Prepared, photographs: list[Photograph], exponent: int, rounds: int, repeats: int, folder: Path
+) -> dict[str, Any]:
+    """What the script found, on all cores, with the variables that a trial gets."""
+    cores = len(machine.usable_cores())
+    asked = {"house": str(HOUSE), "data": str(prepared.folder), "photographs": photographs, "threads": cores}
+    listed = folder / "asked.json"
+    listed.write_text(json.dumps(asked | {"batch_exponent": exponent, "rounds": rounds, "repeats": repeats}))
+    torch = catalog.known("torch")
+    environment = environments.prepare(environments.specify(torch, VERSION, override={"requires": ["pillow"]}))
+    with slots.lease(cores, exclusive=True):
+        command = [str(environment.python), "-I", "-B", str(SCRIPT), str(listed)]
+        ended = process.run(command, hosts.variables(cores), cwd=folder)
+    if ended.returncode:
+        raise SystemExit(ended.stderr)
+    return dict(json.loads(ended.stdout))
+
+
+def told(data: str, exponent: int, found: dict[str, Any]) -> Iterator[Figure]:
+    """The medians, what the rounds say of each one's ratio to computing alone, and how long ours waited."""
+    epochs_s = found["epochs_s"]
+    for key, name in NAMES.items():
+        ratio = paired_ratio(epochs_s[key], epochs_s["resident"]).interval()
+        assert ratio is not None, "an interval takes three rounds"
+        note = f"{ratio.estimate:.3f} × [{ratio.low:.3f}, {ratio.high:.3f}] over {len(epochs_s[key])} rounds"
+        note += f"; {found['waiting']:.2%} of it waiting for data" if key == "ours" else ""
+        what = f"an epoch of {data}, {2**exponent} images in a batch"
+        yield Figure(what, name, statistics.median(epochs_s[key]), note="" if key == "resident" else note)
+
+
+def as_published() -> list[Photograph]:
+    """The photographs that preparation keeps, as they lie on the disk."""
+    source = leeds.read(Path(os.environ["SWEEP_LSPET_DIR"]).expanduser().absolute())
+    folder = Path(source.where).parent
+    found = []
+    for index, example in enumerate(source.examples):
+        placed = preparation.place(source.size(index), example.joints, example.visible)
+        if isinstance(placed, preparation.Placement):
+            found.append((str(folder / "images" / example.name), placed.corner))
+    return found
+
+
+def as_drawn(prepared: Prepared, folder: Path) -> list[Photograph]:
+    """The prepared images as JPEG files."""
+    import numpy as np
+    from PIL import Image
+
+    found = []
+    for index, image in enumerate(np.load(prepared.folder / "images.npy", mmap_mode="r")):
+        path = folder / f"{index:05d}.jpg"
+        Image.fromarray(image).save(path, quality=92)
+        found.append((str(path), (0, 0)))
+    return found
