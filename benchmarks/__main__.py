@@ -9,7 +9,7 @@ from benchmarks import document, figures
 from sweep.analysis.quantities import quantity
 
 GROUPS = (  # modules with `figures(quick)`, in the document's order
-    *("trials", "overhead", "memory", "startup", "building", "fidelity", "agreement"),
+    *("trials", "overhead", "memory", "startup", "building", "fidelity", "agreement", "train"),
     *("plan", "scale", "summarize", "report", "coverage", "adaptive"),
 )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.figures import OURS, Figure
+from benchmarks.figures import OURS, Figure, target
 from sweep import catalog, datasets, environments, process
 from sweep.datasets import Prepared, leeds, preparation
 from sweep.node import hosts, machine, slots
@@ -26,6 +26,7 @@ from sweep.node import hosts, machine, slots
 VERSION = "2.13.0"
 SIZES = {3: (6, 1), 5: (6, 2)}  # batch exponent: rounds, how often an epoch goes through the photographs
 SCRIPT = Path(__file__).with_name("plain") / "torch_training.py"
+_WITHIN = 1.03  # of computing alone
 HOUSE = Path(__file__).resolve().parent.parent
 NAMES = {
     "resident": f"torch {VERSION}, a loop by hand on one resident batch",
@@ -66,14 +67,16 @@ def measured(
 
 
 def told(data: str, exponent: int, found: dict[str, Any]) -> Iterator[Figure]:
-    """The medians, what the rounds say of each one's ratio to computing alone, and how long ours waited."""
-    epochs_s = found["epochs_s"]
-    for key, name in NAMES.items():
-        low, high = interval(epochs_s[key], epochs_s["resident"])
+    """The medians, what the rounds say of each one's ratio to ours, and how long ours waited."""
+    what, epochs_s = f"an epoch of {data}, {2**exponent} images in a batch", found["epochs_s"]
+    medians = {key: statistics.median(epochs_s[key]) for key in NAMES}
+    yield Figure(what, OURS, medians["ours"])
+    yield target(what, _WITHIN * medians["resident"], note=f"computing alone, and {_WITHIN - 1:.0%}")
+    for key in ("resident", "0 workers", "2 workers"):
+        low, high = interval(epochs_s[key], epochs_s["ours"])
         note = f"[{low:.3f}, {high:.3f}] × over {len(epochs_s[key])} rounds"
-        note += f"; {found['waiting']:.2%} of it waiting for data" if key == "ours" else ""
-        what = f"an epoch of {data}, {2**exponent} images in a batch"
-        yield Figure(what, name, statistics.median(epochs_s[key]), note="" if key == "resident" else note)
+        waited = f"; ours waited {found['waiting']:.2%} of its time for data" if key == "resident" else ""
+        yield Figure(what, NAMES[key], medians[key], note=note + waited)
 
 
 def interval(numerators: list[float], denominators: list[float]) -> tuple[float, float]:
