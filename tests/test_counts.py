@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import collections
+import cProfile
+import pstats
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from plugged import PLUGINS, runner, trial
 
+from sweep import catalog, grid, schedule
 from sweep.node import hosts
 from sweep.records.results import Results, RunFacts
 from workloads.runtime import protocol
 
 HOUSE = Path(__file__).resolve().parent.parent
 SLOW = ("ray", "pyarrow", "scipy", "altair", "pandas")
+# about half as much again as it takes now: what makes a trial dearer shows, a little more of something does not
+FILES_OPENED, CALLS_PER_TRIAL, CALLS_PER_PLANNED_TRIAL = 30, 2000, 48
 WORKLOAD = (
     "import os\nPARAMETERS = {}\ndef run(framework, *_):\n    return {'host': framework.HOST, 'own': os.getpid()}\n"
 )
@@ -43,6 +52,40 @@ def test_trials_of_one_environment_share_one_import_and_are_one_process_each(tmp
     assert len({columns["own"] for columns in found}) == 10
 
 
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], object]]:
+    """A trial that does nothing, whose fork server is there already."""
+    monkeypatch.syspath_prepend(str(PLUGINS))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run, nothing = runner(foreign_most=None, steal_most=None), trial()
+    assert run(nothing)["status"] == "ok"
+    yield lambda: run(nothing)
+    hosts.close_all()
+
+
+def test_the_orchestrator_starts_no_process_for_a_further_trial_and_opens_few_files(warm: Callable[[], object]) -> None:
+    warm()  # what is read once
+
+    asked = _asked_of_the_system(warm)
+
+    assert {event for event in asked if event.startswith(("subprocess", "os.fork", "os.posix_spawn"))} == set()
+    assert asked["open"] <= FILES_OPENED
+    assert asked["import"] == 0
+
+
+def test_the_orchestrator_makes_few_calls_for_a_further_trial(warm: Callable[[], object]) -> None:
+    warm()
+
+    assert _calls(warm) <= CALLS_PER_TRIAL
+
+
+def test_a_trial_is_planned_with_few_calls_and_with_no_more_in_a_large_grid() -> None:
+    few, many = (_calls(lambda cells=cells: _planned(cells)) / (5 * cells) for cells in (200, 2000))
+
+    assert many <= CALLS_PER_PLANNED_TRIAL
+    assert many <= 1.05 * few
+
+
 def test_a_hundred_records_are_a_hundred_parts_and_never_lie_about_as_many(tmp_path: Path) -> None:
     with Results(tmp_path).open(RunFacts("counts", "")) as writer:
         for number in range(100):
@@ -52,6 +95,35 @@ def test_a_hundred_records_are_a_hundred_parts_and_never_lie_about_as_many(tmp_p
 
     assert len(lying) == 1 + (100 - 64)  # the first 64 are folded into one
     assert len(left) == 1
+
+
+def _planned(cells: int) -> None:
+    axes = f"{{framework: [torch==2.13.0], samples: {{range: [1, {cells}]}}, seed: {{range: [0, 4]}}}}"
+    read = grid.parse(f"name: counts\naxes: {axes}\n")
+    expansion = grid.expand(read, catalog.frameworks(), catalog.workloads())
+    assert len(schedule.plan(expansion.trials)) == 5 * cells
+
+
+def _calls(function: Callable[[], object]) -> int:
+    """Calls of functions, Python's and built-in ones, in this thread."""
+    profile = cProfile.Profile()
+    profile.runcall(function)
+    return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+
+def _asked_of_the_system(function: Callable[[], object]) -> collections.Counter[str]:
+    """What the interpreter asks of the system meanwhile, by the names of its audit events."""
+    asked: collections.Counter[str] = collections.Counter()
+    listening = True
+
+    def hear(event: str, _: tuple[Any, ...]) -> None:
+        if listening:  # a hook cannot be taken away again
+            asked[event] += 1
+
+    sys.addaudithook(hear)
+    function()
+    listening = False
+    return asked
 
 
 def _imported_by(arguments: list[str]) -> set[str]:
