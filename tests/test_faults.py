@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -182,6 +184,101 @@ def test_a_damaged_part_is_named_and_its_trials_run_again(sweep: Sweep, harm: st
     victim.write_bytes(data if harm == "flipped" else data[: len(data) // 2])
     assert victim.name in finish(sweep)
     assert [path.name for path in (sweep.results / "quarantine").iterdir()] == [victim.name]
+
+
+@pytest.fixture
+def memory_limit() -> Iterator[Path]:
+    """The file that bounds the memory of a control group of this test's own, which may be of either version."""
+    first = Path("/sys/fs/cgroup/memory")
+    group = (first if first.is_dir() else first.parent) / f"sweep-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("this container may not make control groups")
+    limits = [group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists()]
+    if limits:
+        yield limits[0]
+    assert until(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+    if not limits:
+        pytest.skip("control groups do not bound memory here")
+
+
+def test_trials_that_the_kernel_kills_for_want_of_memory_say_so_and_run_when_there_is_some(memory_limit: Path) -> None:
+    """A quarter of the trials take a gigabyte; with all else, which takes half of one, there is not room for it."""
+    sweep = Sweep(5, eats_bytes=10**9)
+    try:
+        memory_limit.write_text("900000000")
+        process = sweep.start()
+        (memory_limit.parent / "cgroup.procs").write_text(str(process.pid))
+        os.sched_setaffinity(process.pid, sorted(os.sched_getaffinity(0))[:2])
+        assert end(process)[0] == 1
+        rows = sweep.records.records(["letter", "status"]).to_pylist()
+        assert {(row["letter"], row["status"]) for row in rows} == {("a", "ok"), ("b", "ok"), ("c", "ok"), ("d", "oom")}
+        finish(sweep, "--retry", "all")
+    finally:
+        sweep.remove()
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* The time of day for Python code is wrong by as many seconds as the file TEST_CLOCK says; no other clock is. */
+int clock_gettime(clockid_t which, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    const char *path = getenv("TEST_CLOCK"), *name;
+    Dl_info caller;
+    long seconds = 0;
+    FILE *file;
+    int failed = real(which, now);
+    if (failed || which != CLOCK_REALTIME || !path || !dladdr(__builtin_return_address(0), &caller)) return failed;
+    name = strrchr(caller.dli_fname, '/');
+    name = name ? name + 1 : caller.dli_fname;
+    if (strncmp(name, "python", 6) && strncmp(name, "libpython", 9)) return failed;
+    if ((file = fopen(path, "r"))) {
+        if (fscanf(file, "%ld", &seconds) == 1) now->tv_sec += seconds;
+        fclose(file);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A file that says by how much the time of day is wrong, and the variables for processes that believe it."""
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler")
+    (tmp_path / "clock.c").write_text(CLOCK)
+    library = tmp_path / "clock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
+    said = tmp_path / "seconds"
+    said.write_text("0")
+    return said, {"LD_PRELOAD": str(library), "TEST_CLOCK": str(said)}
+
+
+def test_a_clock_that_is_set_back_and_forth_loses_no_trial_and_changes_no_time(
+    sweep: Sweep, clock: tuple[Path, dict[str, str]]
+) -> None:
+    """As the driver, Ray's Python and its workers see it: the machine's own clock is not a test's to set."""
+    seconds, variables = clock
+    process = sweep.start(**variables)
+    for kept, step in ((4, -3600), (14, 7200)):
+        while sweep.kept < kept and process.poll() is None:
+            time.sleep(0.1)
+        seconds.write_text(str(step))
+    assert end(process)[0] == 0
+    assert sweep.complete()
+    assert sweep.alone()
+    rows = sweep.records.records(["started_at", "wall_s", "step_s"]).to_pylist()
+    now = dt.datetime.now(dt.UTC)
+    assert {round((row["started_at"] - now).total_seconds() / 3600) for row in rows} == {0, -1, 2}
+    assert all(0.2 <= row["step_s"][0] <= row["wall_s"] < 60 for row in rows)
 
 
 @pytest.fixture

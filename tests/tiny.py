@@ -30,15 +30,16 @@ import time
 
 import numpy as np
 
-PARAMETERS = {"nap_s": 0.05, "process": "fork", "threads": None, "letter": "a"}
+PARAMETERS = {"nap_s": 0.05, "process": "fork", "threads": None, "letter": "a", "eats_bytes": 0}
 
 
 def run(framework, settings, data, reference, report):
     start = time.perf_counter()
     report({"resting": True})
+    eaten = bytearray(settings["eats_bytes"] if settings["letter"] == "d" else 0)
     time.sleep(settings["nap_s"])
     drawn = np.random.RandomState(settings["seed"]).rand() + ord(settings["letter"])
-    return {"step_s": [time.perf_counter() - start], "loss": [float(drawn)]}
+    return {"step_s": [time.perf_counter() - start], "loss": [float(drawn) + sum(eaten[:9])]}
 '''
 
 ENTRY_POINTS = "[sweep.workloads]\nrest = tiny_workloads.rest\n"
@@ -50,7 +51,7 @@ axes:
   framework: [reference]
   letter: [a, b, c, d]
   seed: {{range: [0, {last}]}}
-parameters: {{nap_s: {nap_s}}}
+parameters: {{nap_s: {nap_s}, eats_bytes: {eats_bytes}}}
 resources: {{cpu: 1, exclusive: {exclusive}}}
 """
 
@@ -103,9 +104,14 @@ def drawn(seed: int, letter: str) -> float:
 
 
 class Sweep:
-    """A grid of four cells and `seeds` seeds in a folder of its own, with all that `sweep run` needs to run it."""
+    """A grid of four cells and `seeds` seeds in a folder of its own, with all that `sweep run` needs to run it.
 
-    def __init__(self, seeds: int, nap_s: float = 0.05, exclusive: bool = False, out: str | None = None) -> None:
+    Trials of the last cell take `eats_bytes` of memory.
+    """
+
+    def __init__(
+        self, seeds: int, nap_s: float = 0.05, exclusive: bool = False, out: str | None = None, eats_bytes: int = 0
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # short: sockets of Ray lie below it
         self.count = 4 * seeds
         package = self.folder / "plugin" / "tiny_workloads"
@@ -117,7 +123,9 @@ class Sweep:
         (information / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
         (information / "entry_points.txt").write_text(ENTRY_POINTS)
         self.grid = self.folder / "grid.yaml"
-        self.grid.write_text(GRID.format(last=seeds - 1, nap_s=nap_s, exclusive=str(exclusive).lower()))
+        self.grid.write_text(
+            GRID.format(last=seeds - 1, nap_s=nap_s, eats_bytes=eats_bytes, exclusive=str(exclusive).lower())
+        )
         self.tmp = self.folder / "t"
         self.tmp.mkdir()
         self.nodes: list[str] = []  # names of nodes with folders of their own below it
