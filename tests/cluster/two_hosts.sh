@@ -38,7 +38,7 @@ on head "$bin/ray" start --head --node-ip-address=10.77.0.1 --num-cpus=0 --inclu
 on left "$bin/ray" start --address=10.77.0.1:6379 --node-ip-address=10.77.0.2 --num-cpus=1 >/dev/null
 on right "$bin/ray" start --address=10.77.0.1:6379 --node-ip-address=10.77.0.3 --num-cpus=1 >/dev/null
 
-kept() { "$python" -c "from sweep.records import Results; print(len(Results('$folder/results/tiny').statuses()))"; }
+kept() { "$python" -c "from sweep.records.results import Results; print(len(Results('$folder/results/tiny').statuses()))"; }
 on head "$python" -m sweep run "$folder/grid.yaml" --out "$folder/results" --address 10.77.0.1:6379 &
 sweep=$!
 until [ "$(kept)" -ge 10 ]; do sleep 1; kill -0 $sweep; done
@@ -50,7 +50,7 @@ echo "the sweep has ended $((SECONDS - cut)) s after that"
 "$python" - "$folder" <<'END'
 import sys
 from collections import Counter
-from sweep.records import Results
+from sweep.records.results import Results
 records = Results(sys.argv[1] + "/results/tiny").records(["trial_id", "status", "node", "attempt"]).to_pylist()
 print(Counter((r["node"], r["status"]) for r in records), "of 60 trials")
 print("moved:", sum(r["attempt"] > 1 for r in records))
