@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 import trials
@@ -265,6 +266,17 @@ def test_what_answers_but_is_no_ray_is_refused() -> None:
         address = f"ray://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(Unavailable, match="no Ray cluster at"), Cluster(address):
             pass
+
+
+def test_a_ray_of_our_own_answers_nobody_who_does_not_know_its_token(cluster: Cluster) -> None:
+    address = cluster.session.ray.get_runtime_context().gcs_address
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        for token in (None, "0" * 64):
+            with pytest.raises(grpc.RpcError) as refused:
+                ask(b"", timeout=10, metadata=[("authorization", f"Bearer {token}")] if token else None)
+            assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert ask(b"", timeout=10, metadata=[("authorization", f"Bearer {os.environ['RAY_AUTH_TOKEN']}")])
 
 
 def test_auto_does_not_join_the_private_ray_of_another_sweep(cluster: Cluster) -> None:
