@@ -20,9 +20,9 @@ options = parser.parse_args()
 if unknown := set(options.groups) - set(GROUPS):
     parser.error(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
 for group in options.groups or GROUPS:
-    found = []
+    found, machine = [], figures.told()
     for figure in importlib.import_module(f"benchmarks.{group}").figures(options.quick):
         print(f"{figure.what}: {figure.who}: {quantity(figure.value, figure.unit)}  {figure.note}", flush=True)
         found.append(figure)
-    figures.keep(group, found, options.quick)
+    figures.keep(group, found, machine, options.quick)
     document.write(GROUPS)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep import __version__
-from sweep.node import machine
+from sweep.node import machine as node
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 OURS = f"sweep {__version__}"
@@ -38,10 +38,10 @@ def target(what: str, value: float, unit: str = "s", note: str = "") -> Figure:
     return Figure(what, TARGET, value, unit, note)
 
 
-def keep(group: str, figures: Iterable[Figure], quick: bool) -> None:
+def keep(group: str, figures: Iterable[Figure], machine: str, quick: bool) -> None:
     """Replace what was measured of this group before."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="minutes")
-    facts = {"group": group, "measured_at": now, "machine": told(), "quick": quick}
+    facts = {"group": group, "measured_at": now, "machine": machine, "quick": quick}
     rows = [figure._asdict() | facts for figure in figures]
     RESULTS.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), RESULTS / f"{group}.parquet")
@@ -54,8 +54,8 @@ def kept(group: str) -> list[dict[str, object]]:
 
 
 def told() -> str:
-    """The machine in a line."""
-    memory = f"{machine.memory_bytes() / 2**30:.0f} GiB"
-    cores = f"{len(machine.usable_cores())} cores, load {os.getloadavg()[0]:.1f}"
+    """The machine in a line, with what it was busy with before."""
+    memory = f"{node.memory_bytes() / 2**30:.0f} GiB"
+    cores = f"{len(node.usable_cores())} cores, load before {os.getloadavg()[0]:.1f}"
     system = f"Linux {platform.release()}, Python {platform.python_version()}"
-    return f"{machine.cpu_model()}, {cores}, {memory}, {system}"
+    return f"{node.cpu_model()}, {cores}, {memory}, {system}"
