@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ import pytest
 from commands import Said, Sweep
 
 from sweep import cli
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts things in the background; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
