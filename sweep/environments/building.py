@@ -27,6 +27,7 @@ module = import_module(sys.argv[1])
 facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
 print("\\n" + json.dumps(facts))
 """
+_TESTS = r"site-packages[/\\](.*[/\\])?tests?[/\\]"  # of packages, as compileall sees their files
 _IMPORT_HINT = "requires: in the grid's environments adds or bounds packages"
 
 
@@ -141,7 +142,7 @@ def _compile_bytecode(python: Path) -> None:
     Packages' own tests, near half of all files, are left out.
     """
     site = next((python.parent.parent / "lib").glob("python*/site-packages"))
-    command = [str(python), "-I", "-m", "compileall", "-q", "-q", "-j", "2", "-x", r"[/\\]tests?[/\\]", str(site)]
+    command = [str(python), "-I", "-m", "compileall", "-q", "-q", "-j", "2", "-x", _TESTS, str(site)]
     process.run(command, env=_plain_environment(), timeout_s=900)
 
 

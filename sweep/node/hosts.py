@@ -228,9 +228,8 @@ class Host:
 
     def __init__(self, key: Key) -> None:
         remove_abandoned()
-        self._folder = tempfile.TemporaryDirectory(
-            prefix=f"{_FOLDER}{key.run_id}-"
-        )  # empty: nothing to be imported by accident
+        # empty: nothing to be imported by accident
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{key.run_id}-")
         self._log = Path(self._folder.name) / _LOG
         flags = ["-B", "-u", *(["-I"] if key.isolated else [])]
         launcher = [key.python, *flags, str(catalog.WORKLOADS / "__main__.py")]
