@@ -365,3 +365,10 @@ def test_every_command_teaches_with_an_example(sweep: Sweep, command: str) -> No
     said = sweep(command, "--help")
     assert said.code == 0
     assert f"Example: sweep {command} " in said.out
+
+
+def test_a_training_whose_first_epochs_are_slow_is_not_sent_to_a_parameter_that_it_has_not(sweep: Sweep) -> None:
+    slow_start = [2.0] * 20 + samples(0, 1.0, count=60)
+    keep("results/run", [training(seed=s, epochs=80, epoch_s=slow_start) for s in range(3)])
+    said = sweep("summarize", "--metric", "epoch_s")
+    assert "3 of 3 processes still warming up; the first 20 count too: the median bears them" in said.err

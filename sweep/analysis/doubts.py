@@ -143,14 +143,21 @@ def _unsteady(summary: Summary) -> Iterator[Doubt]:
     for course in looked_at:
         kinds[course.kind] += 1
         start = max(start, course.start if course.kind == "warm-up" else 0)
+    sampled = _sampled(summary)
+    settling = f"set aside {start} more samples: raise parameters: warmup by {start}"
     told = {
-        "warm-up": ("still warming up", f"set aside {start} more samples: raise parameters: warmup by {start}"),
+        "warm-up": ("still warming up", settling if sampled else f"the first {start} count too: the median bears them"),
         "slowdown": ("getting slower as they run", "heat or memory: see sweep doctor, watch clocks and peak_rss_bytes"),
-        "none": ("never steady", "take more samples: raise parameters: samples"),
+        "none": ("never steady", f"take more samples: raise parameters: {'samples' if sampled else 'epochs'}"),
     }
     for kind, (text, remedy) in told.items():
         if kinds[kind]:
             yield Doubt(kind, f"{kinds[kind]} of {len(looked_at)} processes {text}", remedy)
+
+
+def _sampled(summary: Summary) -> bool:
+    """Whether the grid says how many samples there are, which it does not of a training's epochs."""
+    return all("samples" in json.loads(text) for text in summary.column("settings") if text)
 
 
 def courses(summary: Summary) -> list[statistics.SteadyState]:
