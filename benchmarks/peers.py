@@ -60,7 +60,7 @@ def _watched(pid: int) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not over.wait(0.5):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError):
                 peaks.append(peak_rss_bytes(pid))
 
     watching = threading.Thread(target=watch)
@@ -73,9 +73,9 @@ def _watched(pid: int) -> Iterator[list[int]]:
 
 
 def peak_rss_bytes(pid: int | str = "self") -> int:
-    """What a process has held at its most since it is the program that it is."""
-    _, _, after = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")
-    return int(after.split()[0]) * 1024
+    """What a process has held at its most since it is the program that it is; 0 where it has just ended."""
+    _, there, after = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")
+    return int(after.split()[0]) * 1024 if there else 0
 
 
 def sweep(*arguments: str | Path, folder: Path, more: Mapping[str, str] | None = None) -> Ran:
