@@ -8,17 +8,17 @@ this machine hits both alike. The ratio is that of the rounds' medians, with its
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figures import OURS, Figure
-from sweep import catalog, environments, grid, process
+from benchmarks.peers import as_a_trial
+from sweep import catalog, environments, grid
 from sweep.analysis.statistics import paired_ratio
 from sweep.grid import Trial
-from sweep.node import hosts, machine, slots
+from sweep.node import machine
 from sweep.node.worker import RunTrial, specification
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
@@ -71,10 +71,4 @@ def by_hand(framework: str, batch: int, samples: int) -> list[float]:
     """The loop's times, with the variables that a trial gets."""
     environment = environments.prepare(specification(framework, "cpu", "default", {}))
     script = PLAIN / f"{framework.partition('==')[0]}_loop.py"
-    cores = len(machine.usable_cores())
-    with slots.lease(cores, exclusive=True):
-        command = [str(environment.python), "-I", str(script), str(batch), str(samples)]
-        ended = process.run(command, hosts.variables(cores), cwd=Path(os.sep))
-    if ended.returncode:
-        raise SystemExit(ended.stderr)
-    return list(json.loads(ended.stdout))
+    return list(json.loads(as_a_trial([environment.python, "-I", script, str(batch), str(samples)])))

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import platformdirs
 import uv
 
-from sweep import environments
+from sweep import environments, process
 from sweep.environments import indexes
+from sweep.node import hosts, machine, slots
 from sweep.node.worker import specification
 
 HERE = Path(__file__).resolve().parent
@@ -76,6 +77,16 @@ def peak_rss_bytes(pid: int | str = "self") -> int:
     """What a process has held at its most since it is the program that it is; 0 where it has just ended."""
     _, there, after = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")
     return int(after.split()[0]) * 1024 if there else 0
+
+
+def as_a_trial(command: Sequence[str | Path], folder: Path = Path(os.sep)) -> str:
+    """What a command prints that gets the cores and the variables that a trial would, and nobody else's."""
+    cores = len(machine.usable_cores())
+    with slots.lease(cores, exclusive=True):
+        ended = process.run([str(word) for word in command], hosts.variables(cores), cwd=folder)
+    if ended.returncode:
+        raise SystemExit(ended.stderr)
+    return ended.stdout
 
 
 def sweep(*arguments: str | Path, folder: Path, more: Mapping[str, str] | None = None) -> Ran:

@@ -19,9 +19,10 @@ from random import Random
 from typing import Any
 
 from benchmarks.figures import OURS, Figure, target
-from sweep import catalog, datasets, environments, process
+from benchmarks.peers import as_a_trial
+from sweep import catalog, datasets, environments
 from sweep.datasets import Prepared, leeds, preparation
-from sweep.node import hosts, machine, slots
+from sweep.node import machine
 
 VERSION = "2.13.0"
 SIZES = {3: (6, 1), 5: (6, 2)}  # batch exponent: rounds, how often an epoch goes through the photographs
@@ -58,12 +59,7 @@ def measured(
     listed.write_text(json.dumps(asked | {"batch_exponent": exponent, "rounds": rounds, "repeats": repeats}))
     torch = catalog.known("torch")
     environment = environments.prepare(environments.specify(torch, VERSION, override={"requires": ["pillow"]}))
-    with slots.lease(cores, exclusive=True):
-        command = [str(environment.python), "-I", "-B", str(SCRIPT), str(listed)]
-        ended = process.run(command, hosts.variables(cores), cwd=folder)
-    if ended.returncode:
-        raise SystemExit(ended.stderr)
-    return dict(json.loads(ended.stdout))
+    return dict(json.loads(as_a_trial([environment.python, "-I", "-B", SCRIPT, listed], folder)))
 
 
 def told(data: str, exponent: int, found: dict[str, Any]) -> Iterator[Figure]:

@@ -33,13 +33,19 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An S3 server on loopback, and a URI of a prefix of the test's own in it."""
+def s3_query(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 server on loopback that has a bucket `lab`, as the query of URIs there."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/lab", method="PUT")).close()
-    yield f"s3://lab/{request.node.name}/core?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    yield f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
     server.stop()
+
+
+@pytest.fixture
+def bucket(s3_query: str, request: pytest.FixtureRequest) -> str:
+    """A URI of a prefix of the test's own on an S3 server."""
+    return f"s3://lab/{request.node.name}/core?{s3_query}"

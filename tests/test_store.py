@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +14,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture
-def sweep(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+def sweep(s3_query: str) -> Iterator[Sweep]:
     """Its results go to a bucket of this test's own."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/lab", method="PUT")).close()
-    query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    made = Sweep(3, out=f"s3://lab/results?{query}")
+    made = Sweep(3, out=f"s3://lab/results?{s3_query}")
     yield made
     made.remove()
-    server.stop()
 
 
 def said(sweep: Sweep, *words: str) -> tuple[int, str]:

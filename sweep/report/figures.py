@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.quantities import NOTHING, Scale, factor, quantity, scale
 from sweep.analysis.run import NoRecords, Run
-from sweep.analysis.samples import Floats, Ints
+from sweep.analysis.samples import Floats, Ints, counts
 from sweep.analysis.summary import Summary, cells_of
 from sweep.analysis.wording import sentence, varied_axes
 from sweep.errors import SweepError, nearest
@@ -171,7 +171,7 @@ def metrics_of(run: Run) -> list[str]:
     """The metrics in seconds or bytes that some trial that went well holds, the usual ones first."""
     table = run.records.filter(pc.equal(run.records["status"], "ok"))
     candidates = dict.fromkeys([*_USUAL, *(m for m in METRICS if unit(m) in ("s", "B") and m not in _NOT_SHOWN)])
-    return [name for name in candidates if _held(table, name)]
+    return [name for name in candidates if name in table.column_names and counts(table[name]).any()]
 
 
 def metric_of(summaries: Sequence[Summary]) -> Metric:
@@ -398,14 +398,6 @@ def _course(logs: Sequence[_Log], step: str, by: float) -> list[Row]:
 
 def _rounded(figures: Mapping[str, float | None]) -> Row:
     return {name: number(value) for name, value in figures.items()}
-
-
-def _held(table: pa.Table, name: str) -> bool:
-    if name not in table.column_names:
-        return False
-    column = table[name]
-    counts = pc.list_value_length(column) if pa.types.is_list(column.type) else pc.is_valid(column)
-    return bool(pc.sum(counts).as_py())
 
 
 def _key(axes: Axes) -> str:
