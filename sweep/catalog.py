@@ -101,6 +101,7 @@ class Workload:
     """One workload file: its parameters with their defaults, and the first line of its docstring.
 
     `reference`: the settings that its `reference_values` depends on; empty where it has none to be compared with.
+    `check`: those that its `check` depends on, which says before anything is timed what cannot be; empty likewise.
     `choices`: the values of those parameters that have only a few.
     """
 
@@ -109,6 +110,7 @@ class Workload:
     parameters: Mapping[str, Any]
     summary: str = ""
     reference: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
@@ -188,13 +190,13 @@ def read_workload(path: Path, name: str) -> Workload:
             f"{path} declares no PARAMETERS", 'a workload opens with PARAMETERS = {"samples": 100, …}, literals only'
         )
     docstring = ast.get_docstring(_parse(path)) or ""
-    reference = tuple(_literal(path, "REFERENCE") or ())
+    reference, check = (tuple(_literal(path, name) or ()) for name in ("REFERENCE", "CHECK"))
     choices = _literal(path, "CHOICES") or {}
     for parameter, values in choices.items():
         if parameter not in parameters or parameters[parameter] not in values:
             hint = "CHOICES names parameters with the values that they may have, the default among them"
             raise SweepError(f"CHOICES in {path} is wrong about {parameter!r}", hint)
-    return Workload(name, path, parameters, docstring.partition("\n")[0], reference, choices)
+    return Workload(name, path, parameters, docstring.partition("\n")[0], reference, check, choices)
 
 
 _HEADER_HINT = "a framework file opens with a `# /// script` block holding [tool.sweep]; see docs/environments.md"

@@ -41,6 +41,7 @@ def test_a_point_is_the_mean_over_seeds_with_an_interval_from_three_of_them(tmp_
     assert [point.epoch for point in autograd.points] == [2, 4]
     first = autograd.points[0]
     assert (first.trials, first.loss, first.elapsed_s) == (3, 3.0, 11.0)
+    assert (first.least, first.greatest) == (2.0, 4.0)
     assert first.interval is not None
     assert first.interval.low < 3 < first.interval.high
     assert (first.pck, first.pcp) == (pytest.approx(0.1), None)
@@ -58,8 +59,9 @@ def test_the_command_shows_them_and_says_what_is_too_little(sweep: Sweep) -> Non
     said = sweep("curves", "training")
     assert said.code == 0
     assert said.out.splitlines()[0].split() == (
-        ["backward", "epoch", "n", "validation", "loss", "95", "%", "interval", "PCK", "PCP", "elapsed", "s"]
+        "backward epoch n validation loss over seeds 95 % interval PCK PCP elapsed s".split()
     )
+    assert "2.000 … 4.000" in said.out
     assert len(said.out.splitlines()) == 2 + 5
     assert "an interval takes three trials or more and there are 1; use --add-seeds 2" in said.err
     rows = json.loads(sweep("curves", "--where", "backward=autograd", "--format", "json").out)

@@ -181,6 +181,23 @@ def test_what_cannot_run_is_recorded_and_the_rest_runs(command: Command, folder:
     assert "/nowhere/python" in found["torch", "mine", "cpu"]["error"]
 
 
+def test_settings_that_do_not_fit_the_data_are_one_error_before_any_trial(command: Command, folder: Path) -> None:
+    training = {
+        "backward: [autograd, explicit]": "backward: [autograd]",
+        "[0]\n": "[2]\n",
+        "samples: 2, warmup: 1": "examples: 3",
+    }
+    text = f"workload: train\n{GRID}"
+    for old, new in training.items():
+        text = text.replace(old, new)
+    (folder / "grid.yaml").write_text(text)
+    ended = command("run", "grid.yaml")
+    assert ended.returncode == 2
+    assert ended.stderr.count("has 3 examples to train on and a batch takes 4: lower batch_exponent") == 1
+    assert "Traceback" not in ended.stderr
+    assert not list(folder.glob("results/tiny/records/*"))
+
+
 def test_a_sweep_stops_at_max_failures(command: Command, folder: Path) -> None:
     (folder / "grid.yaml").write_text(GRID.replace("[reference]", "['torch==mine']") + MINE)
     ended = command("run", "grid.yaml", "--max-failures", "2")

@@ -42,6 +42,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_the_catalog_reads_the_parameters_without_importing_the_workload() -> None:
     assert workloads()["train"].parameters == train.PARAMETERS
     assert workloads()["train"].reference == train.REFERENCE
+    assert workloads()["train"].check == train.CHECK
 
 
 def test_every_column_of_a_training_is_described(data: str) -> None:

@@ -59,6 +59,7 @@ CHOICES = {
 }
 
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
+CHECK = ("batch_exponent", "validation_share", "examples")  # those that `check` depends on
 
 _PROGRESS_S = 0.5  # between two words on how far training is
 _HELD_OUT_SEED = 0
@@ -68,6 +69,11 @@ _LISTS = ("iteration", "elapsed_s", "loss", "iteration_s", "epoch_s", "data_wait
 _LISTS += ("validation_elapsed_s", "validation_loss", "validation_pck", "validation_pcp", "resumed_after")
 
 reference_values = core.reference_values
+
+
+def check(settings: Dict[str, Any], data: str) -> None:
+    """Unusable where nothing could be trained on the data with these settings; of `settings` only CHECK is there."""
+    divide(deeppose.Poses(data), settings)
 
 
 def run(

@@ -22,11 +22,16 @@ COLUMNS = ("cell_id", "settings", "status", "validation_epoch", *(f"validation_{
 
 @dataclass(frozen=True)
 class Point:
-    """A cell after so many epochs: means over the `trials` that were validated then; None where none tells."""
+    """A cell after so many epochs: means over the `trials` that were validated then; None where none tells.
+
+    `least` and `greatest` are the losses of the trials that lie furthest apart.
+    """
 
     epoch: int
     trials: int
     loss: float
+    least: float
+    greatest: float
     interval: Interval | None  # of the loss, 95 %; None with fewer than three trials
     pck: float | None
     pcp: float | None
@@ -78,6 +83,8 @@ def _point(epoch: int, seen: Sequence[_Seen]) -> Point:
         epoch=epoch,
         trials=len(seen),
         loss=float(np.mean(losses)),
+        least=min(losses),
+        greatest=max(losses),
         interval=statistics.interval(losses),
         pck=_mean([each.pck for each in seen]),
         pcp=_mean([each.pcp for each in seen]),

@@ -26,8 +26,8 @@ def curves(
 ) -> int:
     """Show learning curves: of each cell and epoch the validation loss over the seeds, PCK, PCP and elapsed time.
 
-    Losses are means over trials with a 95 % interval, which takes at least three of them. Time is that of training
-    alone. Ends with 4 where planned trials have no record.
+    Losses are means over trials, with the least and the greatest of theirs and, from three trials on, a 95 % interval.
+    Time is that of training alone. Ends with 4 where planned trials have no record.
 
     Example: sweep curves training --where framework=torch --format csv
     """
@@ -54,6 +54,7 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
         Column("epoch", [str(point.epoch) for _, point in points]),
         Column("n", [str(point.trials) for _, point in points]),
         Column("validation loss", [number(point.loss) for _, point in points]),
+        Column("over seeds", [f"{number(point.least)} … {number(point.greatest)}" for _, point in points]),
         Column("95 % interval", [plain.interval(point.interval) for _, point in points]),
         Column("PCK", [NOTHING if point.pck is None else f"{point.pck:.1%}" for _, point in points]),
         Column("PCP", [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points], rank=1),
@@ -67,6 +68,8 @@ def _row(curve: Curve, point: Point) -> dict[str, Any]:
         "epoch": point.epoch,
         "trials": point.trials,
         "validation_loss": point.loss,
+        "least": point.least,
+        "greatest": point.greatest,
         "low": point.interval.low if point.interval else None,
         "high": point.interval.high if point.interval else None,
         "validation_pck": point.pck,

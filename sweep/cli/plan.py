@@ -191,7 +191,7 @@ def _data(needs: Needs) -> list[str]:
     from sweep import datasets
     from sweep.datasets import store
 
-    wanted = [(name, path) for name, path, _ in needs.data]
+    wanted = list(needs.data)
     there = [(name, path) for name, path in wanted if datasets.known(name).generated or path or store.everything(name)]
     return [name if (name, path) in there else f"{name} (not prepared on this machine)" for name, path in wanted]
 

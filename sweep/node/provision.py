@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep import catalog, datasets, environments
 from sweep.environments import EnvironmentFailed, Specification
-from sweep.node import gpus, yardstick
+from sweep.node import gpus, hosts, yardstick
 from sweep.node.worker import specification
 
 Say = Callable[[str], None]
+Data = tuple[str, str | None]  # name and path
+
+
+class Check(NamedTuple):
+    """What a workload wants to have looked at before anything is timed; `settings` are JSON."""
+
+    workload: str
+    settings: str
+    data: Data
+    reference: Specification
 
 
 @dataclass(frozen=True)
 class Needs:
     """Environments and data sets of some trials; `run_id` tells one invocation from the next.
 
-    `data` holds name, path and the least number of examples of each data set; `gpu_only` are the environments that no
-    trial on a CPU needs.
+    `data` holds each data set and its least number of examples; `gpu_only` are the environments that no trial on a CPU
+    needs.
     """
 
     specifications: tuple[Specification, ...]
-    data: tuple[tuple[str, str | None, int], ...]
+    data: Mapping[Data, int]
+    checks: tuple[Check, ...] = ()
     run_id: str = ""
     gpu_only: frozenset[Specification] = frozenset()
 
@@ -32,18 +44,22 @@ def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run
     """What these trials need, and what they are compared with, each thing once, in the order in which they come."""
     workloads = catalog.workloads()
     devices: dict[Specification, set[str]] = {}
-    data: dict[tuple[str, str | None], int] = {}
+    data: dict[Data, int] = {}
+    checks: dict[Check, None] = {}
     for cell in {trial.cell.id: trial.cell for trial in trials}.values():
-        settings = cell.settings
+        settings, workload = cell.settings, workloads[cell.settings["workload"]]
         spec = specification(settings["framework"], settings["device"], settings["backend"], overrides)
         devices.setdefault(spec, set()).add(settings["device"])
-        if workloads[settings["workload"]].reference:
-            devices.setdefault(yardstick.specification(overrides), set()).add("cpu")
+        reference = yardstick.specification(overrides)
+        if workload.reference or workload.check:
+            devices.setdefault(reference, set()).add("cpu")
         if settings.get("data"):
             key = (settings["data"], settings.get("data_path"))
             data[key] = max(data.get(key, 1), 2 ** (settings.get("batch_exponent") or 0))
+            asked = json.dumps({name: settings[name] for name in workload.check if name in settings}, sort_keys=True)
+            checks |= {Check(workload.name, asked, key, reference): None} if workload.check else {}
     gpu_only = frozenset(spec for spec, used in devices.items() if used == {"gpu"})
-    return Needs(tuple(devices), tuple((name, path, least) for (name, path), least in data.items()), run_id, gpu_only)
+    return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only)
 
 
 def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
@@ -51,7 +67,7 @@ def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
 
     A node without a GPU gets no environments for one: gigabytes that no trial would come to.
     A failed environment is remembered for the run, so that its trials say so at once. Raises SweepError where data
-    cannot be had: that is for the user to put right before anything is timed.
+    cannot be had, or a workload cannot do with it: that is for the user to put right before anything is timed.
     """
     failed = {}
     for spec in needs.specifications:
@@ -62,8 +78,17 @@ def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
         except EnvironmentFailed as error:
             failed[spec.framework] = error.message
             say(f"env_failed: {error.message}")
-    for name, path, least in needs.data:
-        datasets.prepare(name, path, at_least=least, progress=_stages(name, say))
+    prepared = {
+        (name, path): datasets.prepare(name, path, at_least=least, progress=_stages(name, say))
+        for (name, path), least in needs.data.items()
+    }
+    try:
+        for check in needs.checks:
+            if check.reference.framework not in failed:
+                workload, settings = catalog.workloads()[check.workload], json.loads(check.settings)
+                yardstick.check(workload, settings, prepared[check.data], check.reference, needs.run_id)
+    finally:
+        hosts.close_all()
     return failed
 
 

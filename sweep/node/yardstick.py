@@ -1,4 +1,7 @@
-"""Yardstick: what every framework's loss and gradient are compared with, computed by the reference once and kept."""
+"""Yardstick: what every framework's loss and gradient are compared with, computed by the reference once and kept.
+
+The reference's environment also answers whether a workload's settings and data can go together at all.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,18 @@ def values(
     if not kept.exists():
         with filelock.FileLock(kept.with_suffix(".lock")):
             if not kept.exists():
-                _keep(kept, _computed(workload, asked, data, cpu, spec, run_id))
+                _keep(kept, _computed(_asked(protocol.REFERENCE_VALUES, workload, asked, data, cpu, spec, run_id)))
     found: dict[str, float] = json.loads(kept.read_text())
     return found
+
+
+def check(
+    workload: Workload, settings: Mapping[str, Any], data: Prepared | None, spec: Specification, run_id: str
+) -> None:
+    """Raises SweepError with the workload's own words where it refuses these settings on that data."""
+    status, error = _asked(protocol.CHECK, workload, settings, data, 1, spec, run_id).verdict(_TIMEOUT_S)
+    if status != "ok":
+        raise SweepError(error)
 
 
 @functools.lru_cache(maxsize=64)
@@ -56,24 +68,33 @@ def _specification(override: str) -> Specification:
     return environments.specify(catalog.known(_REFERENCE), None, override=json.loads(override))
 
 
-def _computed(
-    workload: Workload, asked: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
-) -> dict[str, float]:
+def _computed(outcome: hosts.Outcome) -> dict[str, float]:
+    status, error = outcome.verdict(_TIMEOUT_S)
+    if status != "ok":
+        raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
+    return {name: outcome.columns[name] for name in _VALUES if name in outcome.columns}
+
+
+def _asked(
+    task: str,
+    workload: Workload,
+    asked: Mapping[str, Any],
+    data: Prepared | None,
+    cpu: int,
+    spec: Specification,
+    run_id: str,
+) -> hosts.Outcome:
     environment = environments.prepare(spec, run_id=run_id)
     with slots.lease(cpu, exclusive=False) as lease:
         request = protocol.Request(
-            trial="reference values",
-            task=protocol.REFERENCE_VALUES,
+            trial=task.replace("_", " "),
+            task=task,
             workload_file=str(workload.path),
             settings=dict(asked),
             cores=list(lease.cores),
             data=str(data.folder) if data else None,
         )
-        outcome = hosts.run(hosts.key(environment, spec, max(1, cpu), run_id=run_id), request, _TIMEOUT_S)
-    status, error = outcome.verdict(_TIMEOUT_S)
-    if status != "ok":
-        raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
-    return {name: outcome.columns[name] for name in _VALUES if name in outcome.columns}
+        return hosts.run(hosts.key(environment, spec, max(1, cpu), run_id=run_id), request, _TIMEOUT_S)
 
 
 def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None) -> Path:

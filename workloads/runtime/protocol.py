@@ -22,7 +22,7 @@ This is the one file of `workloads/` that the orchestrator imports.
 import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
-RUN, REFERENCE_VALUES = "run", "reference_values"
+RUN, REFERENCE_VALUES, CHECK = "run", "reference_values", "check"
 STOP: Dict[str, Any] = {"stop": True}
 
 MOST_BYTES = 256 * 2**20  # of one message
@@ -47,7 +47,7 @@ class Request(NamedTuple):
     """One trial, as the host needs to know it."""
 
     trial: str  # its name, for messages
-    task: str  # RUN, or REFERENCE_VALUES of the workload for these settings
+    task: str  # RUN, or REFERENCE_VALUES of the workload for these settings, or a CHECK of them
     workload_file: str
     settings: Dict[str, Any]
     cores: List[int]  # to be bound to; none: wherever the kernel likes
