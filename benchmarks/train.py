@@ -42,7 +42,7 @@ Photograph = tuple[str, tuple[int, int]]  # a file, and the corner of what is pr
 def figures(quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         name = "lspet" if "SWEEP_LSPET_DIR" in os.environ else "synthetic"
-        prepared = datasets.prepare(name)
+        prepared = datasets.prepare(name, **({"examples": 128} if name == "synthetic" else {}))
         photographs = as_published() if name == "lspet" else as_drawn(prepared, Path(folder))
         for exponent, (rounds, repeats) in SIZES.items():
             found = measured(prepared, photographs, exponent, 3 if quick else rounds, repeats, Path(folder))

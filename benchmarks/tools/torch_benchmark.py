@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from torch_step import step
 
 batch, samples, threads = map(int, sys.argv[1:])
-timer = Timer("take()", globals={"take": step(batch)}, num_threads=threads)
-timer.timeit(3)
+clear, take = step(batch)
+timer = Timer("take()", setup="clear()", globals={"clear": clear, "take": take}, num_threads=threads)
+for _ in range(3):
+    timer.timeit(1)
 print(json.dumps([timer.timeit(1).median for _ in range(samples)]))
