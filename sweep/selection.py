@@ -78,7 +78,12 @@ def split(axes: Axes) -> dict[str, Any]:
 
 def ordered(axes: Axes) -> dict[str, Any]:
     """The usual axes in the order in which one reads them, then the rest."""
-    return {name: axes[name] for name in [*_FIRST, *sorted(axes)] if name in axes}
+    return {name: axes[name] for name in _order(tuple(axes))}
+
+
+@functools.lru_cache(maxsize=1000)
+def _order(names: tuple[str, ...]) -> list[str]:
+    return [*(name for name in _FIRST if name in names), *sorted(set(names) - set(_FIRST))]
 
 
 def varying(cells: Sequence[Axes]) -> list[str]:
@@ -104,15 +109,19 @@ def shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@functools.lru_cache(maxsize=10_000)
 def natural(value: Any) -> tuple[Any, ...]:
     """A key that sorts as people do: numbers by size, `torch==2.9` before `torch==2.13`, nothing first."""
     if value is None:
         return (0,)
-    if isinstance(value, bool | int | float):
+    if isinstance(value, (int, float)):
         return (1, value)
-    pieces = re.split(r"(\d+)", str(value))
-    return (2, [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces])
+    return (2, _pieces(str(value)))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _pieces(text: str) -> list[tuple[int, str]]:
+    pieces = re.split(r"(\d+)", text)
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
 
 
 def _within(value: Any, name: str, bounds: str) -> bool:

@@ -272,12 +272,12 @@ def variances(processes: Sequence[ArrayLike]) -> Variances | None:
     rows = [np.asarray(samples, dtype=float) for samples in processes if len(np.asarray(samples))]
     if len(rows) < 2:
         return None
-    several = [row for row in rows if len(row) > 1]
-    within = [float(np.var(row, ddof=1)) for row in several]
-    sample = float(np.average(within, weights=[len(row) - 1 for row in several])) if within else 0.0
-    alike = len({len(row) for row in rows}) == 1
-    worth = _effective(np.stack(rows)) if alike else np.array([effective_sample_size(row) for row in rows])
-    between = float(np.var([row.mean() for row in rows], ddof=1))
+    alike = [np.stack([row for row in rows if len(row) == count]) for count in sorted({len(row) for row in rows})]
+    squares = sum(float(np.sum(together.var(axis=1))) * together.shape[1] for together in alike)
+    degrees = sum(len(row) - 1 for row in rows)
+    sample = squares / degrees if degrees else 0.0
+    worth = np.concatenate([_effective(together) for together in alike])
+    between = float(np.var(np.concatenate([together.mean(axis=1) for together in alike]), ddof=1))
     return Variances(max(0.0, between - float(np.mean(sample / worth))), sample)
 
 

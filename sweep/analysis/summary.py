@@ -67,10 +67,10 @@ class Summary:
     cells: int
     statuses: Mapping[str, int]
     left_out: Mapping[str, int]
+    mean: float
     variance: float
-    samples: Floats = field(repr=False)
-    starts: Ints = field(repr=False)
     process_means: Floats = field(repr=False)
+    _samples: Samples = field(repr=False)
     _facts: pa.Table = field(repr=False)
     _first: int
 
@@ -79,13 +79,14 @@ class Summary:
         """The facts about each trial that counts."""
         return self._facts.slice(self._first, self.processes)
 
+    @functools.cached_property
+    def samples(self) -> Floats:
+        """All samples that count, process by process."""
+        return self._samples.values[self._begin : self._begin + int(self._sizes.sum())]
+
     @property
     def processes(self) -> int:
         return len(self.process_means)
-
-    @property
-    def mean(self) -> float:
-        return float(self.process_means.mean()) if self.processes else np.nan
 
     @property
     def sd(self) -> float:
@@ -124,11 +125,19 @@ class Summary:
 
     def by_process(self) -> list[Floats]:
         """The samples of each trial that counts."""
-        return np.split(self.samples, self.starts[1:]) if self.processes else []
+        return np.split(self.samples, np.cumsum(self._sizes)[:-1]) if self.processes else []
 
     def column(self, name: str) -> list[Any]:
         """A fact of each trial that counts; empty where the records have no such column."""
         return list(self.trials[name].to_pylist()) if name in self.trials.column_names else []
+
+    @property
+    def _sizes(self) -> Ints:
+        return self._samples.sizes[self._first : self._first + self.processes]
+
+    @property
+    def _begin(self) -> int:
+        return int(self._samples.starts[self._first]) if self.processes else 0
 
     @functools.cached_property
     def _quantiles(self) -> tuple[float, ...]:
@@ -197,10 +206,10 @@ def _summaries(
 ) -> list[Summary]:
     """A summary of each group; `of_row` is the group of each record, -1 for none."""
     samples = take(table, metric, of_row)
-    trials = np.searchsorted(of_row[samples.rows], np.arange(len(groups) + 1)).tolist()
-    bounds = np.append(samples.starts, len(samples.values))[trials]
+    trials = np.searchsorted(of_row[samples.rows], np.arange(len(groups) + 1))
     statuses, left_out = _statuses(table, of_row, len(groups)), _left_out(samples, of_row, len(groups))
-    spread, sign, facts = _variances(samples.values, bounds), unit(metric), _facts_of(table, samples.rows)
+    means, spread = _means(samples, trials), _variances(samples, trials)
+    sign, facts, bounds = unit(metric), _facts_of(table, samples.rows), trials.tolist()
     return [
         Summary(
             axes=axes,
@@ -209,12 +218,12 @@ def _summaries(
             cells=cells_in[i],
             statuses=statuses[i],
             left_out=left_out[i],
+            mean=means[i],
             variance=spread[i],
-            samples=samples.values[bounds[i] : bounds[i + 1]],
-            starts=samples.starts[trials[i] : trials[i + 1]] - bounds[i],
-            process_means=samples.means[trials[i] : trials[i + 1]],
+            process_means=samples.means[bounds[i] : bounds[i + 1]],
+            _samples=samples,
             _facts=facts,
-            _first=trials[i],
+            _first=bounds[i],
         )
         for i, axes in enumerate(groups)
     ]
@@ -226,7 +235,7 @@ def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
         return [], np.zeros(0, dtype=np.int64)
     cells = table["cell_id"].combine_chunks().dictionary_encode(null_encoding="encode")
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    _, first = np.unique(codes, return_index=True)
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are given in order of appearance
     texts = table["settings"].take(pa.array(first)).to_pylist()
     settings = [json.loads(text or "{}") for text in texts]
     return [ordered({k: v for k, v in each.items() if k not in _NOT_AXES}) for each in settings], codes
@@ -260,20 +269,30 @@ def _facts_of(table: pa.Table, rows: Ints) -> pa.Table:
     return facts if untouched else facts.take(pa.array(rows))
 
 
-def _variances(values: Floats, bounds: Ints) -> list[float]:
-    """Sample variance of each stretch of values between two bounds; NaN where there are fewer than two."""
-    counts = np.diff(bounds)
-    held = np.flatnonzero(counts)
-    spread = np.full(len(counts), np.nan)
-    if len(held):
-        means = np.add.reduceat(values, bounds[held]) / counts[held]
-        deviations = values - np.repeat(means, counts[held])
-        np.square(deviations, out=deviations)
-        with np.errstate(invalid="ignore"):
-            spread[held] = np.add.reduceat(deviations, bounds[held]) / np.where(
-                counts[held] > 1, counts[held] - 1, np.nan
-            )
-    return [float(value) for value in spread]
+def _sums(values: Floats | Ints, bounds: Ints) -> Floats:
+    """The sum of each stretch of values between two bounds, 0 of an empty one."""
+    held = np.flatnonzero(np.diff(bounds))
+    sums = np.zeros(len(bounds) - 1)
+    sums[held] = np.add.reduceat(values, bounds[held]) if len(held) else 0
+    return sums
+
+
+def _means(samples: Samples, trials: Ints) -> list[float]:
+    """The mean over the processes of each group; NaN where there is none."""
+    with np.errstate(invalid="ignore"):
+        means: list[float] = (_sums(samples.means, trials) / np.diff(trials)).tolist()
+    return means
+
+
+def _variances(samples: Samples, trials: Ints) -> list[float]:
+    """Sample variance of all samples of each group; NaN where there are fewer than two."""
+    counts = _sums(samples.sizes, trials)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = _sums(samples.means * samples.sizes, trials) / counts
+        between = (samples.means - np.repeat(means, np.diff(trials))) ** 2 * samples.sizes
+        squares = _sums(samples.squares + between, trials)
+        spread: list[float] = np.where(counts > 1, squares / (counts - 1), np.nan).tolist()
+    return spread
 
 
 def _statuses(table: pa.Table, order: Ints, groups: int) -> list[dict[str, int]]:

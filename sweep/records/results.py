@@ -451,9 +451,10 @@ def _newest(table: pa.Table) -> pa.Table:
     """One row per trial: `ok` before the rest, then the highest attempt, then the last written."""
     if len(table) == 0:
         return table
-    trials = table["trial_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    if len(np.unique(trials)) == len(table):
+    known = table["trial_id"].combine_chunks().dictionary_encode()
+    if len(known.dictionary) == len(table):
         return table
+    trials = known.indices.to_numpy(zero_copy_only=False)
     ok = pc.equal(table["status"], "ok").to_numpy()
     attempts = pc.fill_null(table["attempt"], 1).to_numpy()
     order = np.lexsort((np.arange(len(table)), attempts, ok, trials))
