@@ -9,7 +9,7 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,9 @@ from sweep.records.results import CHECKPOINTS, Record, Results, RunFacts, Writer
 
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0
+_TOGETHER = 100  # records that are kept at once
+
+RunAll = Callable[[Sequence[Trial]], Generator[list[Record]]]
 
 
 class Observer(Protocol):
@@ -180,7 +183,7 @@ class _Sweep:
         cells = {trial.cell.id: trial.cell for trial in self._planned}
         return adaptive.standings(cells.values(), records, summarize(records), self._ledger.seconds)
 
-    def _complete(self, run_all: Callable[[Sequence[Trial]], Iterator[Record]], todo: Sequence[Trial]) -> None:
+    def _complete(self, run_all: RunAll, todo: Sequence[Trial]) -> None:
         """Run the trials, and those that others disturb a few times again."""
         todo = self._carry_out(run_all, todo)
         for _ in range(1, self._options.disturbed_attempts):
@@ -202,12 +205,13 @@ class _Sweep:
         if lost:
             why = refusal(lost, len(todo))
             self._observer.note(f"warning: {why.message}\nhint: {why.hint}")
-        for each in lost:
-            self._keep(self._failure(each.trial, "unsupported", f"it would {each.reason}"))
+        for first in range(0, len(lost), _TOGETHER):
+            some = lost[first : first + _TOGETHER]
+            self._keep([self._failure(each.trial, "unsupported", f"it would {each.reason}") for each in some])
         gone = {each.trial.id for each in lost}
         return [trial for trial in todo if trial.id not in gone]
 
-    def _mapped(self, cluster: Cluster, todo: Sequence[Trial]) -> Iterator[Record]:
+    def _mapped(self, cluster: Cluster, todo: Sequence[Trial]) -> Generator[list[Record]]:
         checkpoints = self._writer.place.child(CHECKPOINTS)
         run_trial = worker.RunTrial(
             run=self._grid.name,
@@ -219,25 +223,26 @@ class _Sweep:
             checkpoints=str(checkpoints.folder or checkpoints.uri),
         )
         limit_s = run_trial.timeout_s + _NOTICE_S if run_trial.timeout_s else None
-        return cluster.map(_Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear)
+        return cluster.map_together(_Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear)
 
-    def _carry_out(self, mapped: Callable[[Sequence[Trial]], Iterator[Record]], todo: Sequence[Trial]) -> list[Trial]:
+    def _carry_out(self, run_all: RunAll, todo: Sequence[Trial]) -> list[Trial]:
         """Run the trials and keep their records; the disturbed ones come back to be run again."""
         by_id = {trial.id: trial for trial in todo}
         again = []
-        with contextlib.closing(mapped(todo)) as records:  # type: ignore[type-var]
-            for record in records:
-                self._keep(record)
-                if record["status"] == "invalid":
-                    again.append(dataclasses.replace(by_id[record["trial_id"]], attempt=record["attempt"] + 1))
+        with contextlib.closing(run_all(todo)) as groups:
+            for records in groups:
+                self._keep(records)
+                disturbed = [record for record in records if record["status"] == "invalid"]
+                again += [dataclasses.replace(by_id[r["trial_id"]], attempt=r["attempt"] + 1) for r in disturbed]
         return again
 
-    def _keep(self, record: Record) -> None:
-        """For good, before anything else is done with it."""
-        self._writer.append(record)
-        self._running.discard(record["trial_id"])
-        self._ledger.ended(record)
-        self._observer.ended(record, self._ledger.remaining_s(len(self._running)))
+    def _keep(self, records: Sequence[Record]) -> None:
+        """For good, before anything else is done with them."""
+        self._writer.append_together(records)
+        for record in records:
+            self._running.discard(record["trial_id"])
+            self._ledger.ended(record)
+            self._observer.ended(record, self._ledger.remaining_s(len(self._running)))
         most = self._options.max_failures
         if most is not None and self._ledger.failures >= most:
             hint = "the records are safe; see sweep status, then run it again with --retry failed"

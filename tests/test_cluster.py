@@ -72,6 +72,23 @@ def test_no_more_trials_run_than_there_are_cores(cluster: Cluster) -> None:
     assert most_at_once(list(cluster.map(trials.run, some(8, nap_s=0.1)))) == 2
 
 
+def test_the_next_trial_computes_while_what_has_ended_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+    groups = cluster.map_together(trials.run, [*some(2), Trial("next", deed="child", mark=f"{tmp_path}/")])
+    assert {record["status"] for record in next(groups)} == {"ok"}
+    assert until((tmp_path / "next").exists)
+    groups.close()
+
+
+def test_an_exclusive_trial_waits_until_what_has_ended_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+    alone = Wants(exclusive=True)
+    last = Trial("next", deed="child", mark=f"{tmp_path}/", resources=alone)
+    groups = cluster.map_together(trials.run, [Trial("first", resources=alone), last])
+    assert [record["trial_id"] for record in next(groups)] == ["first"]
+    time.sleep(0.5)
+    assert not (tmp_path / "next").exists()
+    groups.close()
+
+
 def test_an_exclusive_trial_has_no_company(cluster: Cluster) -> None:
     alone = Wants(exclusive=True)
     mixed = [Trial(str(n), nap_s=0.1, resources=alone if n % 3 == 0 else Wants()) for n in range(9)]

@@ -89,6 +89,24 @@ def test_the_newest_attempt_counts_and_a_failure_never_replaces_ok(tmp_path: Pat
     assert results.history("nothing") == []
 
 
+def test_records_that_are_kept_together_are_one_part_and_each_its_own(tmp_path: Path) -> None:
+    together = [record(seed=seed, log=f"log {seed}") | ({"odd": "x"} if seed == 1 else {}) for seed in range(3)]
+    with Results(tmp_path).open(FACTS) as results:
+        results.append_together(together)
+        assert len(parts(tmp_path)) == 1
+        assert [results.log(each["trial_id"]) for each in together] == ["log 0", "log 1", "log 2"]
+    table = Results(tmp_path).records()
+    assert table["seed"].to_pylist() == [0, 1, 2]
+    assert table["odd"].to_pylist() == [None, "x", None]
+    assert Results(tmp_path).statuses() == {each["trial_id"]: ("ok", 1) for each in together}
+
+
+def test_what_was_folded_tells_its_units(tmp_path: Path) -> None:
+    keep(tmp_path, [record(seed=seed, step_s=[0.1]) for seed in range(2)])
+    (part,) = parts(tmp_path)
+    assert pq.read_schema(part).field("step_s").metadata[b"unit"] == b"s"
+
+
 def test_folding_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     with Results(tmp_path).open(FACTS) as results:
         for seed in range(150):

@@ -232,7 +232,24 @@ class Cluster:
         pair: Callable[[Any], Hashable] = lambda trial: trial.block,
         tell: Tell | None = None,
     ) -> Generator[Record]:
-        """One record for each trial, in the order in which they end; trials are taken as they are needed.
+        """One record for each trial, in the order in which they end, as `map_together` gives them."""
+        with contextlib.closing(
+            self.map_together(function, trials, limit_s=limit_s, failure=failure, pair=pair, tell=tell)
+        ) as groups:
+            for group in groups:
+                yield from group
+
+    def map_together(
+        self,
+        function: Callable[..., Record],
+        trials: Iterable[Any],
+        *,
+        limit_s: float | None = None,
+        failure: Callable[[Any, str, str], Record] = plain_failure,
+        pair: Callable[[Any], Hashable] = lambda trial: trial.block,
+        tell: Tell | None = None,
+    ) -> Generator[list[Record]]:
+        """One record for each trial, together with those that end at the same moment; trials are taken as needed.
 
         `node` of a record is the name by which the cluster knows the node. `function` runs on the nodes, called with a
         trial; where there is `tell`, also with a function to call, with a dict, as often as it has something to say of
@@ -245,7 +262,7 @@ class Cluster:
         (`crashed`), or where `function` itself raised (`failed`). Raises `Unavailable` when the head is gone, or when
         trials are left that no node can hold any more.
         """
-        yield from Pass(self, function, trials, limit_s, failure, pair, tell).records()
+        yield from Pass(self, function, trials, limit_s, failure, pair, tell).groups()
 
     def wait(self, refs: list[Any]) -> list[Any]:
         """Those of `refs` that have something to say, after two seconds at the latest; sees to the nodes meanwhile."""

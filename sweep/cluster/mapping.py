@@ -1,4 +1,8 @@
-"""One pass of `map`: trials placed, started, watched, moved where their node dies, and their records handed over."""
+"""One pass of `map`: trials placed, started, watched, moved where their node dies, and their records handed over.
+
+What has ended at one moment is handed over together. Where no trial wants a node to itself, the next ones are started
+before: then nodes compute while records are written.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +56,7 @@ class _Flight:
 
 
 class Pass:
-    """`records()` yields one record for each trial, in the order in which they end, with the node's name in it."""
+    """`groups()` yields one record for each trial, with the node's name in it, in the order in which they end."""
 
     def __init__(
         self,
@@ -74,26 +78,34 @@ class Pass:
         self._flights: dict[Any, _Flight] = {}
         self._failed: dict[int, int] = {}  # order -> how often its node or Ray worker has died
         self._exhausted = False
+        self._exclusive = False  # whether any trial so far wants its node to itself
         self._stuck_since: float | None = None
         self._changes = -1
         self._count_nodes()
 
-    def records(self) -> Iterator[Record]:
+    def groups(self) -> Iterator[list[Record]]:
         try:
             while self._go_on():
-                for ref in self._cluster.wait(list(self._flights)):
-                    yield from self._landed(ref)
+                ended = [record for ref in self._cluster.wait(list(self._flights)) for record in self._landed(ref)]
                 if self._changes != self._cluster.changes:
                     self._count_nodes()
-                    yield from self._lost_and_overdue()
+                    ended += self._lost_and_overdue()
+                if ended:
+                    if not self._exclusive:
+                        self._start_all()
+                    yield ended
         finally:
             self._cancel()
 
-    def _go_on(self) -> bool:
-        """Start what can start; false once nothing is left."""
+    def _start_all(self) -> None:
+        """Start what can start."""
         self._refill()
         while placed := self._placement.next():
             self._start(*placed)
+
+    def _go_on(self) -> bool:
+        """Start what can start; false once nothing is left."""
+        self._start_all()
         if self._flights or (self._cluster.expecting and not self._done()):
             self._stuck_since = None
             return True
@@ -110,7 +122,9 @@ class Pass:
             if trial is None:
                 self._exhausted = True
             else:
-                self._placement.put(Waiting(order, Shape.of(trial.resources), self._pair(trial), trial))
+                shape = Shape.of(trial.resources)
+                self._exclusive = self._exclusive or shape.exclusive
+                self._placement.put(Waiting(order, shape, self._pair(trial), trial))
 
     def _start(self, waiting: Waiting, node: Node) -> None:
         amounts = dict(waiting.shape.amounts)

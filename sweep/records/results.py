@@ -250,7 +250,7 @@ class Writer(Results):
         parts = self._parts()
         self._sequence = max((part.sequence for part in parts), default=0)
         self._foldable = [part for part in parts if part.foldable]
-        self._recent: dict[str, pa.Table] = {}  # single records, kept so that folding need not read them again
+        self._recent: dict[str, pa.Table] = {}  # what was appended, kept so that folding need not read it again
         self._environments = {Path(entry.path).stem for entry in self.place.files(ENVIRONMENTS)}
 
     def restate(self, **changes: Any) -> None:
@@ -259,7 +259,24 @@ class Writer(Results):
         _write_facts(self.place, self._facts)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Keep a record for good. Its `log` (text) and `packages` (list) become files of their own."""
+        """Keep a record for good, as `append_together`."""
+        self.append_together([record])
+
+    def append_together(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Keep records for good, in one part. Their `log` (text) and `packages` (list) become files of their own."""
+        rows = [self._row(record) for record in records]
+        tables = [table_of(row) for row in rows]
+        table = tables[0] if len(tables) == 1 else _concatenated(tables, None)
+        part = self._write(table, level=0)
+        if part.foldable:
+            self._foldable.append(part)
+            self._recent[part.path] = table
+            self._fold_full_levels()
+        for row in rows:
+            self._fall_silent(row["trial_id"])
+
+    def _row(self, record: Mapping[str, Any]) -> Record:
+        """A record as a row, what becomes a file of its own written."""
         row = dict(record)
         log, packages = row.pop("log", None), row.pop("packages", None)
         if isinstance(row.get("error"), str):
@@ -269,13 +286,7 @@ class Writer(Results):
             self.place.write(f"{LOGS}/{_file_name(row['trial_id'])}.log", text, durable=False)
         if packages:
             self.keep_environment(row["environment_id"], packages)
-        table = table_of(row)
-        part = self._write(table, level=0)
-        if part.foldable:
-            self._foldable.append(part)
-            self._recent[part.path] = table
-            self._fold_full_levels()
-        self._fall_silent(row["trial_id"])
+        return row
 
     def tell(self, trial_id: str, facts: Mapping[str, Any]) -> None:
         """Say how far a running trial is, for `progress`; forgotten when its record comes."""
@@ -320,7 +331,7 @@ class Writer(Results):
         except (FileNotFoundError, _Damaged):  # another writer has folded them, or the disk fails: leave all as it is
             return
         try:
-            folded = self._write(_distinct(_concatenated(tables, None)), level)
+            folded = self._write(_distinct(_concatenated(tables, None)).combine_chunks(), level)
         except Unavailable:  # the disk is full, say: what matters is on it, and folding can wait
             return
         for path in sorted(gone - {folded.path}):
@@ -335,7 +346,7 @@ class Writer(Results):
         return _decoded(part, self.place.read(part.path), None)
 
     def _write(self, table: pa.Table, level: int) -> _Part:
-        data = _encoded(table)
+        data = _encoded(table, in_haste=level == 0)
         self._sequence += 1
         path = f"{RECORDS}/{self._sequence:08d}-{level}-{zlib.crc32(data):08x}.parquet"
         self.place.write(path, data)
@@ -424,7 +435,7 @@ def _unified(schemas: Sequence[pa.Schema], columns: list[str] | None) -> pa.Sche
             known = kinds.get(found.name, found.type)
             kinds[found.name] = known if found.name in KNOWN else _common(known, found.type)
     order = [*kinds] if columns is None else columns
-    fields = [pa.field(name, kinds.get(name, pa.null())) for name in order]
+    fields = [SCHEMA.field(name) if name in KNOWN else pa.field(name, kinds.get(name, pa.null())) for name in order]
     return pa.schema(fields, metadata=SCHEMA.metadata)
 
 
@@ -439,7 +450,7 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if table.schema.equals(schema):
-        return table
+        return pa.table(table.columns, schema=schema)
     arrays = [
         table[f.name].cast(f.type, safe=False) if f.name in table.schema.names else pa.nulls(len(table), f.type)
         for f in schema
@@ -472,25 +483,19 @@ def _distinct(table: pa.Table) -> pa.Table:
     return table if len(first) == len(table) else table.take(sorted(first.values()))
 
 
-def _encoded(table: pa.Table) -> pa.Buffer:
-    """As Parquet; of a single record without units and statistics, which would be two thirds of it.
-
-    Nor is that one compressed: it would hardly be smaller, and half of the time that it takes to keep it goes there.
-    """
-    single = len(table) == 1
-    if single:
-        plain = pa.schema([pa.field(f.name, f.type) for f in table.schema], metadata=table.schema.metadata)
-        table = pa.table(table.columns, schema=plain)
+def _encoded(table: pa.Table, in_haste: bool) -> pa.Buffer:
+    """As Parquet; in haste, as the sweep waits, without statistics and not compressed: a few records would hardly be
+    smaller, and half of the time that it takes to keep them would go there."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
-        row_group_size=1 if single else _row_group_size(table),
-        compression="none" if single else "zstd",
-        compression_level=None if single else 1,
-        use_dictionary=not single and [f.name for f in table.schema if pa.types.is_string(f.type)],
-        write_statistics=not single,
-        store_schema=not single,
+        row_group_size=len(table) if in_haste else _row_group_size(table),
+        compression="none" if in_haste else "zstd",
+        compression_level=None if in_haste else 1,
+        use_dictionary=not in_haste and [f.name for f in table.schema if pa.types.is_string(f.type)],
+        write_statistics=not in_haste,
+        store_schema=not in_haste,
     )
     return sink.getvalue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +15,12 @@ from sweep.records.columns import SCHEMA, SCHEMA_VERSION
 KNOWN = frozenset(SCHEMA.names)  # PyArrow makes that list anew whenever it is asked
 
 _REQUIRED = ("trial_id", "status")
+_FIELDS = {field.name: pa.field(field.name, field.type) for field in SCHEMA}  # without units, which most of it would be
 _NULL = {field.name: pa.nulls(1, field.type) for field in SCHEMA}
 
 
 def table_of(record: Mapping[str, Any]) -> pa.Table:
-    """One row with every column of the schema, and one more for each key that the schema does not know.
+    """One row with every column of the schema, without its unit, and one more for each key that it does not know.
 
     A value that does not fit its column is left out, and the record becomes `failed` with the reason: a workload that
     returns nonsense must not end a sweep.
@@ -27,22 +29,26 @@ def table_of(record: Mapping[str, Any]) -> pa.Table:
     for key in _REQUIRED:
         if key not in row:
             raise ValueError(f"a record has no {key}: {record!r}")
-    fields = [*SCHEMA, *(pa.field(key, _kind(value)) for key, value in row.items() if key not in KNOWN)]
+    fields = _FIELDS | {key: pa.field(key, _kind(value)) for key, value in row.items() if key not in KNOWN}
     arrays: dict[str, pa.Array] = dict(_NULL)
     problems = []
-    for column in fields:
-        if column.name not in row:
-            continue
+    for name, value in row.items():
+        kind = fields[name].type
         try:
-            arrays[column.name] = pa.array([_fitted(row[column.name], column.type)], column.type)
+            arrays[name] = pa.array([_fitted(value, kind)], kind)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            arrays[column.name] = pa.nulls(1, column.type)
-            problems.append(f"{column.name} is no {column.type}: {str(error).splitlines()[0]}")
+            arrays[name] = pa.nulls(1, kind)
+            problems.append(f"{name} is no {kind}: {str(error).splitlines()[0]}")
     if problems:
         error_text = "\n".join([*filter(None, [row.get("error")]), *problems])
         arrays["error"] = pa.array([error_text])
         arrays["status"] = pa.array(["failed" if row["status"] == "ok" else row["status"]])
-    return pa.table(list(arrays.values()), schema=pa.schema(fields, metadata=SCHEMA.metadata))
+    return pa.table(list(arrays.values()), schema=_plain(tuple(fields.values())))
+
+
+@functools.lru_cache(maxsize=100)
+def _plain(fields: tuple[pa.Field, ...]) -> pa.Schema:
+    return pa.schema(fields, metadata=SCHEMA.metadata)
 
 
 def _fitted(value: Any, kind: pa.DataType) -> Any:
