@@ -9,7 +9,9 @@ seven trials of a minute each under way ask for, 8.2 ms a trial, and 2 GiB.
 
 from __future__ import annotations
 
+import functools
 import heapq
+import itertools
 import json
 import math
 import random
@@ -56,7 +58,7 @@ def figures(quick: bool) -> Iterator[Figure]:
     """Each stage at a tenth of the size, then whole: CPU time for a trial in both, which is the same where cost grows
     in proportion."""
     for name in STAGES:
-        whole = (APPENDED if name == "append" else TRIALS) // (10 if quick else 1)
+        whole = (APPENDED if name.startswith("append") else TRIALS) // (10 if quick else 1)
         tenth, cost = (measured(name, trials) for trials in (whole // 10, whole))
         what = f"{name}: CPU time per trial"
         yield Figure(what, f"{OURS}, {whole:,} trials", cost.seconds / whole, note=cost.told)
@@ -166,6 +168,9 @@ class Simulation:
     def want(self, shapes: Callable[[], Any]) -> None:
         shapes()
 
+    def doubt(self, node: Node) -> None:
+        """A node that has died is known to be gone at once."""
+
     def begin(self, trial: Any, node: Node) -> _Flight:
         flight = _Flight(trial, node)
         self._flights[node.id].add(flight)
@@ -240,7 +245,8 @@ def scheduling(trials: int, nodes: int) -> str:
     def pair(trial: Trial) -> int:
         return int(trial.cell.axes["pair"])
 
-    for record in Pass(simulation, _nothing, _trials(trials), None, _failure, pair, None).records():
+    groups = Pass(simulation, _nothing, _trials(trials), None, _failure, pair, None).groups()
+    for record in itertools.chain.from_iterable(groups):
         statuses[record["status"]] = statuses.get(record["status"], 0) + 1
         simulation.expecting = sum(statuses.values()) < trials
     told = ", ".join(f"{count:,} {status}" for status, count in statuses.items())
@@ -271,13 +277,13 @@ def _trials(count: int) -> Iterator[Trial]:
 # records
 
 
-def appending(trials: int, folder: Path) -> str:
-    """Records written one by one, each durable before the next, with the few logs of those that failed."""
+def appending(trials: int, folder: Path, together: int = 1) -> str:
+    """Records written so many at a time, durable before the next, with the few logs of those that failed."""
     from sweep.records.results import Results, RunFacts
 
     with Results(folder).open(RunFacts("scale", "")) as results:
-        for number in range(trials):
-            results.append(_record(number))
+        for number in range(0, trials, together):
+            results.append_together([_record(number + place) for place in range(together)])
     files = sum(1 for path in (folder / "records").iterdir() if path.suffix == ".parquet")
     logs = sum(1 for _ in (folder / "logs").iterdir())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -370,6 +376,7 @@ STAGES: dict[str, Callable[[int, Path], str]] = {
     "plan": lambda trials, _: planning(trials),
     "schedule": lambda trials, _: scheduling(trials, NODES),
     "append": appending,
+    "append, ten together": functools.partial(appending, together=10),
     "resume": resuming,
     "progress": lambda trials, _: progress(trials),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.scale import scheduling
 from sweep.cluster.placement import Node, Placement, Shape, Waiting, unplaceable
 
 
@@ -260,3 +262,10 @@ def test_stranded_trials_come_back_with_a_node_that_can_hold_them() -> None:
 )
 def test_why_no_node_can_hold_a_trial_is_said_with_its_figures(wants: Wants, reason: str | None) -> None:
     assert unplaceable(Shape.of(wants), [node("large", cpu=8), node("small", cpu=2, disk=1)]) == reason
+
+
+def test_a_pass_over_simulated_nodes_that_die_under_their_trials_loses_none() -> None:
+    told = scheduling(20_000, 50)
+    ok, died = (int(found.replace(",", "")) for found in re.findall(r"([\d,]+) (?:ok|nodes died)", told))
+    assert ok == 20_000
+    assert died > 5
