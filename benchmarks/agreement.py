@@ -7,7 +7,6 @@ that changes from round to round. A ratio of 1 is agreement; its 95 % interval i
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
 import tempfile
@@ -17,9 +16,9 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.fidelity import by_sweep, the_trial
 from benchmarks.figures import OURS, Figure
-from benchmarks.peers import environment, framework_python, version
+from benchmarks.peers import as_a_trial, environment, framework_python, version
 from sweep.analysis.statistics import paired_ratio
-from sweep.node import hosts, machine, slots
+from sweep.node import hosts, machine
 
 FRAMEWORK, EXPONENT, SAMPLES = "torch==2.13.0", 3, 10
 TOOLS = peers.HERE / "tools"
@@ -68,7 +67,8 @@ def _ways() -> dict[str, Callable[[], list[float]]]:
 def _by_torch(python: Path) -> list[float]:
     cores = len(machine.usable_cores())
     script = TOOLS / "torch_benchmark.py"
-    return list(json.loads(_run([python, script, str(2**EXPONENT), str(SAMPLES), str(cores)]).splitlines()[-1]))
+    said = as_a_trial([python, script, str(2**EXPONENT), str(SAMPLES), str(cores)])
+    return list(json.loads(said.splitlines()[-1]))
 
 
 def _by_pyperf(python: Path) -> list[float]:
@@ -76,13 +76,6 @@ def _by_pyperf(python: Path) -> list[float]:
         file = Path(folder, "step.json")
         given = ["--batch", str(2**EXPONENT), "--values", str(SAMPLES), "--quiet", "--inherit-environ"]
         variables = ",".join(hosts.variables(len(machine.usable_cores())))
-        _run([python, TOOLS / "pyperf_step.py", *given, variables, "-o", file])
+        as_a_trial([python, TOOLS / "pyperf_step.py", *given, variables, "-o", file])
         (benchmark,) = json.loads(file.read_text())["benchmarks"]
     return [value for run in benchmark["runs"] for value in run.get("values", [])]
-
-
-def _run(command: list[str | Path]) -> str:
-    """With the cores and the variables that a trial gets."""
-    cores = len(machine.usable_cores())
-    with slots.lease(cores, exclusive=True):
-        return peers.run(command, Path(os.sep), hosts.variables(cores)).output
