@@ -62,11 +62,14 @@ def _table(rows: list[Row]) -> str:
 
 
 def _side_by_side(whats: list[list[Row]]) -> str:
+    """What stands before the colon in all of them is said once."""
     tools = [_who(row) for row in whats[0]]
-    lines = ["| | " + " | ".join(tools) + " |", "|---" + "|---:" * len(tools) + "|"]
+    subjects = {rows[0]["what"].rpartition(": ")[0] for rows in whats}
+    subject = subjects.pop() if len(subjects) == 1 else ""
+    lines = [f"| {subject} | " + " | ".join(tools) + " |", "|---" + "|---:" * len(tools) + "|"]
     for ours, *others in whats:
         told = [_told(ours), *(f"{_told(row)} ({_ratio(row, ours)})" for row in others)]
-        lines.append(f"| {ours['what']} | " + " | ".join(told) + " |")
+        lines.append(f"| {ours['what'].removeprefix(f'{subject}: ')} | " + " | ".join(told) + " |")
     return "\n".join([*lines, ""])
 
 
