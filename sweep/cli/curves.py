@@ -54,12 +54,18 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
         Column("epoch", [str(point.epoch) for _, point in points]),
         Column("n", [str(point.trials) for _, point in points]),
         Column("validation loss", [number(point.loss) for _, point in points]),
-        Column("over seeds", [f"{number(point.least)} … {number(point.greatest)}" for _, point in points]),
+        Column("over seeds", [_range(point) for _, point in points]),
         Column("95 % interval", [plain.interval(point.interval) for _, point in points]),
         Column("PCK", [NOTHING if point.pck is None else f"{point.pck:.1%}" for _, point in points]),
         Column("PCP", [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points], rank=1),
         Column(f"elapsed {time.sign}", [time.text(point.elapsed_s) for _, point in points]),
     ]
+
+
+def _range(point: Point) -> str:
+    from sweep.analysis.quantities import NOTHING, number
+
+    return f"{number(point.least)} … {number(point.greatest)}" if point.trials > 1 else NOTHING
 
 
 def _row(curve: Curve, point: Point) -> dict[str, Any]:
