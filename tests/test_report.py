@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -163,6 +164,16 @@ def test_learning_curves_have_a_band_over_seeds_and_few_points() -> None:
         assert all(row["low"] < row["value"] < row["high"] and row["seeds"] == 3 for row in points)
     assert next(row["value"] for row in rows if row["of"] == "validation_pck") == 0.0
     assert figures.elapsed_scale(run).sign == "min"
+
+
+@pytest.mark.usefixtures("sweep")
+def test_curves_of_two_frameworks_are_told_apart_by_dashes_where_colour_tells_the_backward() -> None:
+    both = itertools.product((TORCH, CHAINER), ("autograd", "explicit"))
+    keep("results/run", [training(0, framework=f, backward=b) for f, b in both])
+    svg = drawn("results/run", "curve")
+    lines = re.findall(r'<path aria-label=[^>]*role="graphics-symbol" aria-roledescription="line mark"[^>]*>', svg)
+    styles = {tuple(re.findall(r'stroke(?:-dasharray)?="([^"]+)"', line)) for line in lines}
+    assert len(styles) == 4
 
 
 @pytest.mark.usefixtures("sweep")

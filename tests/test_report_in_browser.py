@@ -244,12 +244,16 @@ def test_on_paper_controls_give_way_to_what_was_chosen(page: Page) -> None:
 
 
 def test_learning_curves_are_drawn_over_a_logarithmic_time(driver: webdriver.Chrome, tmp_path: Path) -> None:
-    keep(tmp_path / "train", [training(s, framework=f) for s in range(3) for f in (TORCH, CHAINER)])
+    of = [(f, b) for f in (TORCH, CHAINER) for b in ("autograd", "explicit")]
+    keep(tmp_path / "train", [training(s, framework=f, backward=b) for s in range(3) for f, b in of])
     (tmp_path / "report.html").write_text(report(analysis.Run(tmp_path / "train")), encoding="utf-8")
     page = Page(driver, tmp_path / "report.html")
-    assert page.marks("curve", "line") == 2
-    assert page.marks("curve", "area") == 2
-    assert page.marks("pck", "line") == 2
+    assert page.marks("curve", "line") == 4
+    assert page.marks("curve", "area") == 4
+    assert page.marks("pck", "line") == 4
+    lines = driver.find_elements(By.CSS_SELECTOR, "#plot-curve .mark-line path[role=graphics-symbol]")
+    styles = {(line.get_attribute("stroke"), line.get_attribute("stroke-dasharray")) for line in lines}
+    assert len(styles) == 4
     assert "elapsed time (s)" in page.text("#plot-curve .role-axis-title")
     assert not driver.find_element(By.ID, "plot-split").is_displayed()
     assert page.complaints() == []

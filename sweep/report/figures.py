@@ -98,6 +98,7 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
         found = run.compare(over, choice.baseline, chosen, choice.where)
         rows = [row for row in ratios(found, cells) if row["speedup"] or kind == "heatmap"]
     elif wanted in COURSES:
+        roles = over_time(roles)
         rows = [row for row in curves(run, cells) if row["of"] == wanted and drawable(row)]
     else:
         rows = _rows_of(run, wanted, summaries, metric, choice)
@@ -105,6 +106,13 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
         raise NoRecords(f"{run.results} holds nothing that plot {kind} could show", "see sweep plot --help for others")
     view = _view(run, roles, metric, over, rows)
     return plots.spec(kind, view, [_drawable(kind, row, cells, roles, over) for row in rows])
+
+
+def over_time(roles: Mapping[str, Channel]) -> dict[str, Channel]:
+    """Where time runs along x, the axis that stands there elsewhere is told by dashes, unless something else is."""
+    taken = {roles[role].field for role in ("colour", "panels")} | {plots.NOTHING.field}
+    free = roles["shape"].field == plots.NOTHING.field and roles["x"].field not in taken
+    return {**roles, "shape": roles["x"]} if free else dict(roles)
 
 
 def channel(place: int, name: str, values: Iterable[Any]) -> Channel:

@@ -152,6 +152,11 @@ function fitted(spec, kind, list, width) {
   return { ...spec, spec: { ...spec.spec, width: Math.max(240, wanted) } };
 }
 
+// Where time runs along x, the axis that stands there elsewhere is told by dashes, unless something else is.
+const courses = new Set(["curve", "validation", "pck"]);
+const overTime = () =>
+  chosen.shape === "none" && ![chosen.colour, chosen.panels].includes(chosen.x) ? chosen.x : chosen.shape;
+
 const counted = (count) => count.toLocaleString("en");
 const leftOut = (some, whole) =>
   some < whole ? `Shown are ${counted(some)} of ${counted(whole)} marks: filter to see the others.` : "";
@@ -164,7 +169,8 @@ async function draw(figure) {
   figure.hidden = !list.length && !absent;
   figure.querySelector(".note").textContent = absent ? content.absent[chosen.metric] : leftOut(list.length, all.length);
   if (!list.length) return figure.querySelector(".plot").replaceChildren();
-  const roles = { ...chosen, dash: chosen.shape, x: kind === "heatmap" ? across() : chosen.x };
+  const shape = courses.has(kind) ? overTime() : chosen.shape;
+  const roles = { ...chosen, shape, dash: shape, x: kind === "heatmap" ? across() : chosen.x };
   const place = figure.querySelector(".plot");
   const spec = fitted(filled(content.plots[kind], roles, words()), kind, list, place.clientWidth);
   spec.data = { values: list };
