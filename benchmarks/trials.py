@@ -32,7 +32,7 @@ Run = Callable[[int], Ran]  # so many trials
 
 def figures(quick: bool) -> Iterator[Figure]:
     nothing, small = "a trial that does nothing but import NumPy", "a trial that imports torch and takes one small step"
-    yield from _costs(nothing, "reference", "numpy", (2, 12) if quick else (20, 620), (1, 3) if quick else (2, 12))
+    yield from _costs(nothing, "reference", "numpy", (2, 12) if quick else (20, 620), (1, 3) if quick else (2, 42))
     yield target(nothing, 1 / 100, note="a hundred trials a second")
     yield from _costs(small, "torch==2.13.0", "torch", (2, 12) if quick else (5, 105), (1, 3) if quick else (1, 6))
     yield from above_its_work(f"{small}: above its own work", "torch==2.13.0", (2, 12) if quick else (5, 105))

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def values(
     if not kept.exists():
         with filelock.FileLock(kept.with_suffix(".lock")):
             if not kept.exists():
-                _keep(kept, _computed(_asked(protocol.REFERENCE_VALUES, workload, asked, data, cpu, spec, run_id)))
+                _keep(kept, _computed(workload, asked, data, cpu, spec, run_id))
     found: dict[str, float] = json.loads(kept.read_text())
     return found
 
@@ -57,8 +57,12 @@ def values(
 def check(
     workload: Workload, settings: Mapping[str, Any], data: Prepared | None, spec: Specification, run_id: str
 ) -> None:
-    """Raises SweepError with the workload's own words where it refuses these settings on that data."""
-    status, error = _asked(protocol.CHECK, workload, settings, data, 1, spec, run_id).verdict(_TIMEOUT_S)
+    """Raises SweepError with the workload's own words where it refuses these settings on that data.
+
+    On no core of its own: it is over in a moment, and does not wait for the trials of another sweep.
+    """
+    host = hosts.key(environments.prepare(spec, run_id=run_id), spec, 1, run_id=run_id)
+    status, error = _answer(host, protocol.CHECK, workload, settings, data, cores=()).verdict(_TIMEOUT_S)
     if status != "ok":
         raise SweepError(error)
 
@@ -68,33 +72,35 @@ def _specification(override: str) -> Specification:
     return environments.specify(catalog.known(_REFERENCE), None, override=json.loads(override))
 
 
-def _computed(outcome: hosts.Outcome) -> dict[str, float]:
+def _computed(
+    workload: Workload, asked: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
+) -> dict[str, float]:
+    host = hosts.key(environments.prepare(spec, run_id=run_id), spec, max(1, cpu), run_id=run_id)
+    with slots.lease(cpu, exclusive=False) as lease:
+        outcome = _answer(host, protocol.REFERENCE_VALUES, workload, asked, data, lease.cores)
     status, error = outcome.verdict(_TIMEOUT_S)
     if status != "ok":
         raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
     return {name: outcome.columns[name] for name in _VALUES if name in outcome.columns}
 
 
-def _asked(
+def _answer(
+    host: hosts.Key,
     task: str,
     workload: Workload,
     asked: Mapping[str, Any],
     data: Prepared | None,
-    cpu: int,
-    spec: Specification,
-    run_id: str,
+    cores: Sequence[int],
 ) -> hosts.Outcome:
-    environment = environments.prepare(spec, run_id=run_id)
-    with slots.lease(cpu, exclusive=False) as lease:
-        request = protocol.Request(
-            trial=task.replace("_", " "),
-            task=task,
-            workload_file=str(workload.path),
-            settings=dict(asked),
-            cores=list(lease.cores),
-            data=str(data.folder) if data else None,
-        )
-        return hosts.run(hosts.key(environment, spec, max(1, cpu), run_id=run_id), request, _TIMEOUT_S)
+    request = protocol.Request(
+        trial=task.replace("_", " "),
+        task=task,
+        workload_file=str(workload.path),
+        settings=dict(asked),
+        cores=list(cores),
+        data=str(data.folder) if data else None,
+    )
+    return hosts.run(host, request, _TIMEOUT_S)
 
 
 def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None) -> Path:
