@@ -97,6 +97,15 @@ def test_a_hundred_records_are_a_hundred_parts_and_never_lie_about_as_many(tmp_p
     assert len(left) == 1
 
 
+def test_records_that_are_kept_together_are_folded_as_soon_as_those_kept_one_by_one(tmp_path: Path) -> None:
+    with Results(tmp_path).open(RunFacts("counts", "")) as writer:
+        for number in range(0, 80, 2):
+            writer.append_together([{"trial_id": f"{number + i:016x}", "status": "ok"} for i in range(2)])
+        lying = list((tmp_path / "records").iterdir())
+
+    assert len(lying) == 1 + (80 - 64) // 2
+
+
 def _planned(cells: int) -> None:
     axes = f"{{framework: [torch==2.13.0], samples: {{range: [1, {cells}]}}, seed: {{range: [0, 4]}}}}"
     read = grid.parse(f"name: counts\naxes: {axes}\n")

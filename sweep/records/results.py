@@ -319,8 +319,12 @@ class Writer(Results):
     def _fold_full_levels(self) -> None:
         for level in range(_LAST_LEVEL):
             full = [part for part in self._foldable if part.level == level]
-            if len(full) >= _FOLD_COUNT:
+            if sum(self._weight(part) for part in full) >= _FOLD_COUNT:
                 self._fold(full, level + 1)
+
+    def _weight(self, part: _Part) -> int:
+        """Records of a part that was just appended; 1 for parts of any other level, which are then alike in size."""
+        return len(self._recent[part.path]) if part.path in self._recent else 1
 
     def _fold(self, parts: Sequence[_Part], level: int) -> None:
         """Many parts into one: the new one is there for good before the old ones go."""
@@ -331,7 +335,7 @@ class Writer(Results):
         except (FileNotFoundError, _Damaged):  # another writer has folded them, or the disk fails: leave all as it is
             return
         try:
-            folded = self._write(_distinct(_concatenated(tables, None)).combine_chunks(), level)
+            folded = self._write(_distinct(_concatenated(tables, None)), level)
         except Unavailable:  # the disk is full, say: what matters is on it, and folding can wait
             return
         for path in sorted(gone - {folded.path}):
