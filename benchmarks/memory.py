@@ -1,6 +1,7 @@
 """What the process that drives a sweep holds at its most, after a few trials and after many.
 
-The trials do nothing. Memory is flat where what is kept of a trial that is over is its id and its status.
+The trials do nothing. While they run, what is kept of a trial that is over is its id and its status; the summary with
+which a sweep ends then reads what it needs of every record, some 4 KiB a trial, and that is part of what is told here.
 """
 
 from __future__ import annotations
