@@ -222,20 +222,9 @@ class Cluster:
             calls = [session.at(task, node).remote([(function, argument)], None) for node in self.nodes]
             session.ray.wait(calls, num_returns=len(calls), timeout=LEAVE_S)
 
-    def map(
-        self,
-        function: Callable[..., Record],
-        trials: Iterable[Any],
-        *,
-        limit_s: float | None = None,
-        failure: Callable[[Any, str, str], Record] = plain_failure,
-        pair: Callable[[Any], Hashable] = lambda trial: trial.block,
-        tell: Tell | None = None,
-    ) -> Generator[Record]:
-        """One record for each trial, in the order in which they end, as `map_together` gives them."""
-        with contextlib.closing(
-            self.map_together(function, trials, limit_s=limit_s, failure=failure, pair=pair, tell=tell)
-        ) as groups:
+    def map(self, function: Callable[..., Record], trials: Iterable[Any], **how: Any) -> Generator[Record]:
+        """One record for each trial, in the order in which they end; `how` is what `map_together` may be told."""
+        with contextlib.closing(self.map_together(function, trials, **how)) as groups:
             for group in groups:
                 yield from group
 
