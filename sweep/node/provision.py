@@ -50,14 +50,15 @@ def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run
         settings, workload = cell.settings, workloads[cell.settings["workload"]]
         spec = specification(settings["framework"], settings["device"], settings["backend"], overrides)
         devices.setdefault(spec, set()).add(settings["device"])
-        reference = yardstick.specification(overrides)
         if workload.reference or workload.check:
-            devices.setdefault(reference, set()).add("cpu")
+            devices.setdefault(yardstick.specification(overrides), set()).add("cpu")
         if settings.get("data"):
             key = (settings["data"], settings.get("data_path"))
             data[key] = max(data.get(key, 1), 2 ** (settings.get("batch_exponent") or 0))
-            asked = json.dumps({name: settings[name] for name in workload.check if name in settings}, sort_keys=True)
-            checks |= {Check(workload.name, asked, key, reference): None} if workload.check else {}
+            if workload.check:
+                asked = {name: settings[name] for name in workload.check if name in settings}
+                told = json.dumps(asked, sort_keys=True)
+                checks[Check(workload.name, told, key, yardstick.specification(overrides))] = None
     gpu_only = frozenset(spec for spec, used in devices.items() if used == {"gpu"})
     return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only)
 
@@ -82,14 +83,20 @@ def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
         (name, path): datasets.prepare(name, path, at_least=least, progress=_stages(name, say))
         for (name, path), least in needs.data.items()
     }
+    if checks := [check for check in needs.checks if check.reference.framework not in failed]:
+        _look_at(checks, prepared, needs.run_id)
+    return failed
+
+
+def _look_at(checks: Iterable[Check], prepared: Mapping[Data, datasets.Prepared], run_id: str) -> None:
+    """Raises SweepError at the first that a workload refuses."""
+    workloads = catalog.workloads()
     try:
-        for check in needs.checks:
-            if check.reference.framework not in failed:
-                workload, settings = catalog.workloads()[check.workload], json.loads(check.settings)
-                yardstick.check(workload, settings, prepared[check.data], check.reference, needs.run_id)
+        for check in checks:
+            settings, data = json.loads(check.settings), prepared[check.data]
+            yardstick.check(workloads[check.workload], settings, data, check.reference, run_id)
     finally:
         hosts.close_all()
-    return failed
 
 
 def _stages(name: str, say: Say) -> Callable[[str, int, int], None]:
