@@ -75,8 +75,8 @@ def take(table: pa.Table, metric: str, order: Ints) -> Samples:
     """The samples of the metric, trials in ascending `order` (a number for each row; negative ones are left out)."""
     counted = pc.fill_null(pc.equal(table["status"], "ok"), False).to_numpy() & (order >= 0)
     batches = table.select([name for name in (metric, "valid", "status") if name in table.column_names]).to_batches()
-    ends = np.cumsum([len(batch) for batch in batches], dtype=np.int64)
-    parts = [_part(batch, metric, counted[end - len(batch) : end]) for batch, end in zip(batches, ends, strict=True)]
+    of_batches = np.split(counted, np.cumsum([len(batch) for batch in batches])[:-1])
+    parts = [_part(batch, metric, own) for batch, own in zip(batches, of_batches, strict=True)]
     _, *figures = zip(*parts, strict=True)
     sizes, means, squares, disturbed, impossible, without = map(np.concatenate, figures)
     rows = np.flatnonzero(sizes)
