@@ -8,10 +8,10 @@ own, imports apart, the best of three.
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,9 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 def tools() -> dict[str, tuple[Path, str]]:
     """Who does it: which Python has it, and its name in `tools/mean_and_variance.py`."""
-    ours, pandas = Path(sys.executable), environment("pandas", "pyarrow")
+    # what sweep needs and no more, as for the others: PyArrow imports pandas where it is there, and that takes a while
+    ours = environment(*(need for need in metadata.requires("sweep-frameworks") or [] if "extra ==" not in need))
+    pandas = environment("pandas", "pyarrow")
     duckdb, polars = environment("duckdb"), environment("polars")
     return {
         OURS: (ours, "sweep"),
@@ -58,7 +60,7 @@ def tools() -> dict[str, tuple[Path, str]]:
 def measured(python: Path, tool: str, folder: str, repetitions: int) -> tuple[float, int, int]:
     """Seconds, peak memory in bytes and cells of the best of several runs, each in its own process."""
     command = [python, peers.HERE / "tools" / "mean_and_variance.py", tool, folder]
-    more = {"PYTHONPATH": str(peers.HOUSE)} if python == Path(sys.executable) else {}
+    more = {"PYTHONPATH": str(peers.HOUSE)} if tool.startswith("sweep") else {}
     found = [json.loads(peers.run(command, more=more).output) for _ in range(repetitions)]
     seconds, peak_rss_bytes, cells = min(found)
     return seconds, peak_rss_bytes, cells

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweep import __version__, adaptive, calibration, process, schedule
-from sweep.analysis.summary import columns_for, summarize
+from sweep.analysis.summary import records_for, summarize
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate, Remaining
@@ -179,7 +179,7 @@ class _Sweep:
         return more
 
     def _standings(self) -> list[adaptive.Standing]:
-        records = self._writer.records(columns_for(None))
+        records = records_for(self._writer, None)
         cells = {trial.cell.id: trial.cell for trial in self._planned}
         return adaptive.standings(cells.values(), records, summarize(records), self._ledger.seconds)
 

@@ -76,14 +76,15 @@ def split(axes: Axes) -> dict[str, Any]:
     return {"framework": name, "version": version} | {k: v for k, v in axes.items() if k != "framework"}
 
 
-def ordered(axes: Axes) -> dict[str, Any]:
-    """The usual axes in the order in which one reads them, then the rest."""
-    return {name: axes[name] for name in _order(tuple(axes))}
+def ordered(axes: Axes, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The usual axes in the order in which one reads them, then the rest, but for those to leave out."""
+    return {name: axes[name] for name in _order(tuple(axes), without)}
 
 
 @functools.lru_cache(maxsize=1000)
-def _order(names: tuple[str, ...]) -> list[str]:
-    return [*(name for name in _FIRST if name in names), *sorted(set(names) - set(_FIRST))]
+def _order(names: tuple[str, ...], without: frozenset[str]) -> list[str]:
+    wanted = set(names) - without
+    return [*(name for name in _FIRST if name in wanted), *sorted(wanted - set(_FIRST))]
 
 
 def varying(cells: Sequence[Axes]) -> list[str]:

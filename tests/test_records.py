@@ -107,6 +107,16 @@ def test_what_was_folded_tells_its_units(tmp_path: Path) -> None:
     assert pq.read_schema(part).field("step_s").metadata[b"unit"] == b"s"
 
 
+def test_flags_need_not_be_read_where_a_part_says_that_all_are_true(tmp_path: Path) -> None:
+    results = keep(tmp_path, [record(seed=seed, step_s=[0.1, 0.2], valid=[True, True]) for seed in range(3)])
+    assert len(parts(tmp_path)) == 1  # folded: it has statistics
+    assert results.records(["valid"], null_if_true=["valid"])["valid"].to_pylist() == [None] * 3
+    assert results.records(["valid"])["valid"].to_pylist() == [[True, True]] * 3
+    keep(tmp_path, [record(seed=seed, step_s=[0.1, 0.2], valid=[seed == 3, True]) for seed in (3, 4)])
+    flags = results.records(["seed", "valid"], null_if_true=["valid"]).to_pylist()
+    assert {row["seed"]: row["valid"] for row in flags if row["seed"] >= 3} == {3: [True, True], 4: [False, True]}
+
+
 def test_folding_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     with Results(tmp_path).open(FACTS) as results:
         for seed in range(150):

@@ -61,6 +61,17 @@ def test_processes_weigh_alike_however_many_samples_they_have() -> None:
     assert only(record(seed=0, step_s=[1.0] * 10), record(seed=1, step_s=[2.0] * 30)).mean == 1.5
 
 
+@pytest.mark.parametrize("sizes", [[100_000, 1, 70_000], [1] * 5, [65_536] * 2, [3, 0, 2]])
+def test_moments_are_right_however_samples_fall_into_stretches(sizes: list[int]) -> None:
+    random = np.random.default_rng(1)
+    rows = [random.normal(5, 1, size).tolist() for size in sizes]
+    summary = only(*(record(seed=seed, step_s=row) for seed, row in enumerate(rows)))
+    held = [row for row in rows if row]
+    np.testing.assert_allclose(summary.process_means, [np.mean(row) for row in held], rtol=1e-12)
+    assert summary.variance == pytest.approx(np.var(np.concatenate(held), ddof=1), rel=1e-10)
+    assert "step_s" in repr(summary)
+
+
 def test_records_in_any_order_give_the_same_summary() -> None:
     rows = [record(seed=s, batch_exponent=b, mean_s=0.1 * 2**b) for b in (0, 1, 2) for s in range(3)]
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
@@ -108,6 +119,17 @@ def test_disturbed_samples_are_set_aside_and_told() -> None:
     assert summary.samples.tolist() == [1.0, 1.0]
     assert summary.left_out["disturbed"] == 1
     assert "disturbed samples" in kinds(summary)
+
+
+def test_disturbed_samples_are_set_aside_when_parts_are_folded_too(tmp_path: Path) -> None:
+    calm = [record(seed=seed, step_s=[1.0, 2.0], valid=[True, True]) for seed in range(2)]
+    keep(tmp_path, calm)
+    keep(tmp_path, [record(seed=2, step_s=[5.0, 9.0, 7.0], valid=[True, False, True])])
+    (summary,) = sweep.load(tmp_path).summary()
+    assert summary.left_out["disturbed"] == 1
+    assert sorted(summary.samples) == [1.0, 1.0, 2.0, 2.0, 5.0, 7.0]
+    assert sorted(summary.process_means) == [1.5, 1.5, 6.0]
+    assert summary.variance == pytest.approx(np.var([1, 2, 1, 2, 5, 7], ddof=1))
 
 
 def test_flags_of_samples_say_nothing_of_metrics_that_are_not_per_sample() -> None:

@@ -16,7 +16,7 @@ from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.samples import counts
-from sweep.analysis.summary import Summary, columns_for, known_metric, summarize
+from sweep.analysis.summary import Summary, known_metric, records_for, summarize
 from sweep.errors import MISSING, SweepError
 from sweep.records.columns import METRICS, unit
 from sweep.records.places import Place
@@ -171,7 +171,7 @@ class Run:
         """The columns that a summary needs, read anew unless all are at hand."""
         table = self.__dict__.get("records")
         if table is None:
-            table = self.results.records(columns_for(metric))
+            table = records_for(self.results, metric)
         self._read = table.select(["trial_id"])
         if not len(table):
             if self.damaged:

@@ -92,19 +92,18 @@ def counts(column: pa.ChunkedArray | pa.Array) -> Ints:
 
 def _part(batch: pa.RecordBatch, metric: str, counted: NDArray[np.bool_]) -> _Part:
     values, lengths = _flat(batch, metric)
-    valid, possible = _valid(batch, lengths), _possible(values, metric)
-    none = np.zeros(len(batch), dtype=np.int64)
-    if valid.all() and possible.all():
-        disturbed, impossible = none, none > 0
-    else:
-        trials = np.repeat(np.arange(len(batch)), lengths)
-        disturbed = np.bincount(trials[~valid], minlength=len(batch)) * counted
-        impossible = (np.bincount(trials[~possible], minlength=len(batch)) > 0) & counted
+    moments = _moments(values, lengths)
+    set_aside, broken = _disturbed(batch, lengths), _impossible(values, moments[0], metric)
+    disturbed = _by_record(set_aside, lengths) * counted
+    impossible = (_by_record(broken, lengths) > 0) & counted
     counting = counted & ~impossible & (lengths > disturbed)
-    if not counting.all() or disturbed.any():
-        values = values[valid & np.repeat(counting, lengths)]
     sizes = (lengths - disturbed) * counting
-    return _Part(values, sizes, *_moments(values, sizes), disturbed, impossible, (lengths == 0) & counted)
+    if not np.array_equal(sizes, lengths):
+        kept = np.repeat(counting, lengths)
+        kept[set_aside] = False
+        values = values[kept]
+        moments = _moments(values, sizes)
+    return _Part(values, sizes, *moments, disturbed, impossible, (lengths == 0) & counted)
 
 
 def _flat(batch: pa.RecordBatch, metric: str) -> tuple[Floats, Ints]:
@@ -123,48 +122,63 @@ def _flat(batch: pa.RecordBatch, metric: str) -> tuple[Floats, Ints]:
     return values.to_numpy().astype(np.float64, copy=False), counts(column)
 
 
-def _valid(batch: pa.RecordBatch, lengths: Ints) -> NDArray[np.bool_]:
-    """For each value, whether its sample is good; those of metrics that are not per sample are."""
-    valid = np.ones(int(lengths.sum()), dtype=bool)
-    if "valid" not in batch.schema.names:
-        return valid
-    own = counts(batch["valid"])
+def _disturbed(batch: pa.RecordBatch, lengths: Ints) -> Ints:
+    """Where samples are that the records themselves call disturbed; none of metrics that are not per sample."""
+    nowhere = np.zeros(0, dtype=np.int64)
+    if "valid" not in batch.schema.names or batch["valid"].null_count == len(batch):
+        return nowhere
     flags = pc.fill_null(batch["valid"].flatten(), True).to_numpy(zero_copy_only=False)
+    if flags.all():
+        return nowhere
+    own = counts(batch["valid"])
     alike = own == lengths
-    if alike.all():
-        return np.asarray(flags, dtype=bool)
+    valid = np.ones(int(lengths.sum()), dtype=bool)
     valid[np.repeat(alike, lengths)] = flags[np.repeat(alike, own)]
-    return valid
+    return np.flatnonzero(~valid)
 
 
-def _possible(values: Floats, metric: str) -> NDArray[np.bool_]:
-    """Whether each value can be one of the metric: finite, and positive if it is a time."""
-    if len(values) and values.min() > 0 and values.max() < np.inf:  # NaN fails the comparison
-        return np.ones(len(values), dtype=bool)
-    return np.isfinite(values) & (values > 0) if unit(metric) == "s" else np.isfinite(values)
+def _impossible(values: Floats, means: Floats, metric: str) -> Ints:
+    """Where values are that the metric cannot have: not finite, or times that are not positive."""
+    if len(values) and values.min() > 0 and np.isfinite(means).all():  # NaN fails the comparison
+        return np.zeros(0, dtype=np.int64)
+    possible = np.isfinite(values) & (values > 0) if unit(metric) == "s" else np.isfinite(values)
+    return np.flatnonzero(~possible)
+
+
+def _by_record(places: Ints, lengths: Ints) -> Ints:
+    """How many of these places among all values are of each record."""
+    records = np.searchsorted(np.cumsum(lengths), places, side="right")
+    return np.bincount(records, minlength=len(lengths)).astype(np.int64)
 
 
 def _moments(values: Floats, sizes: Ints) -> tuple[Floats, Floats]:
     """Mean of each record's values and the sum of squared deviations from it; 0 for a record without any."""
+    held = sizes > 0
     found = np.zeros((2, len(sizes)))
-    held = np.flatnonzero(sizes)
-    ends = np.cumsum(sizes[held])
-    first = begin = 0
-    while first < len(held):
-        last = max(first + 1, int(np.searchsorted(ends, begin + _AT_ONCE)))
-        end = int(ends[last - 1])
-        found[:, held[first:last]] = _moments_of_few(values[begin:end], sizes[held[first:last]])
-        first, begin = last, end
+    found[:, held] = _moments_of_all(values, sizes[held])
     return found[0], found[1]
 
 
-def _moments_of_few(values: Floats, sizes: Ints) -> tuple[Floats, Floats]:
-    if np.all(sizes == sizes[0]):
-        rows = values.reshape(len(sizes), -1)
-        means = rows.mean(axis=1)
-        deviations = rows - means[:, np.newaxis]
-        return means, np.einsum("ij,ij->i", deviations, deviations)
-    starts = np.cumsum(sizes) - sizes
-    means = np.add.reduceat(values, starts) / sizes
-    deviations = values - np.repeat(means, sizes)
-    return means, np.add.reduceat(deviations * deviations, starts)
+def _moments_of_all(values: Floats, sizes: Ints) -> Floats:
+    """The same of records that all have values: first row means, second row sums of squares."""
+    found, room = np.empty((2, len(sizes))), np.empty(max(_AT_ONCE, int(sizes.max(initial=0))))
+    ends = np.cumsum(sizes)
+    first = begin = 0
+    with np.errstate(invalid="ignore", over="ignore"):  # of values that cannot be, which are yet to be found
+        while first < len(sizes):
+            last = max(first + 1, int(np.searchsorted(ends, begin + _AT_ONCE, side="right")))
+            end = int(ends[last - 1])
+            few, own = values[begin:end], sizes[first:last]
+            deviations = room[: len(few)]  # fresh memory for each stretch would take longer to get
+            if np.all(own == own[0]):
+                shape = (len(own), -1)
+                found[0, first:last] = few.reshape(shape).mean(axis=1)
+                np.subtract(few.reshape(shape), found[0, first:last, np.newaxis], out=deviations.reshape(shape))
+                found[1, first:last] = np.einsum("ij,ij->i", deviations.reshape(shape), deviations.reshape(shape))
+            else:
+                starts = ends[first:last] - own - begin
+                found[0, first:last] = np.add.reduceat(few, starts) / own
+                np.subtract(few, np.repeat(found[0, first:last], own), out=deviations)
+                found[1, first:last] = np.add.reduceat(deviations * deviations, starts)
+            first, begin = last, end
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,13 @@ from sweep.analysis.samples import Floats, Ints, Samples, counts, take
 from sweep.analysis.statistics import Interval
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import METRICS, unit
+from sweep.records.results import Results
 from sweep.selection import Axes, Where, check_axes, matches, natural, ordered, split
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
 FACTS = (
     "cell_id",
     "trial_id",
-    "trial_name",
     "settings",
     "seed",
     "status",
@@ -36,12 +36,9 @@ FACTS = (
     "device_name",
     "cpu_model",
     "blas",
-    "cores",
     "threads",
-    "environment_id",
     "python",
     "code_version",
-    "load_before",
     "steal_ratio",
     "foreign_ratio",
     "involuntary_switches",
@@ -52,41 +49,88 @@ _QUANTILES = (0.0, 0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True, eq=False)
+class _Table:
+    """Figures of summaries made together, an entry of each array for each; trials `bounds[i]:bounds[i + 1]` are i's."""
+
+    metric: str
+    samples: Samples
+    facts: pa.Table
+    bounds: Ints
+    cells: Ints
+    means: Floats
+    variances: Floats
+    statuses: Mapping[str, Ints]
+    left_out: Mapping[str, Ints]
+
+
+@dataclass(frozen=True, eq=False)
 class Summary:
     """One cell, or several where it was asked to look at fewer axes: what it is, and how its trials went.
 
-    Figures are in the metric's unit, NaN where there is nothing to compute them from. `mean` weighs processes alike;
-    `variance` and the quantiles are those of all samples together. `trials` are those that count, ended `ok` and with
-    the metric, and `process_means` has one entry for each; `left_out` counts what does not: `impossible` and `without`
-    in trials, `disturbed` in samples.
+    Figures are in the metric's unit, NaN where there is nothing to compute them from, and taken out of those of all
+    summaries when they are asked for: there may be very many cells.
     """
 
     axes: Axes
-    metric: str
-    unit: str
-    cells: int
-    statuses: Mapping[str, int]
-    left_out: Mapping[str, int]
-    mean: float
-    variance: float
-    process_means: Floats = field(repr=False)
-    _samples: Samples = field(repr=False)
-    _facts: pa.Table = field(repr=False)
-    _first: int
+    _of: _Table
+    _place: int
+
+    def __repr__(self) -> str:
+        told = f"{self.metric} {self.mean:.4g} {self.unit}".rstrip()
+        return f"<Summary of {dict(self.axes)}: {told}, {self.processes} processes>"
+
+    @property
+    def metric(self) -> str:
+        return self._of.metric
+
+    @property
+    def unit(self) -> str:
+        return unit(self.metric)
+
+    @property
+    def cells(self) -> int:
+        return int(self._of.cells[self._place])
+
+    @functools.cached_property
+    def statuses(self) -> Mapping[str, int]:
+        """How many trials ended with each status that any did."""
+        return {status: n for status, counts in self._of.statuses.items() if (n := int(counts[self._place]))}
+
+    @functools.cached_property
+    def left_out(self) -> Mapping[str, int]:
+        """What does not count: `impossible` and `without` in trials, `disturbed` in samples."""
+        return {why: int(counts[self._place]) for why, counts in self._of.left_out.items()}
+
+    @property
+    def mean(self) -> float:
+        """Mean of the processes' means."""
+        return float(self._of.means[self._place])
+
+    @property
+    def variance(self) -> float:
+        """Sample variance of all samples together, as the quantiles are those of all."""
+        return float(self._of.variances[self._place])
+
+    @property
+    def processes(self) -> int:
+        """Trials that count: ended `ok` and with the metric."""
+        return int(self._of.bounds[self._place + 1]) - self._first
+
+    @property
+    def process_means(self) -> Floats:
+        """The mean of each trial that counts."""
+        return self._of.samples.means[self._first : self._first + self.processes]
 
     @functools.cached_property
     def trials(self) -> pa.Table:
         """The facts about each trial that counts."""
-        return self._facts.slice(self._first, self.processes)
+        return self._of.facts.slice(self._first, self.processes)
 
     @functools.cached_property
     def samples(self) -> Floats:
         """All samples that count, process by process."""
-        return self._samples.values[self._begin : self._begin + int(self._sizes.sum())]
-
-    @property
-    def processes(self) -> int:
-        return len(self.process_means)
+        begin = int(self._of.samples.starts[self._first]) if self.processes else 0
+        return self._of.samples.values[begin : begin + int(self._sizes.sum())]
 
     @property
     def sd(self) -> float:
@@ -132,12 +176,12 @@ class Summary:
         return list(self.trials[name].to_pylist()) if name in self.trials.column_names else []
 
     @property
-    def _sizes(self) -> Ints:
-        return self._samples.sizes[self._first : self._first + self.processes]
+    def _first(self) -> int:
+        return int(self._of.bounds[self._place])
 
     @property
-    def _begin(self) -> int:
-        return int(self._samples.starts[self._first]) if self.processes else 0
+    def _sizes(self) -> Ints:
+        return self._of.samples.sizes[self._first : self._first + self.processes]
 
     @functools.cached_property
     def _quantiles(self) -> tuple[float, ...]:
@@ -146,9 +190,9 @@ class Summary:
         return tuple(float(q) for q in np.quantile(self.samples, _QUANTILES))
 
 
-def columns_for(metric: str | None) -> list[str]:
-    """The columns that a summary is made of."""
-    return [*FACTS, "valid", *([metric] if metric else USUAL_METRICS)]
+def records_for(results: Results, metric: str | None) -> pa.Table:
+    """Of the records, what a summary is made of."""
+    return results.records([*FACTS, "valid", *([metric] if metric else USUAL_METRICS)], null_if_true=["valid"])
 
 
 def known_metric(metric: str) -> str:
@@ -172,13 +216,13 @@ def summarize(
     groups, of_group = _grouped(cells, by, where or {})
     if not groups:
         return []
-    cells_in = np.bincount(of_group[of_group >= 0]).tolist()
+    cells_in = np.bincount(of_group[of_group >= 0])
     of_row = of_group[of_cell]
     summaries = []
     for name, wanted in _metrics(table, metric, groups, of_row).items():
         own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
-        found = _summaries(table, name, groups, cells_in, own)
-        summaries += [found[group] for group in wanted]
+        of = _table(table, name, cells_in, own)
+        summaries += [Summary(groups[group], of, group) for group in wanted]
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
 
 
@@ -201,32 +245,21 @@ def _usual_metric(table: pa.Table, rows: NDArray[np.bool_]) -> str:
     return next(held, USUAL_METRICS[0])
 
 
-def _summaries(
-    table: pa.Table, metric: str, groups: Sequence[Axes], cells_in: Sequence[int], of_row: Ints
-) -> list[Summary]:
-    """A summary of each group; `of_row` is the group of each record, -1 for none."""
+def _table(table: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Table:
+    """The figures of each group; `of_row` is the group of each record, -1 for none."""
     samples = take(table, metric, of_row)
-    trials = np.searchsorted(of_row[samples.rows], np.arange(len(groups) + 1))
-    statuses, left_out = _statuses(table, of_row, len(groups)), _left_out(samples, of_row, len(groups))
-    means, spread = _means(samples, trials), _variances(samples, trials)
-    sign, facts, bounds = unit(metric), _facts_of(table, samples.rows), trials.tolist()
-    return [
-        Summary(
-            axes=axes,
-            metric=metric,
-            unit=sign,
-            cells=cells_in[i],
-            statuses=statuses[i],
-            left_out=left_out[i],
-            mean=means[i],
-            variance=spread[i],
-            process_means=samples.means[bounds[i] : bounds[i + 1]],
-            _samples=samples,
-            _facts=facts,
-            _first=bounds[i],
-        )
-        for i, axes in enumerate(groups)
-    ]
+    bounds = np.searchsorted(of_row[samples.rows], np.arange(len(cells) + 1))
+    return _Table(
+        metric,
+        samples,
+        facts=_facts_of(table, samples.rows),
+        bounds=bounds,
+        cells=cells,
+        means=_means(samples, bounds),
+        variances=_variances(samples, bounds),
+        statuses=_statuses(table, of_row, len(cells)),
+        left_out=_left_out(samples, of_row, len(cells)),
+    )
 
 
 def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
@@ -237,8 +270,8 @@ def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are given in order of appearance
     texts = table["settings"].take(pa.array(first)).to_pylist()
-    settings = [json.loads(text or "{}") for text in texts]
-    return [ordered({k: v for k, v in each.items() if k not in _NOT_AXES}) for each in settings], codes
+    settings = json.loads(f"[{','.join(text or '{}' for text in texts)}]")
+    return [ordered(each, _NOT_AXES) for each in settings], codes
 
 
 def _grouped(
@@ -277,39 +310,33 @@ def _sums(values: Floats | Ints, bounds: Ints) -> Floats:
     return sums
 
 
-def _means(samples: Samples, trials: Ints) -> list[float]:
+def _means(samples: Samples, bounds: Ints) -> Floats:
     """The mean over the processes of each group; NaN where there is none."""
     with np.errstate(invalid="ignore"):
-        means: list[float] = (_sums(samples.means, trials) / np.diff(trials)).tolist()
-    return means
+        return _sums(samples.means, bounds) / np.diff(bounds)
 
 
-def _variances(samples: Samples, trials: Ints) -> list[float]:
+def _variances(samples: Samples, bounds: Ints) -> Floats:
     """Sample variance of all samples of each group; NaN where there are fewer than two."""
-    counts = _sums(samples.sizes, trials)
+    counts = _sums(samples.sizes, bounds)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = _sums(samples.means * samples.sizes, trials) / counts
-        between = (samples.means - np.repeat(means, np.diff(trials))) ** 2 * samples.sizes
-        squares = _sums(samples.squares + between, trials)
-        spread: list[float] = np.where(counts > 1, squares / (counts - 1), np.nan).tolist()
-    return spread
+        means = _sums(samples.means * samples.sizes, bounds) / counts
+        between = (samples.means - np.repeat(means, np.diff(bounds))) ** 2 * samples.sizes
+        squares = _sums(samples.squares + between, bounds)
+        return np.where(counts > 1, squares / (counts - 1), np.nan)
 
 
-def _statuses(table: pa.Table, order: Ints, groups: int) -> list[dict[str, int]]:
+def _statuses(table: pa.Table, of_row: Ints, groups: int) -> dict[str, Ints]:
     """How many trials of each group ended with each status."""
-    counts: list[dict[str, int]] = [{} for _ in range(groups)]
-    statuses = pc.fill_null(table["status"], "failed").to_numpy()
-    for status in pc.unique(table["status"].fill_null("failed")).to_pylist():
-        wanted = order[(statuses == status) & (order >= 0)]
-        found = np.bincount(wanted, minlength=groups)
-        for group in np.flatnonzero(found).tolist():
-            counts[group][status] = int(found[group])
-    return counts
+    encoded = pc.fill_null(table["status"], "failed").combine_chunks().dictionary_encode()
+    codes, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+    inside = of_row >= 0
+    counts = np.bincount(of_row[inside] + groups * codes[inside].astype(np.int64), minlength=groups * len(names))
+    return dict(zip(names, counts.reshape(len(names), groups), strict=True))
 
 
-def _left_out(samples: Samples, order: Ints, groups: int) -> list[dict[str, int]]:
+def _left_out(samples: Samples, of_row: Ints, groups: int) -> dict[str, Ints]:
     """By group: samples that are disturbed, trials whose times cannot be, trials without the metric."""
-    weights = {name: getattr(samples, name) for name in ("disturbed", "impossible", "without")}
-    inside = order >= 0
-    sums = [np.bincount(order[inside], each[inside], groups).astype(int).tolist() for each in weights.values()]
-    return [dict(zip(weights, each, strict=True)) for each in zip(*sums, strict=True)]
+    inside = of_row >= 0
+    weights = {name: getattr(samples, name)[inside] for name in ("disturbed", "impossible", "without")}
+    return {name: np.bincount(of_row[inside], each, groups).astype(np.int64) for name, each in weights.items()}

@@ -92,7 +92,8 @@ class Place:
         """A whole file. Raises FileNotFoundError."""
         with _reported(self, "read"):
             if self.folder is not None:  # read, not mapped: a failing disk is then an error, not a SIGBUS
-                return pa.py_buffer((self.folder / path).read_bytes())
+                with pa.OSFile(str(self.folder / path)) as file:
+                    return file.read_buffer()
             with self._filesystem.open_input_stream(path) as stream:
                 return stream.read_buffer()
 

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,13 +125,14 @@ class Results:
     def exists(self) -> bool:
         return self.place.exists(RUN_FILE) or bool(self._paths())
 
-    def records(self, columns: Iterable[str] | None = None) -> pa.Table:
+    def records(self, columns: Iterable[str] | None = None, null_if_true: Collection[str] = ()) -> pa.Table:
         """One row per trial: its newest record, an `ok` one rather than any other; `columns` are all that is read.
 
-        Parts that cannot be read are left out and named in `damaged`.
+        Parts that cannot be read are left out and named in `damaged`. Columns of flags in `null_if_true` are null
+        instead where all of a part are true and it says so: they need not be read.
         """
         wanted = None if columns is None else list(dict.fromkeys([*columns, *_IDENTITY]))
-        table = _newest(self.attempts(wanted))
+        table = _newest(self._attempts(wanted, null_if_true=null_if_true))
         return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
     def history(self, trial_id: str) -> list[Record]:
@@ -141,14 +142,18 @@ class Results:
 
     def attempts(self, columns: Iterable[str] | None = None, trial_id: str | None = None) -> pa.Table:
         """Every record (of one trial), superseded ones too; one may appear twice while parts are being folded."""
-        wanted = None if columns is None else list(columns)
+        return self._attempts(None if columns is None else list(columns), trial_id)
+
+    def _attempts(
+        self, wanted: list[str] | None, trial_id: str | None = None, null_if_true: Collection[str] = ()
+    ) -> pa.Table:
         tables: dict[str, pa.Table] = {}
         self.damaged = []
         while True:  # until every part that is there at one moment has been read: meanwhile some may be folded
             there = self._paths()
             unread = [path for path in there if path not in tables]
             with ThreadPoolExecutor(_readers(self.place)) as pool:
-                found = list(pool.map(lambda path: self._table(path, wanted, trial_id), unread))
+                found = list(pool.map(lambda path: self._table(path, wanted, trial_id, null_if_true), unread))
             tables |= {path: table for path, table in zip(unread, found, strict=True) if table is not None}
             if all(path in tables for path in there):
                 return _concatenated([tables[path] for path in sorted(tables)], wanted)
@@ -223,10 +228,12 @@ class Results:
     def _paths(self) -> list[str]:
         return [path for path in self.place.names(RECORDS) if path.endswith(".parquet")]
 
-    def _table(self, path: str, columns: list[str] | None, trial_id: str | None) -> pa.Table | None:
+    def _table(
+        self, path: str, columns: list[str] | None, trial_id: str | None, null_if_true: Collection[str]
+    ) -> pa.Table | None:
         """The rows of a part, none of a damaged one; None where it has been folded since it was listed."""
         try:
-            table = _decoded(_Part.of(Entry(path, 0)), self.place.read(path), columns)
+            table = _decoded(_Part.of(Entry(path, 0)), self.place.read(path), columns, null_if_true)
             return table if trial_id is None else table.filter(pc.field("trial_id") == trial_id)
         except FileNotFoundError:
             return None
@@ -400,7 +407,7 @@ def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _literal)
 
 
-def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None) -> pa.Table:
+def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
     """The rows of a part; raises _Damaged unless its bytes are those that were written."""
     if part.crc and f"{zlib.crc32(data):08x}" != part.crc:
         raise _Damaged(
@@ -408,14 +415,24 @@ def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None) -> pa.Tabl
         )
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        _check_version(file.schema_arrow.metadata or {})
-        present = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        schema = file.schema_arrow  # converted anew each time that it is asked for
+        _check_version(schema.metadata or {})
+        spared = [name for name in null_if_true if _all_true(file.metadata, name)]
+        present = None if columns is None else [n for n in columns if n in schema.names and n not in spared]
         table = file.read(columns=present, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _Damaged(f"no readable Parquet file: {str(error).splitlines()[0]}") from None
-    if missing := {"trial_id", "status"} - set(file.schema_arrow.names):
+    if missing := {"trial_id", "status"} - set(schema.names):
         raise _Damaged(f"no records: there is no column {sorted(missing)[0]}")
     return table
+
+
+def _all_true(metadata: pq.FileMetaData, name: str) -> bool:
+    """Whether a file says of all flags of a column that they are true (or null)."""
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+    stated = [chunk.statistics for chunk in chunks if chunk.path_in_schema.split(".")[0] == name]
+    return bool(stated) and all(s is not None and s.has_min_max and s.min is True for s in stated)
 
 
 def _check_version(metadata: Mapping[bytes, bytes]) -> None:
