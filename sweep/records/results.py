@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
+from isal import isal_zlib
 
 from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
@@ -359,7 +359,7 @@ class Writer(Results):
     def _write(self, table: pa.Table, level: int) -> _Part:
         data = _encoded(table, in_haste=level == 0)
         self._sequence += 1
-        path = f"{RECORDS}/{self._sequence:08d}-{level}-{zlib.crc32(data):08x}.parquet"
+        path = f"{RECORDS}/{self._sequence:08d}-{level}-{isal_zlib.crc32(data):08x}.parquet"
         self.place.write(path, data)
         return _Part.of(Entry(path, data.size))
 
@@ -409,7 +409,7 @@ _Dumper.add_representer(str, _literal)
 
 def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
     """The rows of a part; raises _Damaged unless its bytes are those that were written."""
-    if part.crc and f"{zlib.crc32(data):08x}" != part.crc:
+    if part.crc and f"{isal_zlib.crc32(data):08x}" != part.crc:
         raise _Damaged(
             "damaged, its bytes are not those that were written: its trials are run again by the next sweep run"
         )
