@@ -2,16 +2,16 @@
 
 The run is made up and written as `sweep run` leaves it. Every tool gets the same files and computes mean and variance
 of `step_s` for each cell; *every figure and doubt* is all that `sweep summarize` does. Each is run in a process of its
-own, imports apart, the best of three.
+own, imports apart, taking turns; the best of seven.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import tomllib
 import zlib
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,11 @@ def figures(quick: bool) -> Iterator[Figure]:
     what = f"mean and variance of each cell, {trials:,} trials of {SAMPLES} samples"
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), trials, SAMPLES)
-        found = {who: measured(python, tool, folder, 1 if quick else 3) for who, (python, tool) in tools().items()}
+        rounds = [
+            {who: measured(python, tool, folder) for who, (python, tool) in tools().items()}
+            for _ in range(1 if quick else 7)
+        ]
+    found = {who: min(each[who] for each in rounds) for who in rounds[0]}
     for name, (seconds, _, cells) in found.items():
         yield Figure(what, name, seconds, note=f"{cells:,} cells")
     others = [seconds for name, (seconds, _, _) in found.items() if not name.startswith(OURS)]
@@ -45,7 +49,7 @@ def figures(quick: bool) -> Iterator[Figure]:
 def tools() -> dict[str, tuple[Path, str]]:
     """Who does it: which Python has it, and its name in `tools/mean_and_variance.py`."""
     # what sweep needs and no more, as for the others: PyArrow imports pandas where it is there, and that takes a while
-    ours = environment(*(need for need in metadata.requires("sweep-frameworks") or [] if "extra ==" not in need))
+    ours = environment(*tomllib.loads((peers.HOUSE / "pyproject.toml").read_text())["project"]["dependencies"])
     pandas = environment("pandas", "pyarrow")
     duckdb, polars = environment("duckdb"), environment("polars")
     return {
@@ -57,12 +61,11 @@ def tools() -> dict[str, tuple[Path, str]]:
     }
 
 
-def measured(python: Path, tool: str, folder: str, repetitions: int) -> tuple[float, int, int]:
-    """Seconds, peak memory in bytes and cells of the best of several runs, each in its own process."""
+def measured(python: Path, tool: str, folder: str) -> tuple[float, int, int]:
+    """Seconds, peak memory in bytes and cells, in a process of its own."""
     command = [python, peers.HERE / "tools" / "mean_and_variance.py", tool, folder]
     more = {"PYTHONPATH": str(peers.HOUSE)} if tool.startswith("sweep") else {}
-    found = [json.loads(peers.run(command, more=more).output) for _ in range(repetitions)]
-    seconds, peak_rss_bytes, cells = min(found)
+    seconds, peak_rss_bytes, cells = json.loads(peers.run(command, more=more).output)
     return seconds, peak_rss_bytes, cells
 
 

@@ -417,8 +417,9 @@ def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_tr
         file = pq.ParquetFile(pa.BufferReader(data))
         schema = file.schema_arrow  # converted anew each time that it is asked for
         _check_version(schema.metadata or {})
-        spared = [name for name in null_if_true if _all_true(file.metadata, name)]
-        present = None if columns is None else [n for n in columns if n in schema.names and n not in spared]
+        wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
+        spared = _spared(file.metadata, wanted, null_if_true)
+        present = [name for name in wanted if name not in spared]
         table = file.read(columns=present, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _Damaged(f"no readable Parquet file: {str(error).splitlines()[0]}") from None
@@ -427,12 +428,22 @@ def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_tr
     return table
 
 
-def _all_true(metadata: pq.FileMetaData, name: str) -> bool:
-    """Whether a file says of all flags of a column that they are true (or null)."""
+def _spared(metadata: pq.FileMetaData, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
+    """Of our columns, those that need not be read, as the file itself says: null in every row, or flags all true."""
+    paths = [metadata.schema.column(leaf).path for leaf in range(len(metadata.schema))]
+    leaves = {path.partition(".")[0]: leaf for leaf, path in enumerate(paths)}
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
-    stated = [chunk.statistics for chunk in chunks if chunk.path_in_schema.split(".")[0] == name]
-    return bool(stated) and all(s is not None and s.has_min_max and s.min is True for s in stated)
+    spared = set()
+    for name in KNOWN.intersection(columns):
+        leaf = leaves[name]
+        stated = [(group.num_rows, group.column(leaf).statistics) for group in groups]
+        if not all(said is not None and said.has_null_count for _, said in stated):
+            continue
+        flags = name in null_if_true and all(said.has_min_max and said.min is True for _, said in stated)
+        # of lists, nulls and empty ones are counted alike
+        if flags or (paths[leaf] == name and all(said.null_count == rows for rows, said in stated)):
+            spared.add(name)
+    return spared
 
 
 def _check_version(metadata: Mapping[bytes, bytes]) -> None:
