@@ -62,6 +62,11 @@ class _Table:
     statuses: Mapping[str, Ints]
     left_out: Mapping[str, Ints]
 
+    @functools.cached_property
+    def columns(self) -> Mapping[str, pa.Array]:
+        """The facts in one piece each: a cell's are then quick to take out."""
+        return {name: self.facts[name].combine_chunks() for name in self.facts.column_names}
+
 
 @dataclass(frozen=True, eq=False)
 class Summary:
@@ -173,7 +178,8 @@ class Summary:
 
     def column(self, name: str) -> list[Any]:
         """A fact of each trial that counts; empty where the records have no such column."""
-        return list(self.trials[name].to_pylist()) if name in self.trials.column_names else []
+        column = self._of.columns.get(name)
+        return [] if column is None else list(column.slice(self._first, self.processes).to_pylist())
 
     @property
     def _first(self) -> int:

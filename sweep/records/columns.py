@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
@@ -165,6 +167,7 @@ METRICS = tuple(
 )
 
 
+@functools.cache
 def unit(name: str) -> str:
     """Unit of a column, empty where it has none or is not known; a name that ends in a unit carries it."""
     if name in SCHEMA.names:
