@@ -2,9 +2,8 @@
 
 *Warm*: what was downloaded and built before lies in the tool's cache; *cold*: its cache is empty (torch's wheel still
 lies on a disk where it does on this machine). All build for the same Python, with the versions that `sweep env build`
-chooses, and with the same bound on setuptools where the package is built from source. We choose the versions, compile
-what is installed to bytecode and try the import; for the others the import that follows is timed too, which compiles
-what it needs.
+chooses, and with the same bound on setuptools where the package is built from source. We choose the versions as well;
+an import of the framework, which compiles what it needs, is part of every time.
 """
 
 from __future__ import annotations
@@ -62,16 +61,16 @@ def figures(quick: bool) -> Iterator[Figure]:
 def _figures(wanted: Wanted, times: int) -> Iterator[Figure]:
     for cold, repeated in ((False, times), (True, 1)):
         said = f"building {wanted.framework}, {'cold' if cold else 'warm'}"
-        same = 0.0
+        plain = 0.0
         for who, way in ways().items():
             try:
                 seconds = min(_built(way, wanted, cold) for _ in range(repeated))
             except RuntimeError as error:
                 print(f"{who}: {error}", file=sys.stderr)
                 continue
-            same = seconds if way is _uv_compiling else same
+            plain = seconds if way is _uv else plain
             yield Figure(said, who, seconds, note=f"{len(wanted.requires)} packages" if who == OURS else "")
-        yield target(said, 1.1 * same, note="a tenth more than uv, compiling as we do")
+        yield target(said, 1.1 * plain, note="a tenth more than uv")
 
 
 def ways() -> dict[str, Way]:

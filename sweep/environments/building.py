@@ -27,7 +27,6 @@ module = import_module(sys.argv[1])
 facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
 print("\\n" + json.dumps(facts))
 """
-_TESTS = r"site-packages[/\\](.*[/\\])?tests?[/\\]"  # of packages, as compileall sees their files
 _IMPORT_HINT = "requires: in the grid's environments adds or bounds packages"
 
 
@@ -100,7 +99,6 @@ def _build(spec: Specification, progress: Callable[[str], None], keep_downloads:
         progress(f"installing {spec.framework} on Python {interpreter.version}: {len(resolution.pins)} packages")
         python = place / "bin" / "python"
         said.append(resolver.install(resolution, python, keep_downloads))
-        _compile_bytecode(python)
         facts = _imported(spec, python)
         environment = _described(spec, facts, resolution, resolver.freeze(python))
         (place / "build.log").write_text("".join(said), encoding="utf-8")
@@ -136,20 +134,14 @@ def _plain_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
-def _compile_bytecode(python: Path) -> None:
-    """Now, not in the first trial, and not by uv, which fails on 3.6. Files that do not compile are no failure.
-
-    Packages' own tests, near half of all files, are left out.
-    """
-    site = next((python.parent.parent / "lib").glob("python*/site-packages"))
-    command = [str(python), "-I", "-m", "compileall", "-q", "-q", "-j", "2", "-x", _TESTS, str(site)]
-    process.run(command, env=_plain_environment(), timeout_s=900)
-
-
 def _imported(spec: Specification, python: Path) -> dict[str, Any]:
-    """What the framework says when it is imported; EnvironmentFailed where it cannot be."""
+    """What the framework says when it is imported; EnvironmentFailed where it cannot be.
+
+    Python keeps the bytecode of what it imports here: compiling all that is installed takes several times as long as
+    installing it, and most of that is never imported. What a trial imports beyond is kept when the first one does.
+    """
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
-        command = [str(python), "-I", "-B", "-c", _IMPORT, spec.module]
+        command = [str(python), "-I", *(["-B"] if spec.interpreter else []), "-c", _IMPORT, spec.module]
         ended = process.run(command, env=_plain_environment(), timeout_s=300, cwd=Path(empty))
     if ended.returncode:
         last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]

@@ -231,7 +231,7 @@ class Host:
         # empty: nothing to be imported by accident
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{key.run_id}-")
         self._log = Path(self._folder.name) / _LOG
-        flags = ["-B", "-u", *(["-I"] if key.isolated else [])]
+        flags = ["-u", "-I" if key.isolated else "-B"]  # nothing is written into an environment of the user's own
         launcher = [key.python, *flags, str(catalog.WORKLOADS / "__main__.py")]
         arguments = ["--parent", str(os.getpid()), "--framework", key.framework_file, "--idle", str(_IDLE_S)]
         try:

@@ -248,4 +248,4 @@ class Log:
 
 def interpreter_flags() -> List[str]:
     """As the host itself was started."""
-    return ["-B", "-u"] + (["-I"] if sys.flags.isolated else [])
+    return ["-u"] + (["-I"] if sys.flags.isolated else ["-B"])
