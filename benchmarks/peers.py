@@ -35,12 +35,16 @@ class Ran(NamedTuple):
 
 
 def run(command: Sequence[str | Path], folder: Path | None = None, more: Mapping[str, str] | None = None) -> Ran:
-    """Run a command to its end; RuntimeError with its last words where it fails."""
+    """Run a command to its end; RuntimeError with its last words where it fails.
+
+    Every tool may keep the bytecode that it compiles, whatever the shell here says.
+    """
+    known = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     words = [str(word) for word in command]
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
         child = subprocess.Popen(
-            words, cwd=folder, env=os.environ | dict(more or {}), stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            words, cwd=folder, env=known | dict(more or {}), stdin=subprocess.DEVNULL, stdout=said, stderr=said
         )
         with _watched(child.pid) as peaks:
             child.wait()

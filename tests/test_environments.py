@@ -351,7 +351,7 @@ def test_the_resolver_dies_with_the_builder_whose_lock_it_works_under(tiny, whee
     project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     _sdist(wheels, "tiny", "1.0.1", {"pyproject.toml": project, "backend.py": BACKEND.format(slow=str(slow))})
     (wheels / "tiny-1.0-py3-none-any.whl").unlink()
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where uv's requirements are written, and so in its arguments
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where uv's requirements are written, and uv is run
     code = BUILD.replace('"1.0"', '"1.0.1"')
     with subprocess.Popen([sys.executable, "-c", code, str(tiny.path)], stderr=subprocess.DEVNULL) as builder:
         while not slow.with_name("slow.reached").exists():
@@ -375,8 +375,8 @@ def _sdist(folder: Path, name: str, version: str, files: dict[str, str]) -> None
 
 
 def _resolvers(folder: Path) -> list[psutil.Process]:
-    found = psutil.process_iter(["name", "cmdline"])
-    return [p for p in found if p.info["name"] == "uv" and any(str(folder) in a for a in p.info["cmdline"] or ())]
+    found = psutil.process_iter(["name", "cwd"])
+    return [p for p in found if p.info["name"] == "uv" and (p.info["cwd"] or "").startswith(str(folder))]
 
 
 def test_an_environment_whose_interpreter_is_gone_is_built_again(tiny):
@@ -401,6 +401,8 @@ def test_a_folder_that_cannot_be_written_is_said(tiny, tmp_path, monkeypatch):
 def test_an_environment_of_ones_own_is_used_as_it_is(tiny, cache):
     site_build = prepare(specify(tiny, "1.0"))
     place = site_build.python.parent.parent
+    for bytecode in place.rglob("*.pyc"):
+        bytecode.unlink()
     before = {path: path.lstat().st_mtime_ns for path in place.rglob("*")}
 
     for named in (site_build.python, place):

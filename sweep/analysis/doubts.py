@@ -139,7 +139,7 @@ def _contaminated(summary: Summary) -> Iterator[Doubt]:
 def _unsteady(summary: Summary) -> Iterator[Doubt]:
     kinds: Counter[str] = Counter()
     start = 0
-    looked_at = courses(summary)[:_LOOKED_AT]
+    looked_at = courses(summary)
     for course in looked_at:
         kinds[course.kind] += 1
         start = max(start, course.start if course.kind == "warm-up" else 0)
@@ -161,8 +161,9 @@ def _sampled(summary: Summary) -> bool:
 
 
 def courses(summary: Summary) -> list[statistics.SteadyState]:
-    """How each process settles; those that a screening finds even are flat."""
+    """How processes settle, at most `_LOOKED_AT` spread over all; those that a screening finds even are flat."""
     rows = summary.by_process()
+    rows = rows[:: -(-len(rows) // _LOOKED_AT) or 1]
     if len({len(row) for row in rows}) == 1:
         uneven = statistics.unsettled(np.stack(rows))
     else:

@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def plan(spec: Specification, progress: Callable[[str], None] = _silent) -> Plan
     resolver = _resolver(spec)
     interpreter = interpreters.find(spec.python, resolver.indexes.variables, progress)
     resolution = resolver.resolve(interpreter.path)
-    return Plan(interpreter, resolution.pins, resolution.notes)
+    return Plan(interpreter, resolution.requirements, resolution.notes)
 
 
 def lock(environment: Environment) -> str:
@@ -92,15 +93,18 @@ def _build(spec: Specification, progress: Callable[[str], None], keep_downloads:
     place = store.folder(spec.id)
     store.wipe(spec.id)
     try:
-        said = [resolver.create(interpreter.path, place)]
-        resolution = resolver.resolve(interpreter.path)
+        with ThreadPoolExecutor(1) as beside:
+            creation = beside.submit(resolver.create, interpreter.path, place)
+            resolution = resolver.choose(interpreter.path)
+            said = [creation.result()]
         for note in resolution.notes:
             progress(note)
-        progress(f"installing {spec.framework} on Python {interpreter.version}: {len(resolution.pins)} packages")
+        progress(f"installing {spec.framework} on Python {interpreter.version}")
         python = place / "bin" / "python"
         said.append(resolver.install(resolution, python, keep_downloads))
-        facts = _imported(spec, python)
-        environment = _described(spec, facts, resolution, resolver.freeze(python))
+        with ThreadPoolExecutor(1) as beside:
+            packages = beside.submit(resolver.freeze, python)
+            environment = _described(spec, _imported(spec, python), resolution, packages.result())
         (place / "build.log").write_text("".join(said), encoding="utf-8")
         store.complete(environment)
     except BaseException:  # an interrupt as well: nothing half made stays

@@ -21,6 +21,8 @@ from sweep.environments.specification import Specification
 
 _PROBE_TIMEOUT_S = 60
 _INSTALL_TIMEOUT_S = 3600
+_WANTED = "requirements.txt"
+_UNMET = "its requirements cannot be met"
 # a CPU build is looked for briefly: where the network is closed the answer is no, not a minute of retries
 _BRIEFLY = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
 # built from source it has whatever BLAS is at hand, or none, and what is timed is that
@@ -39,11 +41,15 @@ if os.getppid() == int(sys.argv[1]):
 
 @dataclass(frozen=True)
 class Resolution:
-    """Exactly what to install: pinned requirements, where uv takes torch from, and what the reader should know."""
+    """What to install: requirements, where uv takes torch from, and what the reader should know.
 
-    pins: tuple[str, ...]
+    Where they are `exact` every package is named, with its version; else uv chooses as it installs.
+    """
+
+    requirements: tuple[str, ...]
     torch_backend: str = ""
     notes: tuple[str, ...] = ()
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,24 @@ class Resolver:
         spec = self.spec
         if spec.pins:
             return Resolution(spec.pins, spec.torch_backend)
-        if spec.cpu_build and sys.platform == "linux":
+        if self._prefers_cpu:
             for requires, backend in ((_cpu_local(spec), ""), (spec.requires, "cpu")):
                 ended = self._compile(requires, backend, python, _BRIEFLY, _PROBE_TIMEOUT_S)
                 if ended.returncode == 0:
                     return Resolution(_pins(ended.stdout), backend)
         ended = self._compile(spec.requires, spec.torch_backend, python, {}, _INSTALL_TIMEOUT_S)
-        pins = _pins(self._checked(ended, "its requirements cannot be met").stdout)
+        pins = _pins(self._checked(ended, _UNMET).stdout)
         return Resolution(pins, spec.torch_backend, _cuda_note(spec, pins))
+
+    def choose(self, python: Path) -> Resolution:
+        """As `resolve`, but only as far as something is to be chosen: else uv would do the same work twice."""
+        if self.spec.pins or self._prefers_cpu:
+            return self.resolve(python)
+        return Resolution(self.spec.requires, self.spec.torch_backend, exact=False)
+
+    @property
+    def _prefers_cpu(self) -> bool:
+        return self.spec.cpu_build and sys.platform == "linux"
 
     def create(self, interpreter: Path, place: Path) -> str:
         """An empty virtual environment at `place`; what uv said."""
@@ -80,10 +96,14 @@ class Resolver:
         return redacted(self._checked(ended, f"no virtual environment of {interpreter} could be made").stderr)
 
     def install(self, resolution: Resolution, python: Path, keep_downloads: bool) -> str:
-        """Install exactly the resolution into the environment of `python`; what uv said."""
-        arguments = ["sync", "--python", str(python), *(() if keep_downloads else ("--no-cache",))]
-        ended = self._with_files(arguments, _exact(resolution.pins), resolution.torch_backend, {}, _INSTALL_TIMEOUT_S)
-        return redacted(self._checked(ended, "its packages cannot be installed").stderr)
+        """Install the resolution into the environment of `python`; what uv said."""
+        arguments = ["install", "--python", str(python), "--requirements", _WANTED]
+        arguments += ["--no-deps"] if resolution.exact else []
+        arguments += [] if keep_downloads else ["--no-cache"]
+        wanted = _exact(resolution.requirements) if resolution.exact else resolution.requirements
+        ended = self._with_files(arguments, wanted, resolution.torch_backend, {}, _INSTALL_TIMEOUT_S)
+        what = _UNMET if "No solution found" in ended.stderr else "its packages cannot be installed"
+        return redacted(self._checked(ended, what).stderr)
 
     def freeze(self, python: Path) -> tuple[str, ...]:
         """The packages installed beside `python`, as `name==version`."""
@@ -99,7 +119,7 @@ class Resolver:
         variables: Mapping[str, str],
         timeout_s: float,
     ) -> process.Completed:
-        arguments = ["compile", "--python", str(python), "--no-header", "--no-annotate"]
+        arguments = ["compile", _WANTED, "--python", str(python), "--no-header", "--no-annotate"]
         return self._with_files(arguments, requires, torch_backend, variables, timeout_s)
 
     def _with_files(
@@ -110,15 +130,16 @@ class Resolver:
         variables: Mapping[str, str],
         timeout_s: float,
     ) -> process.Completed:
+        """`uv pip …` where the requirements are in a file, `_WANTED`."""
         with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
-            wanted, build = Path(folder, "requirements.txt"), Path(folder, "build.txt")
+            wanted, build = Path(folder, _WANTED), Path(folder, "build.txt")
             wanted.write_text("\n".join(requirements), encoding="utf-8")
             build.write_text("\n".join(self.spec.build), encoding="utf-8")
             options = [*_ONLY_WHEELS, *(["--build-constraints", str(build)] if self.spec.build else [])]
             options += ["--torch-backend", torch_backend] if torch_backend else []
             options += ["--no-index"] if self.indexes.no_index else []
             variables = {**variables, **dict(self.spec.environment)}
-            return self._uv(["pip", *arguments, *options, str(wanted)], variables, timeout_s, Path(folder))
+            return self._uv(["pip", *arguments, *options], variables, timeout_s, Path(folder))
 
     def _uv(
         self, arguments: list[str], variables: Mapping[str, str], timeout_s: float, cwd: Path | None = None

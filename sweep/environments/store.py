@@ -120,7 +120,14 @@ def remove(specification: str) -> None:
 
 
 def size_bytes(place: Path) -> int:
-    return sum(path.lstat().st_size for path in place.rglob("*") if not path.is_dir())
+    """What lies in a folder, links not followed."""
+    with os.scandir(place) as entries:
+        return sum(
+            size_bytes(Path(entry.path))
+            if entry.is_dir(follow_symlinks=False)
+            else entry.stat(follow_symlinks=False).st_size
+            for entry in entries
+        )
 
 
 def _python(facts: dict[str, str]) -> dict[str, Path]:
