@@ -85,11 +85,9 @@ def _conclude(expansion: Expansion, results: Results) -> int:
     from sweep.analysis.run import NoRecords, Run
     from sweep.cli.answers import write_summaries
 
-    loaded = Run(results.place)
+    ended = _ended(expansion, results)
     with contextlib.suppress(NoRecords):  # all failed: status says how
-        write_summaries(loaded.summary())
-    statuses = results.statuses()
-    ended = [statuses[trial.id][0] for trial in expansion.trials if trial.id in statuses]
+        write_summaries(Run(results.place).summary())
     failed = [status for status in ended if status != "ok"]
     if failed:
         output.say(f"{len(failed)} of {len(expansion.trials)} trials did not end well: sweep status {results}")
@@ -99,6 +97,12 @@ def _conclude(expansion: Expansion, results: Results) -> int:
     if failed:
         return FAILED
     return MISSING if len(ended) < len(expansion.trials) else 0
+
+
+def _ended(expansion: Expansion, results: Results) -> list[str]:
+    """The status of each trial that has a record."""
+    statuses = results.statuses()
+    return [statuses[trial.id][0] for trial in expansion.trials if trial.id in statuses]
 
 
 @contextlib.contextmanager

@@ -150,7 +150,7 @@ def theme() -> dict[str, Any]:
 def _time(view: View) -> alt.FacetChart:
     """Mean and interval of each cell; lines join the cells that differ in x alone."""
     chart = _chart()
-    y = alt.Y("mean:Q", title=view.metric, scale=alt.Scale(type="log", nice=False, padding=12))
+    y = alt.Y("mean:Q", title=view.metric, scale=_log(), axis=_labelled())
     picked = alt.selection_point(name="picked", bind="legend", encodings=["color"])
     common = chart.encode(
         x=_along(view.x), color=_colour(view.colour), opacity=alt.condition(picked, alt.value(1), alt.value(0.12))
@@ -158,7 +158,7 @@ def _time(view: View) -> alt.FacetChart:
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="series:N", strokeDash=_dash(view.dash)
     )
-    ends = alt.Y("from:Q", title=view.metric, scale=alt.Scale(type="log", nice=False))
+    ends = alt.Y("from:Q", title=view.metric, scale=_log(), axis=_labelled())
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
         y=y, shape=_shape(view.shape), tooltip=_told(*_FIGURES)
@@ -169,13 +169,13 @@ def _time(view: View) -> alt.FacetChart:
 def _speedup(view: View) -> alt.FacetChart:
     """How many times faster than the baseline, with its interval; 1 is as fast."""
     chart = _chart()
-    scale = alt.Scale(type="log", nice=False, padding=12)
-    y = alt.Y("speedup:Q", title=_speedup_over(view), scale=scale)
+    scale = _log()
+    y = alt.Y("speedup:Q", title=_speedup_over(view), scale=scale, axis=_labelled())
     common = chart.encode(x=_along(view.x), color=_colour(view.colour))
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="series:N", strokeDash=_dash(view.dash)
     )
-    ends = alt.Y("from:Q", title=_speedup_over(view), scale=scale)
+    ends = alt.Y("from:Q", title=_speedup_over(view), scale=scale, axis=_labelled())
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
         y=y, shape=_shape(view.shape), tooltip=_told(*_COMPARED)
@@ -249,7 +249,8 @@ def _order(view: View) -> alt.FacetChart:
         scale=alt.Scale(zero=False, padding=12),
         axis=alt.Axis(format=".3~f"),
     )
-    x = alt.X("when:Q", title=view.when, scale=alt.Scale(zero=False, nice=False, padding=12))
+    scale = alt.Scale(zero=False, nice=False, padding=12)
+    x = alt.X("when:Q", title=view.when, scale=scale, axis=alt.Axis(tickMinStep=1))
     chart = _chart().encode(x=x, y=y)
     told = _told(("seed", "seed"), ("mean", "mean"), ("relative", "of its cell's mean"), ("position", "position"))
     told += [alt.Tooltip("at:N", title="started"), alt.Tooltip("node:N", title="node")]
@@ -259,24 +260,25 @@ def _order(view: View) -> alt.FacetChart:
 
 
 def _curve(view: View) -> alt.FacetChart:
-    return _course(view, "loss", alt.Scale(type="log", nice=False, padding=12))
+    return _course(view, "loss", _log(), _labelled())
 
 
 def _validation(view: View) -> alt.FacetChart:
-    return _course(view, "validation loss", alt.Scale(type="log", nice=False, padding=12))
+    return _course(view, "validation loss", _log(), _labelled())
 
 
 def _pck(view: View) -> alt.FacetChart:
-    return _course(view, "correct keypoints (PCK)", alt.Scale(domainMin=0))
+    return _course(view, "correct keypoints (PCK)", alt.Scale(domainMin=0), alt.Axis())
 
 
-def _course(view: View, title: str, scale: alt.Scale) -> alt.FacetChart:
+def _course(view: View, title: str, scale: alt.Scale, axis: alt.Axis) -> alt.FacetChart:
     """A quantity over elapsed time, mean over seeds, with a band from the least to the greatest of them."""
-    elapsed = alt.Scale(type="log", nice=False, padding=12)
-    x = alt.X("elapsed:Q", title=view.elapsed, scale=elapsed, axis=alt.Axis(format=".3~g"))
+    x = alt.X("elapsed:Q", title=view.elapsed, scale=_log(), axis=_labelled())
     chart = _chart().encode(x=x, color=_colour(view.colour), detail="series:N")
-    band = chart.mark_area(opacity=0.18, line=False).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
-    y = alt.Y("value:Q", title=title, scale=scale)
+    band = chart.mark_area(opacity=0.18, line=False).encode(
+        y=alt.Y("low:Q", title=title, scale=scale, axis=axis), y2="high:Q"
+    )
+    y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
     line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=alt.StrokeDash(**_distinguished(view.shape)))
     told = _told(("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds"))
     point = chart.mark_point(filled=True, size=14, opacity=1).encode(y=y, tooltip=told)
@@ -329,6 +331,15 @@ def _along(channel: Channel) -> alt.X:
     scale = alt.Scale(type="log", base=channel.base, nice=False, padding=14) if channel.base else _linear()
     axis = alt.Axis(values=_ticks(channel.values), format="~r" if channel.base else "~g", grid=True)
     return alt.X(field=channel.field, type="quantitative", title=channel.title, scale=scale, axis=axis)
+
+
+def _log() -> alt.Scale:
+    return alt.Scale(type="log", nice=False, padding=12)
+
+
+def _labelled() -> alt.Axis:
+    """A logarithmic axis on which every tick has a label that has room: by itself Vega leaves most of them out."""
+    return alt.Axis(labelExpr="format(datum.value, '.3~g')", labelOverlap="greedy")
 
 
 def _linear() -> alt.Scale:
