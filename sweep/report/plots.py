@@ -338,8 +338,10 @@ def _log() -> alt.Scale:
 
 
 def _labelled() -> alt.Axis:
-    """A logarithmic axis on which every tick has a label that has room: by itself Vega leaves most of them out."""
-    return alt.Axis(labelExpr="format(datum.value, '.3~g')", labelOverlap="greedy")
+    """A logarithmic axis whose ticks have labels, but for 60, 70, 80 and 90 where Vega leaves out some itself."""
+    first = "datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9))"
+    shown = f"datum.label || {first} < 5.5 || abs({first} - round({first})) > 0.01"
+    return alt.Axis(labelExpr=f"{shown} ? format(datum.value, ',.3~r') : ''", labelOverlap="greedy")
 
 
 def _linear() -> alt.Scale:
