@@ -49,7 +49,7 @@ _QUANTILES = (0.0, 0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
+class _Figures:
     """Figures of summaries made together, an entry of each array for each; trials `bounds[i]:bounds[i + 1]` are i's."""
 
     metric: str
@@ -77,7 +77,7 @@ class Summary:
     """
 
     axes: Axes
-    _of: _Table
+    _of: _Figures
     _place: int
 
     def __repr__(self) -> str:
@@ -227,7 +227,7 @@ def summarize(
     summaries = []
     for name, wanted in _metrics(table, metric, groups, of_row).items():
         own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
-        of = _table(table, name, cells_in, own)
+        of = _figures(table, name, cells_in, own)
         summaries += [Summary(groups[group], of, group) for group in wanted]
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
 
@@ -251,11 +251,11 @@ def _usual_metric(table: pa.Table, rows: NDArray[np.bool_]) -> str:
     return next(held, USUAL_METRICS[0])
 
 
-def _table(table: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Table:
+def _figures(table: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Figures:
     """The figures of each group; `of_row` is the group of each record, -1 for none."""
     samples = take(table, metric, of_row)
     bounds = np.searchsorted(of_row[samples.rows], np.arange(len(cells) + 1))
-    return _Table(
+    return _Figures(
         metric,
         samples,
         facts=_facts_of(table, samples.rows),
