@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_up import keep, record
@@ -244,6 +245,13 @@ def test_parts_that_others_wrote_are_read_too(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(part), tmp_path / "records" / "merged.parquet")
     part.unlink()
     assert len(Results(tmp_path).statuses()) == 2
+
+
+def test_a_trial_is_looked_for_where_a_file_names_none(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    unnamed = pa.table({"trial_id": pa.nulls(2, pa.string()), "status": ["ok", "ok"]})
+    pq.write_table(unnamed, tmp_path / "records" / "made-elsewhere.parquet")
+    assert Results(tmp_path).history("0123456789abcdef") == []
 
 
 def test_a_parquet_file_without_trials_is_named(tmp_path: Path) -> None:

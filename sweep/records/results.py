@@ -429,12 +429,15 @@ def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_tr
 
 
 def _spared(metadata: pq.FileMetaData, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
-    """Of our columns, those that need not be read, as the file itself says: null in every row, or flags all true."""
+    """Of our columns, those that need not be read, as the file itself says: null in every row, or flags all true.
+
+    Never those that say which record a row is.
+    """
     paths = [metadata.schema.column(leaf).path for leaf in range(len(metadata.schema))]
     leaves = {path.partition(".")[0]: leaf for leaf, path in enumerate(paths)}
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     spared = set()
-    for name in KNOWN.intersection(columns):
+    for name in KNOWN.intersection(columns).difference(_IDENTITY):
         leaf = leaves[name]
         stated = [(group.num_rows, group.column(leaf).statistics) for group in groups]
         if not all(said is not None and said.has_null_count for _, said in stated):
