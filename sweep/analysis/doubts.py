@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -163,7 +164,7 @@ def _sampled(summary: Summary) -> bool:
 def courses(summary: Summary) -> list[statistics.SteadyState]:
     """How processes settle, at most `_LOOKED_AT` spread over all; those that a screening finds even are flat."""
     rows = summary.by_process()
-    rows = rows[:: -(-len(rows) // _LOOKED_AT) or 1]
+    rows = rows[:: max(1, math.ceil(len(rows) / _LOOKED_AT))]
     if len({len(row) for row in rows}) == 1:
         uneven = statistics.unsettled(np.stack(rows))
     else:

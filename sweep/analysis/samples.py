@@ -161,24 +161,27 @@ def _moments(values: Floats, sizes: Ints) -> tuple[Floats, Floats]:
 
 def _moments_of_all(values: Floats, sizes: Ints) -> Floats:
     """The same of records that all have values: first row means, second row sums of squares."""
-    found, room = np.empty((2, len(sizes))), np.empty(max(_AT_ONCE, int(sizes.max(initial=0))))
+    found = np.empty((2, len(sizes)))
+    room = np.empty(max(_AT_ONCE, int(sizes.max(initial=0))))  # fresh memory for each stretch would take longer to get
     ends = np.cumsum(sizes)
     first = begin = 0
-    with np.errstate(invalid="ignore", over="ignore"):  # of values that cannot be, which are yet to be found
-        while first < len(sizes):
-            last = max(first + 1, int(np.searchsorted(ends, begin + _AT_ONCE, side="right")))
-            end = int(ends[last - 1])
-            few, own = values[begin:end], sizes[first:last]
-            deviations = room[: len(few)]  # fresh memory for each stretch would take longer to get
-            if np.all(own == own[0]):
-                shape = (len(own), -1)
-                found[0, first:last] = few.reshape(shape).mean(axis=1)
-                np.subtract(few.reshape(shape), found[0, first:last, np.newaxis], out=deviations.reshape(shape))
-                found[1, first:last] = np.einsum("ij,ij->i", deviations.reshape(shape), deviations.reshape(shape))
-            else:
-                starts = ends[first:last] - own - begin
-                found[0, first:last] = np.add.reduceat(few, starts) / own
-                np.subtract(few, np.repeat(found[0, first:last], own), out=deviations)
-                found[1, first:last] = np.add.reduceat(deviations * deviations, starts)
-            first, begin = last, end
+    while first < len(sizes):
+        last = max(first + 1, int(np.searchsorted(ends, begin + _AT_ONCE, side="right")))
+        end = int(ends[last - 1])
+        found[:, first:last] = _moments_of_few(values[begin:end], sizes[first:last], room[: end - begin])
+        first, begin = last, end
     return found
+
+
+def _moments_of_few(values: Floats, sizes: Ints, deviations: Floats) -> tuple[Floats, Floats]:
+    """The same of some of them; `deviations` is where those of each value from its mean are put."""
+    with np.errstate(invalid="ignore", over="ignore"):  # of values that cannot be, which are yet to be found
+        if np.all(sizes == sizes[0]):
+            rows, apart = (each.reshape(len(sizes), -1) for each in (values, deviations))
+            means = rows.mean(axis=1)
+            np.subtract(rows, means[:, np.newaxis], out=apart)
+            return means, np.einsum("ij,ij->i", apart, apart)
+        starts = np.cumsum(sizes) - sizes
+        means = np.add.reduceat(values, starts) / sizes
+        np.subtract(values, np.repeat(means, sizes), out=deviations)
+        return means, np.add.reduceat(deviations * deviations, starts)

@@ -132,7 +132,7 @@ class Results:
         instead where all of a part are true and it says so: they need not be read.
         """
         wanted = None if columns is None else list(dict.fromkeys([*columns, *_IDENTITY]))
-        table = _newest(self._attempts(wanted, null_if_true=null_if_true))
+        table = _newest(self.attempts(wanted, null_if_true=null_if_true))
         return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
     def history(self, trial_id: str) -> list[Record]:
@@ -140,13 +140,11 @@ class Results:
         rows: list[Record] = _distinct(self.attempts(trial_id=trial_id)).to_pylist()
         return sorted(rows, key=lambda row: (row["status"] == "ok", row["attempt"] or 1))
 
-    def attempts(self, columns: Iterable[str] | None = None, trial_id: str | None = None) -> pa.Table:
-        """Every record (of one trial), superseded ones too; one may appear twice while parts are being folded."""
-        return self._attempts(None if columns is None else list(columns), trial_id)
-
-    def _attempts(
-        self, wanted: list[str] | None, trial_id: str | None = None, null_if_true: Collection[str] = ()
+    def attempts(
+        self, columns: Iterable[str] | None = None, trial_id: str | None = None, null_if_true: Collection[str] = ()
     ) -> pa.Table:
+        """Every record (of one trial), superseded ones too; one may appear twice while parts are being folded."""
+        wanted = None if columns is None else list(columns)
         tables: dict[str, pa.Table] = {}
         self.damaged = []
         while True:  # until every part that is there at one moment has been read: meanwhile some may be folded
