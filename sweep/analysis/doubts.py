@@ -96,14 +96,16 @@ def _mixed(summary: Summary) -> Iterator[Doubt]:
 
 
 def _threads(summary: Summary) -> Iterator[Doubt]:
+    settings = summary.column("settings")
+    asked = {text: json.loads(text).get("threads") for text in set(settings)}
     wrong = Counter(
-        (threads, asked)
-        for threads, text in zip(summary.column("threads"), summary.column("settings"), strict=False)
-        if threads and text and (asked := json.loads(text).get("threads")) and asked != threads
+        (threads, asked[text])
+        for threads, text in zip(summary.column("threads"), settings, strict=False)
+        if threads and asked[text] and asked[text] != threads
     )
-    for (threads, asked), count in wrong.items():
+    for (threads, wanted), count in wrong.items():
         remedy = "give the trials as many cores as threads, in the grid's resources"
-        yield Doubt("threads", f"{_trials(count)} computed with {threads} threads, not {shown(asked)}", remedy)
+        yield Doubt("threads", f"{_trials(count)} computed with {threads} threads, not {shown(wanted)}", remedy)
 
 
 def _old_blas(summary: Summary) -> Iterator[Doubt]:
@@ -158,7 +160,7 @@ def _unsteady(summary: Summary) -> Iterator[Doubt]:
 
 def _sampled(summary: Summary) -> bool:
     """Whether the grid says how many samples there are, which it does not of a training's epochs."""
-    return all("samples" in json.loads(text) for text in summary.column("settings") if text)
+    return all("samples" in json.loads(text) for text in set(summary.column("settings")))
 
 
 def courses(summary: Summary) -> list[statistics.SteadyState]:

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,8 @@ from sweep.records.results import Results
 from sweep.selection import Axes, Where, check_axes, matches, natural, ordered, split
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
-FACTS = (
+FACTS = (  # of each trial, beside the settings of its cell
     "cell_id",
-    "trial_id",
-    "settings",
     "seed",
     "status",
     "block",
@@ -48,6 +46,13 @@ _NOT_AXES = frozenset({"seed", "data_path"})
 _QUANTILES = (0.0, 0.05, 0.5, 0.95)
 
 
+class _Texts(NamedTuple):
+    """A column of text, each different one held once: `texts[codes[i]]` is that of row i. The last is None."""
+
+    codes: NDArray[np.int32]
+    texts: Sequence[str | None]
+
+
 @dataclass(frozen=True, eq=False)
 class _Figures:
     """Figures of summaries made together, an entry of each array for each; trials `bounds[i]:bounds[i + 1]` are i's."""
@@ -63,9 +68,9 @@ class _Figures:
     left_out: Mapping[str, Ints]
 
     @functools.cached_property
-    def columns(self) -> Mapping[str, pa.Array]:
+    def columns(self) -> Mapping[str, _Texts | pa.Array]:
         """The facts in one piece each: a cell's are then quick to take out."""
-        return {name: self.facts[name].combine_chunks() for name in self.facts.column_names}
+        return {name: _in_one_piece(self.facts[name]) for name in self.facts.column_names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +132,6 @@ class Summary:
         return self._of.samples.means[self._first : self._first + self.processes]
 
     @functools.cached_property
-    def trials(self) -> pa.Table:
-        """The facts about each trial that counts."""
-        return self._of.facts.slice(self._first, self.processes)
-
-    @functools.cached_property
     def samples(self) -> Floats:
         """All samples that count, process by process."""
         begin = int(self._of.samples.starts[self._first]) if self.processes else 0
@@ -177,9 +177,14 @@ class Summary:
         return np.split(self.samples, np.cumsum(self._sizes)[:-1]) if self.processes else []
 
     def column(self, name: str) -> list[Any]:
-        """A fact of each trial that counts; empty where the records have no such column."""
-        column = self._of.columns.get(name)
-        return [] if column is None else list(column.slice(self._first, self.processes).to_pylist())
+        """One of FACTS, for each trial that counts; empty where the records have no such column.
+
+        Or the cell's `settings`, which are those of its first trial: they hold its seed.
+        """
+        column, end = self._of.columns.get(name), self._first + self.processes
+        if isinstance(column, _Texts):
+            return [column.texts[code] for code in column.codes[self._first : end].tolist()]
+        return [] if column is None else list(column[self._first : end].to_pylist())
 
     @property
     def _first(self) -> int:
@@ -198,7 +203,8 @@ class Summary:
 
 def records_for(results: Results, metric: str | None) -> pa.Table:
     """Of the records, what a summary is made of."""
-    return results.records([*FACTS, "valid", *([metric] if metric else USUAL_METRICS)], null_if_true=["valid"])
+    metrics = [metric] if metric else USUAL_METRICS
+    return results.records(["trial_id", "settings", *FACTS, "valid", *metrics], null_if_true=["valid"])
 
 
 def known_metric(metric: str) -> str:
@@ -217,17 +223,20 @@ def summarize(
     `where` keeps cells with these values, see `selection.matches`. Without `metric` each workload is told in the first
     of the usual metrics that its trials hold.
     """
-    cells, of_cell = cells_of(table)
+    texts, of_cell = _settings(table)
+    cells = _axes(texts)
     check_axes([*(by or []), *(where or {})], cells)
     groups, of_group = _grouped(cells, by, where or {})
     if not groups:
         return []
     cells_in = np.bincount(of_group[of_group >= 0])
     of_row = of_group[of_cell]
+    settings = pa.DictionaryArray.from_arrays(pa.array(of_cell, pa.int32()), pa.array(texts, pa.string()))
+    facts = table.select([name for name in FACTS if name in table.column_names]).append_column("settings", settings)
     summaries = []
     for name, wanted in _metrics(table, metric, groups, of_row).items():
         own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
-        of = _figures(table, name, cells_in, own)
+        of = _figures(table, facts, name, cells_in, own)
         summaries += [Summary(groups[group], of, group) for group in wanted]
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
 
@@ -251,14 +260,14 @@ def _usual_metric(table: pa.Table, rows: NDArray[np.bool_]) -> str:
     return next(held, USUAL_METRICS[0])
 
 
-def _figures(table: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Figures:
+def _figures(table: pa.Table, facts: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Figures:
     """The figures of each group; `of_row` is the group of each record, -1 for none."""
     samples = take(table, metric, of_row)
     bounds = np.searchsorted(of_row[samples.rows], np.arange(len(cells) + 1))
     return _Figures(
         metric,
         samples,
-        facts=_facts_of(table, samples.rows),
+        facts=_in_order(facts, samples.rows),
         bounds=bounds,
         cells=cells,
         means=_means(samples, bounds),
@@ -270,14 +279,22 @@ def _figures(table: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Figure
 
 def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
     """The axes and parameters of each different cell, and for each record the number of its cell."""
+    texts, of_cell = _settings(table)
+    return _axes(texts), of_cell
+
+
+def _settings(table: pa.Table) -> tuple[list[str], Ints]:
+    """The settings of the first trial of each different cell, and for each record the number of its cell."""
     if not len(table):
         return [], np.zeros(0, dtype=np.int64)
     cells = table["cell_id"].combine_chunks().dictionary_encode(null_encoding="encode")
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are given in order of appearance
-    texts = table["settings"].take(pa.array(first)).to_pylist()
-    settings = json.loads(f"[{','.join(text or '{}' for text in texts)}]")
-    return [ordered(each, _NOT_AXES) for each in settings], codes
+    return [text or "{}" for text in table["settings"].take(pa.array(first)).to_pylist()], codes
+
+
+def _axes(texts: Sequence[str]) -> list[dict[str, Any]]:
+    return [ordered(each, _NOT_AXES) for each in json.loads(f"[{','.join(texts)}]")]
 
 
 def _grouped(
@@ -302,10 +319,18 @@ def _grouped(
     return groups, of_group
 
 
-def _facts_of(table: pa.Table, rows: Ints) -> pa.Table:
-    facts = table.select([name for name in table.column_names if name in FACTS])
-    untouched = len(rows) == len(table) and bool(np.all(rows[1:] > rows[:-1]))
+def _in_order(facts: pa.Table, rows: Ints) -> pa.Table:
+    untouched = len(rows) == len(facts) and bool(np.all(rows[1:] > rows[:-1]))
     return facts if untouched else facts.take(pa.array(rows))
+
+
+def _in_one_piece(column: pa.ChunkedArray) -> _Texts | pa.Array:
+    if pa.types.is_string(column.type):
+        column = column.dictionary_encode()
+    piece = column.combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        return piece
+    return _Texts(pc.fill_null(piece.indices, -1).to_numpy(), [*piece.dictionary.to_pylist(), None])
 
 
 def _sums(values: Floats | Ints, bounds: Ints) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,21 +89,21 @@ def _conclude(expansion: Expansion, results: Results) -> int:
     ended = _ended(expansion, results)
     with contextlib.suppress(NoRecords):  # all failed: status says how
         write_summaries(Run(results.place).summary())
-    failed = [status for status in ended if status != "ok"]
+    failed = ended.total() - ended["ok"]
     if failed:
-        output.say(f"{len(failed)} of {len(expansion.trials)} trials did not end well: sweep status {results}")
+        output.say(f"{failed} of {len(expansion.trials)} trials did not end well: sweep status {results}")
     output.say(f"records: {results}")
-    if failed and set(failed) == set(ended) == {"env_failed"}:
+    if failed and failed == ended["env_failed"] == ended.total():
         return UNAVAILABLE
     if failed:
         return FAILED
-    return MISSING if len(ended) < len(expansion.trials) else 0
+    return MISSING if ended.total() < len(expansion.trials) else 0
 
 
-def _ended(expansion: Expansion, results: Results) -> list[str]:
-    """The status of each trial that has a record."""
+def _ended(expansion: Expansion, results: Results) -> Counter[str]:
+    """How many of the trials that have a record ended with each status."""
     statuses = results.statuses()
-    return [statuses[trial.id][0] for trial in expansion.trials if trial.id in statuses]
+    return Counter(statuses[trial.id][0] for trial in expansion.trials if trial.id in statuses)
 
 
 @contextlib.contextmanager

@@ -431,9 +431,12 @@ def _spared(metadata: pq.FileMetaData, columns: Sequence[str], null_if_true: Col
 
     Never those that say which record a row is.
     """
-    paths = [metadata.schema.column(leaf).path for leaf in range(len(metadata.schema))]
-    leaves = {path.partition(".")[0]: leaf for leaf, path in enumerate(paths)}
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    if not groups:
+        return set()
+    # asked for its schema, metadata would refer to itself and stay until Python looks for such circles: 0.2 MiB a part
+    paths = [groups[0].column(leaf).path_in_schema for leaf in range(metadata.num_columns)]
+    leaves = {path.partition(".")[0]: leaf for leaf, path in enumerate(paths)}
     spared = set()
     for name in KNOWN.intersection(columns).difference(_IDENTITY):
         leaf = leaves[name]
