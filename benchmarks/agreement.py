@@ -1,7 +1,8 @@
 """Whether the same step of AlexNet takes as long when `torch.utils.benchmark`, pyperf and sweep measure it.
 
-In the same environment, on the same cores, with as many threads, each in fresh processes that take turns in an order
-that changes from round to round. A ratio of 1 is agreement; its 95 % interval is over rounds.
+The step by hand is that of *fidelity*. torch.utils.benchmark, a plain loop and what a trial calls take turns *in one
+process*; pyperf, which starts one of its own, and a *whole* trial take turns in the same environment, on the same
+cores, with as many threads. A ratio of 1 is agreement; its 95 % interval is over rounds.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import json
 import random
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.fidelity import by_sweep, the_trial
+from benchmarks.fidelity import IN_ONE, Rounds, by_sweep, compared, in_turns, the_trial
 from benchmarks.figures import OURS, Figure
 from benchmarks.peers import as_a_trial, environment, framework_python, version
-from sweep.analysis.statistics import paired_ratio
 from sweep.node import hosts, machine
 
-FRAMEWORK, EXPONENT, SAMPLES = "torch==2.13.0", 3, 10
+FRAMEWORK, EXPONENT = "torch==2.13.0", 3
+ROUNDS, SAMPLES = 12, 10
 TOOLS = peers.HERE / "tools"
 CLOCK = """
 import statistics, time
@@ -33,42 +34,28 @@ print(statistics.median(gaps))
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    rounds = 3 if quick else 8
-    ways = _ways()
-    medians: dict[str, list[float]] = {who: [] for who in ways}
-    for _ in range(rounds):
-        for who in random.sample(sorted(ways), len(ways)):
-            medians[who].append(statistics.median(ways[who]()))
     what = f"a step of {2**EXPONENT} images, {FRAMEWORK.replace('==', ' ')}"
-    ours = medians[OURS]
-    yield Figure(what, OURS, statistics.median(ours), note=f"{rounds} rounds of {SAMPLES} samples")
-    for who, theirs in medians.items():
-        ratio = paired_ratio(theirs, ours).interval()
-        if who != OURS and ratio:
-            told = f"{ratio.estimate:.3f} × [{ratio.low:.3f}, {ratio.high:.3f}]"
-            yield Figure(what, who, statistics.median(theirs), note=told)
+    rounds, samples = IN_ONE[EXPONENT]
+    found = in_turns(FRAMEWORK, EXPONENT, 6 if quick else rounds, samples, timer=True)
+    names = {"timer": "torch.utils.benchmark, its Timer", "loop": "a loop by hand"}
+    yield from compared(f"{what}, in one process", found["sweep"], {who: found[key] for key, who in names.items()})
+    runner = environment("pyperf", beside=framework_python(FRAMEWORK))
+    trials, runs = _whole(runner, 3 if quick else ROUNDS)
+    yield from compared(f"{what}, whole", trials, {f"{version(runner, 'pyperf')}, its runner": runs})
     clock_s = float(peers.run([framework_python(FRAMEWORK), "-I", "-c", CLOCK]).output)
     what = "reading the clock twice, as around each half of a step"
     yield Figure(what, OURS, clock_s, note="part of each time, and not taken off")
-    yield Figure(what, "the step itself", statistics.median(ours))
+    yield Figure(what, "the step itself", statistics.median(map(statistics.median, trials)))
 
 
-def _ways() -> dict[str, Callable[[], list[float]]]:
-    """Who measures, and how: seconds of each sample."""
-    trial, python = the_trial(FRAMEWORK, EXPONENT, SAMPLES), framework_python(FRAMEWORK)
-    runner = environment("pyperf", beside=python)
-    return {
-        OURS: lambda: by_sweep(trial),
-        "torch.utils.benchmark, its Timer": lambda: _by_torch(python),
-        f"{version(runner, 'pyperf')}, its runner": lambda: _by_pyperf(runner),
-    }
-
-
-def _by_torch(python: Path) -> list[float]:
-    cores = len(machine.usable_cores())
-    script = TOOLS / "torch_benchmark.py"
-    said = as_a_trial([python, script, str(2**EXPONENT), str(SAMPLES), str(cores)])
-    return list(json.loads(said.splitlines()[-1]))
+def _whole(runner: Path, rounds: int) -> tuple[Rounds, Rounds]:
+    """Of trials, and of pyperf's runs."""
+    trial = the_trial(FRAMEWORK, EXPONENT, SAMPLES)
+    found: tuple[Rounds, Rounds] = ([], [])
+    for _ in range(rounds):
+        for which in random.sample((0, 1), 2):
+            found[which].append(_by_pyperf(runner) if which else by_sweep(trial))
+    return found
 
 
 def _by_pyperf(python: Path) -> list[float]:

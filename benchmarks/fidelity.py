@@ -1,8 +1,10 @@
 """Whether sweep times what a hand-written loop times: the ratio of their medians, per framework and batch size.
 
-The loops are in `benchmarks/plain`. Trial and loop run in the same environment, on the same cores, with as many
-threads, each in a fresh process, one after the other, in an order that changes from round to round: what others do on
-this machine hits both alike. The ratio is that of the rounds' medians, with its interval over rounds.
+Loop and steps by hand are in `benchmarks/plain`. *In one process*, what a trial calls and the loop take a few steps
+each, round by round in an order that changes: what others do on this machine hits both alike, and neither memory nor
+cores differ. *Whole*: a trial, and a script with the loop, each in a fresh process of the same environment, on the same
+cores, with as many threads, round by round in an order that changes; processes differ more than what is asked for
+here. Ratios are those of the rounds' medians, with their 95 % intervals over rounds.
 """
 
 from __future__ import annotations
@@ -10,19 +12,21 @@ from __future__ import annotations
 import json
 import random
 import statistics
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.figures import OURS, Figure
-from benchmarks.peers import as_a_trial
-from sweep import catalog, environments, grid
-from sweep.analysis.statistics import paired_ratio
+from benchmarks.figures import OURS, Figure, target
+from benchmarks.peers import HOUSE, as_a_trial, framework_python
+from sweep import catalog, datasets, grid
+from sweep.analysis.statistics import Interval, paired_ratio
 from sweep.grid import Trial
 from sweep.node import machine
-from sweep.node.worker import RunTrial, specification
+from sweep.node.worker import RunTrial
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
-SIZES = {0: (15, 20), 3: (8, 10), 5: (4, 5)}  # batch exponent: rounds, samples in each
+IN_ONE = {0: (100, 3), 3: (80, 2), 5: (24, 1)}  # batch exponent: rounds, samples in each
+WHOLE = {0: (12, 20), 3: (8, 10), 5: (4, 5)}
 PLAIN = Path(__file__).with_name("plain")
 GRID = """
 name: fidelity
@@ -31,32 +35,74 @@ parameters: {{samples: {samples}, warmup: 3, threads: {cores}}}
 resources: {{cpu: {cores}}}
 """
 
+Rounds = list[list[float]]  # seconds of each sample
+
 
 def figures(quick: bool) -> Iterator[Figure]:
     for framework in FRAMEWORKS:
-        for exponent, (rounds, samples) in list(SIZES.items())[: 2 if quick else None]:
-            yield from compared(framework, exponent, 3 if quick else rounds, samples)
+        for exponent in list(IN_ONE)[: 2 if quick else None]:
+            what = f"a step of {2**exponent} images, {framework.replace('==', ' ')}"
+            rounds, samples = IN_ONE[exponent]
+            found = in_turns(framework, exponent, 6 if quick else rounds, samples)
+            yield from compared(f"{what}, in one process", found["sweep"], {"a loop by hand": found["loop"]})
+            yield from apart(f"{what}, in one process: how far apart they may be", found["sweep"], found["loop"])
+            rounds, samples = WHOLE[exponent]
+            trials, scripts = whole(framework, exponent, 3 if quick else rounds, samples)
+            yield from compared(f"{what}, whole", trials, {"a script with a loop by hand": scripts})
 
 
-def compared(framework: str, exponent: int, rounds: int, samples: int) -> Iterator[Figure]:
-    """The medians of both over all rounds, and what the rounds say of their ratio."""
-    trial = the_trial(framework, exponent, samples)
-    arms = {"trial": lambda: by_sweep(trial), "loop": lambda: by_hand(framework, 2**exponent, samples)}
-    medians: dict[str, list[float]] = {"trial": [], "loop": []}
-    for _ in range(rounds):
-        for name in random.sample(sorted(arms), 2):
-            medians[name].append(statistics.median(arms[name]()))
-    what = f"a step of {2**exponent} images, {framework.replace('==', ' ')}"
-    ratio = paired_ratio(medians["loop"], medians["trial"]).interval()
+def compared(what: str, ours: Rounds, others: dict[str, Rounds]) -> Iterator[Figure]:
+    """The medians of each over all rounds, and what the rounds say of each one's ratio to ours."""
+    yield Figure(what, OURS, _median(ours), note=f"{len(ours)} rounds of {len(ours[0])}")
+    for who, theirs in others.items():
+        ratio = _ratio(ours, theirs)
+        told = f"{ratio.estimate:.4f} × [{ratio.low:.4f}, {ratio.high:.4f}]"
+        yield Figure(what, who, _median(theirs), note=told)
+
+
+def apart(what: str, ours: Rounds, theirs: Rounds) -> Iterator[Figure]:
+    """The end of the ratio's interval that is further from 1."""
+    ratio = _ratio(ours, theirs)
+    yield Figure(what, OURS, max(abs(ratio.low - 1), abs(ratio.high - 1)), "share")
+    yield target(what, 0.01, "share")
+
+
+def _ratio(ours: Rounds, theirs: Rounds) -> Interval:
+    ratio = paired_ratio(_medians(theirs), _medians(ours)).interval()
     assert ratio is not None, "an interval takes three rounds"
-    found = f"{ratio.estimate:.3f} × [{ratio.low:.3f}, {ratio.high:.3f}] over {rounds} rounds"
-    yield Figure(what, OURS, statistics.median(medians["trial"]))
-    yield Figure(what, "a loop by hand", statistics.median(medians["loop"]), note=found)
+    return ratio
+
+
+def _medians(rounds: Rounds) -> list[float]:
+    return [statistics.median(times) for times in rounds]
+
+
+def _median(rounds: Rounds) -> float:
+    return statistics.median(_medians(rounds))
+
+
+def in_turns(framework: str, exponent: int, rounds: int, samples: int, timer: bool = False) -> dict[str, Rounds]:
+    """What `plain/turns.py` found: of `sweep`, of the `loop`, and of torch's `timer` where it takes part."""
+    asked = {"house": str(HOUSE), "data": str(datasets.prepare("synthetic").folder), "timer": timer}
+    asked |= {"framework": framework.partition("==")[0], "batch_exponent": exponent, "threads": _cores()}
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder, "asked.json")
+        listed.write_text(json.dumps(asked | {"rounds": rounds, "samples": samples}))
+        return dict(json.loads(as_a_trial([framework_python(framework), "-I", "-B", PLAIN / "turns.py", listed])))
+
+
+def whole(framework: str, exponent: int, rounds: int, samples: int) -> tuple[Rounds, Rounds]:
+    """Of trials, and of scripts, which take turns."""
+    trial = the_trial(framework, exponent, samples)
+    found: tuple[Rounds, Rounds] = ([], [])
+    for _ in range(rounds):
+        for which in random.sample((0, 1), 2):
+            found[which].append(by_hand(framework, exponent, samples) if which else by_sweep(trial))
+    return found
 
 
 def the_trial(framework: str, exponent: int, samples: int) -> Trial:
-    cores = len(machine.usable_cores())
-    text = GRID.format(framework=framework, exponent=exponent, samples=samples, cores=cores)
+    text = GRID.format(framework=framework, exponent=exponent, samples=samples, cores=_cores())
     return grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads()).trials[0]
 
 
@@ -67,8 +113,12 @@ def by_sweep(trial: Trial) -> list[float]:
     return list(record["step_s"])
 
 
-def by_hand(framework: str, batch: int, samples: int) -> list[float]:
+def by_hand(framework: str, exponent: int, samples: int) -> list[float]:
     """The loop's times, with the variables that a trial gets."""
-    environment = environments.prepare(specification(framework, "cpu", "default", {}))
-    script = PLAIN / f"{framework.partition('==')[0]}_loop.py"
-    return list(json.loads(as_a_trial([environment.python, "-I", script, str(batch), str(samples)])))
+    name = framework.partition("==")[0]
+    command: Sequence[str | Path] = [framework_python(framework), "-I", "-B", PLAIN / "loop.py", name]
+    return list(json.loads(as_a_trial([*command, str(2**exponent), str(samples)])))
+
+
+def _cores() -> int:
+    return len(machine.usable_cores())

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-SIDE, CROP, JOINTS = 256, 227, 14
+sys.path.insert(0, str(Path(__file__).parent))
+from torch_step import network
+
+SIDE, CROP = 256, 227
 
 
 class Photographs(Dataset):
@@ -50,15 +52,7 @@ class ByHand:
     """AlexNet, its loss and momentum SGD."""
 
     def __init__(self):
-        self.model = nn.Sequential(
-            *(nn.Conv2d(3, 96, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2)),
-            *(nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
-            *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(384, 384, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
-            *(nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5)),
-            *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 2 * JOINTS)),
-        )
+        self.model = network()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
 
     def step(self, images, targets, visible):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyperf
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "plain"))
 
 
 def forward(command, arguments):
