@@ -151,7 +151,7 @@ class _Sweep:
         if self._options.address is None:
             provision.provide(needs, self._observer.note)
         with contextlib.ExitStack() as leaving:
-            leaving.callback(_clear_away)
+            leaving.callback(_clear_away, self._run_id)
             cluster = leaving.enter_context(Cluster(self._options.address, notify=self._observer.note))
             if self._options.address is not None:
                 leaving.callback(cluster.take_leave, hosts.end_run, self._run_id)
@@ -270,12 +270,12 @@ class _Sweep:
         }
 
 
-def _clear_away() -> None:
-    """The folders of hosts that end with Ray's workers, also where the user presses Ctrl-C again."""
+def _clear_away(run_id: str) -> None:
+    """The folders of a run's hosts that end with Ray's workers, also where the user presses Ctrl-C again."""
     try:
-        hosts.remove_abandoned(patience_s=2.0)
+        hosts.remove_abandoned(run_id, patience_s=2.0)
     except KeyboardInterrupt:
-        hosts.remove_abandoned(patience_s=0.5)
+        hosts.remove_abandoned(run_id, patience_s=0.5)
         raise
 
 

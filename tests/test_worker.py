@@ -370,6 +370,16 @@ def test_when_a_run_is_over_its_hosts_end_with_their_folders_and_no_others() -> 
     assert not folder.exists()
 
 
+def test_nobody_waits_for_the_hosts_of_others_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(options={"run_id": "other"})
+    (other,) = hosts.idle()
+    monkeypatch.setattr(hosts.time, "sleep", lambda _: pytest.fail("it waits"))
+
+    hosts.remove_abandoned("over", patience_s=60.0)
+
+    assert other.usable
+
+
 def test_idle_hosts_share_a_bounded_part_of_the_memory_but_one_may_stay() -> None:
     for threads in (1, 2, 3):
         run(threads=threads)

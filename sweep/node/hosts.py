@@ -170,26 +170,33 @@ def bound(most: int = MOST, idle_s: float = _IDLE_S, memory_bytes: float | None 
         _IDLE.popitem(last=False)[1].end()
 
 
-def remove_abandoned(patience_s: float = 0.0) -> None:
+def remove_abandoned(run_id: str = "", patience_s: float = 0.0) -> None:
     """Remove the folders of hosts that were killed together with who had started them, as Ray ends its workers.
 
-    Those that others use stay; `patience_s` is given to hosts that are just dying.
+    Those that others use stay; `patience_s` is given to hosts of this run that are just dying.
     """
     deadline = time.monotonic() + patience_s
     while True:
-        for log in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_LOG}"):
-            with contextlib.suppress(OSError), log.open("r+b") as file:  # another user's, or in use: not ours to remove
+        for folder in _folders():
+            # another user's, or in use: not ours to remove
+            with contextlib.suppress(OSError), (folder / _LOG).open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(log.parent, ignore_errors=True)
-        if time.monotonic() > deadline or not any(Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_LOG}")):
+                shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline or not any(_folders(run_id)):
             return
         time.sleep(0.05)
 
 
 def end_run(run_id: str) -> None:
     """End the hosts of a run in whatever process of this node, and remove their folders: it is over."""
-    process.kill_those_in(Path(tempfile.gettempdir()).glob(f"{_FOLDER}{run_id}-*"))
-    remove_abandoned(patience_s=_DIE_S)
+    process.kill_those_in(_folders(run_id))
+    remove_abandoned(run_id, patience_s=_DIE_S)
+
+
+def _folders(run_id: str | None = None) -> list[Path]:
+    """Of the hosts of a run, or of all, whoever started them."""
+    name = f"{_FOLDER}*" if run_id is None else f"{_FOLDER}{run_id}-*"
+    return [log.parent for log in Path(tempfile.gettempdir()).glob(f"{name}/{_LOG}")]
 
 
 def close_all() -> None:
