@@ -150,7 +150,7 @@ def theme() -> dict[str, Any]:
 def _time(view: View) -> alt.FacetChart:
     """Mean and interval of each cell; lines join the cells that differ in x alone."""
     chart = _chart()
-    y = alt.Y("mean:Q", title=view.metric, scale=_log(), axis=_labelled())
+    y, ends = (alt.Y(field, title=view.metric, **_logarithmic()) for field in ("mean:Q", "from:Q"))
     picked = alt.selection_point(name="picked", bind="legend", encodings=["color"])
     common = chart.encode(
         x=_along(view.x), color=_colour(view.colour), opacity=alt.condition(picked, alt.value(1), alt.value(0.12))
@@ -158,7 +158,6 @@ def _time(view: View) -> alt.FacetChart:
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="series:N", strokeDash=_dash(view.dash)
     )
-    ends = alt.Y("from:Q", title=view.metric, scale=_log(), axis=_labelled())
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
         y=y, shape=_shape(view.shape), tooltip=_told(*_FIGURES)
@@ -169,18 +168,19 @@ def _time(view: View) -> alt.FacetChart:
 def _speedup(view: View) -> alt.FacetChart:
     """How many times faster than the baseline, with its interval; 1 is as fast."""
     chart = _chart()
-    scale = _log()
-    y = alt.Y("speedup:Q", title=_speedup_over(view), scale=scale, axis=_labelled())
+    scaled = _logarithmic()
+    y, ends = (alt.Y(field, title=_speedup_over(view), **scaled) for field in ("speedup:Q", "from:Q"))
     common = chart.encode(x=_along(view.x), color=_colour(view.colour))
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="series:N", strokeDash=_dash(view.dash)
     )
-    ends = alt.Y("from:Q", title=_speedup_over(view), scale=scale, axis=_labelled())
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
         y=y, shape=_shape(view.shape), tooltip=_told(*_COMPARED)
     )
-    even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(y=alt.Y("even:Q", scale=scale))
+    even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(
+        y=alt.Y("even:Q", scale=scaled["scale"])
+    )
     return _in_panels(alt.layer(even, line, interval, point), view)
 
 
@@ -260,25 +260,23 @@ def _order(view: View) -> alt.FacetChart:
 
 
 def _curve(view: View) -> alt.FacetChart:
-    return _course(view, "loss", _log(), _labelled())
+    return _course(view, "loss", _logarithmic())
 
 
 def _validation(view: View) -> alt.FacetChart:
-    return _course(view, "validation loss", _log(), _labelled())
+    return _course(view, "validation loss", _logarithmic())
 
 
 def _pck(view: View) -> alt.FacetChart:
-    return _course(view, "correct keypoints (PCK)", alt.Scale(domainMin=0), alt.Axis())
+    return _course(view, "correct keypoints (PCK)", {"scale": alt.Scale(domainMin=0)})
 
 
-def _course(view: View, title: str, scale: alt.Scale, axis: alt.Axis) -> alt.FacetChart:
+def _course(view: View, title: str, scaled: Mapping[str, Any]) -> alt.FacetChart:
     """A quantity over elapsed time, mean over seeds, with a band from the least to the greatest of them."""
-    x = alt.X("elapsed:Q", title=view.elapsed, scale=_log(), axis=_labelled())
+    x = alt.X("elapsed:Q", title=view.elapsed, **_logarithmic())
     chart = _chart().encode(x=x, color=_colour(view.colour), detail="series:N")
-    band = chart.mark_area(opacity=0.18, line=False).encode(
-        y=alt.Y("low:Q", title=title, scale=scale, axis=axis), y2="high:Q"
-    )
-    y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+    low, y = (alt.Y(field, title=title, **scaled) for field in ("low:Q", "value:Q"))
+    band = chart.mark_area(opacity=0.18, line=False).encode(y=low, y2="high:Q")
     line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=alt.StrokeDash(**_distinguished(view.shape)))
     told = _told(("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds"))
     point = chart.mark_point(filled=True, size=14, opacity=1).encode(y=y, tooltip=told)
@@ -333,15 +331,12 @@ def _along(channel: Channel) -> alt.X:
     return alt.X(field=channel.field, type="quantitative", title=channel.title, scale=scale, axis=axis)
 
 
-def _log() -> alt.Scale:
-    return alt.Scale(type="log", nice=False, padding=12)
-
-
-def _labelled() -> alt.Axis:
-    """A logarithmic axis whose ticks have labels, but for 60, 70, 80 and 90 where Vega leaves out some itself."""
+def _logarithmic() -> dict[str, Any]:
+    """Scale and axis; all ticks have labels but for 60, 70, 80 and 90 where Vega leaves out some itself."""
     first = "datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9))"
     shown = f"datum.label || {first} < 5.5 || abs({first} - round({first})) > 0.01"
-    return alt.Axis(labelExpr=f"{shown} ? format(datum.value, ',.3~r') : ''", labelOverlap="greedy")
+    axis = alt.Axis(labelExpr=f"{shown} ? format(datum.value, ',.3~r') : ''", labelOverlap="greedy")
+    return {"scale": alt.Scale(type="log", nice=False, padding=12), "axis": axis}
 
 
 def _linear() -> alt.Scale:
