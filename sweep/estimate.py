@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 Settings = Mapping[str, Any]
 Kinship = tuple[object, ...]
-_RECENT = 501  # trials of a kinship that are remembered: enough for a median, however many have ended
+_RECENT = 501  # trials of a cell or kinship that are remembered: enough for a median, however many have ended
 
 
 class Cell(Protocol):
@@ -27,7 +27,7 @@ class Estimate:
     """Wall time per trial: of its own cell where one has ended, else scaled from its nearest kin, else unknown."""
 
     def __init__(self) -> None:
-        self._by_cell: dict[str, list[float]] = defaultdict(list)
+        self._by_cell: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
         self._per_work: dict[Kinship, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
         self._rates: dict[Kinship, float] = {}  # their medians, where nothing has ended since
 
@@ -50,7 +50,7 @@ class Estimate:
         return own if rate is None else rate * work(settings)
 
     def own_s(self, cell_id: str) -> float | None:
-        """The median of a cell's own trials."""
+        """The median of a cell's own trials, the last ones where there were very many."""
         known = self._by_cell.get(cell_id)
         return statistics.median(known) if known else None
 

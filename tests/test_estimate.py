@@ -33,6 +33,14 @@ def test_a_cell_is_judged_by_its_own_trials() -> None:
     assert estimate.total_s([("cell", SMALL, 4)]) == 8.0
 
 
+def test_a_cell_of_very_many_trials_is_judged_by_its_last_ones() -> None:
+    """Else each trial that ends would cost more than the one before."""
+    estimate = Estimate()
+    for wall_s in [1.0] * 2000 + [2.0] * 1000:
+        estimate.observe("cell", SMALL, wall_s)
+    assert estimate.seconds("cell", SMALL) == 2.0
+
+
 def test_a_larger_batch_is_expected_to_take_longer_than_the_one_seen() -> None:
     estimate = Estimate()
     estimate.observe("small", SMALL, 2.0)
