@@ -241,6 +241,7 @@ class _Sweep:
         self._writer.append_together(records)
         for record in records:
             self._running.discard(record["trial_id"])
+            self._heard.pop(record["trial_id"], None)
             self._ledger.ended(record)
             self._observer.ended(record, self._ledger.remaining_s(len(self._running)))
         most = self._options.max_failures
