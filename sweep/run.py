@@ -227,14 +227,13 @@ class _Sweep:
 
     def _carry_out(self, run_all: RunAll, todo: Sequence[Trial]) -> list[Trial]:
         """Run the trials and keep their records; the disturbed ones come back to be run again."""
-        by_id = {trial.id: trial for trial in todo}
-        again = []
+        disturbed: dict[str, int] = {}
         with contextlib.closing(run_all(todo)) as groups:
             for records in groups:
                 self._keep(records)
-                disturbed = [record for record in records if record["status"] == "invalid"]
-                again += [dataclasses.replace(by_id[r["trial_id"]], attempt=r["attempt"] + 1) for r in disturbed]
-        return again
+                disturbed |= {r["trial_id"]: r["attempt"] for r in records if r["status"] == "invalid"}
+        again = (trial for trial in todo if trial.id in disturbed)
+        return [dataclasses.replace(trial, attempt=disturbed[trial.id] + 1) for trial in again]
 
     def _keep(self, records: Sequence[Record]) -> None:
         """For good, before anything else is done with them."""
