@@ -1,4 +1,9 @@
-"""How long it takes until something happens: help, a plan, the first trial; and what Ray's start is of that."""
+"""How long it takes until something happens: help, a plan, the first trial; and what Ray's start is of that.
+
+Where one trial at a time on one machine is all there is, a plain loop would do, and the last table tells what it would
+save: Ray's start and end, once for a sweep. Ray is started all the same: sweeps last minutes, and a second way to run
+trials would be a second way in which they are interrupted, die and are packed.
+"""
 
 from __future__ import annotations
 
