@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -64,9 +64,7 @@ class Child:
 
     def __init__(self, args: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> None:
         self._mark = uuid.uuid4().hex
-        with log.with_name("starting").open("wb") as stderr:
-            fcntl.flock(stderr, fcntl.LOCK_EX)  # the child holds it from here on: who can take it knows that it is dead
-            Path(stderr.name).rename(log)
+        with hold(log) as stderr:  # from here on the child does
             self._process = subprocess.Popen(
                 list(args),
                 env={**env, _MARK: self._mark},
@@ -150,6 +148,25 @@ def kill_tree(pid: int) -> None:
         stopped |= new
     for member in stopped:
         _send(member.pid, signal.SIGKILL)
+
+
+def hold(path: Path) -> IO[bytes]:
+    """A new file that says that its owner lives: until all who have it open are gone, it is not `abandoned`.
+
+    It is locked before anybody sees it under its name.
+    """
+    file = path.with_name(f"{path.name}.new").open("wb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    Path(file.name).rename(path)
+    return file
+
+
+def abandoned(paths: Iterable[Path]) -> Iterator[Path]:
+    """Those of these files that nobody holds any more, each held while the caller has it: to remove what it is of."""
+    for path in paths:
+        with contextlib.suppress(OSError), path.open("r+b") as file:  # another user's, or in use: not ours to remove
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield path
 
 
 def kill_those_in(folders: Iterable[Path]) -> None:

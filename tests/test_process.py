@@ -187,3 +187,22 @@ def test_the_memory_of_a_process_that_has_ended_is_none(start: Callable[..., pro
     child.end()
 
     assert process.rss_bytes(child.pid) == 0
+
+
+def test_what_is_held_is_abandoned_when_its_holder_is_gone_and_its_children(
+    tmp_path: Path, start: Callable[..., process.Child]
+) -> None:
+    log, mine = tmp_path / "log", tmp_path / "mine"
+    child = start("import sys; sys.stdin.readline()")
+    with process.hold(mine):
+        assert list(process.abandoned([log, mine])) == []
+    child.end()
+    assert eventually(lambda: list(process.abandoned([log, mine])) == [log, mine])
+
+
+def test_nobody_sees_what_is_not_held_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = tmp_path / "held", []
+    monkeypatch.setattr(process.fcntl, "flock", lambda *_: seen.append(path.exists()))
+    process.hold(path).close()
+    assert seen == [False]
+    assert [found.name for found in tmp_path.iterdir()] == ["held"]

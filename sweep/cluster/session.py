@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import functools
 import importlib.util
 import os
@@ -26,6 +25,7 @@ import psutil
 from sweep.cluster.placement import Node
 from sweep.errors import SweepError, Unavailable
 from sweep.node import limits
+from sweep.process import abandoned, hold
 
 REACH_S = 5.0  # how long an address may take to answer
 HEAD_S = 10.0  # how long the head may be silent before it counts as dead
@@ -238,28 +238,20 @@ def _lean() -> Iterator[None]:
         parameter.RayParams, node.Node.start_api_server = parameters, dashboard
 
 
-def _own_folder() -> tuple[Path, IO[str]]:
+def _own_folder() -> tuple[Path, IO[bytes]]:
     """A fresh folder with a lock beside it; those of killed processes go. Short: a socket's name has 107 letters."""
     parent = Path(tempfile.gettempdir())
     if len(str(parent)) > 24:
         parent = Path("/tmp")  # noqa: S108  the folder itself is made by mkdtemp
-    for stale in parent.glob(f"{_FOLDER}*.lock"):
-        _remove_if_abandoned(stale)
+    for lock in abandoned(parent.glob(f"{_FOLDER}*.lock")):
+        _remove(lock.with_suffix(""))
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=parent))
     _OWN_FOLDERS.append(folder)
-    lock = _lock_of(folder).open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return folder, lock
+    return folder, hold(_lock_of(folder))
 
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
-
-
-def _remove_if_abandoned(lock: Path) -> None:
-    with contextlib.suppress(OSError), lock.open("r+") as file:  # another user's, or in use: not ours to remove
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(lock.with_suffix(""))
 
 
 def _remove_again() -> None:

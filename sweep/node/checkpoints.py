@@ -7,13 +7,13 @@ begins, and taken back each time that the trial has written another: while it go
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from sweep import process
 from sweep.errors import SweepError
 from sweep.records.places import Place
 
@@ -100,10 +100,7 @@ def kept(where: str, trial_id: str) -> Iterator[Kept]:
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
     """A folder of this node for a while; what one that was killed left is removed first."""
-    for held in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*/{_HELD}"):
-        with contextlib.suppress(OSError), held.open("r+b") as file:  # another user's, or in use: not ours to remove
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(held.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder, Path(folder, _HELD).open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    for held in process.abandoned(Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*/{_HELD}")):
+        shutil.rmtree(held.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder, process.hold(Path(folder, _HELD)):
         yield Path(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import functools
 import os
 import shutil
@@ -177,26 +176,23 @@ def remove_abandoned(run_id: str = "", patience_s: float = 0.0) -> None:
     """
     deadline = time.monotonic() + patience_s
     while True:
-        for folder in _folders():
-            # another user's, or in use: not ours to remove
-            with contextlib.suppress(OSError), (folder / _LOG).open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        if time.monotonic() > deadline or not any(_folders(run_id)):
+        for log in process.abandoned(_logs()):
+            shutil.rmtree(log.parent, ignore_errors=True)
+        if time.monotonic() > deadline or not _logs(run_id):
             return
         time.sleep(0.05)
 
 
 def end_run(run_id: str) -> None:
     """End the hosts of a run in whatever process of this node, and remove their folders: it is over."""
-    process.kill_those_in(_folders(run_id))
+    process.kill_those_in(log.parent for log in _logs(run_id))
     remove_abandoned(run_id, patience_s=_DIE_S)
 
 
-def _folders(run_id: str | None = None) -> list[Path]:
-    """Of the hosts of a run, or of all, whoever started them."""
+def _logs(run_id: str | None = None) -> list[Path]:
+    """Of the hosts of a run, or of all, whoever started them; each in its host's folder."""
     name = f"{_FOLDER}*" if run_id is None else f"{_FOLDER}{run_id}-*"
-    return [log.parent for log in Path(tempfile.gettempdir()).glob(f"{name}/{_LOG}")]
+    return list(Path(tempfile.gettempdir()).glob(f"{name}/{_LOG}"))
 
 
 def close_all() -> None:
