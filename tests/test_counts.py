@@ -7,14 +7,18 @@ import cProfile
 import pstats
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up import keep, record
 from plugged import PLUGINS, runner, trial
 
 from sweep import catalog, grid, schedule
+from sweep.analysis.run import Run
+from sweep.cli.answers import summary_row
 from sweep.node import hosts
 from sweep.records.results import Results, RunFacts
 from workloads.runtime import protocol
@@ -23,6 +27,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 SLOW = ("ray", "pyarrow", "scipy", "altair", "pandas")
 # about half as much again as it takes now: what makes a trial dearer shows, a little more of something does not
 FILES_OPENED, CALLS_PER_TRIAL, CALLS_PER_PLANNED_TRIAL = 30, 2000, 48
+BYTES_PER_PLANNED_TRIAL, CALLS_PER_SUMMARY, CALLS_PER_SUMMARY_TOLD = 650, 50, 1500
 WORKLOAD = (
     "import os\nPARAMETERS = {}\ndef run(framework, *_):\n    return {'host': framework.HOST, 'own': os.getpid()}\n"
 )
@@ -86,6 +91,33 @@ def test_a_trial_is_planned_with_few_calls_and_with_no_more_in_a_large_grid() ->
     assert many <= 1.05 * few
 
 
+def test_a_planned_trial_takes_few_bytes() -> None:
+    _planned(2000)  # what is made once is made now
+    tracemalloc.start()
+    try:
+        held = _planned(2000)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken <= BYTES_PER_PLANNED_TRIAL * len(held[1])
+
+
+def test_a_further_cell_is_summarised_with_few_calls_and_told_with_its_doubts_with_not_many(tmp_path: Path) -> None:
+    runs = [tmp_path / str(cells) for cells in (20, 40)]
+    for run in runs:
+        keep(run, [record(seed, batch_exponent=cell) for cell in range(int(run.name)) for seed in range(5)])
+    ways: dict[int, Callable[[Path], object]] = {
+        CALLS_PER_SUMMARY: lambda run: Run(run).summary(),
+        CALLS_PER_SUMMARY_TOLD: lambda run: [summary_row(summary) for summary in Run(run).summary()],
+    }
+
+    for most, way in ways.items():
+        way(runs[0])
+        few, many = (_calls(lambda run=run, way=way: way(run)) for run in runs)
+        assert many - few <= 20 * most
+
+
 def test_a_hundred_records_are_a_hundred_parts_and_never_lie_about_as_many(tmp_path: Path) -> None:
     with Results(tmp_path).open(RunFacts("counts", "")) as writer:
         for number in range(100):
@@ -106,11 +138,14 @@ def test_records_that_are_kept_together_are_folded_as_soon_as_those_kept_one_by_
     assert len(lying) == 1 + (80 - 64) // 2
 
 
-def _planned(cells: int) -> None:
+def _planned(cells: int) -> tuple[grid.Expansion, list[grid.Trial]]:
+    """A grid of so many cells with five seeds each: what it comes to, and the plan."""
     axes = f"{{framework: [torch==2.13.0], samples: {{range: [1, {cells}]}}, seed: {{range: [0, 4]}}}}"
     read = grid.parse(f"name: counts\naxes: {axes}\n")
     expansion = grid.expand(read, catalog.frameworks(), catalog.workloads())
-    assert len(schedule.plan(expansion.trials)) == 5 * cells
+    planned = schedule.plan(expansion.trials)
+    assert len(planned) == 5 * cells
+    return expansion, planned
 
 
 def _calls(function: Callable[[], object]) -> int:
