@@ -2,7 +2,7 @@
 
 The step by hand is that of *fidelity*. torch.utils.benchmark, a plain loop and what a trial calls take turns *in one
 process*; pyperf, which starts one of its own, and a *whole* trial take turns in the same environment, on the same
-cores, with as many threads. A ratio of 1 is agreement; its 95 % interval is over rounds.
+cores, with as many threads. Told are ratios as there: 1 is agreement.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.fidelity import IN_ONE, Rounds, by_sweep, compared, in_turns, the_trial
+from benchmarks.fidelity import IN_ONE, Rounds, by_sweep, compared, in_turns, step, the_trial
 from benchmarks.figures import OURS, Figure
 from benchmarks.peers import as_a_trial, environment, framework_python, version
 from sweep.node import hosts, machine
 
 FRAMEWORK, EXPONENT = "torch==2.13.0", 3
-ROUNDS, SAMPLES = 12, 10
+ROUNDS, SAMPLES = 10, 10
 TOOLS = peers.HERE / "tools"
 CLOCK = """
 import statistics, time
@@ -34,7 +34,7 @@ print(statistics.median(gaps))
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    what = f"a step of {2**EXPONENT} images, {FRAMEWORK.replace('==', ' ')}"
+    what = step(FRAMEWORK, EXPONENT)
     rounds, samples = IN_ONE[EXPONENT]
     found = in_turns(FRAMEWORK, EXPONENT, 6 if quick else rounds, samples, timer=True)
     names = {"timer": "torch.utils.benchmark, its Timer", "loop": "a loop by hand"}

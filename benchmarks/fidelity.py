@@ -4,7 +4,8 @@ Loop and steps by hand are in `benchmarks/plain`. *In one process*, what a trial
 each, round by round in an order that changes: what others do on this machine hits both alike, and neither memory nor
 cores differ. *Whole*: a trial, and a script with the loop, each in a fresh process of the same environment, on the same
 cores, with as many threads, round by round in an order that changes; processes differ more than what is asked for
-here. Ratios are those of the rounds' medians, with their 95 % intervals over rounds.
+here. Told is the median over rounds of their ratio; its 95 % interval comes from drawing rounds with replacement,
+since now and then others take the cores for a whole round.
 """
 
 from __future__ import annotations
@@ -16,17 +17,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.figures import OURS, Figure, target
+from benchmarks.figures import OURS, Figure, median_ratio, target
 from benchmarks.peers import HOUSE, as_a_trial, framework_python
 from sweep import catalog, datasets, grid
-from sweep.analysis.statistics import Interval, paired_ratio
 from sweep.grid import Trial
 from sweep.node import machine
 from sweep.node.worker import RunTrial
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
-IN_ONE = {0: (100, 3), 3: (80, 2), 5: (24, 1)}  # batch exponent: rounds, samples in each
-WHOLE = {0: (12, 20), 3: (8, 10), 5: (4, 5)}
+IN_ONE = {0: (80, 3), 3: (60, 2), 5: (12, 1)}  # batch exponent: rounds, samples in each
+WHOLE = {0: (8, 20), 3: (6, 10)}
 PLAIN = Path(__file__).with_name("plain")
 GRID = """
 name: fidelity
@@ -40,37 +40,34 @@ Rounds = list[list[float]]  # seconds of each sample
 
 def figures(quick: bool) -> Iterator[Figure]:
     for framework in FRAMEWORKS:
-        for exponent in list(IN_ONE)[: 2 if quick else None]:
-            what = f"a step of {2**exponent} images, {framework.replace('==', ' ')}"
-            rounds, samples = IN_ONE[exponent]
+        for exponent, (rounds, samples) in list(IN_ONE.items())[: 2 if quick else None]:
+            what, by_hand = f"{step(framework, exponent)}, in one process", "a loop by hand"
             found = in_turns(framework, exponent, 6 if quick else rounds, samples)
-            yield from compared(f"{what}, in one process", found["sweep"], {"a loop by hand": found["loop"]})
-            yield from apart(f"{what}, in one process: how far apart they may be", found["sweep"], found["loop"])
-            rounds, samples = WHOLE[exponent]
+            yield from compared(what, found["sweep"], {by_hand: found["loop"]})
+            yield from apart(f"{what}: how far apart they may be", found["sweep"], found["loop"])
+        for exponent, (rounds, samples) in WHOLE.items():
             trials, scripts = whole(framework, exponent, 3 if quick else rounds, samples)
-            yield from compared(f"{what}, whole", trials, {"a script with a loop by hand": scripts})
+            yield from compared(f"{step(framework, exponent)}, whole", trials, {"a script with such a loop": scripts})
+
+
+def step(framework: str, exponent: int) -> str:
+    return f"a step of {2**exponent} images, {framework.replace('==', ' ')}"
 
 
 def compared(what: str, ours: Rounds, others: dict[str, Rounds]) -> Iterator[Figure]:
     """The medians of each over all rounds, and what the rounds say of each one's ratio to ours."""
     yield Figure(what, OURS, _median(ours), note=f"{len(ours)} rounds of {len(ours[0])}")
     for who, theirs in others.items():
-        ratio = _ratio(ours, theirs)
+        ratio = median_ratio(_medians(theirs), _medians(ours))
         told = f"{ratio.estimate:.4f} × [{ratio.low:.4f}, {ratio.high:.4f}]"
         yield Figure(what, who, _median(theirs), note=told)
 
 
 def apart(what: str, ours: Rounds, theirs: Rounds) -> Iterator[Figure]:
-    """The end of the ratio's interval that is further from 1."""
-    ratio = _ratio(ours, theirs)
+    """By the end of the ratio's interval that is further from 1."""
+    ratio = median_ratio(_medians(theirs), _medians(ours))
     yield Figure(what, OURS, max(abs(ratio.low - 1), abs(ratio.high - 1)), "share")
     yield target(what, 0.01, "share")
-
-
-def _ratio(ours: Rounds, theirs: Rounds) -> Interval:
-    ratio = paired_ratio(_medians(theirs), _medians(ours)).interval()
-    assert ratio is not None, "an interval takes three rounds"
-    return ratio
 
 
 def _medians(rounds: Rounds) -> list[float]:

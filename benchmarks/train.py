@@ -2,8 +2,8 @@
 
 All contenders take turns in one process of one environment, `benchmarks/plain/torch_training.py`, in another order in
 each round: computing alone, which is as many steps by hand on a batch that stays where it is; workload `train`; and the
-loop by hand with torch's DataLoader, without and with workers. Ratios are those of the medians over rounds; their 95 %
-intervals come from drawing rounds with replacement, since now and then others take the cores for a whole epoch.
+loop by hand with torch's DataLoader, without and with workers. In brackets is the 95 % interval of the median over
+rounds of the ratio, from drawing rounds with replacement, since now and then others take the cores for a whole epoch.
 The photographs are those of SWEEP_LSPET_DIR; where that is not set, drawn figures saved as JPEG files.
 """
 
@@ -15,10 +15,9 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
-from benchmarks.figures import OURS, Figure, target
+from benchmarks.figures import OURS, Figure, median_ratio, target
 from benchmarks.peers import as_a_trial
 from sweep import catalog, datasets, environments
 from sweep.datasets import Prepared, leeds, preparation
@@ -69,21 +68,10 @@ def told(data: str, exponent: int, found: dict[str, Any]) -> Iterator[Figure]:
     yield Figure(what, OURS, medians["ours"])
     yield target(what, _WITHIN * medians["resident"], note=f"computing alone, and {_WITHIN - 1:.0%}")
     for key in ("resident", "0 workers", "2 workers"):
-        low, high = interval(epochs_s[key], epochs_s["ours"])
-        note = f"[{low:.3f}, {high:.3f}] × over {len(epochs_s[key])} rounds"
+        ratio = median_ratio(epochs_s[key], epochs_s["ours"])
+        note = f"[{ratio.low:.3f}, {ratio.high:.3f}] × over {len(epochs_s[key])} rounds"
         waited = f"; ours waited {found['waiting']:.2%} of its time for data" if key == "resident" else ""
         yield Figure(what, NAMES[key], medians[key], note=note + waited)
-
-
-def interval(numerators: list[float], denominators: list[float]) -> tuple[float, float]:
-    """Of the ratio of the medians."""
-    random, pairs = Random(0), list(zip(numerators, denominators, strict=True))
-    ratios = []
-    for _ in range(2000):
-        ours, theirs = zip(*random.choices(pairs, k=len(pairs)), strict=True)
-        ratios.append(statistics.median(ours) / statistics.median(theirs))
-    cuts = statistics.quantiles(ratios, n=40)
-    return cuts[0], cuts[-1]
 
 
 def as_published() -> list[Photograph]:
