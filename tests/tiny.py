@@ -244,7 +244,7 @@ def _is_host(process: psutil.Process) -> bool:
 
 PARTS: dict[str, Callable[[psutil.Process], bool]] = {
     "driver": lambda process: process.cmdline()[1:4] == ["-m", "sweep", "run"],
-    "Ray worker": lambda process: process.name().startswith("ray::") and bool(process.children()),
+    "Ray worker": lambda process: process.name().startswith("ray::") and any(c.children() for c in process.children()),
     "raylet": lambda process: process.name() == "raylet",
     "head": lambda process: process.name() == "gcs_server",
     "fork server": lambda process: _is_host(process) and not _is_host(process.parent()) and bool(process.children()),
