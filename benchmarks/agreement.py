@@ -1,27 +1,26 @@
 """Whether the same step of AlexNet takes as long when `torch.utils.benchmark`, pyperf and sweep measure it.
 
-The step by hand is that of *fidelity*. torch.utils.benchmark, a plain loop and what a trial calls take turns *in one
-process*; pyperf, which starts one of its own, and a *whole* trial take turns in the same environment, on the same
-cores, with as many threads. Told are ratios as there: 1 is agreement.
+Step by hand, turns, ratios and their intervals are those of *fidelity*. torch.utils.benchmark, a plain loop and what a
+trial calls take turns in one process; pyperf, which starts its own, takes turns with whole trials, in the same
+environment, on the same cores, with as many threads. A ratio of 1 is agreement.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.fidelity import IN_ONE, Rounds, by_sweep, compared, in_turns, step, the_trial
+from benchmarks.fidelity import IN_TURNS, alternately, by_sweep, compared, in_turns, step, the_trial
 from benchmarks.figures import OURS, Figure
 from benchmarks.peers import as_a_trial, environment, framework_python, version
 from sweep.node import hosts, machine
 
 FRAMEWORK, EXPONENT = "torch==2.13.0", 3
-ROUNDS, SAMPLES = 10, 10
+PROCESSES, SAMPLES = 10, 10
 TOOLS = peers.HERE / "tools"
 CLOCK = """
 import statistics, time
@@ -35,27 +34,17 @@ print(statistics.median(gaps))
 
 def figures(quick: bool) -> Iterator[Figure]:
     what = step(FRAMEWORK, EXPONENT)
-    rounds, samples = IN_ONE[EXPONENT]
-    found = in_turns(FRAMEWORK, EXPONENT, 6 if quick else rounds, samples, timer=True)
+    found = in_turns(FRAMEWORK, EXPONENT, (3, 3, 2) if quick else IN_TURNS[EXPONENT], timer=True)
     names = {"timer": "torch.utils.benchmark, its Timer", "loop": "a loop by hand"}
-    yield from compared(f"{what}, in one process", found["sweep"], {who: found[key] for key, who in names.items()})
+    yield from compared(f"{what}, in turns", found["sweep"], {who: found[key] for key, who in names.items()})
     runner = environment("pyperf", beside=framework_python(FRAMEWORK))
-    trials, runs = _whole(runner, 3 if quick else ROUNDS)
+    trial = the_trial(FRAMEWORK, EXPONENT, SAMPLES)
+    trials, runs = alternately(3 if quick else PROCESSES, lambda: by_sweep(trial), lambda: _by_pyperf(runner))
     yield from compared(f"{what}, whole", trials, {f"{version(runner, 'pyperf')}, its runner": runs})
     clock_s = float(peers.run([framework_python(FRAMEWORK), "-I", "-c", CLOCK]).output)
     what = "reading the clock twice, as around each half of a step"
     yield Figure(what, OURS, clock_s, note="part of each time, and not taken off")
     yield Figure(what, "the step itself", statistics.median(map(statistics.median, trials)))
-
-
-def _whole(runner: Path, rounds: int) -> tuple[Rounds, Rounds]:
-    """Of trials, and of pyperf's runs."""
-    trial = the_trial(FRAMEWORK, EXPONENT, SAMPLES)
-    found: tuple[Rounds, Rounds] = ([], [])
-    for _ in range(rounds):
-        for which in random.sample((0, 1), 2):
-            found[which].append(_by_pyperf(runner) if which else by_sweep(trial))
-    return found
 
 
 def _by_pyperf(python: Path) -> list[float]:

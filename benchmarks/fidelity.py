@@ -1,11 +1,10 @@
-"""Whether sweep times what a hand-written loop times: the ratio of their medians, per framework and batch size.
+"""Whether sweep times what a hand-written loop times: the ratio of their times, per framework and batch size.
 
-Loop and steps by hand are in `benchmarks/plain`. *In one process*, what a trial calls and the loop take a few steps
-each, round by round in an order that changes: what others do on this machine hits both alike, and neither memory nor
-cores differ. *Whole*: a trial, and a script with the loop, each in a fresh process of the same environment, on the same
-cores, with as many threads, round by round in an order that changes; processes differ more than what is asked for
-here. Told is the median over rounds of their ratio; its 95 % interval comes from drawing rounds with replacement,
-since now and then others take the cores for a whole round.
+Loop and steps by hand are in `benchmarks/plain`. *In turns*, what a trial calls and the loop take a few steps each in
+one process, round by round in an order that changes: what others do on this machine hits both alike. *Whole*: a trial,
+and a script with the loop, each in a fresh process of the same environment, on the same cores, with as many threads, in
+an order that changes. How a process's arrays come to lie in memory is worth some per cent, so that every process gives
+one ratio, the median of its rounds, and intervals (95 %) are over processes.
 """
 
 from __future__ import annotations
@@ -14,19 +13,20 @@ import json
 import random
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.figures import OURS, Figure, median_ratio, target
+from benchmarks.figures import OURS, Figure, target
 from benchmarks.peers import HOUSE, as_a_trial, framework_python
 from sweep import catalog, datasets, grid
+from sweep.analysis.statistics import Interval, paired_ratio
 from sweep.grid import Trial
 from sweep.node import machine
 from sweep.node.worker import RunTrial
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
-IN_ONE = {0: (80, 3), 3: (60, 2), 5: (12, 1)}  # batch exponent: rounds, samples in each
-WHOLE = {0: (8, 20), 3: (6, 10)}
+IN_TURNS = {0: (8, 8, 3), 3: (6, 6, 2), 5: (4, 2, 1)}  # batch exponent: processes, rounds in each, samples in each
+WHOLE = {0: (8, 20)}  # batch exponent: processes of each, samples
 PLAIN = Path(__file__).with_name("plain")
 GRID = """
 name: fidelity
@@ -35,18 +35,18 @@ parameters: {{samples: {samples}, warmup: 3, threads: {cores}}}
 resources: {{cpu: {cores}}}
 """
 
-Rounds = list[list[float]]  # seconds of each sample
+Processes = list[list[float]]  # of each process, of each of its rounds: the median of its samples in seconds
 
 
 def figures(quick: bool) -> Iterator[Figure]:
     for framework in FRAMEWORKS:
-        for exponent, (rounds, samples) in list(IN_ONE.items())[: 2 if quick else None]:
-            what, by_hand = f"{step(framework, exponent)}, in one process", "a loop by hand"
-            found = in_turns(framework, exponent, 6 if quick else rounds, samples)
-            yield from compared(what, found["sweep"], {by_hand: found["loop"]})
+        for exponent, (processes, rounds, samples) in list(IN_TURNS.items())[: 2 if quick else None]:
+            found = in_turns(framework, exponent, (3, 3, samples) if quick else (processes, rounds, samples))
+            what = f"{step(framework, exponent)}, in turns"
+            yield from compared(what, found["sweep"], {"a loop by hand": found["loop"]})
             yield from apart(f"{what}: how far apart they may be", found["sweep"], found["loop"])
-        for exponent, (rounds, samples) in WHOLE.items():
-            trials, scripts = whole(framework, exponent, 3 if quick else rounds, samples)
+        for exponent, (processes, samples) in WHOLE.items():
+            trials, scripts = whole(framework, exponent, 3 if quick else processes, samples)
             yield from compared(f"{step(framework, exponent)}, whole", trials, {"a script with such a loop": scripts})
 
 
@@ -54,47 +54,69 @@ def step(framework: str, exponent: int) -> str:
     return f"a step of {2**exponent} images, {framework.replace('==', ' ')}"
 
 
-def compared(what: str, ours: Rounds, others: dict[str, Rounds]) -> Iterator[Figure]:
-    """The medians of each over all rounds, and what the rounds say of each one's ratio to ours."""
-    yield Figure(what, OURS, _median(ours), note=f"{len(ours)} rounds of {len(ours[0])}")
+def compared(what: str, ours: Processes, others: dict[str, Processes]) -> Iterator[Figure]:
+    """The medians of each over all processes, and each one's ratio to ours."""
+    yield Figure(what, OURS, _median(ours), note=f"{len(ours)} processes, {sum(map(len, ours))} rounds")
     for who, theirs in others.items():
-        ratio = median_ratio(_medians(theirs), _medians(ours))
+        ratio = _ratio(ours, theirs)
         told = f"{ratio.estimate:.4f} × [{ratio.low:.4f}, {ratio.high:.4f}]"
         yield Figure(what, who, _median(theirs), note=told)
 
 
-def apart(what: str, ours: Rounds, theirs: Rounds) -> Iterator[Figure]:
+def apart(what: str, ours: Processes, theirs: Processes) -> Iterator[Figure]:
     """By the end of the ratio's interval that is further from 1."""
-    ratio = median_ratio(_medians(theirs), _medians(ours))
+    ratio = _ratio(ours, theirs)
     yield Figure(what, OURS, max(abs(ratio.low - 1), abs(ratio.high - 1)), "share")
     yield target(what, 0.01, "share")
 
 
-def _medians(rounds: Rounds) -> list[float]:
-    return [statistics.median(times) for times in rounds]
+def _ratio(ours: Processes, theirs: Processes) -> Interval:
+    """Of theirs to ours: of every process, or pair of them, the median over its rounds."""
+    pairs = zip(theirs, ours, strict=True)
+    ratios = [statistics.median(a / b for a, b in zip(one, other, strict=True)) for one, other in pairs]
+    found = paired_ratio(ratios, [1.0] * len(ratios)).interval()
+    assert found is not None, "an interval takes three processes"
+    return found
 
 
-def _median(rounds: Rounds) -> float:
-    return statistics.median(_medians(rounds))
+def _median(processes: Processes) -> float:
+    return statistics.median(statistics.median(rounds) for rounds in processes)
 
 
-def in_turns(framework: str, exponent: int, rounds: int, samples: int, timer: bool = False) -> dict[str, Rounds]:
-    """What `plain/turns.py` found: of `sweep`, of the `loop`, and of torch's `timer` where it takes part."""
+def in_turns(framework: str, exponent: int, effort: tuple[int, int, int], timer: bool = False) -> dict[str, Processes]:
+    """What `plain/turns.py` found: of `sweep`, of the `loop`, and of torch's `timer` where it takes part.
+
+    `effort` is how many processes, rounds in each, and samples in each of those.
+    """
+    processes, rounds, samples = effort
     asked = {"house": str(HOUSE), "data": str(datasets.prepare("synthetic").folder), "timer": timer}
     asked |= {"framework": framework.partition("==")[0], "batch_exponent": exponent, "threads": _cores()}
+    found: dict[str, Processes] = {}
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder, "asked.json")
         listed.write_text(json.dumps(asked | {"rounds": rounds, "samples": samples}))
-        return dict(json.loads(as_a_trial([framework_python(framework), "-I", "-B", PLAIN / "turns.py", listed])))
+        command: Sequence[str | Path] = [framework_python(framework), "-I", "-B", PLAIN / "turns.py", listed]
+        for _ in range(processes):
+            for who, times in json.loads(as_a_trial(command)).items():
+                found.setdefault(who, []).append(list(map(statistics.median, times)))
+    return found
 
 
-def whole(framework: str, exponent: int, rounds: int, samples: int) -> tuple[Rounds, Rounds]:
+def whole(framework: str, exponent: int, processes: int, samples: int) -> tuple[Processes, Processes]:
     """Of trials, and of scripts, which take turns."""
     trial = the_trial(framework, exponent, samples)
-    found: tuple[Rounds, Rounds] = ([], [])
-    for _ in range(rounds):
+    return alternately(processes, lambda: by_sweep(trial), lambda: by_hand(framework, exponent, samples))
+
+
+def alternately(
+    processes: int, ours: Callable[[], list[float]], theirs: Callable[[], list[float]]
+) -> tuple[Processes, Processes]:
+    """The medians of two that run in processes of their own, in an order that changes."""
+    ways = (ours, theirs)
+    found: tuple[Processes, Processes] = ([], [])
+    for _ in range(processes):
         for which in random.sample((0, 1), 2):
-            found[which].append(by_hand(framework, exponent, samples) if which else by_sweep(trial))
+            found[which].append([statistics.median(ways[which]())])
     return found
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from random import Random
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep import __version__
-from sweep.analysis.statistics import Interval
 from sweep.node import machine as node
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
@@ -39,14 +36,6 @@ class Figure(NamedTuple):
 def target(what: str, value: float, unit: str = "s", note: str = "") -> Figure:
     """What we set ourselves, where nobody else does it or where there is a promise to keep."""
     return Figure(what, TARGET, value, unit, note)
-
-
-def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
-    """Of the two in each round, the median over rounds; its 95 % interval from drawing rounds with replacement."""
-    random, ratios = Random(0), [one / other for one, other in zip(numerators, denominators, strict=True)]
-    drawn = (statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(2000))
-    cuts = statistics.quantiles(drawn, n=40)
-    return Interval(statistics.median(ratios), cuts[0], cuts[-1])
 
 
 def keep(group: str, figures: Iterable[Figure], machine: str, quick: bool) -> None:
