@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,13 @@ import psutil
 
 _LOOK_S = 1.0  # how often one looks whether a silent child still lives
 _MARK = "SWEEP_PROCESS"  # a variable by which descendants are known that have left the tree
+_PR_SET_PDEATHSIG = 1
+_TETHER = f"""
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,14 @@ def kill_tree(pid: int) -> None:
         stopped |= new
     for member in stopped:
         _send(member.pid, signal.SIGKILL)
+
+
+def tether() -> list[str]:
+    """What to start a command with so that the kernel kills it when this process dies; nothing where it cannot.
+
+    For what writes where this process holds a lock: were it to go on, it would write into what the next holder makes.
+    """
+    return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())] if sys.platform == "linux" else []
 
 
 def hold(path: Path) -> IO[bytes]:

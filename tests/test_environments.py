@@ -322,17 +322,27 @@ def test_a_build_that_is_cut_short_is_never_taken_for_complete(tiny, wheels, cac
     _wheel(wheels, "tiny", "1.0", f"import os, time\nwhile os.path.exists({str(wheels / 'slow')!r}): time.sleep(0.02)")
     (wheels / "slow").touch()
     builder = subprocess.Popen([sys.executable, "-c", BUILD, str(tiny.path)], stderr=subprocess.DEVNULL)
-    while not list(cache.glob(f"{spec.id}/lib/*/site-packages/tiny.py")):
+    while not _importing(cache / spec.id):
         time.sleep(0.02)
     while builder.poll() is None:  # an interrupt that falls into a destructor is lost: one presses again
         builder.send_signal(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             builder.wait(10)
+    deadline = time.monotonic() + 20.0
+    while _importing(cache / spec.id):
+        assert time.monotonic() < deadline, "it goes on without the lock"
+        time.sleep(0.02)
     (wheels / "slow").unlink()
 
     assert store.load(spec.id) is None
     assert environments.environments() == []
     assert prepare(spec).packages == ("helper==1.0", "tiny==1.0")
+
+
+def _importing(folder):
+    """Whether an import of `tiny` is under way in the environment there."""
+    commands = [each.info["cmdline"] or [""] for each in psutil.process_iter(["cmdline"])]
+    return any(command[0].startswith(str(folder)) and command[-1] == "tiny" for command in commands)
 
 
 BACKEND = """

@@ -143,9 +143,11 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
 
     Python keeps the bytecode of what it imports here: compiling all that is installed takes several times as long as
     installing it, and most of that is never imported. What a trial imports beyond is kept when the first one does.
+    The import dies with this process, which holds the environment's lock, as uv does.
     """
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
-        command = [str(python), "-I", *(["-B"] if spec.interpreter else []), "-c", _IMPORT, spec.module]
+        flags = ["-I", "-B"] if spec.interpreter else ["-I"]
+        command = [*process.tether(), str(python), *flags, "-c", _IMPORT, spec.module]
         ended = process.run(command, env=_plain_environment(), timeout_s=300, cwd=Path(empty))
     if ended.returncode:
         last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -27,16 +26,6 @@ _UNMET = "its requirements cannot be met"
 _BRIEFLY = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
 # built from source it has whatever BLAS is at hand, or none, and what is timed is that
 _ONLY_WHEELS = ["--only-binary", "numpy"]
-
-
-# uv dies with the process that holds the environment's lock: were it to go on, it would write into the next one's build
-_PR_SET_PDEATHSIG = 1
-_TETHER = f"""
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass(frozen=True)
@@ -145,7 +134,7 @@ class Resolver:
         self, arguments: list[str], variables: Mapping[str, str], timeout_s: float, cwd: Path | None = None
     ) -> process.Completed:
         environment = {**self.indexes.variables, **variables}
-        command = [*_tether(), uv.find_uv_bin(), *arguments]
+        command = [*process.tether(), uv.find_uv_bin(), *arguments]
         return process.run(command, env=environment, timeout_s=timeout_s, cwd=cwd)
 
     def _checked(self, ended: process.Completed, what: str) -> process.Completed:
@@ -163,16 +152,11 @@ def refusal(indexes: Indexes, package: str = "numpy") -> str:
         wanted = Path(folder, "requirements.txt")
         wanted.write_text(package, encoding="utf-8")
         options = ["--no-deps", "--no-cache", "--quiet", *(["--no-index"] if indexes.no_index else [])]
-        command = [*_tether(), uv.find_uv_bin(), "pip", "compile", *options, str(wanted)]
+        command = [*process.tether(), uv.find_uv_bin(), "pip", "compile", *options, str(wanted)]
         ended = process.run(command, {**indexes.variables, **_BRIEFLY}, _PROBE_TIMEOUT_S, Path(folder))
     if ended.timed_out:
         return f"no answer within {_PROBE_TIMEOUT_S} s"
     return "" if ended.returncode == 0 else _cause(redacted(ended.stderr))
-
-
-def _tether() -> list[str]:
-    """What to start a command with so that the kernel kills it when this process dies; nothing where it cannot."""
-    return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())] if sys.platform == "linux" else []
 
 
 def _cpu_local(spec: Specification) -> tuple[str, ...]:
