@@ -242,3 +242,12 @@ def test_planned_trials_without_a_record_are_missing(tmp_path: Path) -> None:
     keep(tmp_path, [done], trials=[(done["trial_id"], done["trial_name"]), ("abc", "torch/s1")])
     assert sweep.load(tmp_path).missing == ["torch/s1"]
     assert Results(tmp_path).plan().num_rows == 2
+
+
+def test_records_that_hold_no_settings_are_summarised_and_doubted_too() -> None:
+    drifting = [record(seed, step_s=[1.0 + 0.1 * (i > 40) for i in range(80)], settings=None) for seed in range(3)]
+    summary = only(*drifting)
+    assert summary.column("settings") == [None] * 3
+    (remedy,) = {doubt.remedy for doubt in doubts(summary) if doubt.kind in ("warm-up", "slowdown", "none")}
+    assert "epochs" not in remedy
+    assert "threads" not in kinds(summary)

@@ -97,11 +97,11 @@ def _mixed(summary: Summary) -> Iterator[Doubt]:
 
 def _threads(summary: Summary) -> Iterator[Doubt]:
     settings = summary.column("settings")
-    asked = {text: json.loads(text).get("threads") for text in set(settings)}
+    asked = {text: json.loads(text).get("threads") for text in set(settings) if text}
     wrong = Counter(
         (threads, asked[text])
         for threads, text in zip(summary.column("threads"), settings, strict=False)
-        if threads and asked[text] and asked[text] != threads
+        if threads and asked.get(text) and asked[text] != threads
     )
     for (threads, wanted), count in wrong.items():
         remedy = "give the trials as many cores as threads, in the grid's resources"
@@ -160,7 +160,7 @@ def _unsteady(summary: Summary) -> Iterator[Doubt]:
 
 def _sampled(summary: Summary) -> bool:
     """Whether the grid says how many samples there are, which it does not of a training's epochs."""
-    return all("samples" in json.loads(text) for text in set(summary.column("settings")))
+    return all("samples" in json.loads(text) for text in set(summary.column("settings")) if text)
 
 
 def courses(summary: Summary) -> list[statistics.SteadyState]:

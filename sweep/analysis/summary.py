@@ -283,18 +283,18 @@ def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
     return _axes(texts), of_cell
 
 
-def _settings(table: pa.Table) -> tuple[list[str], Ints]:
+def _settings(table: pa.Table) -> tuple[list[str | None], Ints]:
     """The settings of the first trial of each different cell, and for each record the number of its cell."""
     if not len(table):
         return [], np.zeros(0, dtype=np.int64)
     cells = table["cell_id"].combine_chunks().dictionary_encode(null_encoding="encode")
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are given in order of appearance
-    return [text or "{}" for text in table["settings"].take(pa.array(first)).to_pylist()], codes
+    return table["settings"].take(pa.array(first)).to_pylist(), codes
 
 
-def _axes(texts: Sequence[str]) -> list[dict[str, Any]]:
-    return [ordered(each, _NOT_AXES) for each in json.loads(f"[{','.join(texts)}]")]
+def _axes(texts: Sequence[str | None]) -> list[dict[str, Any]]:
+    return [ordered(each, _NOT_AXES) for each in json.loads(f"[{','.join(text or '{}' for text in texts)}]")]
 
 
 def _grouped(
