@@ -8,13 +8,12 @@ environment, on the same cores, with as many threads. A ratio of 1 is agreement.
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.fidelity import IN_TURNS, alternately, by_sweep, compared, in_turns, step, the_trial
+from benchmarks.fidelity import IN_TURNS, alternately, by_sweep, compared, in_turns, middle, step, the_trial
 from benchmarks.figures import OURS, Figure
 from benchmarks.peers import as_a_trial, environment, framework_python, version
 from sweep.node import hosts, machine
@@ -44,7 +43,7 @@ def figures(quick: bool) -> Iterator[Figure]:
     clock_s = float(peers.run([framework_python(FRAMEWORK), "-I", "-c", CLOCK]).output)
     what = "reading the clock twice, as around each half of a step"
     yield Figure(what, OURS, clock_s, note="part of each time, and not taken off")
-    yield Figure(what, "the step itself", statistics.median(map(statistics.median, trials)))
+    yield Figure(what, "the step itself", middle(trials))
 
 
 def _by_pyperf(python: Path) -> list[float]:

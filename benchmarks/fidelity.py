@@ -56,11 +56,11 @@ def step(framework: str, exponent: int) -> str:
 
 def compared(what: str, ours: Processes, others: dict[str, Processes]) -> Iterator[Figure]:
     """The medians of each over all processes, and each one's ratio to ours."""
-    yield Figure(what, OURS, _median(ours), note=f"{len(ours)} processes, {sum(map(len, ours))} rounds")
+    yield Figure(what, OURS, middle(ours), note=f"{len(ours)} processes, {sum(map(len, ours))} rounds")
     for who, theirs in others.items():
         ratio = _ratio(ours, theirs)
         told = f"{ratio.estimate:.4f} × [{ratio.low:.4f}, {ratio.high:.4f}]"
-        yield Figure(what, who, _median(theirs), note=told)
+        yield Figure(what, who, middle(theirs), note=told)
 
 
 def apart(what: str, ours: Processes, theirs: Processes) -> Iterator[Figure]:
@@ -79,7 +79,8 @@ def _ratio(ours: Processes, theirs: Processes) -> Interval:
     return found
 
 
-def _median(processes: Processes) -> float:
+def middle(processes: Processes) -> float:
+    """The median over processes of the median over each one's rounds."""
     return statistics.median(statistics.median(rounds) for rounds in processes)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Self
 
 import psutil
 from ray.cluster_utils import Cluster
+from trials import until
 
 from sweep.cluster.session import connects
 
@@ -38,8 +38,8 @@ class Raylets:
             head = {"num_cpus": 0, "include_dashboard": False, "node_name": HEAD, "ray_client_server_port": client_port}
             self._cluster = Cluster(initialize_head=True, head_node_args=head)
             gc.collect()
-        while client_port and not connects("127.0.0.1", client_port):  # it comes up after everything else
-            time.sleep(0.05)
+        # it comes up after everything else
+        assert client_port is None or until(lambda: connects("127.0.0.1", client_port))
 
     def __enter__(self) -> Self:
         return self
