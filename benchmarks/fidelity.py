@@ -1,10 +1,12 @@
 """Whether sweep times what a hand-written loop times: the ratio of their times, per framework and batch size.
 
 Loop and steps by hand are in `benchmarks/plain`. *In turns*, what a trial calls and the loop take a few steps each in
-one process, round by round in an order that changes: what others do on this machine hits both alike. *Whole*: a trial,
-and a script with the loop, each in a fresh process of the same environment, on the same cores, with as many threads, in
-an order that changes. How a process's arrays come to lie in memory is worth some per cent, so that every process gives
-one ratio, the median of its rounds, and intervals (95 %) are over processes.
+one process, round by round in an order that changes: what others do on this machine hits both alike. There the C
+library keeps the memory that it is given back: taking it anew from the kernel makes single steps up to a quarter
+slower, by luck, on either side. *Whole*: a trial, and a script with the loop, each in a fresh process of the same
+environment, on the same cores, with as many threads, in an order that changes. How a process's arrays come to lie in
+memory is worth some per cent, so that every process gives one ratio, the median of its rounds, and intervals (95 %)
+are over processes.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from sweep.node import machine
 from sweep.node.worker import RunTrial
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
-IN_TURNS = {0: (8, 8, 3), 3: (6, 6, 2), 5: (4, 2, 1)}  # batch exponent: processes, rounds in each, samples in each
+IN_TURNS = {0: (8, 8, 3), 3: (14, 4, 2), 5: (12, 4, 1)}  # batch exponent: processes, rounds in each, samples in each
 WHOLE = {0: (8, 20)}  # batch exponent: processes of each, samples
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}  # of glibc
 PLAIN = Path(__file__).with_name("plain")
 GRID = """
 name: fidelity
@@ -98,7 +101,7 @@ def in_turns(framework: str, exponent: int, effort: tuple[int, int, int], timer:
         listed.write_text(json.dumps(asked | {"rounds": rounds, "samples": samples}))
         command: Sequence[str | Path] = [framework_python(framework), "-I", "-B", PLAIN / "turns.py", listed]
         for _ in range(processes):
-            for who, times in json.loads(as_a_trial(command)).items():
+            for who, times in json.loads(as_a_trial(command, more=KEPT)).items():
                 found.setdefault(who, []).append(list(map(statistics.median, times)))
     return found
 

@@ -83,11 +83,13 @@ def peak_rss_bytes(pid: int | str = "self") -> int:
     return int(after.split()[0]) * 1024 if there else 0
 
 
-def as_a_trial(command: Sequence[str | Path], folder: Path = Path(os.sep)) -> str:
-    """What a command prints that gets the cores and the variables that a trial would, and nobody else's."""
+def as_a_trial(
+    command: Sequence[str | Path], folder: Path = Path(os.sep), more: Mapping[str, str] | None = None
+) -> str:
+    """What a command prints that gets the cores and the variables that a trial would, nobody else's, and `more`."""
     cores = len(machine.usable_cores())
     with slots.lease(cores, exclusive=True):
-        ended = process.run([str(word) for word in command], hosts.variables(cores), cwd=folder)
+        ended = process.run([str(word) for word in command], hosts.variables(cores) | dict(more or {}), cwd=folder)
     if ended.returncode:
         raise SystemExit(ended.stderr)
     return ended.stdout
