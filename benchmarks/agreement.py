@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.fidelity import IN_TURNS, alternately, by_sweep, compared, in_turns, middle, step, the_trial
+from benchmarks.fidelity import alternately, by_sweep, compared, in_turns, middle, step, the_trial
 from benchmarks.figures import OURS, Figure
 from benchmarks.peers import as_a_trial, environment, framework_python, version
 from sweep.node import hosts, machine
 
 FRAMEWORK, EXPONENT = "torch==2.13.0", 3
+IN_TURNS = (14, 4, 2)
 PROCESSES, SAMPLES = 10, 10
 TOOLS = peers.HERE / "tools"
 CLOCK = """
@@ -33,7 +34,7 @@ print(statistics.median(gaps))
 
 def figures(quick: bool) -> Iterator[Figure]:
     what = step(FRAMEWORK, EXPONENT)
-    found = in_turns(FRAMEWORK, EXPONENT, (3, 3, 2) if quick else IN_TURNS[EXPONENT], timer=True)
+    found = in_turns(FRAMEWORK, EXPONENT, (3, 3, 2) if quick else IN_TURNS, timer=True)
     names = {"timer": "torch.utils.benchmark, its Timer", "loop": "a loop by hand"}
     yield from compared(f"{what}, in turns", found["sweep"], {who: found[key] for key, who in names.items()})
     runner = environment("pyperf", beside=framework_python(FRAMEWORK))

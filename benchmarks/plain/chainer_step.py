@@ -46,5 +46,6 @@ def step(batch):
         difference = (predicted(model, images) - targets) * visible
         loss = F.sum(difference * difference) / (visible.sum() / 2)
         loss.backward()
+        return loss
 
     return model.cleargrads, take

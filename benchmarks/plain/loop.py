@@ -18,8 +18,9 @@ def times(clear, take, samples, warmup=WARMUP):
     for _ in range(warmup + samples):
         clear()
         start = time.perf_counter()
-        take()
+        loss = take()
         found.append(time.perf_counter() - start)
+        del loss
     gc.enable()
     return found[warmup:]
 

@@ -22,7 +22,8 @@ def network():
 def step(batch):
     """Two functions: one clears the gradients, giving back 230 MB, which is no part of a step; one takes a step.
 
-    Before, it takes one of eight images, as a trial does in its fairness gate: how many page faults a later step takes
+    What that returns is the loss, with which its graph is let go: that is no part of a step either.
+    Before, one of eight images is taken, as a trial does in its fairness gate: how many page faults a later step takes
     depends on what the C library's allocator has given back so far.
     """
     model = network()
@@ -34,5 +35,6 @@ def step(batch):
         difference = (model(images).view(batch, JOINTS, 2) - targets) * visible
         loss = (difference * difference).sum() / visible.sum()
         loss.backward()
+        return loss
 
     return model.zero_grad, take

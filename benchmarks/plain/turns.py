@@ -38,7 +38,9 @@ def by_timer(clear, take, asked):
     """The same of torch.utils.benchmark."""
     from torch.utils.benchmark import Timer
 
-    timer = Timer("take()", setup="clear()", globals={"clear": clear, "take": take}, num_threads=asked["threads"])
+    timer = Timer(
+        "loss = take()", setup="clear()", globals={"clear": clear, "take": take}, num_threads=asked["threads"]
+    )
     return lambda: [timer.timeit(1).median for _ in range(WARMUP + asked["samples"])][WARMUP:]
 
 
