@@ -315,7 +315,7 @@ def resuming(trials: int, folder: Path) -> str:
     from sweep.records.results import Results, RunFacts
 
     expansion = _expansion(trials)
-    facts = RunFacts("scale", "", trials=[(trial.id, trial.name) for trial in expansion.trials])
+    facts = RunFacts("scale", "", trials=expansion.trials)
     start = time.perf_counter()
     with Results(folder).open(facts) as results:
         statuses = results.statuses()

@@ -173,9 +173,8 @@ class _Sweep:
         more = [dataclasses.replace(trial, position=len(whole) + place) for place, trial in enumerate(more)]
         for trial in more:
             self._ledger.again(trial)
-        names = [(trial.id, trial.name) for trial in [*whole, *more]]
-        self._writer.restate(trials=names, stopped=decision.reasons)
-        self._observer.planned(len(names), len(whole), self._ledger.remaining_s())
+        self._writer.restate(trials=[*whole, *more], stopped=decision.reasons)
+        self._observer.planned(len(whole) + len(more), len(whole), self._ledger.remaining_s())
         return more
 
     def _standings(self) -> list[adaptive.Standing]:
@@ -311,6 +310,6 @@ def _facts(grid: Grid, expansion: Expansion, noise_floor: float) -> RunFacts:
         overrides=grid.sets,
         code_version=code_version(),
         noise_floor=noise_floor,
-        trials=[(trial.id, trial.name) for trial in expansion.trials],
-        exclusions=[(exclusion.name, exclusion.reason) for exclusion in expansion.exclusions],
+        trials=expansion.trials,
+        exclusions=expansion.exclusions,
     )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +81,13 @@ def training(seed: int = 0, epochs: int = 20, **changes: Any) -> Record:
     columns |= {f"validation_{name}": values for name, values in validated.items()}
     of_steps = ("step_s", "forward_s", "backward_s", "warmup_s", "valid")
     return record(seed, workload="train", epochs=epochs, **columns | changes) | dict.fromkeys(of_steps)
+
+
+class Planned(NamedTuple):
+    """A planned trial, as far as a run keeps it."""
+
+    id: str
+    name: str
 
 
 def keep(folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", **facts: Any) -> Results:

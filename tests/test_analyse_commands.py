@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from commands import Sweep
-from made_up import keep, record, samples, training
+from made_up import Planned, keep, record, samples, training
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 GRID = """\
@@ -31,8 +31,8 @@ def grid_of(processes: int = 3, **changes: Any) -> list[dict[str, Any]]:
     ]
 
 
-def plan_of(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(r["trial_id"], r["trial_name"]) for r in records]
+def plan_of(records: list[dict[str, Any]]) -> list[Planned]:
+    return [Planned(r["trial_id"], r["trial_name"]) for r in records]
 
 
 @pytest.fixture

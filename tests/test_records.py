@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ import pytest
 from made_up import keep, record
 
 from sweep.errors import SweepError, Unavailable
+from sweep.grid import Exclusion
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
 from sweep.records.results import Results, RunFacts
 
@@ -140,6 +142,33 @@ def test_a_fold_that_was_cut_short_leaves_no_doubles(tmp_path: Path) -> None:
     assert len(Results(tmp_path).records()) == 5
     keep(tmp_path, [record(seed=5)])
     assert len(Results(tmp_path).attempts()) == 6
+
+
+def test_a_fold_in_pieces_is_one_part_without_doubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.records.results._ROW_GROUP_BYTES", 1)
+    with Results(tmp_path).open(FACTS) as results:
+        results.append(record(seed=0))
+        results.append(record(seed=1) | {"odd": "x"})
+        results.append(record(seed=0))
+        results.append(record(seed=2) | {"odd": 1.5})
+    (part,) = parts(tmp_path)
+    assert pq.read_metadata(part).num_row_groups == 3
+    assert sorted(Results(tmp_path).attempts(["seed", "odd"]).to_pylist(), key=lambda row: row["seed"]) == [
+        {"seed": 0, "odd": None},
+        {"seed": 1, "odd": "x"},
+        {"seed": 2, "odd": "1.5"},
+    ]
+
+
+def test_large_records_are_folded_before_there_are_many(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).random(2**16)  # half a megabyte that does not compress, in each of three columns
+    with Results(tmp_path).open(FACTS) as results:
+        for seed in range(12):
+            results.append(record(seed=seed, step_s=samples))
+        sizes = [path.stat().st_size for path in parts(tmp_path)]
+    assert len(sizes) == 2
+    assert max(sizes) > 16 * 2**20
+    assert len(Results(tmp_path).records(["seed"])) == 12
 
 
 def test_a_reader_sees_every_record_while_parts_are_folded(tmp_path: Path) -> None:
@@ -327,7 +356,7 @@ def test_logs_and_environments_are_files_and_stay_inside_the_run(tmp_path: Path)
 
 def test_run_yaml_holds_the_grid_as_read(tmp_path: Path) -> None:
     grid = "# why\nname: made-up\naxes: {seed: [1, 2]}\n"
-    exclusions = [("torch==2.13.0/ideep", "ideep is Chainer's")]
+    exclusions = [Exclusion("torch==2.13.0/ideep", "ideep is Chainer's")]
     facts = RunFacts("made-up", grid, overrides=["seed=1"], cluster={"nodes": 1}, exclusions=exclusions)
     with Results(tmp_path).open(facts):
         pass

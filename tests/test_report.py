@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from commands import Sweep
-from made_up import keep, record, training
+from made_up import Planned, keep, record, training
 from PIL import Image
 
 from sweep import cli
 from sweep.analysis import run as analysis
+from sweep.grid import Exclusion
 from sweep.report import figures, plots, report
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
@@ -82,7 +83,11 @@ def test_text_of_a_run_is_text_everywhere(tmp_path: Path) -> None:
     bad = [record(s, framework=f"{EVIL}==1", status="crashed", error=EVIL, node=EVIL) for s in range(2)]
     more = {"packages": [EVIL], "environment_id": "e1", "blas": EVIL, "cpu_model": EVIL, "machine": {EVIL: EVIL}}
     keep(
-        tmp_path / EVIL.replace("/", ""), core_time(**more) + bad, GRID, exclusions=[(EVIL, EVIL)], trials=[("x", EVIL)]
+        tmp_path / EVIL.replace("/", ""),
+        core_time(**more) + bad,
+        GRID,
+        exclusions=[Exclusion(EVIL, EVIL)],
+        trials=[Planned("x", EVIL)],
     )
     page = page_of(tmp_path / EVIL.replace("/", ""))
     assert "<script>alert" not in page
@@ -277,6 +282,6 @@ def test_a_damaged_part_is_told_and_the_rest_reported(sweep: Sweep) -> None:
 
 
 def test_planned_trials_without_records_end_with_four_and_are_listed(sweep: Sweep) -> None:
-    keep("results/run", core_time(), GRID, trials=[("gone", "torch==3/core/b0/s0")])
+    keep("results/run", core_time(), GRID, trials=[Planned("gone", "torch==3/core/b0/s0")])
     assert sweep("report", "run").code == 4
     assert embedded(Path("results/run/report.html").read_text())["rows"]["missing"] == {"name": ["torch==3/core/b0/s0"]}

@@ -17,6 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from sweep.analysis import run as analysis
+from sweep.grid import Exclusion
 from sweep.report import report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -121,7 +122,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 @pytest.fixture(scope="module")
 def core_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "core"
-    keep(folder, core_time(), GRID, exclusions=[(EVIL, EVIL)])
+    keep(folder, core_time(), GRID, exclusions=[Exclusion(EVIL, EVIL)])
     file = folder / "report.html"
     file.write_text(report(analysis.Run(folder)), encoding="utf-8")
     return file

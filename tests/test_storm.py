@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from cluster.storm import Outcome, unleash
+from made_up import Planned
 from tiny import Account, drawn
 
 from sweep.records.results import Results, RunFacts
 
-PLANNED = [(f"t{seed}", f"a/s{seed}") for seed in range(3)]
+PLANNED = [Planned(f"t{seed}", f"a/s{seed}") for seed in range(3)]
 
 
 def record(seed: int, **different: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from made_up import keep, record, samples
+from made_up import Planned, keep, record, samples
 from scipy import stats
 
 import sweep
@@ -239,7 +239,7 @@ def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
 
 def test_planned_trials_without_a_record_are_missing(tmp_path: Path) -> None:
     done = record(seed=0)
-    keep(tmp_path, [done], trials=[(done["trial_id"], done["trial_name"]), ("abc", "torch/s1")])
+    keep(tmp_path, [done], trials=[Planned(done["trial_id"], done["trial_name"]), Planned("abc", "torch/s1")])
     assert sweep.load(tmp_path).missing == ["torch/s1"]
     assert Results(tmp_path).plan().num_rows == 2
 

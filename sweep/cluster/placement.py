@@ -141,14 +141,20 @@ _NOWHERE = ""
 class _Line:
     """The trials of one shape that wait: at home nowhere yet, at home on a node, or sent to one.
 
-    `of_kind` is the order of those at home, with their homes, by kind of home; started ones are cleared at its top.
+    `homes` are the nodes of pairs. `of_kind` is the order of those at home, with their homes, by kind of home; started
+    ones are cleared at its top.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, homes: dict[Hashable, str]) -> None:
+        self.homes = homes
         self.homeless: _Shelf = {}
         self.at_home: _Shelf = {}
         self.sent: _Shelf = {}
         self.of_kind: dict[int, list[tuple[int, str]]] = defaultdict(list)
+
+    def without(self, node_id: str) -> _Line:
+        """With nobody in it, and the homes but for those on one node."""
+        return _Line({pair: home for pair, home in self.homes.items() if home != node_id})
 
     def bring_home(self, waiting: Waiting, home: str, kind: int) -> None:
         self.first_of_kind(kind)
@@ -190,8 +196,6 @@ class Placement:
         self._by_load: dict[int, _Ranking] = defaultdict(_Ranking)  # all rooms of a kind
         self._ready: dict[tuple[int, Shape], _Ranking] = defaultdict(_Ranking)  # those that admit the shape now
         self._lines: dict[Shape, _Line] = {}
-        self._homes: dict[tuple[Shape, Hashable], str] = {}
-        self._at_home: dict[str, list[tuple[Shape, Hashable]]] = defaultdict(list)  # on each node
         self._sent: dict[int, str] = {}  # where to a trial was sent that must avoid a node
         self._waiting: dict[int, Waiting] = {}
         self._oldest: list[int] = []  # orders; of those that wait no longer it is cleared as they come to the top
@@ -230,10 +234,8 @@ class Placement:
             return
         room.stamp += 1
         self._holders_of.clear()
-        for pair in self._at_home.pop(node_id, ()):
-            del self._homes[pair]
         everything, self._waiting = self._waiting, {}
-        self._lines = {shape: _Line() for shape in self._lines}
+        self._lines = {shape: line.without(node_id) for shape, line in self._lines.items()}
         self._oldest, self._sent = [], {}
         for waiting in everything.values():
             self.put(waiting)
@@ -252,7 +254,7 @@ class Placement:
         if others:
             chosen = self._sent[waiting.order] = min(others, key=_preference).node.id
             heapq.heappush(line.sent.setdefault(chosen, []), waiting)
-        elif home := self._homes.get((shape, waiting.pair)):
+        elif home := line.homes.get(waiting.pair):
             line.bring_home(waiting, home, self._rooms[home].kind)
         else:
             heapq.heappush(line.homeless.setdefault(_NOWHERE, []), waiting)
@@ -278,7 +280,7 @@ class Placement:
 
     def _meet(self, shape: Shape) -> None:
         """The first trial of a shape."""
-        self._lines[shape] = _Line()
+        self._lines[shape] = _Line({})
         for room in self._rooms.values():
             if room.admits(shape):
                 self._ready[room.kind, shape].put(room)
@@ -317,16 +319,10 @@ class Placement:
             del chosen.shelf[chosen.owner]
         del self._waiting[waiting.order]
         self._sent.pop(waiting.order, None)
-        self._settle((waiting.shape, waiting.pair), room)
+        self._lines[waiting.shape].homes.setdefault(waiting.pair, room.node.id)  # where the first of a pair starts
         room.book(waiting.shape, +1)
         self._changed(room)
         return waiting, room.node
-
-    def _settle(self, pair: tuple[Shape, Hashable], room: _Room) -> None:
-        """The home of a pair is where its first trial starts."""
-        if pair not in self._homes:
-            self._homes[pair] = room.node.id
-            self._at_home[room.node.id].append(pair)
 
     def _candidates(self, room: _Room) -> Iterator[_Candidate]:
         """What this room could start, to be ranked: GPU trials on GPU nodes, then its own, then the plan's order."""
@@ -347,7 +343,7 @@ class Placement:
         """Whether a trial waits whose pair is at home nowhere; those whose pair has found a home since move there."""
         line = self._lines[shape]
         while queue := line.homeless.get(_NOWHERE):
-            home = self._homes.get((shape, queue[0].pair))
+            home = line.homes.get(queue[0].pair)
             if home is None:
                 return True
             line.bring_home(heapq.heappop(queue), home, self._rooms[home].kind)
@@ -361,7 +357,7 @@ class Placement:
         if len(self._lines) < 2 or not self._oldest:
             return None, None
         first = self._waiting[self._oldest[0]]
-        chosen = self._sent.get(first.order) or self._homes.get((first.shape, first.pair))
+        chosen = self._sent.get(first.order) or self._lines[first.shape].homes.get(first.pair)
         return first, self._rooms[chosen] if chosen else self._least_busy(first.shape)
 
     def _least_busy(self, shape: Shape) -> _Room:

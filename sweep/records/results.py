@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,8 @@ CHECKPOINTS = "checkpoints"
 _FOLD_COUNT = 64
 _LAST_LEVEL = 2
 _FOLD_BELOW_BYTES = 4 * 2**20  # larger parts are well as they are
-_ROW_GROUP_BYTES = 32 * 2**20
+_FOLD_BYTES = 16 * 2**20  # of parts that are fewer than _FOLD_COUNT, but large
+_ROW_GROUP_BYTES = 2 * 2**20  # before compression; what a fold holds at once
 _READERS_OF_A_STORE = 16
 _IDENTITY = ["trial_id", "status", "attempt"]
 _PART_NAME = re.compile(r"(?P<sequence>\d{8})-(?P<level>\d)-(?P<crc>[0-9a-f]{8})\.parquet")
@@ -57,14 +58,31 @@ class Damage(NamedTuple):
     reason: str
 
 
+class Planned(Protocol):
+    """What is kept of a planned trial."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class LeftOut(Protocol):
+    """What is kept of a cell or trial that the grid leaves out."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class RunFacts:
     """What `run.yaml` says: the grid as it was read, and what it was run with.
 
     `noise_floor` is the greatest difference that `sweep calibrate` found between equal cells, where it was run.
     `stopped` says why cells got no more seeds, by name, where the grid says `until`.
-    `trials` are the planned ones as `(trial_id, trial_name)`, `exclusions` are `(name, reason)`: both kept in
-    `plan.parquet`.
+    `trials` are the planned ones and `exclusions` what is left out: both kept in `plan.parquet`.
     """
 
     name: str
@@ -76,8 +94,8 @@ class RunFacts:
     started_at: str = ""
     noise_floor: float = 0.0
     stopped: Mapping[str, str] = field(default_factory=dict)
-    trials: Sequence[tuple[str, str]] = field(default=(), repr=False)
-    exclusions: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    trials: Sequence[Planned] = field(default=(), repr=False)
+    exclusions: Sequence[LeftOut] = field(default=(), repr=False)
 
     @property
     def grid_hash(self) -> str:
@@ -137,7 +155,7 @@ class Results:
 
     def history(self, trial_id: str) -> list[Record]:
         """Every record of one trial, the one that counts last; empty where it has none."""
-        rows: list[Record] = _distinct(self.attempts(trial_id=trial_id)).to_pylist()
+        rows = [row for table in _distinct([self.attempts(trial_id=trial_id)]) for row in table.to_pylist()]
         return sorted(rows, key=lambda row: (row["status"] == "ok", row["attempt"] or 1))
 
     def attempts(
@@ -272,7 +290,7 @@ class Writer(Results):
         rows = [self._row(record) for record in records]
         tables = [table_of(row) for row in rows]
         table = tables[0] if len(tables) == 1 else _concatenated(tables, None)
-        part = self._write(table, level=0)
+        part = self._write(_encoded(table.schema, [table], in_haste=True), level=0)
         if part.foldable:
             self._foldable.append(part)
             self._recent[part.path] = table
@@ -324,7 +342,8 @@ class Writer(Results):
     def _fold_full_levels(self) -> None:
         for level in range(_LAST_LEVEL):
             full = [part for part in self._foldable if part.level == level]
-            if sum(self._weight(part) for part in full) >= _FOLD_COUNT:
+            large = sum(part.size_bytes for part in full) >= _FOLD_BYTES
+            if large or sum(self._weight(part) for part in full) >= _FOLD_COUNT:
                 self._fold(full, level + 1)
 
     def _weight(self, part: _Part) -> int:
@@ -335,12 +354,15 @@ class Writer(Results):
         """Many parts into one: the new one is there for good before the old ones go."""
         gone = {part.path for part in parts}
         self._foldable = [part for part in self._foldable if part.path not in gone]
+        recent = {path: table for path in gone if (table := self._recent.pop(path, None))}
         try:
-            tables = [self._recent.pop(part.path, None) or self._read(part) for part in parts]
+            schema = _unified((self._schema(part, recent) for part in parts), None)
+            tables = (recent[part.path] if part.path in recent else self._read(part) for part in parts)
+            data = _encoded(schema, _distinct(_gathered(tables, schema)))
         except (FileNotFoundError, _Damaged):  # another writer has folded them, or the disk fails: leave all as it is
             return
         try:
-            folded = self._write(_distinct(_concatenated(tables, None)), level)
+            folded = self._write(data, level)
         except Unavailable:  # the disk is full, say: what matters is on it, and folding can wait
             return
         for path in sorted(gone - {folded.path}):
@@ -354,8 +376,11 @@ class Writer(Results):
     def _read(self, part: _Part) -> pa.Table:
         return _decoded(part, self.place.read(part.path), None)
 
-    def _write(self, table: pa.Table, level: int) -> _Part:
-        data = _encoded(table, in_haste=level == 0)
+    def _schema(self, part: _Part, recent: Mapping[str, pa.Table]) -> pa.Schema:
+        table = recent.get(part.path)
+        return table.schema if table is not None else _opened(part, self.place.read(part.path)).schema_arrow
+
+    def _write(self, data: pa.Buffer, level: int) -> _Part:
         self._sequence += 1
         path = f"{RECORDS}/{self._sequence:08d}-{level}-{isal_zlib.crc32(data):08x}.parquet"
         self.place.write(path, data)
@@ -386,12 +411,22 @@ def _write_facts(place: Place, facts: RunFacts) -> None:
 
 
 def _plan_file(facts: RunFacts) -> pa.Buffer:
-    rows: list[tuple[str | None, str, str | None]] = [(trial_id, name, None) for trial_id, name in facts.trials]
-    rows += [(None, name, reason) for name, reason in facts.exclusions]
-    columns = [pa.array([row[place] for row in rows], pa.string()) for place in range(len(_PLAN))]
+    planned = {
+        "trial_id": _text(each.id for each in facts.trials),
+        "trial_name": _text(each.name for each in facts.trials),
+    }
+    left_out = {
+        "trial_name": _text(each.name for each in facts.exclusions),
+        "excluded": _text(each.reason for each in facts.exclusions),
+    }
+    table = pa.concat_tables([pa.table(planned), pa.table(left_out)], promote_options="default")
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=_PLAN), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def _text(values: Iterable[str]) -> pa.Array:
+    return pa.array(values, pa.string())
 
 
 class _Dumper(yaml.SafeDumper):
@@ -405,14 +440,26 @@ def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _literal)
 
 
-def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
-    """The rows of a part; raises _Damaged unless its bytes are those that were written."""
+def _opened(part: _Part, data: pa.Buffer) -> pq.ParquetFile:
+    """A part as a file; raises _Damaged unless its bytes are those that were written."""
     if part.crc and f"{isal_zlib.crc32(data):08x}" != part.crc:
         raise _Damaged(
             "damaged, its bytes are not those that were written: its trials are run again by the next sweep run"
         )
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        return pq.ParquetFile(pa.BufferReader(data))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> _Damaged:
+    return _Damaged(f"no readable Parquet file: {str(error).splitlines()[0]}")
+
+
+def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
+    """The rows of a part; raises _Damaged unless its bytes are those that were written."""
+    file = _opened(part, data)
+    try:
         schema = file.schema_arrow  # converted anew each time that it is asked for
         _check_version(schema.metadata or {})
         wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
@@ -420,7 +467,7 @@ def _decoded(part: _Part, data: pa.Buffer, columns: list[str] | None, null_if_tr
         present = [name for name in wanted if name not in spared]
         table = file.read(columns=present, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _Damaged(f"no readable Parquet file: {str(error).splitlines()[0]}") from None
+        raise _unreadable(error) from None
     if missing := {"trial_id", "status"} - set(schema.names):
         raise _Damaged(f"no records: there is no column {sorted(missing)[0]}")
     return table
@@ -460,13 +507,17 @@ def _check_version(metadata: Mapping[bytes, bytes]) -> None:
 
 def _concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Table:
     """Rows one below the other; a column that a table lacks is null there, types that disagree become text."""
-    schema = _unified([table.schema for table in tables], columns)
+    schema = _unified((table.schema for table in tables), columns)
     return pa.concat_tables([_conformed(table, schema) for table in tables] or [schema.empty_table()])
 
 
-def _unified(schemas: Sequence[pa.Schema], columns: list[str] | None) -> pa.Schema:
+def _unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schema:
     kinds: dict[str, pa.DataType] = {f.name: f.type for f in SCHEMA if columns is None or f.name in columns}
-    for schema in {id(s): s for s in schemas}.values():
+    last: pa.Schema | None = None
+    for schema in schemas:
+        if last is not None and schema.equals(last):  # as most are
+            continue
+        last = schema
         for found in schema:
             known = kinds.get(found.name, found.type)
             kinds[found.name] = known if found.name in KNOWN else _common(known, found.type)
@@ -511,39 +562,56 @@ def _newest(table: pa.Table) -> pa.Table:
     return table.filter(pa.array(kept))
 
 
-def _distinct(table: pa.Table) -> pa.Table:
+def _gathered(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in fewer tables, of a few megabytes each."""
+    some: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        some.append(_conformed(table, schema))
+        size += table.nbytes
+        if size >= _ROW_GROUP_BYTES:
+            yield pa.concat_tables(some)
+            some, size = [], 0
+    if some:
+        yield pa.concat_tables(some)
+
+
+def _distinct(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Without the doubles that a fold cut short by a kill has left: same trial, attempt and start."""
-    started = table["started_at"].cast(pa.int64()).to_pylist()
-    identities = list(zip(table["trial_id"].to_pylist(), table["attempt"].to_pylist(), started, strict=True))
-    first = {identity: row for row, identity in reversed(list(enumerate(identities)))}
-    return table if len(first) == len(table) else table.take(sorted(first.values()))
+    seen: set[tuple[str, int, int]] = set()
+    for table in tables:
+        started = table["started_at"].cast(pa.int64()).to_pylist()
+        identities = zip(table["trial_id"].to_pylist(), table["attempt"].to_pylist(), started, strict=True)
+        new = []
+        for row, identity in enumerate(identities):
+            if identity not in seen:
+                seen.add(identity)
+                new.append(row)
+        if new:
+            yield table if len(new) == len(table) else table.take(new)
 
 
-def _encoded(table: pa.Table, in_haste: bool) -> pa.Buffer:
-    """As Parquet; in haste, as the sweep waits, without statistics and not compressed: a few records would hardly be
-    smaller, and half of the time that it takes to keep them would go there."""
+def _encoded(schema: pa.Schema, tables: Iterable[pa.Table], in_haste: bool = False) -> pa.Buffer:
+    """As Parquet, a row group for each table; in haste, as the sweep waits, without statistics and not compressed: a
+    few records would hardly be smaller, and half of the time that it takes to keep them would go there."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
-        row_group_size=len(table) if in_haste else _row_group_size(table),
+        schema,
         compression="none" if in_haste else "zstd",
         compression_level=None if in_haste else 1,
-        use_dictionary=not in_haste and [f.name for f in table.schema if pa.types.is_string(f.type)],
+        use_dictionary=not in_haste and [f.name for f in schema if pa.types.is_string(f.type)],
         write_statistics=not in_haste,
         store_schema=not in_haste,
-    )
+    ) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(1, len(table)))
     return sink.getvalue()
 
 
 def _readers(place: Place) -> int:
     """Threads that read parts: decoding takes cores, waiting for a store does not."""
     return min(8, len(os.sched_getaffinity(0))) if place.folder else _READERS_OF_A_STORE
-
-
-def _row_group_size(table: pa.Table) -> int:
-    per_row = max(1, table.nbytes // max(1, len(table)))
-    return int(max(1, _ROW_GROUP_BYTES // per_row))
 
 
 def _file_name(identity: str) -> str:
