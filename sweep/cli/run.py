@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +85,7 @@ def _conclude(expansion: Expansion, results: Results) -> int:
     from sweep.analysis.run import NoRecords, Run
     from sweep.cli.answers import write_summaries
 
-    ended = _ended(expansion, results)
+    ended = results.ended(trial.id for trial in expansion.trials)
     with contextlib.suppress(NoRecords):  # all failed: status says how
         write_summaries(Run(results.place).summary())
     failed = ended.total() - ended["ok"]
@@ -98,12 +97,6 @@ def _conclude(expansion: Expansion, results: Results) -> int:
     if failed:
         return FAILED
     return MISSING if ended.total() < len(expansion.trials) else 0
-
-
-def _ended(expansion: Expansion, results: Results) -> Counter[str]:
-    """How many of the trials that have a record ended with each status."""
-    statuses = results.statuses()
-    return Counter(statuses[trial.id][0] for trial in expansion.trials if trial.id in statuses)
 
 
 @contextlib.contextmanager

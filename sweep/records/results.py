@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -178,6 +179,13 @@ class Results:
         """For each trial that has a record, its status and attempt."""
         columns = self.records(_IDENTITY).to_pydict()
         return dict(zip(columns["trial_id"], zip(columns["status"], columns["attempt"], strict=True), strict=True))
+
+    def ended(self, trial_ids: Iterable[str]) -> Counter[str]:
+        """How many of these trials ended with each status."""
+        known = self.records(["trial_id", "status"])
+        wanted = pc.is_in(known["trial_id"], value_set=_text(trial_ids))
+        counted = pc.value_counts(known["status"].filter(wanted)).to_pylist()
+        return Counter({each["values"]: each["counts"] for each in counted})
 
     def facts(self) -> RunFacts:
         """What `run.yaml` says; raises SweepError where there is none or it cannot be read."""
