@@ -19,7 +19,7 @@ from benchmarks.peers import as_a_trial, environment, framework_python, version
 from sweep.node import hosts, machine
 
 FRAMEWORK, EXPONENT = "torch==2.13.0", 3
-IN_TURNS = (14, 4, 2)
+IN_TURNS = (10, 4, 2)
 PROCESSES, SAMPLES = 10, 10
 TOOLS = peers.HERE / "tools"
 CLOCK = """

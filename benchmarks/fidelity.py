@@ -28,7 +28,7 @@ from sweep.node import machine
 from sweep.node.worker import RunTrial
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
-IN_TURNS = {0: (16, 8, 3), 3: (28, 4, 2), 5: (14, 4, 1)}  # batch exponent: processes, rounds in each, samples in each
+IN_TURNS = {0: (12, 8, 3), 3: (20, 4, 2), 5: (10, 4, 1)}  # batch exponent: processes, rounds in each, samples in each
 WHOLE = {0: (8, 20)}  # batch exponent: processes of each, samples
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}  # of glibc
 PLAIN = Path(__file__).with_name("plain")
