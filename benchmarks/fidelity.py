@@ -1,13 +1,13 @@
 """Whether sweep times what a hand-written loop times: the ratio of their times, per framework and batch size.
 
-Loop and steps by hand are in `benchmarks/plain`. *In turns*, what a trial calls and the loop take a few steps each in
-one process, round by round in an order that changes: what others do on this machine hits both alike. There the C
-library keeps the memory that it is given back: taking it anew from the kernel makes single steps up to a quarter
-slower, by luck, on either side. For all a step ends when its gradients are there, before its graph is let go, which
-takes up to half a per cent of it. *Whole*: a trial, and a script with the loop, each in a fresh process of the same
-environment, on the same cores, with as many threads, in an order that changes. How a process's arrays come to lie in
-memory is worth some per cent, so that every process gives one ratio, the median of its rounds, and intervals (95 %)
-are over processes.
+Loops and steps by hand are in `benchmarks/plain`. *In turns*, what a trial calls, a loop by hand around the same step,
+and one around a step by hand take a few steps each in one process, round by round in an order that changes: what others
+do on this machine hits all alike. The first two tell what timing adds or leaves out; the third has arrays of its own,
+and how they come to lie in memory is worth some per cent. For all a step ends when its gradients are there, before its
+graph is let go, which takes half a per cent of it. There the C library keeps the memory that it is given back: taking
+it anew from the kernel makes single steps up to a quarter slower, by luck. *Whole*: a trial, and a script with the
+loop, each in a fresh process of the same environment, on the same cores, with as many threads, in an order that
+changes. Every process gives one ratio, the median of its rounds; intervals (95 %) are over processes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sweep.node import machine
 from sweep.node.worker import RunTrial
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
-IN_TURNS = {0: (12, 8, 3), 3: (20, 4, 2), 5: (10, 4, 1)}  # batch exponent: processes, rounds in each, samples in each
-WHOLE = {0: (8, 20)}  # batch exponent: processes of each, samples
+IN_TURNS = {0: (8, 6, 3), 3: (6, 5, 2), 5: (4, 4, 1)}  # batch exponent: processes, rounds in each, samples in each
+WHOLE = {0: (6, 20)}  # batch exponent: processes of each, samples
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}  # of glibc
 PLAIN = Path(__file__).with_name("plain")
 GRID = """
@@ -47,7 +47,8 @@ def figures(quick: bool) -> Iterator[Figure]:
         for exponent, (processes, rounds, samples) in list(IN_TURNS.items())[: 2 if quick else None]:
             found = in_turns(framework, exponent, (3, 3, samples) if quick else (processes, rounds, samples))
             what = f"{step(framework, exponent)}, in turns"
-            yield from compared(what, found["sweep"], {"a loop by hand": found["loop"]})
+            others = {"a loop by hand around it": found["loop"], "loop and step by hand": found["by hand"]}
+            yield from compared(what, found["sweep"], others)
             yield from apart(f"{what}: how far apart they may be", found["sweep"], found["loop"])
         for exponent, (processes, samples) in WHOLE.items():
             trials, scripts = whole(framework, exponent, 3 if quick else processes, samples)

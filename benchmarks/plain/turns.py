@@ -1,4 +1,4 @@
-"""Workload `core` and others around a step by hand, in turns in one process. `python turns.py FILE`
+"""Workload `core`, a loop by hand around its step, and others around a step by hand, in turns. `python turns.py FILE`
 
 FILE is JSON: `house`, the folder that `workloads` lies in; `data`, a prepared data set; `framework`, `batch_exponent`,
 `threads`; `rounds`, in each of which every one takes `samples` steps after one that does not count, in an order that
@@ -17,8 +17,8 @@ from loop import times
 WARMUP = 1
 
 
-def by_sweep(asked):
-    """What takes so many samples as a trial does, of a model that is ready as a trial's is."""
+def ready(asked):
+    """A model and a batch as a trial has them; what takes so many samples as the trial does, and one step of it."""
     from workloads import core, deeppose
     from workloads.runtime import layers
 
@@ -31,7 +31,13 @@ def by_sweep(asked):
     core.evaluate(model, core.gate_batch(poses, settings))
     model.dropout = settings["dropout"]
     batches = core.Batches(poses, model, settings)
-    return lambda: core.samples(model, batches, settings)["step_s"]
+
+    def take():
+        loss = model.forward(batches.first)
+        model.backward(loss)
+        return loss
+
+    return lambda: core.samples(model, batches, settings)["step_s"], (model.clear_gradients, take)
 
 
 def by_timer(clear, take, asked):
@@ -48,9 +54,14 @@ def main(asked):
     """Everyone's steps, round by round, the first of which does not count."""
     sys.path.insert(0, asked["house"])
     clear, take = importlib.import_module(asked["framework"] + "_step").step(2 ** asked["batch_exponent"])
-    contenders = {"sweep": by_sweep(asked), "loop": lambda: times(clear, take, asked["samples"], WARMUP)}
+    by_sweep, same = ready(asked)
+    contenders = {
+        "sweep": by_sweep,
+        "loop": lambda: times(*same, asked["samples"], WARMUP),
+        "by hand": lambda: times(clear, take, asked["samples"], WARMUP),
+    }
     if asked["timer"]:
-        contenders["timer"] = by_timer(clear, take, asked)
+        contenders["timer"] = by_timer(*same, asked)
     found = {who: [] for who in contenders}
     for _ in range(asked["rounds"] + 1):
         for who in random.sample(sorted(contenders), len(contenders)):
