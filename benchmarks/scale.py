@@ -279,7 +279,8 @@ def _trials(count: int) -> Iterator[Trial]:
 
 def appending(trials: int, folder: Path, together: int = 1) -> str:
     """Records written so many at a time, durable before the next, with the few logs of those that failed."""
-    from sweep.records.results import Results, RunFacts
+    from sweep.records.facts import RunFacts
+    from sweep.records.results import Results
 
     with Results(folder).open(RunFacts("scale", "")) as results:
         for number in range(0, trials, together):
@@ -312,7 +313,8 @@ def _record(number: int) -> dict[str, Any]:
 
 def resuming(trials: int, folder: Path) -> str:
     """What a second `sweep run` does before it starts anything: take the run, read what is done, plan what is left."""
-    from sweep.records.results import Results, RunFacts
+    from sweep.records.facts import RunFacts
+    from sweep.records.results import Results
 
     expansion = _expansion(trials)
     facts = RunFacts("scale", "", trials=expansion.trials)

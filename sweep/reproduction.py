@@ -9,7 +9,8 @@ from typing import Any
 from sweep import grid as grids
 from sweep.grid import Cell, Trial
 from sweep.node.worker import RunTrial
-from sweep.records.results import Record, RunFacts
+from sweep.records.facts import RunFacts
+from sweep.records.results import Record
 
 
 def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:

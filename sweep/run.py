@@ -21,7 +21,8 @@ from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate, Remaining
 from sweep.grid import Cell, Expansion, Grid, Trial
 from sweep.node import hosts, provision, worker
-from sweep.records.results import CHECKPOINTS, Record, Results, RunFacts, Writer
+from sweep.records.facts import RunFacts
+from sweep.records.results import CHECKPOINTS, Record, Results, Writer
 
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0

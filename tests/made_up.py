@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.records.results import Record, Results, RunFacts
+from sweep.records.facts import RunFacts
+from sweep.records.results import Record, Results
 from sweep.records.rows import table_of
 
 AXES = {"framework": "torch==2.13.0", "workload": "core", "backend": "default", "backward": "autograd"} | {

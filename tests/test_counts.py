@@ -20,7 +20,8 @@ from sweep import catalog, grid, schedule
 from sweep.analysis.run import Run
 from sweep.cli.answers import summary_row
 from sweep.node import hosts
-from sweep.records.results import Results, RunFacts
+from sweep.records.facts import RunFacts
+from sweep.records.results import Results
 from workloads.runtime import protocol
 
 HOUSE = Path(__file__).resolve().parent.parent

@@ -25,7 +25,8 @@ from made_up import keep, record
 from sweep.errors import SweepError, Unavailable
 from sweep.grid import Exclusion
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
-from sweep.records.results import Results, RunFacts
+from sweep.records.facts import RunFacts
+from sweep.records.results import Results
 
 FACTS = RunFacts(name="made-up", grid="name: made-up\naxes: {}\n")
 
@@ -147,7 +148,7 @@ def test_a_fold_that_was_cut_short_leaves_no_doubles(tmp_path: Path) -> None:
 
 
 def test_a_fold_in_pieces_is_one_part_without_doubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.records.results._ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr("sweep.records.parts._ROW_GROUP_BYTES", 1)
     with Results(tmp_path).open(FACTS) as results:
         results.append(record(seed=0))
         results.append(record(seed=1) | {"odd": "x"})
@@ -200,7 +201,8 @@ WRITER = """
 import sys
 sys.path.insert(0, {tests!r})
 from made_up import record
-from sweep.records.results import Results, RunFacts
+from sweep.records.facts import RunFacts
+from sweep.records.results import Results
 with Results({folder!r}).open(RunFacts(name="x", grid="name: x")) as results:
     done = results.statuses()
     for seed in range(100_000):

@@ -24,8 +24,9 @@ from sweep.datasets import datasets
 from sweep.environments import EnvironmentFailed, indexes, prepare, specify
 from sweep.errors import SweepError, Unavailable
 from sweep.node import hosts, machine, slots
+from sweep.records.facts import RunFacts
 from sweep.records.places import Place
-from sweep.records.results import Results, RunFacts
+from sweep.records.results import Results
 
 HOUSE = Path(__file__).resolve().parent.parent
 SECRET = "s3cr3t/not-for-you"

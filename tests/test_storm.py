@@ -10,7 +10,8 @@ from cluster.storm import Outcome, unleash
 from made_up import Planned
 from tiny import Account, drawn
 
-from sweep.records.results import Results, RunFacts
+from sweep.records.facts import RunFacts
+from sweep.records.results import Results
 
 PLANNED = [Planned(f"t{seed}", f"a/s{seed}") for seed in range(3)]
 

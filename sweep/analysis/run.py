@@ -19,8 +19,9 @@ from sweep.analysis.samples import counts
 from sweep.analysis.summary import Summary, known_metric, records_for, summarize
 from sweep.errors import MISSING, SweepError
 from sweep.records.columns import METRICS, unit
+from sweep.records.facts import RunFacts
 from sweep.records.places import Place
-from sweep.records.results import Damage, Results, RunFacts
+from sweep.records.results import Damage, Results
 
 
 class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users say it

@@ -1,0 +1,132 @@
+"""Facts of a run: `run.yaml`, what it ran and how, and `plan.parquet`, its planned trials and what is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from sweep.credentials import redacted
+from sweep.errors import SweepError
+from sweep.records.columns import SCHEMA_VERSION
+from sweep.records.places import Place
+
+RUN_FILE, PLAN_FILE = "run.yaml", "plan.parquet"
+
+_PLAN = pa.schema([("trial_id", pa.string()), ("trial_name", pa.string()), ("excluded", pa.string())])
+NOTHING_PLANNED = _PLAN.empty_table()
+
+
+class Planned(Protocol):
+    """What is kept of a planned trial."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class LeftOut(Protocol):
+    """What is kept of a cell or trial that the grid leaves out."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What `run.yaml` says: the grid as it was read, and what it was run with.
+
+    `noise_floor` is the greatest difference that `sweep calibrate` found between equal cells, where it was run.
+    `stopped` says why cells got no more seeds, by name, where the grid says `until`.
+    `trials` are the planned ones and `exclusions` what is left out: both kept in `plan.parquet`.
+    """
+
+    name: str
+    grid: str
+    grid_path: str = ""
+    overrides: Sequence[str] = ()
+    code_version: str = ""
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    started_at: str = ""
+    noise_floor: float = 0.0
+    stopped: Mapping[str, str] = field(default_factory=dict)
+    trials: Sequence[Planned] = field(default=(), repr=False)
+    exclusions: Sequence[LeftOut] = field(default=(), repr=False)
+
+    @property
+    def grid_hash(self) -> str:
+        return hashlib.sha256(self.grid.encode()).hexdigest()[:12]
+
+
+def read(place: Place) -> RunFacts:
+    """What `run.yaml` says, without the plan; raises SweepError where there is none or it cannot be read."""
+    hint = "name a folder that sweep run has written, see sweep ls"
+    try:
+        said = yaml.safe_load(place.text(RUN_FILE))
+        known = {key: said[key] for key in RunFacts.__dataclass_fields__ if key in said}
+        return RunFacts(**known)
+    except FileNotFoundError:
+        raise SweepError(f"{place} holds no run", hint) from None
+    except (yaml.YAMLError, TypeError) as error:
+        raise SweepError(f"{RUN_FILE} in {place} cannot be read: {error}", hint) from None
+
+
+def read_plan(place: Place) -> pa.Table:
+    """The rows of `plan.parquet`, none where there is no such file; raises ArrowException or OSError.
+
+    Not by `read_table`: a thread of it may hold our bytes when the process ends, and then takes it down.
+    """
+    try:
+        return pq.ParquetFile(pa.BufferReader(place.read(PLAN_FILE))).read(use_threads=False)
+    except FileNotFoundError:
+        return NOTHING_PLANNED
+
+
+def write(place: Place, facts: RunFacts) -> None:
+    """Both files anew."""
+    said = {name: getattr(facts, name) for name, of in RunFacts.__dataclass_fields__.items() if of.repr}
+    said = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash, **said}
+    plain = json.loads(json.dumps(said, default=str))
+    plain |= {"grid": redacted(plain["grid"]), "overrides": [redacted(each) for each in plain["overrides"]]}
+    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    place.write(PLAN_FILE, _plan_file(facts))
+    place.write(RUN_FILE, text.encode())
+
+
+def _plan_file(facts: RunFacts) -> pa.Buffer:
+    planned = {
+        "trial_id": _text(each.id for each in facts.trials),
+        "trial_name": _text(each.name for each in facts.trials),
+    }
+    left_out = {
+        "trial_name": _text(each.name for each in facts.exclusions),
+        "excluded": _text(each.reason for each in facts.exclusions),
+    }
+    table = pa.concat_tables([pa.table(planned), pa.table(left_out)], promote_options="default")
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _text(values: Iterable[str]) -> pa.Array:
+    return pa.array(values, pa.string())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines stay readable."""
+
+
+def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _literal)

@@ -1,0 +1,239 @@
+"""Parts: records as one Parquet file each, written whole, and rows of many of them.
+
+A part carries the CRC-32 of its bytes in its name, so that a flipped bit is a damaged part and never a wrong number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from isal import isal_zlib
+
+from sweep.records.columns import SCHEMA, SCHEMA_VERSION
+from sweep.records.places import Entry
+from sweep.records.rows import KNOWN
+
+IDENTITY = ["trial_id", "status", "attempt"]
+LAST_LEVEL = 2
+
+_FOLD_BELOW_BYTES = 4 * 2**20  # larger parts are well as they are
+_ROW_GROUP_BYTES = 2 * 2**20  # before compression; what a fold holds at once
+_NAME = re.compile(r"(?P<sequence>\d{8})-(?P<level>\d)-(?P<crc>[0-9a-f]{8})\.parquet")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of records: of the lowest level as they came, of higher ones folded."""
+
+    path: str
+    size_bytes: int
+    sequence: int = 0
+    level: int = LAST_LEVEL
+    crc: str = ""  # none where someone else has written the file
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        match = _NAME.fullmatch(Path(entry.path).name)
+        if not match:
+            return cls(entry.path, entry.size_bytes)
+        return cls(entry.path, entry.size_bytes, int(match["sequence"]), int(match["level"]), match["crc"])
+
+    @classmethod
+    def made(cls, folder: str, sequence: int, level: int, data: pa.Buffer) -> Self:
+        """The part that these bytes are, the next one in a folder."""
+        path = f"{folder}/{sequence:08d}-{level}-{isal_zlib.crc32(data):08x}.parquet"
+        return cls.of(Entry(path, data.size))
+
+    @property
+    def foldable(self) -> bool:
+        return bool(self.crc) and self.level < LAST_LEVEL and self.size_bytes < _FOLD_BELOW_BYTES
+
+
+class Damaged(Exception):  # noqa: N818  never seen outside of this package
+    """A part whose bytes are not what was written."""
+
+
+class FromTheFuture(Damaged):
+    """A part that a newer sweep has written."""
+
+
+def schema_of(part: Part, data: pa.Buffer) -> pa.Schema:
+    """The columns of a part; raises Damaged unless its bytes are those that were written."""
+    return _opened(part, data).schema_arrow
+
+
+def _opened(part: Part, data: pa.Buffer) -> pq.ParquetFile:
+    """A part as a file; raises Damaged unless its bytes are those that were written."""
+    if part.crc and f"{isal_zlib.crc32(data):08x}" != part.crc:
+        raise Damaged(
+            "damaged, its bytes are not those that were written: its trials are run again by the next sweep run"
+        )
+    try:
+        return pq.ParquetFile(pa.BufferReader(data))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> Damaged:
+    return Damaged(f"no readable Parquet file: {str(error).splitlines()[0]}")
+
+
+def decoded(part: Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
+    """The rows of a part; raises Damaged unless its bytes are those that were written."""
+    file = _opened(part, data)
+    try:
+        schema = file.schema_arrow  # converted anew each time that it is asked for
+        _check_version(schema.metadata or {})
+        wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
+        spared = _spared(file.metadata, wanted, null_if_true)
+        present = [name for name in wanted if name not in spared]
+        table = file.read(columns=present, use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(error) from None
+    if missing := {"trial_id", "status"} - set(schema.names):
+        raise Damaged(f"no records: there is no column {sorted(missing)[0]}")
+    return table
+
+
+def _spared(metadata: pq.FileMetaData, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
+    """Of our columns, those that need not be read, as the file itself says: null in every row, or flags all true.
+
+    Never those that say which record a row is.
+    """
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    if not groups:
+        return set()
+    # asked for its schema, metadata would refer to itself and stay until Python looks for such circles: 0.2 MiB a part
+    paths = [groups[0].column(leaf).path_in_schema for leaf in range(metadata.num_columns)]
+    leaves = {path.partition(".")[0]: leaf for leaf, path in enumerate(paths)}
+    spared = set()
+    for name in KNOWN.intersection(columns).difference(IDENTITY):
+        leaf = leaves[name]
+        stated = [(group.num_rows, group.column(leaf).statistics) for group in groups]
+        if not all(said is not None and said.has_null_count for _, said in stated):
+            continue
+        flags = name in null_if_true and all(said.has_min_max and said.min is True for _, said in stated)
+        # of lists, nulls and empty ones are counted alike
+        if flags or (paths[leaf] == name and all(said.null_count == rows for rows, said in stated)):
+            spared.add(name)
+    return spared
+
+
+def _check_version(metadata: Mapping[bytes, bytes]) -> None:
+    version = metadata.get(b"sweep_schema_version", b"1").decode()
+    if int(version) > SCHEMA_VERSION:
+        raise FromTheFuture(
+            f"written by a newer sweep, schema {version}, and this one reads up to {SCHEMA_VERSION}: update it"
+        )
+
+
+def concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Table:
+    """Rows one below the other; a column that a table lacks is null there, types that disagree become text."""
+    schema = unified((table.schema for table in tables), columns)
+    return pa.concat_tables([_conformed(table, schema) for table in tables] or [schema.empty_table()])
+
+
+def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schema:
+    kinds: dict[str, pa.DataType] = {f.name: f.type for f in SCHEMA if columns is None or f.name in columns}
+    last: pa.Schema | None = None
+    for schema in schemas:
+        if last is not None and schema.equals(last):  # as most are
+            continue
+        last = schema
+        for found in schema:
+            known = kinds.get(found.name, found.type)
+            kinds[found.name] = known if found.name in KNOWN else _common(known, found.type)
+    order = [*kinds] if columns is None else columns
+    fields = [SCHEMA.field(name) if name in KNOWN else pa.field(name, kinds.get(name, pa.null())) for name in order]
+    return pa.schema(fields, metadata=SCHEMA.metadata)
+
+
+def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    numbers = {pa.int64(), pa.float64()}
+    return pa.float64() if {one, other} == numbers else pa.string()
+
+
+def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if table.schema.equals(schema):
+        return pa.table(table.columns, schema=schema)
+    arrays = [
+        table[f.name].cast(f.type, safe=False) if f.name in table.schema.names else pa.nulls(len(table), f.type)
+        for f in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def newest(table: pa.Table) -> pa.Table:
+    """One row per trial: `ok` before the rest, then the highest attempt, then the last written."""
+    if len(table) == 0:
+        return table
+    known = table["trial_id"].combine_chunks().dictionary_encode()
+    if len(known.dictionary) == len(table):
+        return table
+    trials = known.indices.to_numpy(zero_copy_only=False)
+    ok = pc.equal(table["status"], "ok").to_numpy()
+    attempts = pc.fill_null(table["attempt"], 1).to_numpy()
+    order = np.lexsort((np.arange(len(table)), attempts, ok, trials))
+    last = np.append(trials[order][1:] != trials[order][:-1], True)
+    kept = np.zeros(len(table), dtype=bool)
+    kept[order[last]] = True
+    return table.filter(pa.array(kept))
+
+
+def gathered(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in fewer tables, of a few megabytes each."""
+    some: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        some.append(_conformed(table, schema))
+        size += table.nbytes
+        if size >= _ROW_GROUP_BYTES:
+            yield pa.concat_tables(some)
+            some, size = [], 0
+    if some:
+        yield pa.concat_tables(some)
+
+
+def distinct(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Without the doubles that a fold cut short by a kill has left: same trial, attempt and start."""
+    seen: set[tuple[str, int, int]] = set()
+    for table in tables:
+        started = table["started_at"].cast(pa.int64()).to_pylist()
+        identities = zip(table["trial_id"].to_pylist(), table["attempt"].to_pylist(), started, strict=True)
+        new = []
+        for row, identity in enumerate(identities):
+            if identity not in seen:
+                seen.add(identity)
+                new.append(row)
+        if new:
+            yield table if len(new) == len(table) else table.take(new)
+
+
+def encoded(schema: pa.Schema, tables: Iterable[pa.Table], in_haste: bool = False) -> pa.Buffer:
+    """As Parquet, a row group for each table; in haste, as the sweep waits, without statistics and not compressed: a
+    few records would hardly be smaller, and half of the time that it takes to keep them would go there."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        schema,
+        compression="none" if in_haste else "zstd",
+        compression_level=None if in_haste else 1,
+        use_dictionary=not in_haste and [f.name for f in schema if pa.types.is_string(f.type)],
+        write_statistics=not in_haste,
+        store_schema=not in_haste,
+    ) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(1, len(table)))
+    return sink.getvalue()
