@@ -18,7 +18,6 @@ import random
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks import peers
 from benchmarks.figures import OURS, Figure, target
-from benchmarks.summarize import ROWS_PER_PART, part
+from benchmarks.summarize import ROWS_PER_PART, keep, part
 from sweep import catalog, grid, schedule
 from sweep.cli.display import LineDisplay
 from sweep.cluster.mapping import Pass
@@ -327,7 +325,7 @@ def resuming(trials: int, folder: Path) -> str:
 
 
 def write_run(trials: int, folder: Path) -> None:
-    """Records of the first half of the plan, in parts of a few thousand, as folding leaves them."""
+    """Records of the first half of the plan, in parts of a few thousand."""
     done = schedule.plan(_expansion(trials).trials)[: trials // 2]
     random = np.random.default_rng(0)
     (folder / "records").mkdir(parents=True)
@@ -335,11 +333,8 @@ def write_run(trials: int, folder: Path) -> None:
         rows = done[start : start + ROWS_PER_PART]
         table = part(np.arange(start, start + len(rows)), 30, random)
         ids = pa.array([trial.id for trial in rows])
-        table = table.set_column(table.schema.get_field_index("trial_id"), table.schema.field("trial_id"), ids)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", compression_level=1)
-        data = sink.getvalue()
-        (folder / "records" / f"{start + 1:08d}-2-{zlib.crc32(data):08x}.parquet").write_bytes(data)
+        place = table.schema.get_field_index("trial_id")
+        keep(table.set_column(place, table.schema.field("trial_id"), ids), folder, start + 1)
 
 
 # progress

@@ -10,18 +10,17 @@ from __future__ import annotations
 import json
 import tempfile
 import tomllib
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks import peers
 from benchmarks.figures import OURS, Figure, target
 from benchmarks.peers import environment, version
 from sweep.records.columns import SCHEMA
+from sweep.records.parts import LAST_LEVEL, Part, encoded, gathered
 
 TRIALS, SAMPLES = 100_000, 100
 SEEDS = 10
@@ -70,16 +69,18 @@ def measured(python: Path, tool: str, folder: str) -> tuple[float, int, int]:
 
 
 def write(folder: Path, trials: int, samples: int) -> None:
-    """Parts of a few thousand records each, as folding leaves them; every list column filled."""
+    """Parts of a few thousand records each; every list column filled."""
     random = np.random.default_rng(0)
     (folder / "records").mkdir(parents=True)
     for start in range(0, trials, ROWS_PER_PART):
-        table = part(np.arange(start, min(trials, start + ROWS_PER_PART)), samples, random)
-        sink = pa.BufferOutputStream()
-        texts = [f.name for f in SCHEMA if pa.types.is_string(f.type)]
-        pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=texts)
-        data = sink.getvalue()
-        (folder / "records" / f"{start:08d}-2-{zlib.crc32(data):08x}.parquet").write_bytes(data)
+        keep(part(np.arange(start, min(trials, start + ROWS_PER_PART)), samples, random), folder, start)
+
+
+def keep(table: pa.Table, folder: Path, number: int) -> None:
+    """A part as folding leaves it, of tables of 64 rows."""
+    tables = (table.slice(first, 64) for first in range(0, len(table), 64))
+    data = encoded(SCHEMA, gathered(tables, SCHEMA))
+    (folder / Part.made("records", number, LAST_LEVEL, data).path).write_bytes(data)
 
 
 def part(trials: np.ndarray, samples: int, random: np.random.Generator) -> pa.Table:

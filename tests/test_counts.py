@@ -142,20 +142,20 @@ def test_records_that_are_kept_together_are_folded_as_soon_as_those_kept_one_by_
 
 
 def test_a_fold_holds_a_few_megabytes_of_many(tmp_path: Path) -> None:
-    seeds = iter(range(20 * 64))
+    seeds = iter(range(40 * 64))
     usual = pa.default_memory_pool()
     pool = pa.proxy_memory_pool(usual)
     pa.set_memory_pool(pool)
     try:
         with Results(tmp_path).open(RunFacts("counts", "")) as writer:
-            for _ in range(20):
+            for _ in range(40):
                 writer.append_together([record(next(seeds), step_s=[0.1] * 1000) for _ in range(64)])
     finally:
         pa.set_memory_pool(usual)
     (part,) = (tmp_path / "records").iterdir()
     rows = pq.read_table(part)
 
-    assert len(rows) == 20 * 64
+    assert len(rows) == 40 * 64
     assert pool.max_memory() < rows.nbytes / 3
 
 

@@ -148,7 +148,7 @@ def test_a_fold_that_was_cut_short_leaves_no_doubles(tmp_path: Path) -> None:
 
 
 def test_a_fold_in_pieces_is_one_part_without_doubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.records.parts._ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr("sweep.records.parts._PIECE_ROWS", 1)
     with Results(tmp_path).open(FACTS) as results:
         results.append(record(seed=0))
         results.append(record(seed=1) | {"odd": "x"})

@@ -25,7 +25,7 @@ IDENTITY = ["trial_id", "status", "attempt"]
 LAST_LEVEL = 2
 
 _FOLD_BELOW_BYTES = 4 * 2**20  # larger parts are well as they are
-_ROW_GROUP_BYTES = 2 * 2**20  # before compression; what a fold holds at once
+_PIECE_ROWS, _PIECE_BYTES = 1024, 8 * 2**20  # what a fold holds at once, before compression: a row group
 _NAME = re.compile(r"(?P<sequence>\d{8})-(?P<level>\d)-(?P<crc>[0-9a-f]{8})\.parquet")
 
 
@@ -195,13 +195,14 @@ def newest(table: pa.Table) -> pa.Table:
 def gathered(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """The same rows in fewer tables, of a few megabytes each."""
     some: list[pa.Table] = []
-    size = 0
+    rows = size = 0
     for table in tables:
         some.append(_conformed(table, schema))
+        rows += len(table)
         size += table.nbytes
-        if size >= _ROW_GROUP_BYTES:
+        if rows >= _PIECE_ROWS or size >= _PIECE_BYTES:
             yield pa.concat_tables(some)
-            some, size = [], 0
+            some, rows, size = [], 0, 0
     if some:
         yield pa.concat_tables(some)
 
