@@ -47,8 +47,9 @@ every part: `union_by_name=true` in DuckDB.
 A record is written beside its place, synced, renamed, and the folder synced, before the next one is taken: a crash
 loses trials that were running, never one that had ended. Every 64 parts, or 16 MB of them, are folded into one, piece
 by piece, which is there for good before the small ones are deleted; a reader that comes in between knows doubles by
-trial, attempt and start. The last eight hexadecimal digits of a part's name are the CRC-32 of its bytes: a truncated part or a flipped bit is
-named, left out when reading and moved to `quarantine/` by the next `sweep run`, which runs those trials again.
+trial, attempt and start. The last eight hexadecimal digits of a part's name are the CRC-32 of its bytes: a truncated
+part or a flipped bit is named, left out when reading and moved to `quarantine/` by the next `sweep run`, which runs
+those trials again.
 
 One `sweep run` writes to a folder at a time, held by a kernel lock that goes with its process; a second one is
 refused. Object stores have no locks: there, parts never overwrite each other, so that two writers are safe, and at
