@@ -22,8 +22,9 @@ from sweep.environments.specification import Specification
 from sweep.environments.store import Environment
 
 _IMPORT = """
-import json, sys
+import gc, json, sys
 from importlib import import_module
+gc.disable()  # what an import makes is there to stay
 module = import_module(sys.argv[1])
 facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
 print("\\n" + json.dumps(facts))

@@ -119,13 +119,11 @@ def remove(specification: str) -> None:
         wipe(specification)
 
 
-def size_bytes(place: Path) -> int:
+def size_bytes(place: str | Path) -> int:
     """What lies in a folder, links not followed."""
     with os.scandir(place) as entries:
         return sum(
-            size_bytes(Path(entry.path))
-            if entry.is_dir(follow_symlinks=False)
-            else entry.stat(follow_symlinks=False).st_size
+            size_bytes(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
             for entry in entries
         )
 
