@@ -1,8 +1,8 @@
 """What the process that drives a sweep holds at its most, after a few trials and after many.
 
-The trials do nothing. A planned trial and what is kept of one that is over take 0.8 KiB together; folding 4,096 records
-into one part takes 15 MiB the first time, and the summary with which a sweep ends reads what it needs of every record,
-1 KiB a trial. All that is part of what is told here.
+The trials do nothing. While they run, a planned trial and what is kept of one that is over take 0.8 KiB together, and
+folding holds a few megabytes however much it folds; the summary with which a sweep ends reads what it needs of every
+record, 0.9 KiB a trial. All that is part of what is told here.
 """
 
 from __future__ import annotations
