@@ -67,19 +67,22 @@ class FromTheFuture(Damaged):
 
 def schema_of(part: Part, data: pa.Buffer) -> pa.Schema:
     """The columns of a part; raises Damaged unless its bytes are those that were written."""
-    return _opened(part, data).schema_arrow
+    return _opened(part, data)[1]
 
 
-def _opened(part: Part, data: pa.Buffer) -> pq.ParquetFile:
-    """A part as a file; raises Damaged unless its bytes are those that were written."""
+def _opened(part: Part, data: pa.Buffer) -> tuple[pq.ParquetFile, pa.Schema]:
+    """A part as a file, and its columns, which are converted anew each time that a file is asked for them."""
     if part.crc and f"{isal_zlib.crc32(data):08x}" != part.crc:
         raise Damaged(
             "damaged, its bytes are not those that were written: its trials are run again by the next sweep run"
         )
     try:
-        return pq.ParquetFile(pa.BufferReader(data))
+        file = pq.ParquetFile(pa.BufferReader(data))
+        schema = file.schema_arrow
+        _check_version(schema.metadata or {})
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error) from None
+    return file, schema
 
 
 def _unreadable(error: Exception) -> Damaged:
@@ -88,10 +91,8 @@ def _unreadable(error: Exception) -> Damaged:
 
 def decoded(part: Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
     """The rows of a part; raises Damaged unless its bytes are those that were written."""
-    file = _opened(part, data)
+    file, schema = _opened(part, data)
     try:
-        schema = file.schema_arrow  # converted anew each time that it is asked for
-        _check_version(schema.metadata or {})
         wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
         spared = _spared(file.metadata, wanted, null_if_true)
         present = [name for name in wanted if name not in spared]
