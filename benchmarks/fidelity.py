@@ -1,24 +1,32 @@
 """Whether sweep times what a hand-written loop times: the ratio of their times, per framework and batch size.
 
-Loops and steps by hand are in `benchmarks/plain`. *In turns*, what a trial calls, a loop by hand around the same step,
-and one around a step by hand take a few steps each in one process, round by round in an order that changes: what others
-do on this machine hits all alike. The first two tell what timing adds or leaves out; the third has arrays of its own,
-and how they come to lie in memory is worth some per cent. For all a step ends when its gradients are there, before its
-graph is let go, which takes half a per cent of it. There the C library keeps the memory that it is given back: taking
-it anew from the kernel makes single steps up to a quarter slower, by luck. *Whole*: a trial, and a script with the
-loop, each in a fresh process of the same environment, on the same cores, with as many threads, in an order that
-changes. Every process gives one ratio, the median of its rounds; intervals (95 %) are over processes.
+Loops and steps by hand are in `benchmarks/plain`. *In turns*, what a trial calls and a loop by hand take one step each
+in one process, round by round, in an order that changes: what others do on this machine hits both alike. With the same
+step in both, arrays and all, the ratio tells what timing adds or leaves out; every round is one, over as many processes
+as it takes until the interval (95 %) is half a per cent to either side. A step by hand has arrays of its own, and how
+they come to lie in memory is worth some per cent: every process is one ratio, the median of its rounds. For all a step
+ends when its gradients are there, before its graph is let go, which takes half a per cent of it. There the C library
+keeps the memory that it is given back: taking it anew from the kernel makes single steps up to a quarter slower, by
+luck. *Whole*: a trial, and a script with the loop, each in a fresh process of the same environment, on the same cores,
+with as many threads, in an order that changes; every process is one. *The timer*: a sample of a step that does nothing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+from scipy import stats
+from scipy.stats import mstats
+
+from benchmarks import peers
 from benchmarks.figures import OURS, Figure, target
 from benchmarks.peers import HOUSE, as_a_trial, framework_python
 from sweep import catalog, datasets, grid
@@ -28,7 +36,10 @@ from sweep.node import machine
 from sweep.node.worker import RunTrial
 
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
-IN_TURNS = {0: (8, 6, 3), 3: (6, 5, 2), 5: (4, 4, 1)}  # batch exponent: processes, rounds in each, samples in each
+TRIMMED = 0.2  # of the rounds, at either end: those in which others took a core
+NARROW = 0.005  # of an interval of the same step, to either side
+SAME = {0: (120, 10), 3: (40, 9), 5: (15, 8)}  # batch exponent: rounds in a process; at most so many processes
+OWN = {0: (20, 6), 3: (10, 5), 5: (4, 4)}  # where the loop has a step by hand: so many processes
 WHOLE = {0: (6, 20)}  # batch exponent: processes of each, samples
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}  # of glibc
 PLAIN = Path(__file__).with_name("plain")
@@ -39,43 +50,74 @@ parameters: {{samples: {samples}, warmup: 3, threads: {cores}}}
 resources: {{cpu: {cores}}}
 """
 
-Processes = list[list[float]]  # of each process, of each of its rounds: the median of its samples in seconds
+TIMER = """
+import statistics, sys
+sys.path.insert(0, sys.argv[1])
+from workloads.runtime import timing
+nothing = lambda *_: None
+found = timing.measure(nothing, nothing, nothing, nothing, samples=100000, warmup=1000)
+print(statistics.median(found["step_s"]))
+"""
+
+Processes = list[list[float]]  # of each process, of each of its rounds: the step in seconds
 
 
 def figures(quick: bool) -> Iterator[Figure]:
     for framework in FRAMEWORKS:
-        for exponent, (processes, rounds, samples) in list(IN_TURNS.items())[: 2 if quick else None]:
-            found = in_turns(framework, exponent, (3, 3, samples) if quick else (processes, rounds, samples))
+        shortest = 0.0
+        for exponent in list(SAME)[: 2 if quick else None]:
             what = f"{step(framework, exponent)}, in turns"
-            others = {"a loop by hand around it": found["loop"], "loop and step by hand": found["by hand"]}
-            yield from compared(what, found["sweep"], others)
-            yield from apart(f"{what}: how far apart they may be", found["sweep"], found["loop"])
+            same = in_turns(framework, exponent, ["loop"], *((5, 3) if quick else SAME[exponent]), narrow=NARROW)
+            yield from compared(what, same, {"loop": "a loop by hand around it"}, by_round)
+            yield from apart(f"{what}: how far apart they may be", by_round(same["sweep"], same["loop"]))
+            own = in_turns(framework, exponent, ["loop and step"], *((3, 3) if quick else OWN[exponent]))
+            yield from compared(f"{what} with another", own, {"loop and step": "loop and step by hand"}, by_process)
+            shortest = shortest or middle(same["sweep"])
+        yield from timer(framework, shortest)
         for exponent, (processes, samples) in WHOLE.items():
             trials, scripts = whole(framework, exponent, 3 if quick else processes, samples)
-            yield from compared(f"{step(framework, exponent)}, whole", trials, {"a script with such a loop": scripts})
+            what, found = f"{step(framework, exponent)}, whole", {"sweep": trials, "script": scripts}
+            yield from compared(what, found, {"script": "a script with such a loop"}, by_process)
 
 
 def step(framework: str, exponent: int) -> str:
     return f"a step of {2**exponent} images, {framework.replace('==', ' ')}"
 
 
-def compared(what: str, ours: Processes, others: dict[str, Processes]) -> Iterator[Figure]:
-    """The medians of each over all processes, and each one's ratio to ours."""
+def timer(framework: str, shortest_s: float) -> Iterator[Figure]:
+    """What timing a step takes, beside the step itself."""
+    took = float(peers.run([framework_python(framework), "-I", "-c", TIMER, HOUSE]).output)
+    what = f"timing a step that does nothing, {framework.replace('==', ' ')}"
+    yield Figure(what, OURS, took, note="part of each time, and not taken off")
+    yield Figure(what, "a step of 1 images", shortest_s)
+
+
+def compared(
+    what: str, found: dict[str, Processes], others: dict[str, str], of: Callable[[Processes, Processes], Interval]
+) -> Iterator[Figure]:
+    """The medians of each over all processes, and each one's ratio to ours; `others` is what they are called."""
+    ours = found["sweep"]
     yield Figure(what, OURS, middle(ours), note=f"{len(ours)} processes, {sum(map(len, ours))} rounds")
-    for who, theirs in others.items():
-        ratio = _ratio(ours, theirs)
+    for key, who in others.items():
+        ratio = of(ours, found[key])
         told = f"{ratio.estimate:.4f} × [{ratio.low:.4f}, {ratio.high:.4f}]"
-        yield Figure(what, who, middle(theirs), note=told)
+        yield Figure(what, who, middle(found[key]), note=told)
 
 
-def apart(what: str, ours: Processes, theirs: Processes) -> Iterator[Figure]:
+def apart(what: str, ratio: Interval) -> Iterator[Figure]:
     """By the end of the ratio's interval that is further from 1."""
-    ratio = _ratio(ours, theirs)
     yield Figure(what, OURS, max(abs(ratio.low - 1), abs(ratio.high - 1)), "share")
     yield target(what, 0.01, "share")
 
 
-def _ratio(ours: Processes, theirs: Processes) -> Interval:
+def by_round(ours: Processes, theirs: Processes) -> Interval:
+    """Of theirs to ours, with every round a pair: the mean of their logarithms but for a fifth at either end."""
+    logs = np.log(list(chain.from_iterable(theirs))) - np.log(list(chain.from_iterable(ours)))
+    low, high = mstats.trimmed_mean_ci(logs, (TRIMMED, TRIMMED))
+    return Interval(*(math.exp(log) for log in (stats.trim_mean(logs, TRIMMED), low, high)))
+
+
+def by_process(ours: Processes, theirs: Processes) -> Interval:
     """Of theirs to ours: of every process, or pair of them, the median over its rounds."""
     pairs = zip(theirs, ours, strict=True)
     ratios = [statistics.median(a / b for a, b in zip(one, other, strict=True)) for one, other in pairs]
@@ -89,22 +131,26 @@ def middle(processes: Processes) -> float:
     return statistics.median(statistics.median(rounds) for rounds in processes)
 
 
-def in_turns(framework: str, exponent: int, effort: tuple[int, int, int], timer: bool = False) -> dict[str, Processes]:
-    """What `plain/turns.py` found: of `sweep`, of the `loop`, and of torch's `timer` where it takes part.
+def in_turns(
+    framework: str, exponent: int, others: Sequence[str], rounds: int, processes: int, narrow: float | None = None
+) -> dict[str, Processes]:
+    """What `plain/turns.py` found of `sweep` and of the others it knows.
 
-    `effort` is how many processes, rounds in each, and samples in each of those.
+    With `narrow`, no more processes than it takes until every ratio by round is known so well, to either side.
     """
-    processes, rounds, samples = effort
-    asked = {"house": str(HOUSE), "data": str(datasets.prepare("synthetic").folder), "timer": timer}
+    asked = {"house": str(HOUSE), "data": str(datasets.prepare("synthetic").folder), "others": others}
     asked |= {"framework": framework.partition("==")[0], "batch_exponent": exponent, "threads": _cores()}
-    found: dict[str, Processes] = {}
+    found: dict[str, Processes] = {who: [] for who in ("sweep", *others)}
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder, "asked.json")
-        listed.write_text(json.dumps(asked | {"rounds": rounds, "samples": samples}))
+        listed.write_text(json.dumps(asked | {"rounds": rounds}))
         command: Sequence[str | Path] = [framework_python(framework), "-I", "-B", PLAIN / "turns.py", listed]
-        for _ in range(processes):
+        while len(found["sweep"]) < processes:
             for who, times in json.loads(as_a_trial(command, more=KEPT)).items():
-                found.setdefault(who, []).append(list(map(statistics.median, times)))
+                found[who].append(times)
+            ratios = [by_round(found["sweep"], found[who]) for who in others]
+            if narrow is not None and all(ratio.relative_width <= narrow for ratio in ratios):
+                break
     return found
 
 

@@ -1,10 +1,12 @@
-"""Workload `core`, a loop by hand around its step, and others around a step by hand, in turns. `python turns.py FILE`
+"""Workload `core`, and others whose steps are compared with its, one step each in turns. `python turns.py FILE`
 
 FILE is JSON: `house`, the folder that `workloads` lies in; `data`, a prepared data set; `framework`, `batch_exponent`,
-`threads`; `rounds`, in each of which every one takes `samples` steps after one that does not count, in an order that
-changes. `timer`: torch.utils.benchmark takes part. Comes out as JSON: seconds of each step, by who took it and round.
+`threads`; `rounds`, in each of which everyone takes one step, in an order that changes; `others`, of a `loop` by hand
+around the step of `core`, a `loop and step` by hand, and the `timer` of torch.utils.benchmark around the step of
+`core`. Comes out as JSON: seconds of each step, by who took it.
 """
 
+import gc
 import importlib
 import json
 import random
@@ -14,17 +16,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from loop import times
 
-WARMUP = 1
+ONE = {"samples": 1, "warmup": 0}
+UNCOUNTED = 3  # rounds before those that count
 
 
 def ready(asked):
-    """A model and a batch as a trial has them; what takes so many samples as the trial does, and one step of it."""
+    """A model and a batch as a trial has them; what takes a sample as the trial does, and a step of it."""
     from workloads import core, deeppose
     from workloads.runtime import layers
 
     framework = importlib.import_module("workloads.frameworks." + asked["framework"])
-    settings = dict(core.PARAMETERS, seed=0, batch_exponent=asked["batch_exponent"], threads=asked["threads"])
-    settings.update(samples=asked["samples"], warmup=WARMUP)
+    settings = dict(core.PARAMETERS, seed=0, batch_exponent=asked["batch_exponent"], threads=asked["threads"], **ONE)
     framework.load(settings)
     model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, 0), settings)
     poses = deeppose.Poses(asked["data"])
@@ -40,33 +42,33 @@ def ready(asked):
     return lambda: core.samples(model, batches, settings)["step_s"], (model.clear_gradients, take)
 
 
-def by_timer(clear, take, asked):
+def by_timer(clear, take, threads):
     """The same of torch.utils.benchmark."""
     from torch.utils.benchmark import Timer
 
-    timer = Timer(
-        "loss = take()", setup="clear()", globals={"clear": clear, "take": take}, num_threads=asked["threads"]
-    )
-    return lambda: [timer.timeit(1).median for _ in range(WARMUP + asked["samples"])][WARMUP:]
+    timer = Timer("loss = take()", setup="clear()", globals={"clear": clear, "take": take}, num_threads=threads)
+    return lambda: [timer.timeit(1).median]
 
 
 def main(asked):
-    """Everyone's steps, round by round, the first of which does not count."""
+    """Everyone's steps, round by round."""
     sys.path.insert(0, asked["house"])
-    clear, take = importlib.import_module(asked["framework"] + "_step").step(2 ** asked["batch_exponent"])
     by_sweep, same = ready(asked)
-    contenders = {
-        "sweep": by_sweep,
-        "loop": lambda: times(*same, asked["samples"], WARMUP),
-        "by hand": lambda: times(clear, take, asked["samples"], WARMUP),
-    }
-    if asked["timer"]:
-        contenders["timer"] = by_timer(*same, asked)
+    contenders = {"sweep": by_sweep}
+    if "loop" in asked["others"]:
+        contenders["loop"] = lambda: times(*same, **ONE)
+    if "loop and step" in asked["others"]:
+        own = importlib.import_module(asked["framework"] + "_step").step(2 ** asked["batch_exponent"])
+        contenders["loop and step"] = lambda: times(*own, **ONE)
+    if "timer" in asked["others"]:
+        contenders["timer"] = by_timer(*same, asked["threads"])
     found = {who: [] for who in contenders}
-    for _ in range(asked["rounds"] + 1):
+    gc.collect()
+    gc.freeze()  # looking for garbage before each step would take longer than the step
+    for _ in range(UNCOUNTED + asked["rounds"]):
         for who in random.sample(sorted(contenders), len(contenders)):
-            found[who].append(contenders[who]())
-    print(json.dumps({who: rounds[1:] for who, rounds in found.items()}))
+            found[who].extend(contenders[who]())
+    print(json.dumps({who: steps[UNCOUNTED:] for who, steps in found.items()}))
 
 
 if __name__ == "__main__":
