@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweep.cli import output, runs
-from sweep.cli.display import duration
 from sweep.cli.tables import Column, Format, emit
 
 if TYPE_CHECKING:
@@ -145,6 +144,7 @@ def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
 
 
 def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: Estimate) -> Iterator[str]:
+    from sweep.cli.display import duration
     from sweep.node import provision
 
     cells, total = len(expansion.cells), len(expansion.trials)
@@ -214,6 +214,8 @@ def _row(trial: Trial, estimate: Estimate) -> dict[str, Any]:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    from sweep.cli.display import duration
+
     times = [duration(row["estimated_s"]) if row["estimated_s"] is not None else "?" for row in rows]
     return [
         Column("id", [row["id"] for row in rows], is_text=True),

@@ -94,19 +94,15 @@ def _build(spec: Specification, progress: Callable[[str], None], keep_downloads:
     place = store.folder(spec.id)
     store.wipe(spec.id)
     try:
-        with ThreadPoolExecutor(1) as beside:
-            creation = beside.submit(resolver.create, interpreter.path, place)
-            resolution = resolver.choose(interpreter.path)
-            said = [creation.result()]
-        for note in resolution.notes:
-            progress(note)
+        said = resolver.create(interpreter.path, place)
         progress(f"installing {spec.framework} on Python {interpreter.version}")
         python = place / "bin" / "python"
-        said.append(resolver.install(resolution, python, keep_downloads))
+        resolution, installed = resolver.fill(python, keep_downloads, progress)
         with ThreadPoolExecutor(1) as beside:
-            packages = beside.submit(resolver.freeze, python)
-            environment = _described(spec, _imported(spec, python), resolution, packages.result())
-        (place / "build.log").write_text("".join(said), encoding="utf-8")
+            packages, size = beside.submit(resolver.freeze, python), beside.submit(store.size_bytes, place)
+            facts = _imported(spec, python)
+            environment = _described(spec, facts, resolution, packages.result(), size.result())
+        (place / "build.log").write_text(said + installed, encoding="utf-8")
         store.complete(environment)
     except BaseException:  # an interrupt as well: nothing half made stays
         store.wipe(spec.id)
@@ -115,19 +111,18 @@ def _build(spec: Specification, progress: Callable[[str], None], keep_downloads:
 
 
 def _described(
-    spec: Specification, facts: Mapping[str, Any], resolution: Resolution, packages: tuple[str, ...]
+    spec: Specification, facts: Mapping[str, Any], resolution: Resolution, packages: tuple[str, ...], size_bytes: int
 ) -> Environment:
-    place = store.folder(spec.id)
     return Environment(
         id=store.identify(facts["python"], packages),
         framework=spec.framework,
-        python=place / "bin" / "python",
+        python=store.folder(spec.id) / "bin" / "python",
         python_version=facts["python"],
         packages=packages,
         specification=spec.id,
         notes=resolution.notes,
         built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        size_bytes=store.size_bytes(place),
+        size_bytes=size_bytes,
     )
 
 

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,23 +55,24 @@ class Resolver:
         configured indexes and wheel folders, then with uv's `--torch-backend cpu`; else the index's own build is taken,
         with a note.
         """
+        if not self.spec.pins and self._prefers_cpu:
+            ended = self._compile(_cpu_local(self.spec), "", python, _BRIEFLY, _PROBE_TIMEOUT_S)
+            if ended.returncode == 0:
+                return Resolution(_pins(ended.stdout), "")
+        return self._resolve_elsewhere(python)
+
+    def _resolve_elsewhere(self, python: Path) -> Resolution:
+        """As `resolve`, where no version `+cpu` is to be had."""
         spec = self.spec
         if spec.pins:
             return Resolution(spec.pins, spec.torch_backend)
         if self._prefers_cpu:
-            for requires, backend in ((_cpu_local(spec), ""), (spec.requires, "cpu")):
-                ended = self._compile(requires, backend, python, _BRIEFLY, _PROBE_TIMEOUT_S)
-                if ended.returncode == 0:
-                    return Resolution(_pins(ended.stdout), backend)
+            ended = self._compile(spec.requires, "cpu", python, _BRIEFLY, _PROBE_TIMEOUT_S)
+            if ended.returncode == 0:
+                return Resolution(_pins(ended.stdout), "cpu")
         ended = self._compile(spec.requires, spec.torch_backend, python, {}, _INSTALL_TIMEOUT_S)
         pins = _pins(self._checked(ended, _UNMET).stdout)
         return Resolution(pins, spec.torch_backend, _cuda_note(spec, pins))
-
-    def choose(self, python: Path) -> Resolution:
-        """As `resolve`, but only as far as something is to be chosen: else uv would do the same work twice."""
-        if self.spec.pins or self._prefers_cpu:
-            return self.resolve(python)
-        return Resolution(self.spec.requires, self.spec.torch_backend, exact=False)
 
     @property
     def _prefers_cpu(self) -> bool:
@@ -84,15 +85,33 @@ class Resolver:
         )
         return redacted(self._checked(ended, f"no virtual environment of {interpreter} could be made").stderr)
 
-    def install(self, resolution: Resolution, python: Path, keep_downloads: bool) -> str:
-        """Install the resolution into the environment of `python`; what uv said."""
+    def fill(self, python: Path, keep_downloads: bool, say: Callable[[str], None]) -> tuple[Resolution, str]:
+        """Install what `resolve` would choose into the environment of `python`; what that was, and what uv said.
+
+        uv chooses as it installs, or it would do the same work twice, but where it is to give up soon or to be asked
+        what it would install. The reader is told of that before, for it may take long.
+        """
+        spec = self.spec
+        if not spec.pins and self._prefers_cpu:
+            local = Resolution(_cpu_local(spec), exact=False)
+            ended = self._install(local, python, keep_downloads)
+            if ended.returncode == 0:
+                return local, redacted(ended.stderr)
+        chosen = Resolution(spec.requires, spec.torch_backend, exact=False)
+        if spec.pins or self._prefers_cpu:
+            chosen = self._resolve_elsewhere(python)
+            for note in chosen.notes:
+                say(note)
+        ended = self._install(chosen, python, keep_downloads)
+        what = _UNMET if "No solution found" in ended.stderr else "its packages cannot be installed"
+        return chosen, redacted(self._checked(ended, what).stderr)
+
+    def _install(self, resolution: Resolution, python: Path, keep_downloads: bool) -> process.Completed:
         arguments = ["install", "--python", str(python), "--requirements", _WANTED]
         arguments += ["--no-deps"] if resolution.exact else []
         arguments += [] if keep_downloads else ["--no-cache"]
         wanted = _exact(resolution.requirements) if resolution.exact else resolution.requirements
-        ended = self._with_files(arguments, wanted, resolution.torch_backend, {}, _INSTALL_TIMEOUT_S)
-        what = _UNMET if "No solution found" in ended.stderr else "its packages cannot be installed"
-        return redacted(self._checked(ended, what).stderr)
+        return self._with_files(arguments, wanted, resolution.torch_backend, {}, _INSTALL_TIMEOUT_S)
 
     def freeze(self, python: Path) -> tuple[str, ...]:
         """The packages installed beside `python`, as `name==version`."""

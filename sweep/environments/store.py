@@ -120,12 +120,15 @@ def remove(specification: str) -> None:
 
 
 def size_bytes(place: str | Path) -> int:
-    """What lies in a folder, links not followed."""
+    """What was installed in a folder: links are not followed, and the bytecode that imports leave is not counted."""
+    total = 0
     with os.scandir(place) as entries:
-        return sum(
-            size_bytes(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
-            for entry in entries
-        )
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                total += entry.stat(follow_symlinks=False).st_size
+            elif entry.name != "__pycache__":
+                total += size_bytes(entry.path)
+    return total
 
 
 def _python(facts: dict[str, str]) -> dict[str, Path]:
