@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweep import catalog, environments, grid
+from sweep import catalog, environments, grid, process
 from sweep.environments import EnvironmentFailed, Specification, indexes, interpreters, prepare, specify, store
 from sweep.environments.probing import probe, step
 from sweep.errors import SweepError, Unavailable
@@ -271,6 +271,22 @@ def test_a_cpu_trial_gets_the_cpu_build_and_a_gpu_trial_never(tiny, wheels):
 
     assert "tiny==1.0+cpu" in prepare(specify(tiny, "1.0")).packages
     assert prepare(specify(tiny, "1.0", "gpu")).packages == ("companion-cuda102==1.0", "helper==1.0", "tiny==1.0")
+
+
+def test_where_a_cpu_build_is_at_hand_uv_is_asked_for_an_environment_its_packages_and_their_list(
+    tiny, wheels, monkeypatch
+):
+    _wheel(wheels, "tiny", "1.0+cpu")
+    asked = []
+    run = process.run
+    monkeypatch.setattr(
+        process, "run", lambda command, *how, **more: asked.append(command) or run(command, *how, **more)
+    )
+
+    prepare(specify(tiny, "1.0"))
+
+    words = [word for command in asked for word in command if word in ("venv", "compile", "install", "freeze")]
+    assert sorted(words) == ["freeze", "install", "venv"]
 
 
 def test_a_lock_brings_the_very_same_versions_back(tiny, wheels, tmp_path):
