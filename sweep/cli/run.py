@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,6 @@ from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
 
 if TYPE_CHECKING:
-    from sweep.grid import Expansion
     from sweep.records.results import Results
 
 
@@ -77,26 +77,27 @@ def run(
     )
     with interruptible(results), display(chosen.name) as watching:
         sweeps.run(chosen, expansion, results, options, watching)
-    return _conclude(expansion, results)
+    planned, ended = len(expansion.trials), results.ended(trial.id for trial in expansion.trials)
+    del expansion  # where there are very many trials, the summary finds their memory free
+    return _conclude(results, planned, ended)
 
 
-def _conclude(expansion: Expansion, results: Results) -> int:
-    """The summary of the run, and what to look at next."""
+def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
+    """The summary of the run, and what to look at next; `ended` counts planned trials by status."""
     from sweep.analysis.run import NoRecords, Run
     from sweep.cli.answers import write_summaries
 
-    ended = results.ended(trial.id for trial in expansion.trials)
     with contextlib.suppress(NoRecords):  # all failed: status says how
         write_summaries(Run(results.place).summary())
     failed = ended.total() - ended["ok"]
     if failed:
-        output.say(f"{failed} of {len(expansion.trials)} trials did not end well: sweep status {results}")
+        output.say(f"{failed} of {planned} trials did not end well: sweep status {results}")
     output.say(f"records: {results}")
     if failed and failed == ended["env_failed"] == ended.total():
         return UNAVAILABLE
     if failed:
         return FAILED
-    return MISSING if ended.total() < len(expansion.trials) else 0
+    return MISSING if ended.total() < planned else 0
 
 
 @contextlib.contextmanager
