@@ -20,6 +20,7 @@ from plugged import PLUGINS, runner, trial
 
 from sweep import catalog, grid, schedule
 from sweep.analysis.run import Run
+from sweep.analysis.summary import records_for
 from sweep.cli.answers import summary_row
 from sweep.node import hosts
 from sweep.records.facts import RunFacts
@@ -30,6 +31,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 SLOW = ("ray", "pyarrow", "scipy", "altair", "pandas")
 # about half as much again as it takes now: what makes a trial dearer shows, a little more of something does not
 FILES_OPENED, CALLS_PER_TRIAL, CALLS_PER_PLANNED_TRIAL = 30, 2000, 48
+BYTES_PER_SUMMARISED_RECORD = 250
 BYTES_PER_PLANNED_TRIAL, CALLS_PER_SUMMARY, CALLS_PER_SUMMARY_TOLD = 650, 50, 1500
 WORKLOAD = (
     "import os\nPARAMETERS = {}\ndef run(framework, *_):\n    return {'host': framework.HOST, 'own': os.getpid()}\n"
@@ -157,6 +159,13 @@ def test_a_fold_holds_a_few_megabytes_of_many(tmp_path: Path) -> None:
 
     assert len(rows) == 40 * 64
     assert pool.max_memory() < rows.nbytes / 3
+
+
+def test_a_summary_holds_few_bytes_of_each_record(tmp_path: Path) -> None:
+    texts = {"blas": "openblas " * 10, "cpu_model": "a CPU with a long name", "node": "node"}
+    results = keep(tmp_path, [record(seed, step_s=[0.1], **texts) for seed in range(1000)])
+
+    assert records_for(results, "step_s").nbytes < BYTES_PER_SUMMARISED_RECORD * 1000
 
 
 def _planned(cells: int) -> tuple[grid.Expansion, list[grid.Trial]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_up import Planned, keep, record, samples
 from scipy import stats
@@ -15,7 +17,7 @@ from scipy import stats
 import sweep
 from sweep.analysis.doubts import doubts
 from sweep.analysis.run import NoRecords
-from sweep.analysis.summary import Summary, summarize
+from sweep.analysis.summary import FACTS, Summary, records_for, summarize
 from sweep.errors import SweepError
 from sweep.records.results import Results
 from sweep.records.rows import table_of
@@ -88,6 +90,25 @@ def test_each_trial_keeps_its_own_facts() -> None:
     for summary in summarize(table(*rows)):
         nodes = [f"n{round(mean - 1)}" for mean in summary.process_means]
         assert summary.column("node") == nodes
+
+
+def test_what_is_read_for_a_summary_says_the_same_as_all_that_is_recorded(tmp_path: Path) -> None:
+    rows = [record(s, batch_exponent=b, node=f"n{s}", blas=f"blas {b}") for b in (0, 1) for s in range(3)]
+    again = record(0, attempt=2, batch_exponent=0, node="n9", blas=None)
+    results = keep(tmp_path, [rows[0] | {"status": "crashed"}, *rows[1:], again])
+    theirs = table(record(3, batch_exponent=0)).drop_columns(["node", "device_name"])
+    pq.write_table(theirs, tmp_path / "records" / "theirs.parquet")
+
+    sparing, whole = summarize(records_for(results, None)), summarize(results.records())
+
+    assert [summary.processes for summary in sparing] == [4, 3]
+    for one, other in zip(sparing, whole, strict=True):
+        assert (one.axes, one.samples.tolist()) == (other.axes, other.samples.tolist())
+        assert all(one.column(name) == other.column(name) for name in FACTS)
+        cells = [
+            json.dumps(json.loads(text) | {"seed": 0}) for text in one.column("settings") + other.column("settings")
+        ]
+        assert len(set(cells)) == 1
 
 
 def test_trials_that_failed_are_counted_and_have_no_times() -> None:

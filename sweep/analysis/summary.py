@@ -42,6 +42,7 @@ FACTS = (  # of each trial, beside the settings of its cell
     "involuntary_switches",
 )
 
+_IDENTITIES = frozenset({"cell_id", "status"})
 _NOT_AXES = frozenset({"seed", "data_path"})
 _QUANTILES = (0.0, 0.05, 0.5, 0.95)
 
@@ -204,7 +205,23 @@ class Summary:
 def records_for(results: Results, metric: str | None) -> pa.Table:
     """Of the records, what a summary is made of."""
     metrics = [metric] if metric else USUAL_METRICS
-    return results.records(["trial_id", "settings", *FACTS, "valid", *metrics], null_if_true=["valid"])
+    columns = ["trial_id", "settings", *FACTS, "valid", *metrics]
+    return results.records(columns, null_if_true=["valid"], each=_texts_once)
+
+
+def _texts_once(table: pa.Table) -> pa.Table:
+    """The same records, each different text held once; of settings, those of the first trial of its cell."""
+    for place, field in enumerate(table.schema):
+        if field.name == "settings" and "cell_id" in table.column_names:
+            table = table.set_column(place, "settings", _of_cells(*_settings(table)))
+        elif field.name in FACTS and field.name not in _IDENTITIES and pa.types.is_string(field.type):
+            table = table.set_column(place, field.name, table[field.name].dictionary_encode())
+    return table
+
+
+def _of_cells(texts: Sequence[str | None], of_cell: Ints) -> pa.DictionaryArray:
+    """For each record what its cell has."""
+    return pa.DictionaryArray.from_arrays(pa.array(of_cell, pa.int32()), pa.array(texts, pa.string()))
 
 
 def known_metric(metric: str) -> str:
@@ -231,8 +248,8 @@ def summarize(
         return []
     cells_in = np.bincount(of_group[of_group >= 0])
     of_row = of_group[of_cell]
-    settings = pa.DictionaryArray.from_arrays(pa.array(of_cell, pa.int32()), pa.array(texts, pa.string()))
-    facts = table.select([name for name in FACTS if name in table.column_names]).append_column("settings", settings)
+    facts = table.select([name for name in FACTS if name in table.column_names])
+    facts = facts.append_column("settings", _of_cells(texts, of_cell))
     summaries = []
     for name, wanted in _metrics(table, metric, groups, of_row).items():
         own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +21,7 @@ from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
 if TYPE_CHECKING:
     from sweep.records.results import Results
 
+_M_ARENA_MAX = -8  # malloc.h
 
 MaxForeign = Annotated[
     float,
@@ -67,6 +71,7 @@ def run(
     chosen, expansion = expanded(grid, sets, only, add_seeds)
     if dry_run:
         return tell(chosen, expansion, out, retry)
+    _share_heaps()
     results = Results(Place(out).child(chosen.name))
     options = sweeps.Options(
         address=address,
@@ -98,6 +103,13 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
     if failed:
         return FAILED
     return MISSING if ended.total() < planned else 0
+
+
+def _share_heaps() -> None:
+    """Of glibc's, which else has one for each of Ray's many threads, and in each some memory that nobody uses."""
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 @contextlib.contextmanager

@@ -143,6 +143,7 @@ def concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Ta
 
 
 def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schema:
+    """One schema for all; what is a dictionary of texts in one of them is one in it."""
     kinds: dict[str, pa.DataType] = {f.name: f.type for f in SCHEMA if columns is None or f.name in columns}
     last: pa.Schema | None = None
     for schema in schemas:
@@ -151,9 +152,13 @@ def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schem
         last = schema
         for found in schema:
             known = kinds.get(found.name, found.type)
-            kinds[found.name] = known if found.name in KNOWN else _common(known, found.type)
+            if pa.types.is_dictionary(found.type):
+                kinds[found.name] = found.type
+            elif found.name not in KNOWN:
+                kinds[found.name] = _common(known, found.type)
     order = [*kinds] if columns is None else columns
-    fields = [SCHEMA.field(name) if name in KNOWN else pa.field(name, kinds.get(name, pa.null())) for name in order]
+    of = {name: SCHEMA.field(name) for name in order if name in KNOWN}
+    fields = [of[n].with_type(kinds[n]) if n in of else pa.field(n, kinds.get(n, pa.null())) for n in order]
     return pa.schema(fields, metadata=SCHEMA.metadata)
 
 

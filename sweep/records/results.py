@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +46,7 @@ from sweep.records.places import Entry, Place
 from sweep.records.rows import table_of
 
 Record = dict[str, Any]
+Each = Callable[[pa.Table], pa.Table]
 
 RECORDS, QUARANTINE, LOGS, ENVIRONMENTS, PROGRESS = "records", "quarantine", "logs", "environments", "progress"
 CHECKPOINTS = "checkpoints"
@@ -75,14 +76,17 @@ class Results:
     def exists(self) -> bool:
         return self.place.exists(RUN_FILE) or bool(self._paths())
 
-    def records(self, columns: Iterable[str] | None = None, null_if_true: Collection[str] = ()) -> pa.Table:
+    def records(
+        self, columns: Iterable[str] | None = None, null_if_true: Collection[str] = (), each: Each | None = None
+    ) -> pa.Table:
         """One row per trial: its newest record, an `ok` one rather than any other; `columns` are all that is read.
 
         Parts that cannot be read are left out and named in `damaged`. Columns of flags in `null_if_true` are null
-        instead where all of a part are true and it says so: they need not be read.
+        instead where all of a part are true and it says so: they need not be read. `each` is given the rows of every
+        part as they are read, and returns the same rows in the form in which they are to be held.
         """
         wanted = None if columns is None else list(dict.fromkeys([*columns, *IDENTITY]))
-        table = newest(self.attempts(wanted, null_if_true=null_if_true))
+        table = newest(self.attempts(wanted, null_if_true=null_if_true, each=each))
         return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
     def history(self, trial_id: str) -> list[Record]:
@@ -91,7 +95,11 @@ class Results:
         return sorted(rows, key=lambda row: (row["status"] == "ok", row["attempt"] or 1))
 
     def attempts(
-        self, columns: Iterable[str] | None = None, trial_id: str | None = None, null_if_true: Collection[str] = ()
+        self,
+        columns: Iterable[str] | None = None,
+        trial_id: str | None = None,
+        null_if_true: Collection[str] = (),
+        each: Each | None = None,
     ) -> pa.Table:
         """Every record (of one trial), superseded ones too; one may appear twice while parts are being folded."""
         wanted = None if columns is None else list(columns)
@@ -101,7 +109,7 @@ class Results:
             there = self._paths()
             unread = [path for path in there if path not in tables]
             with ThreadPoolExecutor(_readers(self.place)) as pool:
-                found = list(pool.map(lambda path: self._table(path, wanted, trial_id, null_if_true), unread))
+                found = list(pool.map(lambda path: self._table(path, wanted, trial_id, null_if_true, each), unread))
             tables |= {path: table for path, table in zip(unread, found, strict=True) if table is not None}
             if all(path in tables for path in there):
                 return concatenated([tables[path] for path in sorted(tables)], wanted)
@@ -171,17 +179,23 @@ class Results:
         return [path for path in self.place.names(RECORDS) if path.endswith(".parquet")]
 
     def _table(
-        self, path: str, columns: list[str] | None, trial_id: str | None, null_if_true: Collection[str]
+        self,
+        path: str,
+        columns: list[str] | None,
+        trial_id: str | None,
+        null_if_true: Collection[str],
+        each: Each | None,
     ) -> pa.Table | None:
         """The rows of a part, none of a damaged one; None where it has been folded since it was listed."""
         try:
             table = decoded(Part.of(Entry(path, 0)), self.place.read(path), columns, null_if_true)
-            return table if trial_id is None else table.filter(pc.field("trial_id") == trial_id)
         except FileNotFoundError:
             return None
         except Damaged as damage:
             self.damaged.append(Damage(path, str(damage)))
             return SCHEMA.empty_table()
+        table = table if trial_id is None else table.filter(pc.field("trial_id") == trial_id)
+        return each(table) if each else table
 
 
 class Writer(Results):
