@@ -307,7 +307,14 @@ def _settings(table: pa.Table) -> tuple[list[str | None], Ints]:
     cells = table["cell_id"].combine_chunks().dictionary_encode(null_encoding="encode")
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are given in order of appearance
-    return table["settings"].take(pa.array(first)).to_pylist(), codes
+    return _texts_at(table["settings"], pa.array(first)), codes
+
+
+def _texts_at(column: pa.ChunkedArray, rows: pa.Array) -> list[str | None]:
+    if not pa.types.is_dictionary(column.type):
+        return list(column.take(rows).to_pylist())
+    piece = column.combine_chunks()  # or dictionaries would be joined anew for every row
+    return list(piece.dictionary.take(piece.indices.take(rows)).to_pylist())
 
 
 def _axes(texts: Sequence[str | None]) -> list[dict[str, Any]]:
