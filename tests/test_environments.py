@@ -21,6 +21,7 @@ import pytest
 from sweep import catalog, environments, grid, process
 from sweep.environments import EnvironmentFailed, Specification, indexes, interpreters, prepare, specify, store
 from sweep.environments.probing import probe, step
+from sweep.environments.resolver import Resolver
 from sweep.errors import SweepError, Unavailable
 from sweep.node import gpus, provision
 
@@ -72,12 +73,13 @@ def tiny(tmp_path, wheels, cache):
     return catalog.read_framework(path, "tiny")
 
 
-def _wheel(folder: Path, name: str, version: str, code: str = "") -> Path:
+def _wheel(folder: Path, name: str, version: str, code: str = "", needs: str = "") -> Path:
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}.py", f"__version__ = {version!r}\n{code}\n")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        needed = f"Requires-Dist: {needs}\n" if needs else ""
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     return path
@@ -287,6 +289,28 @@ def test_where_a_cpu_build_is_at_hand_uv_is_asked_for_an_environment_its_package
 
     words = [word for command in asked for word in command if word in ("venv", "compile", "install", "freeze")]
     assert sorted(words) == ["freeze", "install", "venv"]
+
+
+def test_that_a_build_brings_cuda_libraries_is_told_before_it_is_installed(tiny, wheels, monkeypatch):
+    _wheel(wheels, "tiny", "5.0", needs="nvidia-tiny")
+    _wheel(wheels, "nvidia_tiny", "1.0")
+    compile_, run = Resolver._compile, process.run
+    closed = process.Completed(1, "", "the network is closed")
+    monkeypatch.setattr(
+        Resolver, "_compile", lambda it, wanted, of, *how: closed if of == "cpu" else compile_(it, wanted, of, *how)
+    )
+    said: list[str] = []
+    monkeypatch.setattr(
+        process, "run", lambda command, *how, **more: said.append(str(command)) or run(command, *how, **more)
+    )
+
+    environment = prepare(specify(tiny, "5.0"), said.append)
+
+    (note,) = environment.notes
+    last_install = max(place for place, each in enumerate(said) if "'install'" in each)
+    assert "CUDA libraries" in note
+    assert said.index(note) < last_install
+    assert "nvidia-tiny==1.0" in environment.packages
 
 
 def test_a_lock_brings_the_very_same_versions_back(tiny, wheels, tmp_path):
