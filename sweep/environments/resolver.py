@@ -92,18 +92,18 @@ class Resolver:
         what it would install. The reader is told of that before, for it may take long.
         """
         spec = self.spec
-        if not spec.pins and self._prefers_cpu:
-            local = Resolution(_cpu_local(spec), exact=False)
-            ended = self._install(local, python, keep_downloads)
-            if ended.returncode == 0:
-                return local, redacted(ended.stderr)
-        chosen = Resolution(spec.requires, spec.torch_backend, exact=False)
-        if spec.pins or self._prefers_cpu:
-            chosen = self._resolve_elsewhere(python)
-            for note in chosen.notes:
-                say(note)
-        ended = self._install(chosen, python, keep_downloads)
-        what = _UNMET if "No solution found" in ended.stderr else "its packages cannot be installed"
+        if spec.pins or not self._prefers_cpu:
+            chosen = Resolution(spec.pins or spec.requires, spec.torch_backend, exact=bool(spec.pins))
+            ended = self._install(chosen, python, keep_downloads)
+        else:
+            chosen = Resolution(_cpu_local(spec), exact=False)
+            ended = self._install(chosen, python, keep_downloads)
+            if _unsolved(ended):
+                chosen = self._resolve_elsewhere(python)
+                for note in chosen.notes:
+                    say(note)
+                ended = self._install(chosen, python, keep_downloads)
+        what = _UNMET if _unsolved(ended) else "its packages cannot be installed"
         return chosen, redacted(self._checked(ended, what).stderr)
 
     def _install(self, resolution: Resolution, python: Path, keep_downloads: bool) -> process.Completed:
@@ -181,6 +181,10 @@ def refusal(indexes: Indexes, package: str = "numpy") -> str:
 def _cpu_local(spec: Specification) -> tuple[str, ...]:
     """`torch==2.13.0` as `torch==2.13.0+cpu`."""
     return tuple(f"{r}+cpu" if r == spec.framework and "+" not in r else r for r in spec.requires)
+
+
+def _unsolved(ended: process.Completed) -> bool:
+    return ended.returncode != 0 and "No solution found" in ended.stderr
 
 
 def _pins(output: str) -> tuple[str, ...]:
