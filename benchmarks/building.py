@@ -4,7 +4,7 @@
 lies on a disk where it does on this machine). All build for the same Python, with the versions that `sweep env build`
 chooses, and with the same bound on setuptools where the package is built from source. We choose the versions as well;
 an import of the framework, which compiles what it needs, is part of every time. All take turns, in an order that
-changes; warm, each time is the least of four.
+changes; each time is the least of four, of two where it is cold.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def figures(quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         for framework in FRAMEWORKS[:1] if quick else FRAMEWORKS:
             wanted = _wanted(framework, Path(folder))
-            for cold, rounds in ((False, 1 if quick else 4), (True, 1)):
+            for cold, rounds in ((False, 1 if quick else 4), (True, 1 if quick else 2)):
                 yield from _figures(wanted, cold, rounds)
 
 

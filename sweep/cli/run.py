@@ -71,7 +71,8 @@ def run(
     chosen, expansion = expanded(grid, sets, only, add_seeds)
     if dry_run:
         return tell(chosen, expansion, out, retry)
-    _share_heaps()
+    if "MALLOC_ARENA_MAX" not in os.environ:  # else each of Ray's many threads has a heap, and in it unused memory
+        _ask_glibc("mallopt", _M_ARENA_MAX, 2)
     results = Results(Place(out).child(chosen.name))
     options = sweeps.Options(
         address=address,
@@ -84,6 +85,7 @@ def run(
         sweeps.run(chosen, expansion, results, options, watching)
     planned, ended = len(expansion.trials), results.ended(trial.id for trial in expansion.trials)
     del expansion  # where there are very many trials, the summary finds their memory free
+    _ask_glibc("malloc_trim", 0)  # and what it took to run them
     return _conclude(results, planned, ended)
 
 
@@ -105,11 +107,11 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
     return MISSING if ended.total() < planned else 0
 
 
-def _share_heaps() -> None:
-    """Of glibc's, which else has one for each of Ray's many threads, and in each some memory that nobody uses."""
-    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
-        with contextlib.suppress(AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+def _ask_glibc(function: str, *arguments: int) -> None:
+    """Call a function of it; does nothing where another C library is in its place."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):
+            getattr(ctypes.CDLL(None), function)(*arguments)
 
 
 @contextlib.contextmanager
