@@ -72,7 +72,7 @@ def run(
     if dry_run:
         return tell(chosen, expansion, out, retry)
     if "MALLOC_ARENA_MAX" not in os.environ:  # else each of Ray's many threads has a heap, and in it unused memory
-        _ask_glibc("mallopt", _M_ARENA_MAX, 2)
+        _ask_glibc("mallopt", _M_ARENA_MAX, 1)
     results = Results(Place(out).child(chosen.name))
     options = sweeps.Options(
         address=address,
