@@ -4,7 +4,7 @@
 lies on a disk where it does on this machine). All build for the same Python, with the versions that `sweep env build`
 chooses, and with the same bound on setuptools where the package is built from source. We choose the versions as well;
 an import of the framework, which compiles what it needs, is part of every time. All take turns, in an order that
-changes; each time is the least of four, of two where it is cold.
+changes; a warm time is the least of four.
 """
 
 from __future__ import annotations
