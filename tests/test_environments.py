@@ -85,6 +85,14 @@ def _wheel(folder: Path, name: str, version: str, code: str = "", needs: str = "
     return path
 
 
+def _hear_commands(monkeypatch, heard: list[str]) -> None:
+    """Every command that is run from now on, its words with a space between, is put down in `heard` first."""
+    run = process.run
+    monkeypatch.setattr(
+        process, "run", lambda command, *how, **more: heard.append(" ".join(command)) or run(command, *how, **more)
+    )
+
+
 def _left_in(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.glob("*") if not path.name.startswith("."))
 
@@ -279,35 +287,30 @@ def test_where_a_cpu_build_is_at_hand_uv_is_asked_for_an_environment_its_package
     tiny, wheels, monkeypatch
 ):
     _wheel(wheels, "tiny", "1.0+cpu")
-    asked = []
-    run = process.run
-    monkeypatch.setattr(
-        process, "run", lambda command, *how, **more: asked.append(command) or run(command, *how, **more)
-    )
+    asked: list[str] = []
+    _hear_commands(monkeypatch, asked)
 
     prepare(specify(tiny, "1.0"))
 
-    words = [word for command in asked for word in command if word in ("venv", "compile", "install", "freeze")]
+    words = [word for command in asked for word in command.split() if word in ("venv", "compile", "install", "freeze")]
     assert sorted(words) == ["freeze", "install", "venv"]
 
 
 def test_that_a_build_brings_cuda_libraries_is_told_before_it_is_installed(tiny, wheels, monkeypatch):
     _wheel(wheels, "tiny", "5.0", needs="nvidia-tiny")
     _wheel(wheels, "nvidia_tiny", "1.0")
-    compile_, run = Resolver._compile, process.run
+    compile_ = Resolver._compile
     closed = process.Completed(1, "", "the network is closed")
     monkeypatch.setattr(
         Resolver, "_compile", lambda it, wanted, of, *how: closed if of == "cpu" else compile_(it, wanted, of, *how)
     )
     said: list[str] = []
-    monkeypatch.setattr(
-        process, "run", lambda command, *how, **more: said.append(str(command)) or run(command, *how, **more)
-    )
+    _hear_commands(monkeypatch, said)
 
     environment = prepare(specify(tiny, "5.0"), said.append)
 
     (note,) = environment.notes
-    last_install = max(place for place, each in enumerate(said) if "'install'" in each)
+    last_install = max(place for place, each in enumerate(said) if " install " in each)
     assert "CUDA libraries" in note
     assert said.index(note) < last_install
     assert "nvidia-tiny==1.0" in environment.packages

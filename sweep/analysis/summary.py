@@ -53,6 +53,9 @@ class _Texts(NamedTuple):
     codes: NDArray[np.int32]
     texts: Sequence[str | None]
 
+    def at(self, rows: slice | Ints) -> list[str | None]:
+        return [self.texts[code] for code in self.codes[rows].tolist()]
+
 
 @dataclass(frozen=True, eq=False)
 class _Figures:
@@ -184,7 +187,7 @@ class Summary:
         """
         column, end = self._of.columns.get(name), self._first + self.processes
         if isinstance(column, _Texts):
-            return [column.texts[code] for code in column.codes[self._first : end].tolist()]
+            return column.at(slice(self._first, end))
         return [] if column is None else list(column[self._first : end].to_pylist())
 
     @property
@@ -307,14 +310,11 @@ def _settings(table: pa.Table) -> tuple[list[str | None], Ints]:
     cells = table["cell_id"].combine_chunks().dictionary_encode(null_encoding="encode")
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are given in order of appearance
-    return _texts_at(table["settings"], pa.array(first)), codes
-
-
-def _texts_at(column: pa.ChunkedArray, rows: pa.Array) -> list[str | None]:
-    if not pa.types.is_dictionary(column.type):
-        return list(column.take(rows).to_pylist())
-    piece = column.combine_chunks()  # or dictionaries would be joined anew for every row
-    return list(piece.dictionary.take(piece.indices.take(rows)).to_pylist())
+    settings = table["settings"]
+    if pa.types.is_dictionary(settings.type):
+        texts = _in_one_piece(settings)  # PyArrow would join dictionaries anew for every row
+        return texts.at(first), codes
+    return settings.take(pa.array(first)).to_pylist(), codes
 
 
 def _axes(texts: Sequence[str | None]) -> list[dict[str, Any]]:

@@ -55,17 +55,17 @@ class Resolver:
         configured indexes and wheel folders, then with uv's `--torch-backend cpu`; else the index's own build is taken,
         with a note.
         """
-        if not self.spec.pins and self._prefers_cpu:
+        if self.spec.pins:
+            return Resolution(self.spec.pins, self.spec.torch_backend)
+        if self._prefers_cpu:
             ended = self._compile(_cpu_local(self.spec), "", python, _BRIEFLY, _PROBE_TIMEOUT_S)
             if ended.returncode == 0:
                 return Resolution(_pins(ended.stdout), "")
         return self._resolve_elsewhere(python)
 
     def _resolve_elsewhere(self, python: Path) -> Resolution:
-        """As `resolve`, where no version `+cpu` is to be had."""
+        """As `resolve`, where nothing is pinned and no version `+cpu` is to be had."""
         spec = self.spec
-        if spec.pins:
-            return Resolution(spec.pins, spec.torch_backend)
         if self._prefers_cpu:
             ended = self._compile(spec.requires, "cpu", python, _BRIEFLY, _PROBE_TIMEOUT_S)
             if ended.returncode == 0:

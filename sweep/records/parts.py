@@ -157,8 +157,9 @@ def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schem
             elif found.name not in KNOWN:
                 kinds[found.name] = _common(known, found.type)
     order = [*kinds] if columns is None else columns
-    of = {name: SCHEMA.field(name) for name in order if name in KNOWN}
-    fields = [of[n].with_type(kinds[n]) if n in of else pa.field(n, kinds.get(n, pa.null())) for n in order]
+    fields = [
+        SCHEMA.field(n).with_type(kinds[n]) if n in KNOWN else pa.field(n, kinds.get(n, pa.null())) for n in order
+    ]
     return pa.schema(fields, metadata=SCHEMA.metadata)
 
 
