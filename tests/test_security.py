@@ -19,7 +19,7 @@ from test_environments import cache, tiny, wheels  # noqa: F401  fixtures
 
 from sweep import catalog, grid, process
 from sweep.cli import output
-from sweep.credentials import redacted
+from sweep.credentials import redacted, remember
 from sweep.datasets import datasets
 from sweep.environments import EnvironmentFailed, indexes, prepare, specify
 from sweep.errors import SweepError, Unavailable
@@ -169,10 +169,48 @@ def test_archives_are_asked_for_over_https_first() -> None:
         ("git+ssh://me:p@ss@host/x failed", "git+ssh://***@host/x failed"),
         ("s3://KEY:SECRET@bucket/x?region=eu", "s3://***@bucket/x?region=eu"),
         ("see https://host/a, or write to me@host", "see https://host/a, or write to me@host"),
+        (r'{"url":"https:\/\/me:pw@host\/x"}', r'{"url":"https:\/\/***@host\/x"}'),
+        ("https://h/x?auth=a&passwd=b&pwd=c&author=me", "https://h/x?auth=***&passwd=***&pwd=***&author=me"),
+        ("https://h/x?hmac=a&sas=b&jwt=c&access_code=d", "https://h/x?hmac=***&sas=***&jwt=***&access_code=***"),
+        ("https://h/x#X-Amz-Signature=a;page=2", "https://h/x#X-Amz-Signature=***;page=2"),
     ],
 )
 def test_credentials_in_urls_are_blotted_out_and_nothing_else(text: str, kept: str) -> None:
     assert redacted(text) == kept
+
+
+@pytest.mark.parametrize("part", ["a", "://", "?a", "://a", "?key", "x@y", "?key=", "://a@", "&token"])
+@pytest.mark.timeout(60)  # a search whose time grows with the square of the length takes an hour
+def test_a_long_word_is_searched_for_credentials_once(part: str) -> None:
+    text = part * (1_000_000 // len(part))
+    assert redacted(f"{text} https://me:pw@host") == f"{redacted(text)} https://***@host"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "'https://me:s3cr3t ''word''@host.example/simple'",
+        '"https://me:s3cr3t \\"word\\"@host.example/simple"',
+        '"https://me:s3cr3t\\\n        word@host.example/simple"',
+        '"https://me:s3cr3t\\x40host.example/simple"',
+        ">-\n      https://me:s3cr3t\n      word@host.example/simple",
+    ],
+)
+def test_credentials_written_in_ways_that_yaml_allows_are_not_kept(written: str, tmp_path: Path) -> None:
+    text = f"name: r\nenvironments:\n  torch==2.13.0:\n    index_url: {written}\n"
+    keep(tmp_path / "run", [record()], grid=text)
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert b"host.example/simple" in kept
+    assert b"s3cr3t" not in kept
+    assert "***@host.example/simple" in Results(tmp_path / "run").facts().grid
+
+
+def test_credentials_of_a_known_url_are_found_again_in_what_a_tool_says_of_it() -> None:
+    tool_says = 'cannot reach host.example as me with pa\'ss "w0rd"'
+    assert "w0rd" in redacted(tool_says)
+    remember('https://me:pa\'ss "w0rd"@host.example/simple')
+    assert "w0rd" not in redacted(tool_says)
+    assert "host.example" in redacted(tool_says)
 
 
 def test_no_credentials_are_kept_with_a_run(tmp_path: Path) -> None:

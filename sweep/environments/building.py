@@ -191,8 +191,9 @@ def _remembered(spec: Specification, run_id: str, build: Callable[[], Environmen
     try:
         environment = build()
     except EnvironmentFailed as error:
-        facts = {"run_id": run_id, "message": error.message, "hint": error.hint, "log_tail": error.log_tail}
-        _failure(spec).write_text(redacted(json.dumps(facts)), encoding="utf-8")
+        told = {"message": error.message, "hint": error.hint, "log_tail": error.log_tail}
+        facts = {"run_id": run_id} | {name: redacted(text) for name, text in told.items()}
+        _failure(spec).write_text(json.dumps(facts), encoding="utf-8")
         raise
     _failure(spec).unlink(missing_ok=True)
     return environment

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from sweep.credentials import redacted
+from sweep.credentials import redacted_url, remember
 
 # what would make uv build something else than the specification says, or somewhere else
 _MISLEADING = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
@@ -41,7 +41,7 @@ class Indexes:
     def places(self) -> list[str]:
         """Where packages are looked for beside or instead of uv's own index, as may be shown: without credentials."""
         told = (self.variables.get(name, "").replace(",", " ").split() for name in _PLACES)
-        return [redacted(place) for places in told for place in places]
+        return [redacted_url(place) for places in told for place in places]
 
 
 def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
@@ -49,7 +49,10 @@ def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
     inherited = {key: value for key, value in os.environ.items() if not _misleads(key)}
     pip = pip_configuration(inherited)
     no_index = pip.get("no-index", "").lower() in {"1", "true", "yes", "on"} and not index_url
-    return Indexes(_told_to_uv(pip, inherited, index_url, tuple(find_links)), no_index)
+    told = _told_to_uv(pip, inherited, index_url, tuple(find_links))
+    for name in _PLACES:
+        remember(told.get(name, ""))
+    return Indexes(told, no_index)
 
 
 def pip_configuration(environment: Mapping[str, str], files: Iterable[Path] | None = None) -> dict[str, str]:

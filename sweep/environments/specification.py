@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from sweep import catalog
 from sweep.catalog import Framework, Variant
-from sweep.credentials import redacted
+from sweep.credentials import redacted, redacted_url, remember
 from sweep.errors import SweepError, nearest
 
 OVERRIDES = ("python", "requires", "build", "wheel", "interpreter", "lock", "index_url", "find_links", "torch_backend")
@@ -53,7 +53,7 @@ class Specification:
     @functools.cached_property
     def id(self) -> str:
         """12 hex digits of everything that decides the content; the same on every machine, whatever the credentials."""
-        facts = {key: value for key, value in asdict(self).items() if key != "hint"}
+        facts = {key: _public(value) for key, value in asdict(self).items() if key != "hint"}
         return hashlib.sha256(redacted(json.dumps(facts, sort_keys=True)).encode()).hexdigest()[:12]
 
 
@@ -109,6 +109,7 @@ def _checked(override: Mapping[str, Any]) -> Mapping[str, Any]:
         if value is not None and not (isinstance(texts, list | tuple) and all(isinstance(t, str) for t in texts)):
             raise SweepError(f"an environment's {key} is {value!r}", 'write text in quotes, as in python: "3.10"')
         for text in _listed(value):
+            remember(text)
             _refuse_open(text.rpartition(" ")[2])  # of `name @ URL` too
     return {key: value for key, value in override.items() if value}
 
@@ -121,7 +122,7 @@ def _refuse_open(place: str) -> None:
         and url.hostname not in _LOOPBACK
         and not url.fragment.startswith("sha256=")
     ):
-        message = f"{redacted(place)} could be changed by anyone on the way here"
+        message = f"{redacted_url(place)} could be changed by anyone on the way here"
         raise SweepError(message, "write https://, or for a wheel add its hash: URL#sha256=…")
 
 
@@ -129,8 +130,15 @@ def _wheel(given: str) -> tuple[str, str]:
     """Where the wheel is, and `#sha256=…` where its hash is given, which uv checks when it installs."""
     place, mark, fragment = given.partition("#")
     if mark and not re.fullmatch(r"sha256=[0-9a-f]{64}", fragment):
-        raise SweepError(f"{redacted(given)} ends in no hash", "write it as #sha256= and 64 hexadecimal digits")
+        raise SweepError(f"{redacted_url(given)} ends in no hash", "write it as #sha256= and 64 hexadecimal digits")
     return _located(place), mark + fragment
+
+
+def _public(value: Any) -> Any:
+    """A field of a specification without credentials."""
+    if isinstance(value, list | tuple):
+        return [_public(each) for each in value]
+    return redacted_url(value) if isinstance(value, str) else value
 
 
 def _listed(value: Any) -> tuple[str, ...]:

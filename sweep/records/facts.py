@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from sweep.credentials import redacted
+from sweep.credentials import redacted, redacted_url
 from sweep.errors import SweepError
+from sweep.grid.source import Source
 from sweep.records.columns import SCHEMA_VERSION
 from sweep.records.places import Place
 
@@ -96,10 +97,36 @@ def write(place: Place, facts: RunFacts) -> None:
     said = {name: getattr(facts, name) for name, of in RunFacts.__dataclass_fields__.items() if of.repr}
     said = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash, **said}
     plain = json.loads(json.dumps(said, default=str))
-    plain |= {"grid": redacted(plain["grid"]), "overrides": [redacted(each) for each in plain["overrides"]]}
+    plain |= {
+        "grid": _without_credentials(plain["grid"]),
+        "overrides": [redacted_url(redacted(each)) for each in plain["overrides"]],
+    }
     text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     place.write(PLAN_FILE, _plan_file(facts))
     place.write(RUN_FILE, text.encode())
+
+
+def _without_credentials(grid: str) -> str:
+    """A grid's text without credentials: as it was written, or as its values where that form hides some.
+
+    A URL may be folded over lines, escaped or quoted in ways that no search in the text finds.
+    """
+    text = redacted(grid)
+    try:
+        values = Source(text).values
+    except SweepError:  # not a grid that could run: its text is all there is
+        return text
+    safe = _each_text(values, redacted_url)
+    return text if safe == values else str(yaml.dump(safe, sort_keys=False, allow_unicode=True))
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """The same value with every text in it changed."""
+    if isinstance(value, Mapping):
+        return {_each_text(key, change): _each_text(each, change) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_each_text(each, change) for each in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def _plan_file(facts: RunFacts) -> pa.Buffer:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sweep.credentials import redacted
+from sweep.credentials import redacted_url, remember
 from sweep.errors import SweepError, Unavailable
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -35,10 +35,11 @@ class Place:
 
     def __init__(self, where: str | Path) -> None:
         self.uri = str(where)
+        remember(self.uri)
         try:
             filesystem, path = _open(self.uri)
         except (pa.ArrowException, OSError, ValueError) as error:
-            message = f"{redacted(self.uri)} is no place for results: {error}"
+            message = f"{redacted_url(self.uri)} is no place for results: {error}"
             raise SweepError(message, "write a folder, or s3://bucket/prefix") from None
         self.folder = Path(path) if isinstance(filesystem, pafs.LocalFileSystem) else None
         self._filesystem = pafs.SubTreeFileSystem(path, filesystem)
@@ -46,7 +47,7 @@ class Place:
         self.name = Path(path).name
 
     def __str__(self) -> str:
-        return redacted(self.uri.partition("?")[0])
+        return redacted_url(self.uri.partition("?")[0])
 
     def child(self, name: str) -> Self:
         """The place called `name` inside this one."""

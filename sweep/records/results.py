@@ -54,6 +54,7 @@ CHECKPOINTS = "checkpoints"
 _FOLD_COUNT = 64
 _FOLD_BYTES = 16 * 2**20  # of parts that are fewer than that, but large
 _READERS_OF_A_STORE = 16
+_LONGEST_ERROR = 20_000  # letters of an error that are kept, its end: the log holds the rest
 
 
 class Damage(NamedTuple):
@@ -243,7 +244,7 @@ class Writer(Results):
         row = dict(record)
         log, packages = row.pop("log", None), row.pop("packages", None)
         if isinstance(row.get("error"), str):
-            row["error"] = redacted(row["error"])
+            row["error"] = redacted(row["error"][-_LONGEST_ERROR:])
         if log:
             text = redacted(str(log)).encode("utf-8", errors="replace")
             self.place.write(f"{LOGS}/{_file_name(row['trial_id'])}.log", text, durable=False)
