@@ -56,13 +56,30 @@ def test_fewer_than_three_processes_have_no_interval(processes: list[float]) -> 
         assert unpaired_ratio(processes, processes).interval() is None
 
 
-def test_an_interval_is_students_t_on_logarithms() -> None:
+def test_an_interval_is_students_t_on_the_log_scale_around_the_arithmetic_mean() -> None:
     means = [0.9, 1.0, 1.2, 1.05]
-    logs = np.log(means)
-    low, high = stats.t.interval(0.95, 3, logs.mean(), stats.sem(logs))
+    _, high = stats.t.interval(0.95, 3, np.mean(means), stats.sem(means))
+    reach = math.exp(high / np.mean(means) - 1)
     found = interval(means)
     assert found is not None
-    assert (found.estimate, found.low, found.high) == pytest.approx((stats.gmean(means), math.exp(low), math.exp(high)))
+    assert found.estimate == pytest.approx(np.mean(means))
+    assert (found.low, found.high) == pytest.approx((found.estimate / reach, found.estimate * reach))
+
+
+@given(st.lists(TIMES, min_size=3, max_size=40))
+def test_an_interval_holds_the_mean_of_the_same_numbers(means: list[float]) -> None:
+    found = interval(means)
+    assert found is not None
+    assert found.estimate == pytest.approx(np.mean(means))
+    assert 0 < found.low <= found.estimate <= found.high < math.inf
+
+
+@pytest.mark.parametrize("sd", [0.02, 0.2, 0.5])
+def test_intervals_of_skewed_times_hold_their_arithmetic_mean(random: np.random.Generator, sd: float) -> None:
+    cells = np.exp(random.normal(0, sd, (2000, 5)))
+    found = [each for cell in cells if (each := interval(cell))]
+    covered = np.mean([each.low <= math.exp(sd**2 / 2) <= each.high for each in found])
+    assert 0.92 <= covered <= 0.97
 
 
 def test_numbers_that_are_not_all_positive_have_an_interval_on_their_own_scale() -> None:

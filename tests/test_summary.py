@@ -11,6 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_up import Planned, keep, record, samples
 from scipy import stats
 
@@ -54,9 +56,19 @@ def test_figures_are_those_that_pandas_computes(tmp_path: Path) -> None:
 
 def test_the_interval_is_of_process_means_and_not_of_samples() -> None:
     summary = only(*[record(seed=s, step_s=[1.0 + 0.1 * s] * 50) for s in range(3)])
-    low, high = stats.t.interval(0.95, 2, np.mean(np.log([1.0, 1.1, 1.2])), stats.sem(np.log([1.0, 1.1, 1.2])))
+    error = stats.t.ppf(0.975, 2) * stats.sem([1.0, 1.1, 1.2])
+    reach = np.exp(error / 1.1)
     assert summary.interval is not None
-    assert (summary.interval.low, summary.interval.high) == pytest.approx((np.exp(low), np.exp(high)))
+    assert (summary.interval.low, summary.interval.high) == pytest.approx((1.1 / reach, 1.1 * reach))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=9), min_size=3, max_size=12))
+def test_the_interval_beside_a_mean_is_of_that_mean(trials: list[list[float]]) -> None:
+    summary = only(*[record(seed=s, step_s=times) for s, times in enumerate(trials)])
+    assert summary.interval is not None
+    assert summary.interval.estimate == summary.mean
+    assert summary.interval.low <= summary.mean <= summary.interval.high
 
 
 def test_processes_weigh_alike_however_many_samples_they_have() -> None:

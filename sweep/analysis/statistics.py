@@ -10,6 +10,7 @@ Sources, named where they are used:
 - Kalibera, Jones: Quantifying performance changes with effect size confidence intervals. arXiv:2007.10899, 2020
 - Barrett, Bolz-Tereick, Killick, Mount, Tratt: Virtual machine warmup blows hot and cold. OOPSLA 2017
 - Bulej, Horký, Tůma et al.: Duet benchmarking. ICPE 2020
+- Hoefler, Belli: Scientific benchmarking of parallel computing systems. SC 2015
 """
 
 from __future__ import annotations
@@ -56,19 +57,25 @@ class Interval:
         return (self.high - self.low) / 2 / abs(self.estimate) if self.estimate else math.inf
 
 
-def interval(process_means: ArrayLike, level: float = LEVEL) -> Interval | None:
-    """Mean of a cell over its processes, or None with fewer than three of them.
+def interval(process_means: ArrayLike, level: float = LEVEL, centre: float | None = None) -> Interval | None:
+    """Arithmetic mean of a cell over its trials, or None with fewer than three of them.
 
-    Student's t on the processes' means (Georges et al. 2007), taken on the log scale where all are positive: times are
-    skewed, and machines are slower by a factor. The estimate is then their geometric mean.
+    Student's t on the trials' means (Georges et al. 2007). Where all are positive, it is taken on
+    the log scale by the delta method: mean × exp(± t · error / mean). The interval then stays
+    positive and reaches further up than down, as skewed times ask for. It always holds the mean,
+    which is `centre` where the caller has summed it already, perhaps with another rounding.
     """
+    # Costs add up, so their mean is arithmetic: those of forward and backward sum to that of the
+    # step (Hoefler and Belli, rule 3). Student's t on logarithms would be the interval of the
+    # geometric mean, which lies below the figure that stands beside it.
     means = np.asarray(process_means, dtype=float)
     if len(means) < FEWEST_PROCESSES:
         return None
+    mean, half = _mean_and_half_width(means, level)
+    centre = mean if centre is None else centre
     if np.all(means > 0):
-        centre, half = _mean_and_half_width(np.log(means), level)
-        return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
-    centre, half = _mean_and_half_width(means, level)
+        reach = math.exp(half / centre)
+        return Interval(centre, centre / reach, centre * reach)
     return Interval(centre, centre - half, centre + half)
 
 

@@ -169,7 +169,7 @@ class Summary:
     @functools.cached_property
     def interval(self) -> Interval | None:
         """95 % interval of the mean over processes; None with fewer than three."""
-        return statistics.interval(self.process_means)
+        return statistics.interval(self.process_means, centre=self.mean)
 
     @functools.cached_property
     def variances(self) -> statistics.Variances | None:
