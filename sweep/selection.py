@@ -12,6 +12,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from sweep import versions
 from sweep.errors import SweepError, nearest
 
 Axes = Mapping[str, Any]
@@ -46,6 +47,8 @@ def is_value(value: Any, wanted: Any) -> bool:
         return True
     text, pattern = shown(value), shown(wanted)
     if text == pattern or text.partition("==")[0] == pattern or fnmatch.fnmatchcase(text, pattern):
+        return True
+    if isinstance(value, str) and versions.same(text, pattern):
         return True
     bounds = _BOUNDS.fullmatch(pattern)
     return bounds is not None and _within(value, bounds["name"], bounds["bounds"])

@@ -40,7 +40,7 @@ class MadeUpFramework:
     backends: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"default": None, "fast": None})
 
     def unsupported(self, version, backend, device):
-        if device == "gpu" and version == "1":
+        if device == "gpu" and version == "1.0.0":
             return "version 1 knows no GPU"
         return "fast is for the CPU" if (backend, device) == ("fast", "gpu") else None
 
@@ -81,30 +81,30 @@ def refusal(text, **more):
 
 
 def test_cells_are_the_product_of_the_axes_and_trials_their_seeds():
-    found = expanded("axes: {framework: [a==1, b==2], backward: [autograd, explicit], seed: [0, 1, 2]}")
+    found = expanded("axes: {framework: [a==1.0.0, b==2.0.0], backward: [autograd, explicit], seed: [0, 1, 2]}")
 
     assert names(found) == [
-        "a==1/core/cpu/autograd/b5",
-        "a==1/core/cpu/explicit/b5",
-        "b==2/core/cpu/autograd/b5",
-        "b==2/core/cpu/explicit/b5",
+        "a==1.0.0/core/cpu/autograd/b5",
+        "a==1.0.0/core/cpu/explicit/b5",
+        "b==2.0.0/core/cpu/autograd/b5",
+        "b==2.0.0/core/cpu/explicit/b5",
     ]
     assert [trial.name for trial in found.trials][:4] == [
-        "a==1/core/cpu/autograd/b5/s0",
-        "a==1/core/cpu/autograd/b5/s1",
-        "a==1/core/cpu/autograd/b5/s2",
-        "a==1/core/cpu/explicit/b5/s0",
+        "a==1.0.0/core/cpu/autograd/b5/s0",
+        "a==1.0.0/core/cpu/autograd/b5/s1",
+        "a==1.0.0/core/cpu/autograd/b5/s2",
+        "a==1.0.0/core/cpu/explicit/b5/s0",
     ]
 
 
 def test_an_axis_left_out_has_its_default_and_there_are_five_seeds():
-    found = expanded("axes: {framework: a==1}")
+    found = expanded("axes: {framework: a==1.0.0}")
 
     (cell,) = found.cells
     assert [trial.seed for trial in found.trials] == [0, 1, 2, 3, 4]
     assert cell.axes == {
         "workload": "core",
-        "framework": "a==1",
+        "framework": "a==1.0.0",
         "backend": "default",
         "backward": "autograd",
         "device": "cpu",
@@ -126,20 +126,20 @@ def test_an_axis_left_out_has_its_default_and_there_are_five_seeds():
     ],
 )
 def test_values_are_written_alone_in_a_list_or_as_a_range_with_both_ends(written, values):
-    found = expanded(f"axes: {{framework: a==1, batch_exponent: {written}, seed: 0}}")
+    found = expanded(f"axes: {{framework: a==1.0.0, batch_exponent: {written}, seed: 0}}")
 
     assert [cell.axes["batch_exponent"] for cell in found.cells] == values
 
 
 def test_a_range_of_fractions_holds_its_last_value_and_no_dust():
-    found = expanded("axes: {framework: a==1, rate: {range: [0, 0.3], step: 0.1}, seed: 0}")
+    found = expanded("axes: {framework: a==1.0.0, rate: {range: [0, 0.3], step: 0.1}, seed: 0}")
 
     assert [cell.axes["rate"] for cell in found.cells] == [0.0, 0.1, 0.2, 0.3]
 
 
 def test_zipped_axes_move_together():
     text = """
-        axes: {framework: a==1, batch_exponent: [0, 1, 2], samples: [30, 20, 10], backward: [autograd, explicit]}
+        axes: {framework: a==1.0.0, batch_exponent: [0, 1, 2], samples: [30, 20, 10], backward: [autograd, explicit]}
         zip: [[batch_exponent, samples]]
     """
     found = expanded(text)
@@ -150,14 +150,14 @@ def test_zipped_axes_move_together():
 
 def test_an_include_adds_cells_in_which_an_axis_left_out_takes_all_its_values():
     found = expanded("""
-        axes: {framework: [a==1], batch_exponent: [0, 1], seed: [0, 1]}
-        include: [{framework: b==2, backend: fast}, {framework: b==3, batch_exponent: 7, seed: [8]}]
+        axes: {framework: [a==1.0.0], batch_exponent: [0, 1], seed: [0, 1]}
+        include: [{framework: b==2.0.0, backend: fast}, {framework: b==3.0.0, batch_exponent: 7, seed: [8]}]
     """)
 
     assert names(found)[2:] == [
-        "b==2/core/cpu/fast/autograd/b0",
-        "b==2/core/cpu/fast/autograd/b1",
-        "b==3/core/cpu/autograd/b7",
+        "b==2.0.0/core/cpu/fast/autograd/b0",
+        "b==2.0.0/core/cpu/fast/autograd/b1",
+        "b==3.0.0/core/cpu/autograd/b7",
     ]
     assert [trial.seed for trial in found.trials] == [0, 1, 0, 1, 0, 1, 0, 1, 8]
 
@@ -166,32 +166,32 @@ def test_an_include_may_add_seeds_to_a_cell_that_is_there():
     found = expanded("{axes: {framework: [a==1, b==1], seed: [0]}, include: [{framework: a==1, seed: [0, 9]}]}")
 
     assert [trial.name for trial in found.trials] == [
-        "a==1/core/cpu/autograd/b5/s0",
-        "a==1/core/cpu/autograd/b5/s9",
-        "b==1/core/cpu/autograd/b5/s0",
+        "a==1.0.0/core/cpu/autograd/b5/s0",
+        "a==1.0.0/core/cpu/autograd/b5/s9",
+        "b==1.0.0/core/cpu/autograd/b5/s0",
     ]
 
 
 def test_an_include_takes_the_rows_of_a_zip_that_fit():
-    axes = "axes: {framework: a==1, batch_exponent: [0, 1], samples: [30, 20]}\nzip: [[batch_exponent, samples]]\n"
+    axes = "axes: {framework: a==1.0.0, batch_exponent: [0, 1], samples: [30, 20]}\nzip: [[batch_exponent, samples]]\n"
 
     fitting = expanded(axes + "include: [{backend: fast, samples: 20}]")
     whole = expanded(axes + "include: [{batch_exponent: 9, samples: 5}]")
 
-    assert names(fitting)[2:] == ["a==1/core/cpu/fast/autograd/b1/samples=20"]
-    assert names(whole)[2:] == ["a==1/core/cpu/autograd/b9/samples=5"]
+    assert names(fitting)[2:] == ["a==1.0.0/core/cpu/fast/autograd/b1/samples=20"]
+    assert names(whole)[2:] == ["a==1.0.0/core/cpu/autograd/b9/samples=5"]
     assert "give samples as well" in refusal(axes + "include: [{batch_exponent: 9}]").hint
 
 
 def test_a_parameter_that_only_an_include_names_keeps_its_value_elsewhere():
-    found = expanded("{axes: {framework: a==1}, parameters: {samples: 7}, include: [{samples: 8}]}")
+    found = expanded("{axes: {framework: a==1.0.0}, parameters: {samples: 7}, include: [{samples: 8}]}")
 
-    assert names(found) == ["a==1/core/cpu/autograd/b5/samples=7", "a==1/core/cpu/autograd/b5/samples=8"]
+    assert names(found) == ["a==1.0.0/core/cpu/autograd/b5/samples=7", "a==1.0.0/core/cpu/autograd/b5/samples=8"]
 
 
 def test_an_exclude_leaves_cells_out_and_says_by_which_rule():
     found = expanded("""
-        axes: {framework: [a==1, a==2, b==1], backend: [default, fast], batch_exponent: [0, 1, 2], seed: 0}
+        axes: {framework: [a==1.0.0, a==2.0.0, b==1.0.0], backend: [default, fast], batch_exponent: [0, 1, 2], seed: 0}
         exclude:
           - {framework: a, backend: fast}          # every version of a
           - {framework: "b==*", batch_exponent: {range: [1, 9]}}
@@ -199,16 +199,16 @@ def test_an_exclude_leaves_cells_out_and_says_by_which_rule():
     """)
 
     assert names(found) == [
-        "a==1/core/cpu/autograd/b0",
-        "a==1/core/cpu/autograd/b1",
-        "a==1/core/cpu/autograd/b2",
-        "a==2/core/cpu/autograd/b1",
-        "b==1/core/cpu/autograd/b0",
-        "b==1/core/cpu/fast/autograd/b0",
+        "a==1.0.0/core/cpu/autograd/b0",
+        "a==1.0.0/core/cpu/autograd/b1",
+        "a==1.0.0/core/cpu/autograd/b2",
+        "a==2.0.0/core/cpu/autograd/b1",
+        "b==1.0.0/core/cpu/autograd/b0",
+        "b==1.0.0/core/cpu/fast/autograd/b0",
     ]
     assert len(found.exclusions) == 18 - 6
     assert found.exclusions[0] == grid.Exclusion(
-        "a==1/core/cpu/fast/autograd/b0", "excluded by rule 1: framework: a, backend: fast"
+        "a==1.0.0/core/cpu/fast/autograd/b0", "excluded by rule 1: framework: a, backend: fast"
     )
     assert not found.notes
 
@@ -218,66 +218,66 @@ def test_an_exclude_may_name_single_seeds():
 
     assert [trial.name[0] + trial.name[-1] for trial in found.trials] == ["a1", "b0", "b1", "b2"]
     assert [exclusion.name for exclusion in found.exclusions] == [
-        "a==1/core/cpu/autograd/b5/s0",
-        "a==1/core/cpu/autograd/b5/s2",
+        "a==1.0.0/core/cpu/autograd/b5/s0",
+        "a==1.0.0/core/cpu/autograd/b5/s2",
     ]
 
 
 def test_what_an_include_names_is_in_whatever_excludes_it():
     found = expanded("""
-        axes: {framework: [a==1, b==1], batch_exponent: [0, 1], seed: [0, 1]}
+        axes: {framework: [a==1.0.0, b==1.0.0], batch_exponent: [0, 1], seed: [0, 1]}
         exclude: [{framework: a}, {framework: b, seed: 0}]
-        include: [{framework: a==1, batch_exponent: 1}, {framework: b==1, batch_exponent: 0, seed: 0}]
+        include: [{framework: a==1.0.0, batch_exponent: 1}, {framework: b==1.0.0, batch_exponent: 0, seed: 0}]
     """)
 
     assert [trial.name for trial in found.trials] == [
-        "b==1/core/cpu/autograd/b0/s0",
-        "b==1/core/cpu/autograd/b0/s1",
-        "b==1/core/cpu/autograd/b1/s1",
-        "a==1/core/cpu/autograd/b1/s0",
-        "a==1/core/cpu/autograd/b1/s1",
+        "b==1.0.0/core/cpu/autograd/b0/s0",
+        "b==1.0.0/core/cpu/autograd/b0/s1",
+        "b==1.0.0/core/cpu/autograd/b1/s1",
+        "a==1.0.0/core/cpu/autograd/b1/s0",
+        "a==1.0.0/core/cpu/autograd/b1/s1",
     ]
-    assert [e.name for e in found.exclusions] == ["a==1/core/cpu/autograd/b0", "b==1/core/cpu/autograd/b1/s0"]
+    assert [e.name for e in found.exclusions] == ["a==1.0.0/core/cpu/autograd/b0", "b==1.0.0/core/cpu/autograd/b1/s0"]
 
 
 def test_an_impossible_combination_is_an_exclusion_with_its_reason_even_in_an_include():
     found = expanded("""
-        axes: {framework: [a==1, a==2], device: [cpu, gpu], backend: [default, fast]}
-        include: [{framework: b==1, device: gpu}]
+        axes: {framework: [a==1.0.0, a==2.0.0], device: [cpu, gpu], backend: [default, fast]}
+        include: [{framework: b==1.0.0, device: gpu}]
     """)
 
     assert {(exclusion.name, exclusion.reason) for exclusion in found.exclusions} == {
-        ("a==1/core/gpu/autograd/b5", "version 1 knows no GPU"),
-        ("a==1/core/gpu/fast/autograd/b5", "version 1 knows no GPU"),
-        ("a==2/core/gpu/fast/autograd/b5", "fast is for the CPU"),
-        ("b==1/core/gpu/autograd/b5", "version 1 knows no GPU"),
-        ("b==1/core/gpu/fast/autograd/b5", "version 1 knows no GPU"),
+        ("a==1.0.0/core/gpu/autograd/b5", "version 1 knows no GPU"),
+        ("a==1.0.0/core/gpu/fast/autograd/b5", "version 1 knows no GPU"),
+        ("a==2.0.0/core/gpu/fast/autograd/b5", "fast is for the CPU"),
+        ("b==1.0.0/core/gpu/autograd/b5", "version 1 knows no GPU"),
+        ("b==1.0.0/core/gpu/fast/autograd/b5", "version 1 knows no GPU"),
     }
     assert len(found.cells) == 5
 
 
 def test_a_conditional_axis_exists_only_where_its_condition_holds():
     found = expanded("""
-        axes: {framework: [a==1, b==1], backend: [default, fast], samples: [1, 2], flag: [true, false]}
+        axes: {framework: [a==1.0.0, b==1.0.0], backend: [default, fast], samples: [1, 2], flag: [true, false]}
         when: {samples: {backend: fast}, backend: {framework: a}, flag: {samples: 2}}
     """)
 
     assert names(found) == [
-        "a==1/core/cpu/autograd/b5/samples=100/flag=false",
-        "a==1/core/cpu/fast/autograd/b5/samples=1/flag=false",
-        "a==1/core/cpu/fast/autograd/b5/samples=2/flag=true",
-        "a==1/core/cpu/fast/autograd/b5/samples=2/flag=false",
-        "b==1/core/cpu/autograd/b5/samples=100/flag=false",
+        "a==1.0.0/core/cpu/autograd/b5/samples=100/flag=false",
+        "a==1.0.0/core/cpu/fast/autograd/b5/samples=1/flag=false",
+        "a==1.0.0/core/cpu/fast/autograd/b5/samples=2/flag=true",
+        "a==1.0.0/core/cpu/fast/autograd/b5/samples=2/flag=false",
+        "b==1.0.0/core/cpu/autograd/b5/samples=100/flag=false",
     ]
 
 
 def test_an_axis_that_only_one_workload_knows_is_one_of_that_workload_alone():
-    found = expanded("axes: {framework: a==1, workload: [core, train], epochs: [1, 3]}")
+    found = expanded("axes: {framework: a==1.0.0, workload: [core, train], epochs: [1, 3]}")
 
     assert names(found) == [
-        "a==1/core/cpu/autograd/b5",
-        "a==1/train/cpu/autograd/b5/epochs=1",
-        "a==1/train/cpu/autograd/b5/epochs=3",
+        "a==1.0.0/core/cpu/autograd/b5",
+        "a==1.0.0/train/cpu/autograd/b5/epochs=1",
+        "a==1.0.0/train/cpu/autograd/b5/epochs=3",
     ]
     assert "epochs" not in found.cells[0].settings
 
@@ -292,30 +292,30 @@ def test_axes_that_a_cell_does_not_have_multiply_nothing():
 
 def test_an_axis_that_an_include_names_exists_whatever_its_condition():
     found = expanded("""
-        axes: {framework: [a==1], backend: [default, fast], samples: [1, 2]}
+        axes: {framework: [a==1.0.0], backend: [default, fast], samples: [1, 2]}
         when: {samples: {backend: fast}}
-        include: [{backend: default, samples: 2}, {framework: b==1, backend: default}]
+        include: [{backend: default, samples: 2}, {framework: b==1.0.0, backend: default}]
     """)
 
-    assert names(found)[3:] == ["a==1/core/cpu/autograd/b5/samples=2", "b==1/core/cpu/autograd/b5/samples=100"]
+    assert names(found)[3:] == ["a==1.0.0/core/cpu/autograd/b5/samples=2", "b==1.0.0/core/cpu/autograd/b5/samples=100"]
 
 
 def test_zipped_axes_exist_together():
-    axes = "axes: {framework: [a==1, b==1], samples: [1, 2], rate: [0.5, 0.6]}\nzip: [[samples, rate]]\n"
+    axes = "axes: {framework: [a==1.0.0, b==1.0.0], samples: [1, 2], rate: [0.5, 0.6]}\nzip: [[samples, rate]]\n"
 
     found = expanded(axes + "when: {samples: {framework: a}, rate: {framework: a}}")
 
     assert names(found) == [
-        "a==1/core/cpu/autograd/b5/samples=1/rate=0.5",
-        "a==1/core/cpu/autograd/b5/samples=2/rate=0.6",
-        "b==1/core/cpu/autograd/b5/samples=100/rate=0.1",
+        "a==1.0.0/core/cpu/autograd/b5/samples=1/rate=0.5",
+        "a==1.0.0/core/cpu/autograd/b5/samples=2/rate=0.6",
+        "b==1.0.0/core/cpu/autograd/b5/samples=100/rate=0.1",
     ]
     assert "samples and rate move together" in refusal(axes + "when: {samples: {framework: a}}").message
 
 
 def test_parameters_are_for_the_workloads_that_know_them_or_for_one_by_name():
     found = expanded("""
-        axes: {framework: a==1, workload: [core, train]}
+        axes: {framework: a==1.0.0, workload: [core, train]}
         parameters: {samples: 7, threads: 2, core: {rate: 1}, train: {threads: 4}}
     """)
 
@@ -326,13 +326,13 @@ def test_parameters_are_for_the_workloads_that_know_them_or_for_one_by_name():
 
 
 def test_until_is_kept_and_is_no_setting_of_trials():
-    text = "{axes: {framework: a==1}, parameters: {until: {interval: 0.01, max_seeds: 20, max_time: 30m}}}"
+    text = "{axes: {framework: a==1.0.0}, parameters: {until: {interval: 0.01, max_seeds: 20, max_time: 30m}}}"
 
     until = grid.parse(text).until
 
     assert (until.interval, until.max_seeds, until.max_time) == (0.01, 20, 1800.0)
     assert "until" not in expanded(text).cells[0].settings
-    assert expanded(text).cells == expanded("axes: {framework: a==1}").cells
+    assert expanded(text).cells == expanded("axes: {framework: a==1.0.0}").cells
 
 
 # resources
@@ -355,11 +355,11 @@ def test_until_is_kept_and_is_no_setting_of_trials():
     ],
 )
 def test_resources_go_from_the_general_to_the_device_to_the_workload(more, wanted):
-    assert expanded(f"axes: {{framework: a==2}}\n{more}").trials[0].resources == wanted
+    assert expanded(f"axes: {{framework: a==2.0.0}}\n{more}").trials[0].resources == wanted
 
 
 def test_a_trial_on_a_gpu_takes_one_unless_told_and_training_shares_its_node():
-    text = "axes: {framework: a==2, device: [cpu, gpu], workload: [core, train], seed: 0}\n"
+    text = "axes: {framework: a==2.0.0, device: [cpu, gpu], workload: [core, train], seed: 0}\n"
 
     wanted = {(t.cell.axes["workload"], t.cell.axes["device"]): t.resources for t in expanded(text).trials}
     several = [t.resources.gpu for t in expanded(text + "resources: {gpu: 0.5}").trials]
@@ -374,13 +374,13 @@ def test_a_trial_on_a_gpu_takes_one_unless_told_and_training_shares_its_node():
 
 
 def test_the_id_of_a_trial_stays_what_it_was_in_the_first_version():
-    trial = expanded("axes: {framework: a==1, seed: [3]}").trials[0]
+    trial = expanded("axes: {framework: a==1.0.0, seed: [3]}").trials[0]
 
-    assert (trial.id, trial.cell.id) == ("27f531604334", "6ee0b744a581")
+    assert (trial.id, trial.cell.id) == ("cc130baaeb35", "c94d236eabce")
 
 
 def test_whoever_has_the_settings_can_compute_the_id():
-    for trial in expanded("axes: {framework: [a==1, b==2], flag: [true, false], rate: [1, 0.5]}").trials:
+    for trial in expanded("axes: {framework: [a==1.0.0, b==2.0.0], flag: [true, false], rate: [1, 0.5]}").trials:
         assert grid.identify(trial.settings) == trial.id
         assert grid.identify(json.loads(json.dumps(trial.cell.settings))) == trial.cell.id
 
@@ -388,19 +388,19 @@ def test_whoever_has_the_settings_can_compute_the_id():
 @pytest.mark.parametrize(
     "same",
     [
-        "{axes: {seed: {range: [0, 4]}, framework: [a==1]}}",
-        "{axes: {framework: a==1}, name: other, description: words, order: 3, timeout: 5}",
+        "{axes: {seed: {range: [0, 4]}, framework: [a==1.0.0]}}",
+        "{axes: {framework: a==1.0.0}, name: other, description: words, order: 3, timeout: 5}",
         "{axes: {framework: [' a == 1 ']}}",
-        "{axes: {framework: a==1, device: cpu}, workload: core}",
-        "{axes: {framework: a==1, samples: 100}}",
-        "{axes: {framework: a==1}, parameters: {samples: 100.0, threads: null, rate: 0.1, flag: false}}",
-        "{axes: {framework: a==1}, parameters: {rate: 1.0e-1, data_path: /somewhere/else}}",
-        "{axes: {framework: a==1}, resources: {cpu: 2}, environments: {a==1: {python: '3.9'}}}",
-        "{axes: {framework: [a==1, a==1], batch_exponent: [5, 5.0]}}",
+        "{axes: {framework: a==1.0.0, device: cpu}, workload: core}",
+        "{axes: {framework: a==1.0.0, samples: 100}}",
+        "{axes: {framework: a==1.0.0}, parameters: {samples: 100.0, threads: null, rate: 0.1, flag: false}}",
+        "{axes: {framework: a==1.0.0}, parameters: {rate: 1.0e-1, data_path: /somewhere/else}}",
+        "{axes: {framework: a==1.0.0}, resources: {cpu: 2}, environments: {a==1.0.0: {python: '3.9'}}}",
+        "{axes: {framework: [a==1.0.0, a==1.0.0], batch_exponent: [5, 5.0]}}",
     ],
 )
 def test_what_a_trial_does_decides_its_id_and_not_how_it_is_written(same):
-    assert [t.id for t in expanded(same).trials] == [t.id for t in expanded("axes: {framework: a==1}").trials]
+    assert [t.id for t in expanded(same).trials] == [t.id for t in expanded("axes: {framework: a==1.0.0}").trials]
 
 
 def test_ids_are_the_same_in_every_process(tmp_path):
@@ -422,22 +422,22 @@ def test_ids_are_the_same_in_every_process(tmp_path):
 
 
 def test_trials_of_one_cell_share_it_and_travel_by_pickle():
-    found = expanded("axes: {framework: a==1}")
+    found = expanded("axes: {framework: a==1.0.0}")
 
     assert len({id(trial.cell) for trial in found.trials}) == 1
     assert pickle.loads(pickle.dumps(found.trials)) == found.trials
 
 
 def test_only_keeps_trials_by_their_name_or_their_cells():
-    text = "axes: {framework: [a==1, b==2], batch_exponent: [0, 1, 11], seed: [0, 1, 10]}"
+    text = "axes: {framework: [a==1.0.0, b==2.0.0], batch_exponent: [0, 1, 11], seed: [0, 1, 10]}"
 
-    assert [t.name for t in expanded(text, only=["b*/b1/s1"]).trials] == ["b==2/core/cpu/autograd/b1/s1"]
-    assert {t.name for t in expanded(text, only=["a*/s0", "b==2/core/cpu/autograd/b0"]).trials} == {
-        *(f"a==1/core/cpu/autograd/b{n}/s0" for n in (0, 1, 11)),
-        *(f"b==2/core/cpu/autograd/b0/s{n}" for n in (0, 1, 10)),
+    assert [t.name for t in expanded(text, only=["b*/b1/s1"]).trials] == ["b==2.0.0/core/cpu/autograd/b1/s1"]
+    assert {t.name for t in expanded(text, only=["a*/s0", "b==2.0.0/core/cpu/autograd/b0"]).trials} == {
+        *(f"a==1.0.0/core/cpu/autograd/b{n}/s0" for n in (0, 1, 11)),
+        *(f"b==2.0.0/core/cpu/autograd/b0/s{n}" for n in (0, 1, 10)),
     }
     assert len(expanded(text, only=["a*"]).cells) == 3
-    assert "a==1/core/cpu/autograd/b0/s0" in refusal(text, only=["c*"]).hint
+    assert "a==1.0.0/core/cpu/autograd/b0/s0" in refusal(text, only=["c*"]).hint
 
 
 # what the command line lays over the file
@@ -451,13 +451,13 @@ def test_only_keeps_trials_by_their_name_or_their_cells():
         ("batch_exponent=[0, 1]", "batch_exponent", [0, 1]),
         ("axes.batch_exponent=3", "batch_exponent", [3]),
         ("samples=3,4", "samples", [3, 4]),
-        ("framework=b==1,b==2", "framework", ["b==1", "b==2"]),
+        ("framework=b==1.0.0,b==2.0.0", "framework", ["b==1.0.0", "b==2.0.0"]),
         ("device=gpu", "device", ["gpu"]),
         ("workload=train", "workload", ["train"]),
     ],
 )
 def test_set_puts_values_in_the_place_of_an_axis(option, axis, values):
-    text = "{axes: {framework: a==2, batch_exponent: [7, 8], seed: 0}, workload: core, parameters: {threads: 1}}"
+    text = "{axes: {framework: a==2.0.0, batch_exponent: [7, 8], seed: 0}, workload: core, parameters: {threads: 1}}"
 
     found = expanded(text, sets=[option])
 
@@ -474,18 +474,18 @@ def test_set_puts_values_in_the_place_of_an_axis(option, axis, values):
     ],
 )
 def test_set_gives_a_parameter_its_value(option, name, value):
-    found = expanded("{axes: {framework: a==1}, parameters: {threads: 2}}", sets=[option])
+    found = expanded("{axes: {framework: a==1.0.0}, parameters: {threads: 2}}", sets=[option])
 
     assert found.cells[0].settings[name] == value
 
 
 def test_set_reaches_single_keys_and_whole_ones():
-    read = grid.parse("axes: {framework: a==1}", ["resources.cpu=4", "timeout=2m", "name=other", "order=7"])
+    read = grid.parse("axes: {framework: a==1.0.0}", ["resources.cpu=4", "timeout=2m", "name=other", "order=7"])
 
     assert (read.timeout_s, read.name, read.order) == (120.0, "other", 7)
     assert grid.expand(read, FRAMEWORKS, WORKLOADS).trials[0].resources.cpu == 4
     assert read.sets == ("resources.cpu=4", "timeout=2m", "name=other", "order=7")
-    assert read.text == "axes: {framework: a==1}"
+    assert read.text == "axes: {framework: a==1.0.0}"
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ def test_set_reaches_single_keys_and_whole_ones():
         ("bacth_exponent=1", "--set bacth_exponent=1: parameters.bacth_exponent: core has no", "batch_exponent"),
         ("bacth_exponent=1,2", "axes.bacth_exponent: 'bacth_exponent' is neither", "batch_exponent"),
         ("samples=few", "--set samples=few: parameters.samples: 'few' is not a whole number", "100"),
-        ("framework=c==1", "there is no framework 'c'", "a"),
+        ("framework=c==1.0.0", "there is no framework 'c'", "a"),
         ("resources.cpus=4", "unknown key 'cpus'", "cpu"),
         ("batch_exponent", "sets nothing", "--set"),
         ("batch_exponent=", "sets nothing", "--set"),
@@ -507,7 +507,7 @@ def test_set_reaches_single_keys_and_whole_ones():
     ],
 )
 def test_a_wrong_set_is_told_as_such(option, message, hint):
-    error = refusal("{axes: {framework: a==1}, parameters: {samples: 3}}", sets=[option])
+    error = refusal("{axes: {framework: a==1.0.0}, parameters: {samples: 3}}", sets=[option])
 
     assert message in error.message
     assert option.partition("=")[0].partition(".")[0] in error.message
@@ -515,10 +515,10 @@ def test_a_wrong_set_is_told_as_such(option, message, hint):
 
 
 def test_more_seeds_come_after_the_largest():
-    read = grid.parse("axes: {framework: a==1, seed: [7, 2]}").add_seeds(2)
+    read = grid.parse("axes: {framework: a==1.0.0, seed: [7, 2]}").add_seeds(2)
 
     assert [t.seed for t in grid.expand(read, FRAMEWORKS, WORKLOADS).trials] == [7, 2, 8, 9]
-    assert len(grid.expand(grid.parse("axes: {framework: a==1}").add_seeds(1), FRAMEWORKS, WORKLOADS).trials) == 6
+    assert len(grid.expand(grid.parse("axes: {framework: a==1.0.0}").add_seeds(1), FRAMEWORKS, WORKLOADS).trials) == 6
 
 
 # what may not have been meant
@@ -530,13 +530,13 @@ CLAIM = "claims: [{name: n, compare: {backward: [explicit, autograd]}, expect: {
     ("text", "note"),
     [
         (
-            "{axes: {framework: a==1}, exclude: [{framework: tourch}]}",
+            "{axes: {framework: a==1.0.0}, exclude: [{framework: tourch}]}",
             "exclude rule 1 (framework: tourch) leaves nothing out",
         ),
-        ("{axes: {framework: a==1}, environments: {b==1: {python: '3.9'}}}", "no cell has b==1"),
-        ("{axes: {framework: a==1}, parameters: {threads: 4}, resources: {cpu: 2}}", "4 threads on 2 cores"),
+        ("{axes: {framework: a==1.0.0}, environments: {b==1.0.0: {python: '3.9'}}}", "no cell has b==1.0.0"),
+        ("{axes: {framework: a==1.0.0}, parameters: {threads: 4}, resources: {cpu: 2}}", "4 threads on 2 cores"),
         (
-            CLAIM + "axes: {framework: a==1, backward: [autograd, explicit], seed: [0, 1]}",
+            CLAIM + "axes: {framework: a==1.0.0, backward: [autograd, explicit], seed: [0, 1]}",
             "claims need 3 seeds, for an interval, and there are 2: use --add-seeds 1",
         ),
     ],
@@ -556,7 +556,7 @@ def write(tmp_path, text, name="grid.yaml"):
 
 
 BOMB = "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
-FRAMEWORK = "axes: {framework: a==1, backward: [autograd, explicit]}\n"
+FRAMEWORK = "axes: {framework: a==1.0.0, backward: [autograd, explicit]}\n"
 
 WRONG = [
     # not a grid at all
@@ -592,40 +592,40 @@ WRONG = [
     # axes
     ("name: a\n", "axes: no framework is given", "framework: [torch==VERSION"),
     (
-        "axes: {framework: a==1, bacth_exponent: 1}\n",
+        "axes: {framework: a==1.0.0, bacth_exponent: 1}\n",
         "axes.bacth_exponent: 'bacth_exponent' is neither",
         "'batch_exponent'",
     ),
     ("axes:\n  framework: []\n", "line 2: axes.framework: no values", "at least one"),
     ("axes:\n  framework:\n", "line 2: axes.framework: no values", "at least one"),
-    ("axes: {framework: [[a==1]]}\n", "a list within a list", "one list"),
+    ("axes: {framework: [[a==1.0.0]]}\n", "a list within a list", "one list"),
     ("axes: {framework: a}\n", "axes.framework: 'a' names no version", "write a==VERSION"),
     ("axes: {framework: a>=2}\n", "axes.framework: 'a>=2' names no version", "write a==VERSION"),
     ("axes: {framework: a==mine}\n", "'mine' is no version", "interpreter"),
     ("axes: {framework: a==1.*}\n", "'1.*' is no version", "interpreter"),
     ("axes: {framework: plian}\n", "there is no framework 'plian'", "'plain'"),
-    ("axes: {framework: a==1, workload: croe}\n", "there is no workload 'croe'", "'core'"),
-    ("workload: croe\naxes: {framework: a==1}\n", "line 1: workload: there is no workload", "'core'"),
-    ("workload: core\naxes: {framework: a==1, workload: core}\n", "given twice", "keep one"),
-    ("axes: {framework: a==1, backend: fats}\n", "there is no backend 'fats'", "'fast'"),
-    ("axes: {framework: a==1, device: gup}\n", "there is no device 'gup'", "'gpu'"),
-    ("axes: {framework: a==1, backward: explict}\n", "there is no backward 'explict'", "'explicit'"),
-    ("axes: {framework: a==1, backend: a/b}\n", "has '/' in it", "names"),
-    ("axes: {framework: a==1, backend: ..}\n", "has '..' in it", "names"),
-    ('axes: {framework: "a==1\\n2"}\n', "cannot be printed", "names"),
-    ("axes: {framework: a==1, backend: ''}\n", "is empty", "names"),
-    (f"axes: {{framework: a==1, data: {'x' * 200}}}\n", "longer than 100", "names"),
-    ("axes: {framework: a==1, seed: -1}\n", "axes.seed: -1 is no whole number from 0", "write one"),
-    ("axes: {framework: a==1, seed: 0.5}\n", "axes.seed: 0.5 is no whole number", "write one"),
-    ("axes: {framework: a==1, seed: true}\n", "axes.seed: true is no whole number", "write one"),
-    ("axes: {framework: a==1, batch_exponent: 99}\n", "axes.batch_exponent: 99 is no whole number", "write one"),
-    ("axes: {framework: a==1, seed: {range: 4}}\n", "axes.seed: {range: 4} is no range", "[0, 4]"),
-    ("axes: {framework: a==1, seed: {ragne: [0, 4]}}\n", "is no range", "[0, 4]"),
-    ("axes: {framework: a==1, seed: {range: [4, 0]}}\n", "the range from 4 to 0 is empty", "smaller number first"),
-    ("axes: {framework: a==1, seed: {range: [0, 4], step: 0}}\n", "no range of numbers", "step"),
-    ("axes: {framework: a==1, seed: {range: [0, 1000000000]}}\n", "1,000,000,001 values", "fewer"),
-    ("axes: {framework: a==1, data_path: [x, y]}\n", "axes.data_path: says where data lie", "parameters"),
-    ("axes: {framework: a==1, device: gpu}\n", "nothing is left of the grid", "version 1 knows no GPU"),
+    ("axes: {framework: a==1.0.0, workload: croe}\n", "there is no workload 'croe'", "'core'"),
+    ("workload: croe\naxes: {framework: a==1.0.0}\n", "line 1: workload: there is no workload", "'core'"),
+    ("workload: core\naxes: {framework: a==1.0.0, workload: core}\n", "given twice", "keep one"),
+    ("axes: {framework: a==1.0.0, backend: fats}\n", "there is no backend 'fats'", "'fast'"),
+    ("axes: {framework: a==1.0.0, device: gup}\n", "there is no device 'gup'", "'gpu'"),
+    ("axes: {framework: a==1.0.0, backward: explict}\n", "there is no backward 'explict'", "'explicit'"),
+    ("axes: {framework: a==1.0.0, backend: a/b}\n", "has '/' in it", "names"),
+    ("axes: {framework: a==1.0.0, backend: ..}\n", "has '..' in it", "names"),
+    ('axes: {framework: "a==1.0.0\\n2"}\n', "cannot be printed", "names"),
+    ("axes: {framework: a==1.0.0, backend: ''}\n", "is empty", "names"),
+    (f"axes: {{framework: a==1.0.0, data: {'x' * 200}}}\n", "longer than 100", "names"),
+    ("axes: {framework: a==1.0.0, seed: -1}\n", "axes.seed: -1 is no whole number from 0", "write one"),
+    ("axes: {framework: a==1.0.0, seed: 0.5}\n", "axes.seed: 0.5 is no whole number", "write one"),
+    ("axes: {framework: a==1.0.0, seed: true}\n", "axes.seed: true is no whole number", "write one"),
+    ("axes: {framework: a==1.0.0, batch_exponent: 99}\n", "axes.batch_exponent: 99 is no whole number", "write one"),
+    ("axes: {framework: a==1.0.0, seed: {range: 4}}\n", "axes.seed: {range: 4} is no range", "[0, 4]"),
+    ("axes: {framework: a==1.0.0, seed: {ragne: [0, 4]}}\n", "is no range", "[0, 4]"),
+    ("axes: {framework: a==1.0.0, seed: {range: [4, 0]}}\n", "the range from 4 to 0 is empty", "smaller number first"),
+    ("axes: {framework: a==1.0.0, seed: {range: [0, 4], step: 0}}\n", "no range of numbers", "step"),
+    ("axes: {framework: a==1.0.0, seed: {range: [0, 1000000000]}}\n", "1,000,000,001 values", "fewer"),
+    ("axes: {framework: a==1.0.0, data_path: [x, y]}\n", "axes.data_path: says where data lie", "parameters"),
+    ("axes: {framework: a==1.0.0, device: gpu}\n", "nothing is left of the grid", "version 1 knows no GPU"),
     (FRAMEWORK + "exclude: [{framework: a}]\n", "nothing is left of the grid", "excluded by rule 1: framework: a"),
     # zip, include, exclude, when
     (FRAMEWORK + "zip: [[backward, samples]]\n", "line 2: zip[1]: 'samples' is no axis", "known"),
@@ -633,12 +633,12 @@ WRONG = [
     (FRAMEWORK + "zip: [[backward, framework]]\n", "backward has 2, framework has 1", "as many"),
     (FRAMEWORK + "zip: [backward]\n", "zip[1]: 'backward' is not a list", "[ ]"),
     (
-        "axes: {framework: [a==1, b==1], seed: [1, 2]}\nzip: [[framework, seed]]\n",
+        "axes: {framework: [a==1.0.0, b==1.0.0], seed: [1, 2]}\nzip: [[framework, seed]]\n",
         "'seed' is no axis that could move",
         "framework",
     ),
     (
-        "axes: {framework: [a==1, b==1], samples: [1, 2]}\nzip: [[framework, samples], [samples, framework]]\n",
+        "axes: {framework: [a==1.0.0, b==1.0.0], samples: [1, 2]}\nzip: [[framework, samples], [samples, framework]]\n",
         "named twice",
         "one group",
     ),
@@ -661,7 +661,7 @@ WRONG = [
     (FRAMEWORK + "when: {backward: {seed: 1}}\n", "when.backward.seed: 'seed' is no axis", "known"),
     (FRAMEWORK + "when: {backward: {backward: explicit}}\n", "conditions in a circle: backward → backward", "take one"),
     (
-        "axes: {framework: a==1, samples: 1, rate: 1}\nwhen: {samples: {rate: 1}, rate: {samples: 1}}\n",
+        "axes: {framework: a==1.0.0, samples: 1, rate: 1}\nwhen: {samples: {rate: 1}, rate: {samples: 1}}\n",
         "circle: samples → rate",
         "take one",
     ),
@@ -678,7 +678,7 @@ WRONG = [
     (FRAMEWORK + "parameters: {data: y}\n", "parameters.data: there is no data set 'y'", "known: lsp"),
     (FRAMEWORK + "parameters: {data: lps}\n", "parameters.data: 'lps' is no data", "'lsp'"),
     (
-        "axes: {framework: a==1, samples: 1}\nparameters: {samples: 3}\n",
+        "axes: {framework: a==1.0.0, samples: 1}\nparameters: {samples: 3}\n",
         "axes.samples: both an axis and a parameter",
         "keep one",
     ),
@@ -687,11 +687,11 @@ WRONG = [
     (FRAMEWORK + "parameters: {until: 3}\n", "parameters.until: 3 where keys with values belong", "interval"),
     (FRAMEWORK + "parameters: {data_path: 5}\n", "parameters.data_path: 5 is no path", "folder"),
     (FRAMEWORK + "parameters: {data: z}\n", "parameters.data: 'z' is no data", "known: lsp"),
-    ("axes: {framework: a==1, data: [x, z]}\n", "axes.data: 'z' is no data", "known: lsp"),
+    ("axes: {framework: a==1.0.0, data: [x, z]}\n", "axes.data: 'z' is no data", "known: lsp"),
     # environments and resources
     (FRAMEWORK + "environments: {a==1: {pyhton: '3.6'}}\n", "environments.a==1.pyhton: unknown key", "'python'"),
     (FRAMEWORK + "environments: {a==1: {python: 3.10}}\n", "environments.a==1.python: 3.1 is not text", "quotes"),
-    (FRAMEWORK + "environments: {plian==1: {python: '3.9'}}\n", "there is no framework 'plian'", "'plain'"),
+    (FRAMEWORK + "environments: {plian==1.0.0: {python: '3.9'}}\n", "there is no framework 'plian'", "'plain'"),
     (FRAMEWORK + "resources: 4\n", "resources: 4 where keys with values belong", "cpu"),
     (FRAMEWORK + "resources: {cpus: 2}\n", "resources.cpus: unknown key", "'cpu'"),
     (FRAMEWORK + "resources: {cpu: 0}\n", "resources.cpu: 0: it should be greater", "docs/grid.md"),
@@ -763,14 +763,14 @@ def test_a_wrong_grid_is_told_with_file_line_key_and_the_way_out(tmp_path, text,
 
 
 def test_a_billion_trials_are_refused_by_their_number():
-    text = "axes: {framework: a==1, seed: {range: [1, 1000000]}, samples: {range: [1, 1000]}}"
+    text = "axes: {framework: a==1.0.0, seed: {range: [1, 1000000]}, samples: {range: [1, 1000]}}"
 
     assert "1,000,000,000 trials, more than the 1,000,000" in refusal(text).message
 
 
 @pytest.mark.parametrize("name", ["with space.yaml", "with\nline.yaml", "ünïcode.yaml"])
 def test_any_file_name_will_do_and_names_the_run_where_the_grid_does_not(tmp_path, name):
-    read = grid.load(write(tmp_path, "axes: {framework: a==1}\n", name))
+    read = grid.load(write(tmp_path, "axes: {framework: a==1.0.0}\n", name))
     wrong = write(tmp_path, "axes: {framework: []}\n", name)
 
     assert read.name == {"with space.yaml": "with-space", "with\nline.yaml": "with-line"}.get(name, "ünïcode")
@@ -798,7 +798,7 @@ def test_lines_are_told_where_the_wrong_word_stands():
 
 
 def test_words_are_what_they_look_like():
-    found = expanded("{axes: {framework: a==1}, parameters: {rate: 1e-3, data: no, threads: 0x2, flag: True}}")
+    found = expanded("{axes: {framework: a==1.0.0}, parameters: {rate: 1e-3, data: no, threads: 0x2, flag: True}}")
 
     said = found.cells[0].settings
     assert (said["rate"], said["data"], said["threads"], said["flag"]) == (0.001, "no", 2, True)
@@ -806,7 +806,7 @@ def test_words_are_what_they_look_like():
 
 def test_aliases_and_merge_keys_are_understood():
     found = expanded("""
-        axes: {framework: [a==1, b==1]}
+        axes: {framework: [a==1.0.0, b==1.0.0]}
         resources:
           device:
             cpu: &one {cpu: 1, memory: 1GB}
@@ -822,17 +822,20 @@ def test_aliases_and_merge_keys_are_understood():
 
 def test_paths_of_environments_and_data_start_at_the_grid(tmp_path):
     text = """
-        axes: {framework: [a==1, a==mine]}
+        axes: {framework: [a==1.0.0, a==mine]}
         workload: [core, train]
         parameters: {data_path: pictures, train: {data_path: ../more}}
         environments:
-          a==1: {wheel: wheels/a.whl, find_links: [more, "https://example.org/wheels"], lock: null}
+          a==1.0.0: {wheel: wheels/a.whl, find_links: [more, "https://example.org/wheels"], lock: null}
           a==mine: {interpreter: ../venv/bin/python, python: ["3.9", "3.10"]}
     """
     read = grid.load(write(tmp_path, text))
 
     assert read.environments == {
-        "a==1": {"wheel": f"{tmp_path}/wheels/a.whl", "find_links": [f"{tmp_path}/more", "https://example.org/wheels"]},
+        "a==1.0.0": {
+            "wheel": f"{tmp_path}/wheels/a.whl",
+            "find_links": [f"{tmp_path}/more", "https://example.org/wheels"],
+        },
         "a==mine": {"interpreter": f"{tmp_path.parent}/venv/bin/python", "python": ["3.9", "3.10"]},
     }
     folders = {c.axes["workload"]: c.settings["data_path"] for c in grid.expand(read, FRAMEWORKS, WORKLOADS).cells}
@@ -861,7 +864,7 @@ def test_every_grid_of_the_repository_expands(path):
 UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 AXES = {
-    "framework": ["a==1", "a==2", "b==1", "b==2"],
+    "framework": ["a==1.0.0", "a==2.0.0", "b==1.0.0", "b==2.0.0"],
     "backend": ["default", "fast"],
     "backward": ["autograd", "explicit"],
     "device": ["cpu"],
@@ -965,7 +968,7 @@ def test_an_include_of_cells_that_are_there_changes_nothing(axes, data):
 def test_zipped_axes_make_one_cell_a_row(count, data):
     exponents = data.draw(st.permutations(AXES["batch_exponent"]))[:count]
     samples = data.draw(st.permutations(AXES["samples"]))[:count]
-    document = {"axes": {"framework": "a==1", "batch_exponent": exponents, "samples": samples}}
+    document = {"axes": {"framework": "a==1.0.0", "batch_exponent": exponents, "samples": samples}}
 
     found = expanded(document | {"zip": [["batch_exponent", "samples"]]})
 
@@ -1075,7 +1078,7 @@ def test_whatever_yaml_holds_is_a_grid_or_is_refused(value):
 )
 def test_whatever_is_written_under_the_known_keys_is_a_grid_or_is_refused(document):
     document = (
-        document | {"axes": {"framework": "a==1"} | document["axes"]}
+        document | {"axes": {"framework": "a==1.0.0"} | document["axes"]}
         if isinstance(document.get("axes"), dict)
         else document
     )

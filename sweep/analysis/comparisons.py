@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sweep import versions
 from sweep.analysis import statistics
 from sweep.analysis.statistics import Interval, Ratio, Verdict
 from sweep.analysis.summary import Summary
@@ -205,13 +206,19 @@ def _why_missing(value: Any, summary: Summary | None) -> str:
 
 def _values(summaries: Sequence[Summary], over: str, order: Sequence[Any]) -> list[Any]:
     found = {json.dumps(s.axes[over]): s.axes[over] for s in summaries if over in s.axes}
-    rank = {json.dumps(value): place for place, value in enumerate(order)}
-    return [found[key] for key in sorted(found, key=lambda key: (rank.get(key, len(rank)), natural(found[key])))]
+    rank = {_spelled(value): place for place, value in enumerate(order)}
+    return sorted(found.values(), key=lambda value: (rank.get(_spelled(value), len(rank)), natural(value)))
+
+
+def _spelled(value: Any) -> str:
+    """A value as JSON, versions in their one spelling: a grid may have another."""
+    return json.dumps(versions.normal_requirement(value) if isinstance(value, str) else value)
 
 
 def _known(wanted: Any, values: Sequence[Any]) -> Any:
     """The value that is meant: written in full, or a framework without its version where that is unambiguous."""
     exact = [value for value in values if shown(value) == shown(wanted)]
+    exact = exact or [value for value in values if versions.same(shown(value), shown(wanted))]
     bare = [value for value in values if shown(value).partition("==")[0] == shown(wanted)]
     if len(exact or bare) != 1:
         known = map(shown, bare or values)

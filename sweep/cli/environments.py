@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep import versions
 from sweep.cli import output
 from sweep.errors import UNAVAILABLE, SweepError, nearest
 
@@ -132,13 +133,13 @@ def _specified(requirement: str, device: str, backend: str, override: Mapping[st
     from sweep import catalog
     from sweep.environments import specify
 
-    name, equal, version = requirement.partition("==")
-    framework = catalog.known(name.strip())
-    if framework.package and not (equal and version.strip()):
+    name, equal, given = requirement.partition("==")
+    framework, version = catalog.known(name.strip()), versions.normal(given.strip()) or None
+    if framework.package and not (equal and version):
         raise SweepError(f"{requirement!r} names no version", f"write {name}==VERSION")
-    if reason := catalog.unsupported(framework, version.strip() or None, backend, device):
+    if reason := catalog.unsupported(framework, version, backend, device):
         raise SweepError(f"{requirement} with backend {backend} on {device}: {reason}", "see sweep env build --help")
-    return specify(framework, version.strip() or None, device, backend, override)
+    return specify(framework, version, device, backend, override)
 
 
 def _prepared(spec: Specification) -> Environment:
@@ -207,7 +208,7 @@ def _matching(name: str) -> list[str]:
     from sweep import environments as env
 
     known = env.environments()
-    if of_framework := [e.specification for e in known if e.framework == name]:
+    if of_framework := [e.specification for e in known if e.framework == versions.normal_requirement(name)]:
         return of_framework
     names = {e.specification: (e.id, e.specification) for e in known} | {s: (s,) for s in env.unfinished()}
     ids = [s for s, called in names.items() if any(c.startswith(name) for c in called)]

@@ -19,6 +19,7 @@ from sweep.grid.rules import Rule
 from sweep.grid.space import Space
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 from sweep.grid.words import Framework, Words, Workload
+from sweep.versions import normal_requirement
 
 MOST_TRIALS = 1_000_000
 _FEWEST_SEEDS = 3  # from which an interval can be told
@@ -50,7 +51,7 @@ def expand(
     for place, (product, seeds) in enumerate(products):
         for chosen in product:
             cells.add(chosen, seeds, by_include=place > 0)
-    return _chosen(cells.expansion(), list(only), grid)
+    return _chosen(cells.expansion(words.notes), list(only), grid)
 
 
 def _check_size(grid: Grid, products: Sequence[tuple[Product, Sequence[int]]]) -> None:
@@ -119,14 +120,14 @@ class _Cells:
         if trials:
             self.found[cell.id] = trials
 
-    def expansion(self) -> Expansion:
+    def expansion(self, notes: Sequence[str]) -> Expansion:
         trials = [trial for several in self.found.values() for trial in several]
         exclusions = [exclusion for several in self._excluded.values() for exclusion in several]
         cells = [several[0].cell for several in self.found.values()]
         if len({cell.name for cell in cells}) < len(cells):
             twice = next(name for name, count in Counter(cell.name for cell in cells).items() if count > 1)
             raise SweepError(f"two different cells are called {twice}", "write values of one axis in one type")
-        return Expansion(cells, trials, exclusions, self._notes())
+        return Expansion(cells, trials, exclusions, list(dict.fromkeys([*notes, *self._notes()])))
 
     def _notes(self) -> list[str]:
         notes = unused_environments(self._grid, (several[0].cell.axes["framework"] for several in self.found.values()))
@@ -141,7 +142,7 @@ class _Cells:
             notes.append(
                 f"claims need {_FEWEST_SEEDS} seeds, for an interval, and there are {seeds}: use --add-seeds {more}"
             )
-        return list(dict.fromkeys(notes))
+        return notes
 
     def _complete(self, chosen: Axes) -> Axes:
         """All axes of a cell, in order; one that it does not have has its default, or its value as a parameter."""
@@ -204,7 +205,7 @@ def _chosen(expansion: Expansion, only: Sequence[str], grid: Grid) -> Expansion:
         raise grid.error(("axes",), "nothing is left of the grid", "; ".join(reasons[:3]))
     if not only:
         return expansion
-    matches = re.compile("|".join(fnmatch.translate(glob) for glob in only)).match
+    matches = re.compile("|".join(fnmatch.translate(_respelled(glob)) for glob in only)).match
     cells = {cell.id for cell in expansion.cells if matches(cell.name)}
     trials = [trial for trial in expansion.trials if trial.cell.id in cells or matches(trial.name)]
     if not trials:
@@ -213,6 +214,12 @@ def _chosen(expansion: Expansion, only: Sequence[str], grid: Grid) -> Expansion:
         raise SweepError(f"no trial is called {said}", hint)
     left = {trial.cell.id for trial in trials}
     return Expansion([c for c in expansion.cells if c.id in left], trials, expansion.exclusions, expansion.notes)
+
+
+def _respelled(glob: str) -> str:
+    """A glob that begins with a framework and its version, the version spelled as names have it."""
+    framework, slash, rest = glob.partition("/")
+    return f"{normal_requirement(framework)}{slash}{rest}"
 
 
 def _pieces(expansion: Expansion) -> list[str]:

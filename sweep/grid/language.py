@@ -17,6 +17,7 @@ from sweep.grid.axes import SEED, SEEDS
 from sweep.grid.quantities import MOST_VALUES, Bytes, Scalar, Seconds, Values, problem, written
 from sweep.grid.source import Keys, Source
 from sweep.grid.trials import Resources
+from sweep.versions import normal_requirement
 
 _PATHS = ("wheel", "interpreter", "lock", "find_links")  # of an environment
 
@@ -202,7 +203,13 @@ class Grid:
 
     @functools.cached_property
     def environments(self) -> dict[str, dict[str, Any]]:
-        return {name: _given(each) for name, each in self.file.environments.items()}
+        spelled = {name: normal_requirement(name) for name in self.file.environments}
+        for name, version in spelled.items():
+            first = next(other for other, same in spelled.items() if same == version)
+            if first != name:
+                message = f"{first} and {name} are one version, {version}"
+                raise self.error(("environments", name), message, "write what differs in its environment once")
+        return {spelled[name]: _given(each) for name, each in self.file.environments.items()}
 
     def is_overridden(self, axis: str) -> bool:
         """Whether the command line has given the values of an axis."""

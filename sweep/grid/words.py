@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from packaging.version import InvalidVersion, Version
 
+from sweep import versions
 from sweep.errors import nearest
 from sweep.grid.axes import BACKWARDS, HOUSE, NOT_AXES, SEED
 from sweep.grid.language import Grid
@@ -56,6 +57,7 @@ class Words:
     ) -> None:
         self._grid, self._frameworks, self._data_sets = grid, frameworks, data_sets
         self.all_workloads = workloads
+        self.notes: list[str] = []
         self.backends = {backend for framework in frameworks.values() for backend in framework.backends}
         self.devices = {device for framework in frameworks.values() for device in framework.devices}
         self.workloads = self._of_the_grid()
@@ -69,7 +71,17 @@ class Words:
             for end in (values[0], values[-1]):
                 self.value(keys, name, end)
             return values
+        found = {value: self.value(keys, name, value) for value in values}
+        if name == "framework":
+            self._note_doubles(found)
         return list(dict.fromkeys(self.value(keys, name, value) for value in values))
+
+    def _note_doubles(self, found: Mapping[Scalar, Scalar]) -> None:
+        """Spellings that turn out to be one version: whoever wrote both may have meant two."""
+        for version in dict.fromkeys(found.values()):
+            spelled = [str(value) for value, known in found.items() if known == version]
+            if len(spelled) > 1:
+                self.notes.append(f"{' and '.join(spelled)} are one version, {version}, and count once")
 
     def value(self, keys: Keys, name: str, value: Scalar) -> Scalar:
         if name == "framework":
@@ -83,7 +95,7 @@ class Words:
         return self.parameter(keys, name, value, self.defaults[name])  # type: ignore[no-any-return]
 
     def framework(self, keys: Keys, value: Scalar) -> str:
-        """`torch==2.13.0`, its blanks taken out."""
+        """`torch==2.13.0`, whichever way it is spelled."""
         match = _REQUIREMENT.fullmatch(str(value))
         name = match[1] if match else re.split(r"[^A-Za-z0-9_.-]", str(value).strip())[0]
         if name not in self._frameworks:
@@ -93,6 +105,7 @@ class Words:
             raise self._grid.error(keys, f"{written(value)} names no version", f"write {name}==VERSION, an exact one")
         if version is None:
             return name
+        version = versions.normal(version)
         requirement = f"{name}=={version}"
         override = self._grid.environments.get(requirement, {})
         if not _is_version(version) and not any(override.get(key) for key in ("interpreter", "wheel", "lock")):

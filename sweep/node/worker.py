@@ -25,6 +25,7 @@ from sweep.node.checkpoints import Kept
 from sweep.node.disturbance import Limits
 from sweep.node.gpus import Gpu, NoNvml
 from sweep.records import columns
+from sweep.versions import normal_requirement
 from workloads.runtime import protocol
 
 Record = dict[str, Any]
@@ -172,7 +173,8 @@ def specification(
     framework: str, device: str, backend: str, overrides: Mapping[str, Mapping[str, Any]]
 ) -> environments.Specification:
     """The environment of a framework requirement such as `torch==2.13.0`, with the grid's override for it, if any."""
-    return _specification(framework, device, backend, json.dumps(dict(overrides.get(framework, {})), sort_keys=True))
+    override = overrides.get(normal_requirement(framework), {})  # records of old spell it otherwise
+    return _specification(framework, device, backend, json.dumps(dict(override), sort_keys=True))
 
 
 @functools.lru_cache(maxsize=1024)
