@@ -21,10 +21,10 @@ import pyarrow as pa
 from sweep.analysis import statistics
 from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
 from sweep.analysis.summary import Summary
+from sweep.axes import COMPARED
 from sweep.grid import Cell, Trial, identify
 
 MOST_SEEDS = 30  # of a cell, where `until` names no number
-_COMPARED = ("framework", "backend", "backward")
 _WIDENED = 1.25  # what a width counts for: to stop as soon as an interval is narrow is to stop at lucky ones
 
 
@@ -161,7 +161,7 @@ def _seeded(model: Trial, seed: int) -> Trial:
 def _groups(standings: Iterable[Standing]) -> Iterator[Group]:
     groups: dict[str, list[Standing]] = defaultdict(list)
     for each in standings:
-        shared = {name: value for name, value in each.cell.settings.items() if name not in _COMPARED}
+        shared = {name: value for name, value in each.cell.settings.items() if name not in COMPARED}
         groups[json.dumps(shared, sort_keys=True, default=str)].append(each)
     return (Group(tuple(members)) for members in groups.values())
 
@@ -169,7 +169,7 @@ def _groups(standings: Iterable[Standing]) -> Iterator[Group]:
 def _in_one_thing(one: Standing, other: Standing) -> bool:
     """Whether they differ in one of the compared axes alone."""
     mine, theirs = one.cell.settings, other.cell.settings
-    return len([axis for axis in _COMPARED if mine.get(axis) != theirs.get(axis)]) == 1
+    return len([axis for axis in COMPARED if mine.get(axis) != theirs.get(axis)]) == 1
 
 
 def _ratio(one: Standing, other: Standing) -> Interval | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
+
+from sweep.axes import batch_size
 
 Settings = Mapping[str, Any]
 Kinship = tuple[object, ...]
@@ -123,6 +124,6 @@ _SETUP_EXAMPLES = 64.0  # starting, drawing weights and checking cost about as m
 
 def work(settings: Settings) -> float:
     """Examples that a trial sees, with its set-up counted as examples."""
-    batch = math.pow(2.0, settings.get("batch_exponent") or 0)
+    batch = batch_size(settings) or 1
     steps = float(settings.get("samples") or 0) + float(settings.get("warmup") or 0)
     return _SETUP_EXAMPLES + batch * (steps or float(settings.get("epochs") or 1))

@@ -18,8 +18,6 @@ from sweep.errors import SweepError, nearest
 Axes = Mapping[str, Any]
 Where = Mapping[str, Any]
 
-_FIRST = ("workload", "framework", "version", "backend", "device", "backward", "batch_exponent")
-
 _BOUNDS = re.compile(
     r"(?P<name>[\w.-]*)\s*(?P<bounds>(<=?|>=?|!=|~=)\s*[\w.+*!-]+(\s*,\s*(<=?|>=?|!=|~=)\s*[\w.+*!-]+)*)"
 )
@@ -77,17 +75,6 @@ def split(axes: Axes) -> dict[str, Any]:
     """Framework and version apart, the version right after the framework."""
     name, _, version = str(axes.get("framework", "")).partition("==")
     return {"framework": name, "version": version} | {k: v for k, v in axes.items() if k != "framework"}
-
-
-def ordered(axes: Axes, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The usual axes in the order in which one reads them, then the rest, but for those to leave out."""
-    return {name: axes[name] for name in _order(tuple(axes), without)}
-
-
-@functools.lru_cache(maxsize=1000)
-def _order(names: tuple[str, ...], without: frozenset[str]) -> list[str]:
-    wanted = set(names) - without
-    return [*(name for name in _FIRST if name in wanted), *sorted(wanted - set(_FIRST))]
 
 
 def varying(cells: Sequence[Axes]) -> list[str]:

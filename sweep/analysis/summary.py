@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from sweep.analysis import statistics
 from sweep.analysis.samples import Floats, Ints, Samples, counts, take
 from sweep.analysis.statistics import Interval
+from sweep.axes import ordered
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import METRICS, unit
 from sweep.records.results import Results
-from sweep.selection import Axes, Where, check_axes, matches, natural, ordered, split
+from sweep.selection import Axes, Where, check_axes, matches, natural, split
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
 FACTS = (  # of each trial, beside the settings of its cell

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.quantities import factor
 from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
+from sweep.axes import AXES, circumstance, said
 from sweep.records.columns import unit
 from sweep.selection import Axes, shown, varying
 
-_ALWAYS_SAID = ("batch_exponent", "device")
+_ALWAYS_SAID = [axis.name for axis in reversed(list(AXES.values())) if axis.always_said]  # device last
 
 
 def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
@@ -74,23 +75,14 @@ def percent(share: float) -> str:
 
 def name(axis: str, value: Any) -> str:
     """A value of an axis as the subject of a sentence."""
-    if axis == "framework":
-        return shown(value).replace("==", " ")
-    if axis == "device":
-        return f"the {shown(value).upper()}"
-    if axis == "backward":
-        return "autograd" if value == "autograd" else f"the {shown(value)} backward"
-    if axis == "batch_exponent":
-        return f"batch {2**value}" if isinstance(value, int) else f"batch 2^{value}"
-    return shown(value) if axis == "run" else f"{axis} {shown(value)}"
+    return shown(value) if axis == "run" else said(axis, value)
 
 
 def circumstances(axes: Axes, varied: Iterable[str] = ()) -> str:
     """Where a comparison holds: ` for torch 2.13.0 with autograd at batch 32 on the CPU`; usual things unsaid."""
-    said = [axis for axis in axes if axis in set(varied) and axis not in _ALWAYS_SAID]
-    said += [axis for axis in _ALWAYS_SAID if axes.get(axis) is not None]
-    words = {"framework": "for", "batch_exponent": "at", "device": "on"}
-    return "".join(f" {words.get(axis, 'with')} {name(axis, axes[axis])}" for axis in said)
+    named = [axis for axis in axes if axis in set(varied) and axis not in _ALWAYS_SAID]
+    named += [axis for axis in _ALWAYS_SAID if axes.get(axis) is not None]
+    return "".join(f" {circumstance(axis, axes[axis])}" for axis in named)
 
 
 def varied_axes(comparisons: Sequence[Comparison]) -> list[str]:

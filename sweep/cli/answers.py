@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sweep.analysis.summary import Summary
 
 _FEW_CELLS = 2
+_TOLD_IF_SHARED = ("workload", "framework", "version", "device", "backward", "batch_exponent", "threads", "data")
 
 
 def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -> None:
@@ -60,12 +61,13 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
 def summary_row(summary: Summary) -> dict[str, Any]:
     """All figures of a summary, in plain seconds or bytes."""
     from sweep.analysis.doubts import doubts
+    from sweep.axes import batch_size
 
     interval, variances = summary.interval, summary.variances
-    exponent = summary.axes.get("batch_exponent")
+    batch = batch_size(summary.axes)
     return {
         **summary.axes,
-        **({"batch_size": 2**exponent} if isinstance(exponent, int) else {}),
+        **({"batch_size": batch} if batch is not None else {}),
         "metric": summary.metric,
         "unit": summary.unit,
         "processes": summary.processes,
@@ -93,19 +95,20 @@ def title(summaries: Sequence[Summary]) -> str:
     from sweep.selection import varying
 
     first, varied = summaries[0], varying([s.axes for s in summaries])
-    usual = ("workload", "framework", "version", "device", "backward", "batch_exponent", "threads", "data")
-    constant = [_setting(axis, first.axes[axis]) for axis in usual if axis in first.axes and axis not in varied]
+    constant = [
+        _setting(axis, first.axes[axis]) for axis in _TOLD_IF_SHARED if axis in first.axes and axis not in varied
+    ]
     what = f"{first.metric}: {meaning(first.metric)}" if meaning(first.metric) else first.metric
     return "\n".join(filter(None, [what, ", ".join(filter(None, constant))])) + "\n"
 
 
 def _setting(axis: str, value: Any) -> str:
-    from sweep.analysis.wording import name
+    from sweep.axes import said
     from sweep.selection import shown
 
     if value is None:
         return ""
-    return name(axis, value) if axis in ("framework", "batch_exponent") else f"{axis} {shown(value)}"
+    return said(axis, value) if axis in ("framework", "batch_exponent") else f"{axis} {shown(value)}"
 
 
 def tell_doubts(summaries: Sequence[Summary]) -> None:
@@ -201,10 +204,11 @@ def axis_columns(axes: Sequence[Mapping[str, Any]]) -> list[Column]:
 
 
 def _axis_column(name: str, values: Sequence[Any]) -> Column:
+    from sweep.axes import number
     from sweep.selection import shown
 
     if name == "batch_exponent":
-        return Column("batch", [str(2**value) if isinstance(value, int) else shown(value) for value in values])
+        return Column("batch", [shown(number(name, value)) for value in values])
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return Column(name, ["–" if value is None else shown(value) for value in values], is_text=not numeric)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from sweep.axes import SEED
 from sweep.errors import nearest
-from sweep.grid.axes import SEED
 from sweep.grid.language import Claim, Grid, Published
 from sweep.grid.quantities import Scalar, written
 from sweep.grid.rules import VERSION

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from sweep.axes import CELL_AXES, SEED, default
 from sweep.errors import SweepError, nearest
-from sweep.grid.axes import HOUSE, SEED
 from sweep.grid.checks import check, unused_environments
 from sweep.grid.identity import Shape, cell_name
 from sweep.grid.language import Grid
@@ -148,9 +148,9 @@ class _Cells:
         """All axes of a cell, in order; one that it does not have has its default, or its value as a parameter."""
         parameters = self._space.parameters[chosen["workload"]]
         return {
-            axis: chosen[axis] if axis in chosen else HOUSE[axis][0] if axis in HOUSE else parameters[axis]
+            axis: chosen[axis] if axis in chosen else default(axis)[0] if axis in CELL_AXES else parameters[axis]
             for axis in self._space.order
-            if axis in HOUSE or axis in parameters
+            if axis in CELL_AXES or axis in parameters
         }
 
     def _shape(self, axes: Axes) -> Shape:

@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweep.grid.axes import HOUSE, NOT_AXES, SEED
-from sweep.selection import shown
+from sweep.axes import CELL_AXES, NOT_AXES, SEED, name_part
 
 _LENGTH = 12
+_NAME_ORDER = ("framework", "workload", "device", "backend", "backward", "batch_exponent")
 _SEED_HERE = "\0"  # JSON never holds it
 
 
@@ -55,11 +55,8 @@ class Shape:
 
 def cell_name(axes: Mapping[str, Any]) -> str:
     """A cell's name, as `torch==2.13.0/core/cpu/native/autograd/b5/threads=2`; a default backend is left out."""
-    backend = axes["backend"]
-    parts = [axes["framework"], axes["workload"], axes["device"], *([backend] if backend != "default" else [])]
-    parts += [axes["backward"], f"b{axes['batch_exponent']}"]
-    parts += [f"{axis}={shown(value)}" for axis, value in axes.items() if axis not in HOUSE]
-    return "/".join(parts)
+    names = [*_NAME_ORDER, *(axis for axis in axes if axis not in CELL_AXES)]
+    return "/".join(filter(None, (name_part(name, axes[name]) for name in names)))
 
 
 def _object(parts: Mapping[str, str]) -> str:

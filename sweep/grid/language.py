@@ -12,8 +12,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from sweep.axes import SEED, default
 from sweep.errors import SweepError, nearest
-from sweep.grid.axes import SEED, SEEDS
 from sweep.grid.quantities import MOST_VALUES, Bytes, Scalar, Seconds, Values, problem, written
 from sweep.grid.source import Keys, Source
 from sweep.grid.trials import Resources
@@ -221,9 +221,9 @@ class Grid:
             raise SweepError(
                 f"{count:,} more seeds are more than the {MOST_VALUES:,} that a grid can have", "add fewer"
             )
-        seeds = [seed for seed in self.file.axes.get(SEED, SEEDS) if isinstance(seed, int)]
+        seeds = [seed for seed in self.file.axes.get(SEED, default(SEED)) if isinstance(seed, int)]
         more = range(max(seeds) + 1, max(seeds) + 1 + count) if seeds else []
-        given = self.file.axes | {SEED: [*self.file.axes.get(SEED, SEEDS), *more]}
+        given = self.file.axes | {SEED: [*self.file.axes.get(SEED, default(SEED)), *more]}
         return dataclasses.replace(self, file=self.file.model_copy(update={"axes": given}))
 
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:

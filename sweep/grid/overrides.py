@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from sweep.axes import AXES
 from sweep.errors import SweepError
-from sweep.grid.axes import HOUSE, SEED
 from sweep.grid.language import GridFile
 from sweep.grid.source import Source, printable
 
@@ -50,7 +50,7 @@ def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> 
         return (name,)
     if name == "workload":
         document.pop("workload", None)
-    if name in (*HOUSE, SEED) or name in _table(document, "axes") or len(values) > 1 or isinstance(values[0], dict):
+    if name in AXES or name in _table(document, "axes") or len(values) > 1 or isinstance(values[0], dict):
         _table(document, "parameters").pop(name, None)
         _table(document, "axes")[name] = values
         return ("axes", name)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.grid.axes import HOUSE
+from sweep.axes import CELL_AXES
 from sweep.grid.quantities import Scalar
 from sweep.grid.rules import VERSION, Rule
 from sweep.grid.space import Space
@@ -85,7 +85,7 @@ class Product:
         if "workload" not in chosen:  # it comes first, whatever it moves with
             return list(factor.columns)
         known = self._parameters[chosen["workload"]]
-        return [name for name in factor.columns if name in HOUSE or name in known]
+        return [name for name in factor.columns if name in CELL_AXES or name in known]
 
 
 def _factor(space: Space, axes: Mapping[str, Sequence[Scalar]], name: str, named: Collection[str]) -> _Factor:

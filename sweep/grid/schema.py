@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sweep.grid.axes import BACKWARDS, HOUSE, NOT_AXES, SEED, SEEDS
+from sweep.axes import AXES, NOT_AXES, Axis
 from sweep.grid.language import GridFile, Until
 from sweep.grid.quantities import ANY_SCALAR, values_schema
 from sweep.grid.words import Framework, Workload
@@ -16,7 +16,7 @@ def schema(frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload
     """The schema of a grid for these frameworks and workloads. What JSON Schema cannot say is left to `expand`."""
     document = GridFile.model_json_schema()
     parameters = {name: value for each in workloads.values() for name, value in each.parameters.items()}
-    axes = _axes_of_the_house(frameworks, workloads)
+    axes = _built_in_axes(frameworks, workloads)
     choices = {name: {"enum": list(values)} for each in workloads.values() for name, values in each.choices.items()}
     axes |= {name: values_schema(choices.get(name, ANY_SCALAR)) for name in parameters if name not in NOT_AXES}
     settings: dict[str, Any] = {name: _like(value) | choices.get(name, {}) for name, value in parameters.items()}
@@ -29,26 +29,30 @@ def schema(frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload
     return titled | {key: _without_titles(value) for key, value in document.items() if key != "title"}
 
 
-def _axes_of_the_house(frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload]) -> dict[str, Any]:
+def _built_in_axes(frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload]) -> dict[str, Any]:
     named = "|".join(re.escape(name) for name in frameworks)
-    one = {
-        "workload": _among(workloads, "What a trial does"),
-        "framework": {
-            "type": "string",
-            "pattern": rf"^\s*({named})\s*(==.+)?$",
-            "description": "Framework and exact version, as torch==2.13.0",
-        },
-        "backend": _among({b for f in frameworks.values() for b in f.backends}, "Which implementation computes"),
-        "backward": _among(BACKWARDS, "How the loss is differentiated"),
-        "device": _among({d for f in frameworks.values() for d in f.devices}, "Where it computes"),
-        "batch_exponent": {"type": "integer", "minimum": 0, "description": "n of the batch size 2**n"},
-        SEED: {"type": "integer", "minimum": 0, "description": "Replicates: a fresh process for each"},
+    known: dict[str, Iterable[str]] = {
+        "workload": workloads,
+        "backend": {backend for framework in frameworks.values() for backend in framework.backends},
+        "device": {device for framework in frameworks.values() for device in framework.devices},
     }
-    defaults: dict[str, Any] = {name: list(values) for name, values in (HOUSE | {SEED: SEEDS}).items() if values}
+    values: dict[str, dict[str, Any]] = {
+        "framework": {"type": "string", "pattern": rf"^\s*({named})\s*(==.+)?$"},
+    }
     return {
-        name: values_schema(each) | {"description": each["description"], "default": defaults.get(name)}
-        for name, each in one.items()
+        axis.name: _axis_schema(axis, values.get(axis.name) or _values_of(axis, known.get(axis.name, axis.values)))
+        for axis in AXES.values()
     }
+
+
+def _axis_schema(axis: Axis, values: dict[str, Any]) -> dict[str, Any]:
+    """One value or several, with the axis's meaning and default."""
+    told = {"description": axis.meaning, "default": list(axis.default) or None}
+    return values_schema(values | {"description": axis.meaning}) | told
+
+
+def _values_of(axis: Axis, known: Iterable[str]) -> dict[str, Any]:
+    return {"type": "integer", "minimum": axis.least} if axis.is_whole else {"enum": sorted(known)}
 
 
 def _like(default: Any) -> dict[str, Any]:
@@ -56,10 +60,6 @@ def _like(default: Any) -> dict[str, Any]:
     kinds: dict[type, Any] = {bool: "boolean", int: "number", float: "number", str: ["string", "null"]}
     kind = next((name for kind, name in kinds.items() if isinstance(default, kind)), None)
     return {"default": default} | ({"type": kind} if kind else {})
-
-
-def _among(words: Any, description: str) -> dict[str, Any]:
-    return {"enum": sorted(words), "description": description}
 
 
 def _without_titles(value: Any) -> Any:

@@ -6,8 +6,8 @@ import graphlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sweep.axes import AXES, CELL_AXES, SEED, default
 from sweep.errors import SweepError, nearest
-from sweep.grid.axes import HOUSE, SEED, SEEDS
 from sweep.grid.language import Grid
 from sweep.grid.quantities import Scalar
 from sweep.grid.rules import VERSION
@@ -28,9 +28,9 @@ class Space:
 
     def __init__(self, grid: Grid, words: Words) -> None:
         self._grid, self._words = grid, words
-        self._nameable = (*HOUSE, SEED, *words.defaults)
+        self._nameable = (*AXES, *words.defaults)
         self.axes = self._axes()
-        self.seeds = self._seeds(("axes", SEED), grid.file.axes.get(SEED, SEEDS))
+        self.seeds = self._seeds(("axes", SEED), grid.file.axes.get(SEED, default(SEED)))
         self.includes = [self._include(i, each) for i, each in enumerate(grid.file.include)]
         named = dict.fromkeys(name for include in self.includes for name in include)
         self.order = [*self.axes, *(name for name in named if name not in self.axes and name != SEED)]
@@ -55,8 +55,8 @@ class Space:
         given = {"workload": self._words.workload_values} | {k: v for k, v in grid.file.axes.items() if k != SEED}
         if "framework" not in given and not any("framework" in each for each in grid.file.include):
             raise grid.error(("axes",), "no framework is given", "write framework: [torch==VERSION, …] under axes")
-        names = [*HOUSE, *(name for name in given if name not in HOUSE)]
-        return {name: self._words.values(("axes", name), name, given.get(name, HOUSE.get(name, ()))) for name in names}
+        names = [*CELL_AXES, *(name for name in given if name not in CELL_AXES)]
+        return {name: self._words.values(("axes", name), name, given.get(name) or default(name)) for name in names}
 
     def _seeds(self, keys: Keys, given: Sequence[Scalar]) -> Sequence[int]:
         return [int(str(seed)) for seed in self._words.values(keys, SEED, given)]
@@ -74,7 +74,7 @@ class Space:
         workloads = [str(workload) for workload in include.get("workload", self._words.workload_values)]
         known = {name for workload in workloads for name in self._words.all_workloads[workload].parameters}
         for name in include:
-            if name not in (*HOUSE, SEED) and name not in known:
+            if name not in AXES and name not in known:
                 message = f"{name!r} is no parameter of {' or '.join(workloads)}"
                 raise self._grid.error(("include", place, name), message, nearest(name, known))
 
@@ -154,11 +154,11 @@ class Space:
 
     def _unknown_parameter(self, keys: Keys, workloads: Sequence[str]) -> SweepError:
         name = str(keys[-1])
-        if name in (*HOUSE, SEED):
+        if name in AXES:
             return self._grid.error(keys, "this is an axis and no parameter", "move it under axes")
         known = dict.fromkeys(p for each in workloads for p in self._words.all_workloads[each].parameters)
         message = f"{' or '.join(workloads)} has no parameter {name!r}"
-        return self._grid.error(keys, message, nearest(name, [*known, *HOUSE, SEED]))
+        return self._grid.error(keys, message, nearest(name, [*known, *AXES]))
 
 
 def _is_table_of(words: Words, name: str, value: Any) -> bool:

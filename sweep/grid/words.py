@@ -12,14 +12,12 @@ from typing import Any, Protocol
 from packaging.version import InvalidVersion, Version
 
 from sweep import versions
+from sweep.axes import AXES, CELL_AXES, NOT_AXES, default
 from sweep.errors import nearest
-from sweep.grid.axes import BACKWARDS, HOUSE, NOT_AXES, SEED
 from sweep.grid.language import Grid
 from sweep.grid.quantities import Scalar, written
 from sweep.grid.source import Keys
 
-_MOST_SEED = 2**32 - 1  # what numpy.random.RandomState takes
-_MOST_EXPONENT = 30
 _LEAST = {"samples": 1, "warmup": 0, "threads": 1, "epochs": 1}
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+?)\s*(?:==\s*(\S.*?)\s*)?")
 
@@ -67,7 +65,7 @@ class Words:
 
     def values(self, keys: Keys, name: str, values: Sequence[Scalar]) -> Sequence[Scalar]:
         """The values of an axis, each once; a range of seeds or batch exponents stays one."""
-        if isinstance(values, range) and name in (SEED, "batch_exponent"):
+        if isinstance(values, range) and name in AXES and AXES[name].is_whole:
             for end in (values[0], values[-1]):
                 self.value(keys, name, end)
             return values
@@ -86,11 +84,9 @@ class Words:
     def value(self, keys: Keys, name: str, value: Scalar) -> Scalar:
         if name == "framework":
             return self.framework(keys, value)
-        if name == SEED:
-            return self._whole(keys, value, _MOST_SEED)
-        if name == "batch_exponent":
-            return self._whole(keys, value, _MOST_EXPONENT)
-        if name in HOUSE:
+        if name in AXES and (most := AXES[name].most) is not None:
+            return self._whole(keys, value, most)
+        if name in CELL_AXES:
             return self._word(keys, name, value)
         return self.parameter(keys, name, value, self.defaults[name])  # type: ignore[no-any-return]
 
@@ -145,14 +141,14 @@ class Words:
     @property
     def workload_values(self) -> Sequence[Scalar]:
         file = self._grid.file
-        return file.axes.get("workload", HOUSE["workload"]) if file.workload is None else file.workload
+        return file.axes.get("workload", default("workload")) if file.workload is None else file.workload
 
     def _word(self, keys: Keys, name: str, value: Scalar) -> str:
         known: Collection[str] = {
             "workload": self.all_workloads,
             "backend": self.backends,
             "device": self.devices,
-            "backward": BACKWARDS,
+            "backward": AXES["backward"].values,
         }[name]
         if value not in known:
             raise self._grid.error(keys, f"there is no {name} {written(value)}", nearest(str(value), known))

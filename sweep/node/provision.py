@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sweep import catalog, datasets, environments
+from sweep.axes import batch_size
 from sweep.environments import EnvironmentFailed, Specification
 from sweep.node import gpus, hosts, yardstick
 from sweep.node.worker import specification
@@ -54,7 +55,7 @@ def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run
             devices.setdefault(yardstick.specification(overrides), set()).add("cpu")
         if settings.get("data"):
             key = (settings["data"], settings.get("data_path"))
-            data[key] = max(data.get(key, 1), 2 ** (settings.get("batch_exponent") or 0))
+            data[key] = max(data.get(key, 1), batch_size(settings) or 1)
             if workload.check:
                 asked = {name: settings[name] for name in workload.check if name in settings}
                 told = json.dumps(asked, sort_keys=True)

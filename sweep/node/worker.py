@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep import catalog, datasets, environments
+from sweep.axes import AXES, batch_size
 from sweep.catalog import Workload
 from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
@@ -151,7 +152,6 @@ def identity(trial: Trial) -> Record:
     """The columns that say which trial a record is of."""
     settings = dict(trial.settings)
     name, _, version = str(settings["framework"]).partition("==")
-    exponent = settings.get("batch_exponent")
     return {
         "trial_id": trial.id,
         "trial_name": trial.name,
@@ -159,10 +159,10 @@ def identity(trial: Trial) -> Record:
         "cell_name": trial.cell.name,
         "settings": json.dumps(settings, sort_keys=True),
         **{axis: settings[axis] for axis in trial.cell.axes if axis in settings},
-        **{key: settings.get(key) for key in ("workload", "backend", "backward", "device", "batch_exponent", "seed")},
+        **{axis: settings.get(axis) for axis in AXES},
         "framework": name,
         "version": version,
-        "batch_size": 2**exponent if exponent is not None else None,
+        "batch_size": batch_size(settings),
         "attempt": trial.attempt,
         "block": trial.block,
         "position": trial.position,
@@ -220,7 +220,7 @@ def _workload(name: str) -> Workload:
 def _data(settings: Mapping[str, Any]) -> datasets.Prepared | None:
     if not settings.get("data"):
         return None
-    return _prepared(settings["data"], settings.get("data_path"), 2 ** (settings.get("batch_exponent") or 0))
+    return _prepared(settings["data"], settings.get("data_path"), batch_size(settings) or 1)
 
 
 @functools.lru_cache(maxsize=64)

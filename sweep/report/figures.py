@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sweep import axes as built_in
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.quantities import NOTHING, Scale, factor, quantity, scale
 from sweep.analysis.run import NoRecords, Run
@@ -121,7 +122,7 @@ def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
     numbers = [v for v in found if v is not None]
     numeric = bool(numbers) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
     drawn = [placed(name, v, numeric) for v in found]
-    return Channel(f"a{place}", _axis_title(name), [v for v in drawn if v is not None], numeric)
+    return Channel(f"a{place}", built_in.title(name), [v for v in drawn if v is not None], numeric)
 
 
 def fields(axes: Axes, channels: Mapping[str, Channel]) -> Row:
@@ -137,17 +138,13 @@ def label(axes: Axes, names: Iterable[str]) -> str:
 def placed(name: str, value: Any, numeric: bool) -> Any:
     """A value of an axis as a plot places it."""
     if numeric:
-        return 2**value if name == "batch_exponent" and isinstance(value, int) else value
+        return built_in.number(name, value)
     return NOTHING if value is None else shown(value)
 
 
 def said(name: str, value: Any) -> str:
     """A value of an axis that says by itself what it is of."""
-    if value is None:
-        return NOTHING
-    if name == "batch_exponent" and isinstance(value, int):
-        return f"batch {2**value}"
-    return f"{name} {shown(value)}" if isinstance(value, int | float) else shown(value)
+    return NOTHING if value is None else built_in.labelled(name, value)
 
 
 def usual_roles(axes: Mapping[str, Channel], given: Mapping[str, Channel] | None = None) -> dict[str, Channel]:
@@ -281,7 +278,7 @@ def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, over: str, row
         dash=roles["shape"],
         panels=roles["panels"],
         metric=metric.title,
-        over=_axis_title(over),
+        over=built_in.title(over),
         baseline=str(rows[0].get("baseline", "")),
         elapsed=f"elapsed time ({elapsed_scale(run).sign})",
         when="place in the order of execution",
@@ -308,10 +305,6 @@ def _axis(name: str, axes: Mapping[str, Channel]) -> Channel:
     if name not in axes:
         raise SweepError(f"no axis {name!r} tells cells apart", nearest(name, [*axes, "none"]))
     return axes[name]
-
-
-def _axis_title(name: str) -> str:
-    return "batch size (examples)" if name == "batch_exponent" else name.replace("_", " ")
 
 
 def _figures(summary: Summary, metric: Metric) -> Row:
