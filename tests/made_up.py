@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +22,19 @@ AXES = {"framework": "torch==2.13.0", "workload": "core", "backend": "default", 
 }
 
 
-def record(seed: int = 0, *, step_s: Any = None, mean_s: float = 0.1, status: str = "ok", **changes: Any) -> Record:
-    """A record of an AlexNet step; `changes` are axes, parameters or columns."""
+def record(
+    seed: int = 0,
+    *,
+    step_s: Any = None,
+    mean_s: float = 0.1,
+    status: str = "ok",
+    also: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Record:
+    """A record of an AlexNet step; `changes` are axes, parameters or columns, `also` has more settings."""
     own = {} if changes.get("workload") == "train" else {"samples": 30}
     settings = own | {"threads": 2} | AXES | {k: v for k, v in changes.items() if k in AXES or k == "epochs"}
+    settings |= also or {}
     cell_id = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     framework, _, version = settings["framework"].partition("==")
     name = "{framework}/{workload}/{device}/{backward}/b{batch_exponent}".format(**settings)
@@ -53,7 +62,8 @@ def record(seed: int = 0, *, step_s: Any = None, mean_s: float = 0.1, status: st
         "attempt": 1,
         "error": "" if status == "ok" else f"it is {status}",
     }
-    columns.pop("samples", None)
+    for name in {"samples", "warmup"} & columns.keys():
+        del columns[name]
     if status == "ok":
         columns |= {"step_s": step, "forward_s": [s / 3 for s in step], "backward_s": [s * 2 / 3 for s in step]}
         columns |= {"warmup_s": [s * 2 for s in step[:3]], "valid": [True] * len(step)}

@@ -258,6 +258,56 @@ def test_two_runs_are_compared_and_a_lost_cell_reported(sweep: Sweep) -> None:
     assert said.err.startswith("error: other and before have no cell in common\nhint: batch_exponent is 7 in one")
 
 
+def test_a_regression_at_one_value_is_not_hidden_by_leaving_out_its_axis(sweep: Sweep) -> None:
+    def run(factor: float, name: str) -> list[dict[str, Any]]:
+        return [
+            record(s, step_s=[0.1 * (1 + s / 1000) * (factor if n == 1 else 1)] * 5, also={name: n})
+            for n in (1, 2, 4)
+            for s in range(3)
+        ]
+
+    keep("results/before", run(1, "lanes"))
+    keep("results/after", run(2, "lanes"))
+    keep("results/renamed", run(2, "streams"))
+    assert sweep("compare", "before", "after").code == 1
+    said = sweep("compare", "before", "after", "--ignore", "lanes")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: 3 cells of after differ only in lanes (1, 2, 4), which is left out\nhint: match")
+    said = sweep("compare", "before", "after", "--ignore", "lanes", "--where", "lanes=1")
+    assert said.code == 1
+    assert sweep("compare", "before", "renamed", "--ignore", "lanes").code == 2
+    assert sweep("compare", "before", "renamed", "--rename", "lanes=streams").code == 1
+    assert sweep("compare", "before", "renamed", "--rename", "lanes").code == 2
+    assert sweep("compare", "before", "--ignore", "lanes").code == 2
+
+
+def test_batches_of_one_framework_are_no_question(sweep: Sweep) -> None:
+    keep("results/run", [record(s, batch_exponent=b) for b in (0, 1) for s in range(3)])
+    said = sweep("compare")
+    assert (said.code, said.out) == (2, "")
+    assert "error: the cells differ in batch_exponent alone, which is no choice" in said.err
+    assert "use --over batch_exponent if that is the question" in said.err
+    rows = [record(s, batch_exponent=b, backward=w) for b in (0, 1) for w in ("autograd", "explicit") for s in range(3)]
+    keep("results/two", rows)
+    assert "against" not in sweep("compare", "two", "--over", "batch_exponent").err
+    assert "explicit" in sweep("compare", "two").out
+
+
+def test_cells_without_a_counterpart_are_named(sweep: Sweep) -> None:
+    keep("results/run", [*grid_of(), *[record(s, framework=TORCH, batch_exponent=4) for s in range(3)]])
+    said = sweep("compare", "--over", "framework")
+    assert "1 cells (" not in said.err
+    assert "warning: 1 cell has no counterpart that differs in framework alone: torch==2.13.0/core" in said.err
+
+
+@pytest.mark.usefixtures("core_time")
+def test_compare_takes_several_axes(sweep: Sweep) -> None:
+    said = sweep("compare", "--over", "framework,batch_exponent", "--baseline", "chainer,0", "--format", "json")
+    rows = json.loads(said.out)
+    assert [row["baseline"] for row in rows] == [f"{CHAINER},0"] * 3
+    assert sweep("compare", "--over", "framework,batch_exponent", "--baseline", f"{CHAINER},7").code == 2
+
+
 @pytest.mark.usefixtures("core_time")
 def test_verify_tells_each_claim_with_its_evidence(sweep: Sweep) -> None:
     said = sweep("verify")

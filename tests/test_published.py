@@ -111,7 +111,7 @@ def test_figures_that_are_no_two_positive_numbers_are_refused(values: Any) -> No
     [
         (("values: [5.0, 8.2]", "values: [5.0]"), "published[1].values"),
         (("values: [5.0, 8.2]", "values: [5.0, -1]"), "published[1].values"),
-        (("{framework: [torch, chainer]}", "{framework: [torch]}"), "no two values of one axis to compare"),
+        (("{framework: [torch, chainer]}", "{framework: [torch]}"), "no two values of an axis to compare"),
         (("[torch, chainer]", "[torch, chianer]"), "no cell has framework 'chianer'"),
         (("values:", "metric: stepp_s\n    values:"), "there is no metric 'stepp_s'"),
     ],

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from sweep.analysis import statistics
 from sweep.analysis.comparisons import Comparison, compared
+from sweep.analysis.matching import axes_of, value_of
 from sweep.analysis.statistics import Range
 from sweep.analysis.summary import Summary
 from sweep.errors import SweepError, nearest
@@ -19,7 +20,10 @@ EXPECTATIONS = ("equivalent", "faster", "slower", "ratio")
 
 
 class Contrast(Protocol):
-    """Two values of one axis, all else being equal, in the cells that `where` narrows down to."""
+    """Two values of an axis, all else being equal, in the cells that `where` narrows down to.
+
+    `axis` may name several, as `framework,backend`; `subject` and `baseline` are then tuples of their values.
+    """
 
     @property
     def axis(self) -> str: ...
@@ -33,7 +37,7 @@ class Contrast(Protocol):
 
 @dataclass(frozen=True)
 class Claim:
-    """`subject` against `baseline` on one axis, all else being equal, lies between `low` and `high` times its time."""
+    """`subject` against `baseline` on an axis, all else being equal, lies between `low` and `high` times its time."""
 
     name: str
     axis: str
@@ -90,12 +94,12 @@ def parsed(claim: Mapping[str, Any]) -> Claim:
 def pair_of(entry: Mapping[str, Any], what: str) -> tuple[str, Any, Any]:
     """Axis, subject and baseline of what a grid writes as `compare`."""
     compare = entry.get("compare")
-    if not isinstance(compare, Mapping) or len(compare) != 1 or not _is_pair(next(iter(compare.values()))):
-        raise SweepError(
-            f"{what} compares no two values of one axis", "write compare: {backward: [explicit, autograd]}"
-        )
-    axis, (subject, baseline) = next(iter(compare.items()))
-    return str(axis), subject, baseline
+    if not isinstance(compare, Mapping) or not compare or not all(map(_is_pair, compare.values())):
+        raise SweepError(f"{what} compares no two values of an axis", "write compare: {backward: [explicit, autograd]}")
+    subjects, baselines = zip(*compare.values(), strict=True)
+    if len(compare) == 1:
+        return str(next(iter(compare))), subjects[0], baselines[0]
+    return ",".join(map(str, compare)), subjects, baselines
 
 
 def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
@@ -112,13 +116,15 @@ def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -
 
 def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Comparison]:
     """Every pair of cells that a claim speaks of."""
-    apart = claim.axis == "version" or "version" in claim.where
+    names = axes_of(claim.axis)
+    apart = "version" in names or "version" in claim.where
     cells = [(split(s.axes) if apart else dict(s.axes), s) for s in summaries]
     wanted = [(axes, s) for axes, s in cells if matches(axes | _framework(s, apart), claim.where)]
     groups: dict[str, tuple[dict[str, Any], list[tuple[Any, Summary]]]] = {}
     for axes, summary in wanted:
-        rest = {name: value for name, value in axes.items() if name != claim.axis}
-        groups.setdefault(repr(rest), (rest, []))[1].append((axes.get(claim.axis), summary))
+        if all(name in axes for name in names):
+            rest = {name: value for name, value in axes.items() if name not in names}
+            groups.setdefault(repr(rest), (rest, []))[1].append((value_of(axes, claim.axis), summary))
     pairs = [pair for rest, members in groups.values() for pair in _pairs(claim, rest, members)]
     both = [pair for pair in pairs if pair.subject and pair.baseline]
     return both or pairs  # what the grid leaves out on one side says nothing, unless there is nothing else
@@ -130,7 +136,7 @@ def _framework(summary: Summary, apart: bool) -> dict[str, Any]:
 
 def _pairs(claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summary]]) -> list[Comparison]:
     subjects, baselines = (
-        [(value, s) for value, s in members if is_value(value, wanted)] for wanted in (claim.subject, claim.baseline)
+        [(value, s) for value, s in members if _is(value, wanted)] for wanted in (claim.subject, claim.baseline)
     )
     if not subjects and not baselines:
         return []
@@ -148,6 +154,13 @@ def _pairs(claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summa
         for base, other in baselines or none
         if one is not other
     ]
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    """Whether a value is the one that is wanted; of several axes whether each is."""
+    if isinstance(wanted, tuple):
+        return all(is_value(part, each) for part, each in zip(value, wanted, strict=True))
+    return is_value(value, wanted)
 
 
 def _outcome(claim: Claim, comparison: Comparison, p_refuting: float) -> Outcome:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from sweep import versions
-from sweep.analysis import statistics
+from sweep.analysis import matching, statistics
+from sweep.analysis.matching import written
 from sweep.analysis.statistics import Interval, Ratio, Verdict
 from sweep.analysis.summary import Summary
 from sweep.errors import SweepError, nearest
 from sweep.selection import Axes, natural, shown
-
-EFFORT = ("samples", "warmup")  # how long one measured, not what
 
 
 @dataclass(frozen=True)
 class Comparison:
     """`subject` against `baseline`: the ratio of their times, below 1 where the subject is faster.
 
-    `over` is the axis that they differ in (or `run`), `subject_value` and `baseline_value` its values, `axes` what they
-    share. Without records of either, `ratio` is None and `reason` says why.
+    `over` is the axis that they differ in (or `run`, or several axes, as `framework,backend`), `subject_value` and
+    `baseline_value` its values (of several axes tuples), `axes` what they share. Without records of either, `ratio` is
+    None and `reason` says why.
     """
 
     over: str
@@ -39,6 +40,13 @@ class Comparison:
     margin: float
     reason: str = ""
     p_adjusted: float | None = None
+
+    @property
+    def subject_axes(self) -> Axes:
+        """What the subject is: the shared axes, and its value of those that are compared over."""
+        names = matching.axes_of(self.over)
+        values = self.subject_value if isinstance(self.subject_value, tuple) else (self.subject_value,)
+        return {**self.axes, **dict(zip(names, values, strict=True))}
 
     @property
     def interval(self) -> Interval | None:
@@ -66,24 +74,28 @@ def over_axis(
     summaries: Sequence[Summary],
     over: str,
     baseline: Any = None,
-    order: Sequence[Any] = (),
+    order: Mapping[str, Sequence[Any]] | None = None,
     margin: float = statistics.MARGIN,
     across_machines: bool = False,
     absent: bool = False,
 ) -> list[Comparison]:
     """Every value of an axis against the baseline value, all else being equal.
 
-    `baseline` is the first value of `order` (the grid's) unless given. The p-values are adjusted for the whole list.
-    Where one of the two has no records at all, as a grid may leave it out, there is no comparison, unless `absent` ones
-    are wanted too; none of trainings by the time of a step either. Raises SweepError where there is none at all.
+    `over` may name several axes, as `framework,backend`: the values are then combinations of theirs, and cells may
+    differ in all of them. `baseline` is the first value by `order` (the grid's, for each axis) unless given; over
+    versions it is the first of each framework. The p-values are adjusted for the whole list. Where one of the two has
+    no records at all, as a grid may leave it out, there is no comparison, unless `absent` ones are wanted too; none of
+    trainings by the time of a step either. Raises SweepError where there is none at all.
     """
-    values = _values(summaries, over, order)
+    values = _values(summaries, over, order or {})
     if len(values) < 2:
-        known = ", ".join(map(shown, values)) or "none"
+        known = ", ".join(map(written, values)) or "none"
         raise SweepError(f"there is nothing to compare over {over!r}: its values are {known}", "see sweep summarize")
-    base = values[0] if baseline is None else _known(baseline, values)
+    given = None if baseline is None else _known(baseline, values)
+    matched = matching.matched(summaries, over)
     found = []
-    for rest, by_value in _matched(summaries, over):
+    for rest, by_value in matched:
+        base = _first_of_kin(matched, rest, values, over) if given is None else given
         for value in values:
             pair = (by_value.get(value), by_value.get(base))
             if value != base and (all(pair) or (absent and any(pair))) and not _of_another_kind(pair):
@@ -95,24 +107,42 @@ def over_axis(
     return adjusted(found)
 
 
+def uncompared(summaries: Sequence[Summary], found: Sequence[Comparison]) -> list[Summary]:
+    """The summaries with times that none of the comparisons is of."""
+    sides = [side for comparison in found for side in (comparison.subject, comparison.baseline) if side]
+    compared_ones = {_identity(side.axes) for side in sides}
+    return [s for s in summaries if s.processes and _identity(s.axes) not in compared_ones]
+
+
 def between_runs(
     subjects: Sequence[Summary],
     baselines: Sequence[Summary],
     names: tuple[str, str],
-    ignore: Iterable[str] = EFFORT,
+    ignore: Iterable[str] = (),
     margin: float = statistics.MARGIN,
     across_machines: bool = False,
+    rename: Mapping[str, str] | None = None,
 ) -> list[Comparison]:
-    """The cells of one run against the same cells of another, matched by their axes but for those to `ignore`."""
-    one, other = (_by_axes(summaries, ignore) for summaries in (subjects, baselines))
+    """The cells of one run against the same cells of another, matched by their axes but for those to `ignore`.
+
+    How long one measured is left out as well, where it tells no cells of one run apart. `rename` gives axes of either
+    run the name that they have in the other. Raises SweepError where cells of one run become one.
+    """
+    subjects, baselines = (matching.renamed(side, rename or {}) for side in (subjects, baselines))
+    ignored = list(ignore)
+    left_out = [*ignored, *matching.left_out_by_default((subjects, baselines), ignored)]
+    one = matching.one_each(subjects, left_out, names[0])
+    other = matching.one_each(baselines, left_out, names[1])
     if not one.keys() & other.keys():
-        raise SweepError(f"{names[0]} and {names[1]} have no cell in common", _what_differs(subjects, baselines))
+        hint = matching.what_differs(subjects, baselines)
+        raise SweepError(f"{names[0]} and {names[1]} have no cell in common", hint)
     found = []
     for key in dict.fromkeys([*other, *one]):
         axes, pair = (one.get(key) or other[key]).axes, (one.get(key), other.get(key))
         if _of_another_kind(pair):
             continue
-        found.append(compared("run", *names, axes, *pair, margin, False, across_machines))
+        shared = _shared(axes, [side.axes for side in pair if side])
+        found.append(compared("run", *names, shared, *pair, margin, False, across_machines))
     if not found:
         raise SweepError(
             f"no cell of {names[0]} or {names[1]} holds {subjects[0].metric}", "choose another with --metric"
@@ -193,21 +223,29 @@ def _of_another_kind(pair: Iterable[Summary | None]) -> bool:
 
 def _why_missing(value: Any, summary: Summary | None) -> str:
     if summary is None:
-        return f"{shown(value)} has no records there"
+        return f"{written(value)} has no records there"
     if summary.processes:
         return ""
     failed = ", ".join(f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != "ok")
     if failed:
-        return f"{shown(value)} has no times there: {failed}"
+        return f"{written(value)} has no times there: {failed}"
     if summary.left_out["impossible"]:
-        return f"{shown(value)} has no times there that can be"
-    return f"{shown(value)} has no {summary.metric} there"
+        return f"{written(value)} has no times there that can be"
+    return f"{written(value)} has no {summary.metric} there"
 
 
-def _values(summaries: Sequence[Summary], over: str, order: Sequence[Any]) -> list[Any]:
-    found = {json.dumps(s.axes[over]): s.axes[over] for s in summaries if over in s.axes}
-    rank = {_spelled(value): place for place, value in enumerate(order)}
-    return sorted(found.values(), key=lambda value: (rank.get(_spelled(value), len(rank)), natural(value)))
+def _values(summaries: Sequence[Summary], over: str, order: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """The values of the axes to compare over, in the order of the grid."""
+    names = matching.axes_of(over)
+    ranks = [{_spelled(value): place for place, value in enumerate(order.get(name, ()))} for name in names]
+    having = [s.axes for s in summaries if all(name in s.axes for name in names)]
+    found = {json.dumps([axes[name] for name in names]): matching.value_of(axes, over) for axes in having}
+
+    def place(value: Any) -> list[tuple[int, tuple[Any, ...]]]:
+        ranked = zip(ranks, _parts(value), strict=True)
+        return [(rank.get(_spelled(part), len(rank)), natural(part)) for rank, part in ranked]
+
+    return sorted(found.values(), key=place)
 
 
 def _spelled(value: Any) -> str:
@@ -215,38 +253,52 @@ def _spelled(value: Any) -> str:
     return json.dumps(versions.normal_requirement(value) if isinstance(value, str) else value)
 
 
+def _parts(value: Any) -> tuple[Any, ...]:
+    """The values of the single axes."""
+    return value if isinstance(value, tuple) else (value,)
+
+
 def _known(wanted: Any, values: Sequence[Any]) -> Any:
     """The value that is meant: written in full, or a framework without its version where that is unambiguous."""
-    exact = [value for value in values if shown(value) == shown(wanted)]
-    exact = exact or [value for value in values if versions.same(shown(value), shown(wanted))]
-    bare = [value for value in values if shown(value).partition("==")[0] == shown(wanted)]
-    if len(exact or bare) != 1:
-        known = map(shown, bare or values)
-        raise SweepError(f"no value is {shown(wanted)!r}", nearest(shown(wanted), known))
-    return (exact or bare)[0]
+    text = written(wanted)
+    for is_meant in (operator.eq, versions.same, _is_bare):
+        found = [value for value in values if _all_meant(value, text, is_meant)]
+        if len(found) == 1:
+            return found[0]
+        values = found or values
+    raise SweepError(f"no value is {text!r}", nearest(text, map(written, values)))
 
 
-def _matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[Any, Summary]]]:
-    """For each combination of the other axes, the summaries by value of the axis."""
-    matched: dict[str, tuple[Axes, dict[Any, Summary]]] = {}
-    for summary in summaries:
-        if over in summary.axes:
-            rest = {name: value for name, value in summary.axes.items() if name != over}
-            matched.setdefault(json.dumps(rest), (rest, {}))[1][summary.axes[over]] = summary
-    return list(matched.values())
+def _all_meant(value: Any, text: str, is_meant: Callable[[str, str], bool]) -> bool:
+    """Whether each part of a value is what is written at its place."""
+    parts, asked = _parts(value), text.split(",")
+    if len(parts) == 1:
+        return is_meant(shown(value), text)
+    if len(parts) != len(asked):
+        return False
+    return all(shown(part) == ask or is_meant(shown(part), ask) for part, ask in zip(parts, asked, strict=True))
 
 
-def _by_axes(summaries: Sequence[Summary], ignore: Iterable[str]) -> dict[str, Summary]:
-    left = set(ignore)
-    return {json.dumps({k: v for k, v in s.axes.items() if k not in left}): s for s in summaries}
+def _is_bare(value: str, wanted: str) -> bool:
+    """Whether a framework is named without its version."""
+    return value.partition("==")[0] == wanted
 
 
-def _what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> str:
-    """A hint: the axes of which the two runs share no value."""
-    names = dict.fromkeys(name for s in [*subjects, *baselines] for name in s.axes)
-    apart = []
-    for name in names:
-        one, other = ({shown(s.axes.get(name)) for s in summaries} for summaries in (subjects, baselines))
-        if not one & other:
-            apart.append(f"{name} is {', '.join(sorted(one))} in one and {', '.join(sorted(other))} in the other")
-    return f"{'; '.join(apart)}: leave it out with --ignore" if apart else "see sweep summarize for the cells of each"
+def _first_of_kin(
+    matched: Sequence[tuple[Axes, Mapping[Any, Summary]]], rest: Axes, values: Sequence[Any], over: str
+) -> Any:
+    """The baseline where none is given: the first value; of versions the first that the framework has."""
+    if "version" not in matching.axes_of(over) or "framework" not in rest:
+        return values[0]
+    kin = [by_value for axes, by_value in matched if axes.get("framework") == rest["framework"]]
+    return next(value for value in values if any(value in by_value for by_value in kin))
+
+
+def _shared(axes: Axes, sides: Iterable[Axes]) -> Axes:
+    """The axes that all sides have alike."""
+    sides = list(sides)
+    return {name: value for name, value in axes.items() if all(side.get(name) == value for side in sides)}
+
+
+def _identity(axes: Axes) -> str:
+    return json.dumps(axes, sort_keys=True)

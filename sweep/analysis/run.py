@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from sweep.analysis import claims, comparisons, curves, published, statistics
+from sweep.analysis import claims, comparisons, curves, matching, published, statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
 from sweep.analysis.published import Agreement, Published
@@ -124,11 +124,23 @@ class Run:
         margin: float | None = None,
         across_machines: bool = False,
     ) -> list[Comparison]:
-        """Every value of an axis against a baseline value, cell by cell; `margin` is the run's own unless given."""
-        by = self._axes_with_version_apart(metric) if over == "version" else None
-        summaries, order = self.summary(by, metric, where), self._values_of(over)
+        """Every value of an axis against a baseline value, cell by cell; `margin` is the run's own unless given.
+
+        `over` may name several axes, as `framework,backend`, and `baseline` then gives the value of each.
+        """
+        summaries = self._to_compare(over, metric, where)
+        order = {axis: self._values_of(axis) for axis in matching.axes_of(over)}
         wide = self.margin if margin is None else margin
         return comparisons.over_axis(summaries, over, baseline, order, wide, across_machines, bool(self.missing))
+
+    def uncompared(
+        self,
+        found: Sequence[Comparison],
+        metric: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Summary]:
+        """The cells that comparisons of `compare` leave out, since none differs from them in these axes alone."""
+        return comparisons.uncompared(self._to_compare(found[0].over, metric, where), found)
 
     def compare_with(
         self,
@@ -136,14 +148,18 @@ class Run:
         metric: str | None = None,
         where: Mapping[str, Any] | None = None,
         margin: float | None = None,
-        ignore: Iterable[str] = comparisons.EFFORT,
+        ignore: Iterable[str] = (),
         across_machines: bool = False,
+        rename: Mapping[str, str] | None = None,
     ) -> list[Comparison]:
-        """Each cell of this run against the same cell of another."""
+        """Each cell of this run against the same cell of another.
+
+        `ignore` names axes that cells may differ in; `rename` axes that have another name in the other run.
+        """
         mine, theirs = (run.summary(None, metric, where) for run in (self, baseline))
         names = _names(str(self.results), str(baseline.results))
         wide = max(self.margin, baseline.margin) if margin is None else margin
-        return comparisons.between_runs(mine, theirs, names, ignore, wide, across_machines)
+        return comparisons.between_runs(mine, theirs, names, ignore, wide, across_machines, rename)
 
     def verify(self) -> list[claims.Judgement]:
         """The grid's claims, held against the records."""
@@ -185,6 +201,10 @@ class Run:
         """The metrics in seconds or bytes that some trial holds."""
         table = self.results.records([name for name in METRICS if unit(name) in ("s", "B")])
         return [name for name in table.column_names if counts(table[name]).any()]
+
+    def _to_compare(self, over: str, metric: str | None, where: Mapping[str, Any] | None) -> list[Summary]:
+        by = self._axes_with_version_apart(metric) if "version" in matching.axes_of(over) else None
+        return self.summary(by, metric, where)
 
     def _axes_with_version_apart(self, metric: str | None) -> list[str]:
         names = dict.fromkeys(name for summary in self.summary(metric=metric) for name in summary.axes)

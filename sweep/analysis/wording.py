@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sweep.analysis.comparisons import Comparison
+from sweep.analysis.matching import axes_of
 from sweep.analysis.quantities import factor
 from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
 from sweep.axes import AXES, circumstance, said
@@ -74,7 +75,10 @@ def percent(share: float) -> str:
 
 
 def name(axis: str, value: Any) -> str:
-    """A value of an axis as the subject of a sentence."""
+    """A value of an axis, or of several, as the subject of a sentence."""
+    if isinstance(value, tuple):
+        parts = zip(axes_of(axis), value, strict=True)
+        return " with ".join(name(each, part) for each, part in parts)
     return shown(value) if axis == "run" else said(axis, value)
 
 

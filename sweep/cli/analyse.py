@@ -59,15 +59,23 @@ def compare(
     other: Annotated[
         str | None, typer.Argument(metavar="[RUN_B]", help="A second run, to compare with the first cell by cell.")
     ] = None,
-    over: Annotated[str | None, typer.Option(help="The axis to compare over, as framework or backward.")] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(help="The axis to compare over, as framework or backward; or several, as framework,backend."),
+    ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="The value to compare with; by default the grid's first.")
+        str | None,
+        typer.Option(help="The value to compare with, of several axes as torch==1.12.1,default; the grid's first."),
     ] = None,
     metric: _Metric = None,
     where: _Where = None,
     margin: _Margin = None,
     ignore: Annotated[
         list[str] | None, typer.Option(help="With two runs: an axis in which their cells may differ.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(help="With two runs: an axis that has another name in the second, as OLD=NEW."),
     ] = None,
     across_machines: _Across = False,
     form: Annotated[
@@ -82,20 +90,22 @@ def compare(
     Example: `sweep compare core-time --over framework --baseline chainer==7.8.1`
     """
     from sweep import selection
-    from sweep.analysis.comparisons import EFFORT
 
     first, conditions = runs.loaded(run), selection.parsed(where or [])
     if other is None:
-        axis = over or _only_axis(first, metric, conditions)
+        if ignore or rename:
+            raise SweepError("--ignore and --rename are of two runs", "name a second run, or use --over")
+        axis = over or _question(first, metric, conditions)
         found = first.compare(axis, baseline, metric, conditions, margin, across_machines)
+        answers.tell_uncompared(first.uncompared(found, metric, conditions), axis)
     else:
         if over or baseline:
             raise SweepError(
                 "two runs are compared cell by cell, not over an axis", "leave out --over, or name one run"
             )
         second = runs.loaded(other)
-        left = [*EFFORT, *(ignore or [])]
-        found = second.compare_with(first, metric, conditions, margin, left, across_machines)
+        names = dict(_renaming(each) for each in rename or [])
+        found = second.compare_with(first, metric, conditions, margin, ignore or [], across_machines, names)
         runs.tell_damage(second)
     runs.tell_damage(first)
     answers.write_comparisons(found, form)
@@ -125,14 +135,27 @@ def verify(
     return answers.judgement_code(judgements)
 
 
-def _only_axis(run: Run, metric: str | None, where: Any) -> str:
-    """The axis that goes without saying: the framework where there are several, or the only one that varies."""
+def _question(run: Run, metric: str | None, where: Any) -> str:
+    """The axis that goes without saying: the framework where there are several, or the only one that asks something."""
+    from sweep.analysis.matching import questions
     from sweep.selection import varying
 
     axes = varying([summary.axes for summary in run.summary(metric=metric, where=where)])
-    if "framework" in axes:
+    asked = questions(axes)
+    if "framework" in asked:
         return "framework"
-    if len(axes) == 1:
-        return axes[0]
-    hint = f"use --over with one of {', '.join(axes)}, or name two runs" if axes else "name two runs"
-    raise SweepError("nothing says what to compare", hint)
+    if len(asked) == 1:
+        return asked[0]
+    if asked:
+        raise SweepError("nothing says what to compare", f"use --over with one of {', '.join(asked)}, or name two runs")
+    if axes:
+        message = f"the cells differ in {', '.join(axes)} alone, which is no choice between two ways to do the same"
+        raise SweepError(message, f"use --over {axes[0]} if that is the question, or name two runs")
+    raise SweepError("nothing says what to compare", "name two runs")
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, _, new = (part.strip() for part in text.partition("="))
+    if not old or not new:
+        raise SweepError(f"{text!r} gives no axis another name", "write --rename OLD=NEW")
+    return old, new

@@ -124,6 +124,26 @@ def tell_doubts(summaries: Sequence[Summary]) -> None:
         output.warn(f"{doubt}" if len(summaries) == 1 else f"{of}: {doubt}")
 
 
+def tell_uncompared(left: Sequence[Summary], over: str) -> None:
+    """Name the cells that no comparison is of."""
+    if left:
+        count = "1 cell has" if len(left) == 1 else f"{len(left)} cells have"
+        named = ", ".join(_named(summary) for summary in left[:_FEW_CELLS]) + (" …" if len(left) > _FEW_CELLS else "")
+        output.warn(
+            f"{count} no counterpart that differs in {over} alone: {named}; compare with another --over or --baseline"
+        )
+
+
+def _named(summary: Summary) -> str:
+    """A cell by its usual axes: `torch==2.13.0/core/cpu/autograd/b5`."""
+    from sweep.selection import shown
+
+    usual = ("framework", "version", "workload", "device", "backend", "backward")
+    words = [shown(summary.axes[axis]) for axis in usual if axis in summary.axes]
+    exponent = summary.axes.get("batch_exponent")
+    return "/".join([*words, *([] if exponent is None else [f"b{shown(exponent)}"])])
+
+
 def summary_code(run: Run, summaries: Sequence[Summary]) -> int:
     if any(_failed(s) or s.left_out["impossible"] for s in summaries):
         return FAILED
@@ -157,8 +177,8 @@ def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[s
     return {
         **comparison.axes,
         "over": comparison.over,
-        "subject": comparison.subject_value,
-        "baseline": comparison.baseline_value,
+        "subject": _written(comparison.subject_value),
+        "baseline": _written(comparison.baseline_value),
         "metric": comparison.metric,
         "ratio": ratio.estimate if ratio else None,
         "low": interval.low if interval else None,
@@ -174,6 +194,13 @@ def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[s
         "reason": comparison.reason,
         "sentence": sentence(comparison, varied),
     }
+
+
+def _written(value: Any) -> Any:
+    """The value of an axis; those of several as `--baseline` takes them."""
+    from sweep.analysis.matching import written
+
+    return written(value) if isinstance(value, tuple) else value
 
 
 def comparison_code(found: Sequence[Comparison]) -> int:
@@ -218,17 +245,17 @@ def _failed(summary: Summary) -> int:
 
 
 def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> list[Column]:
+    from sweep.analysis.matching import written
     from sweep.analysis.quantities import NOTHING
     from sweep.analysis.wording import times
-    from sweep.selection import shown
 
     columns = [_axis_column(name, [c.axes.get(name) for c in found]) for name in varied]
     intervals = [c.interval for c in found]
     ratios = [f"{c.ratio.estimate:.3f}" if c.ratio else NOTHING for c in found]
     needed = [str(c.seeds_needed or "") if c.verdict == "inconclusive" else "" for c in found]
     columns += [
-        Column(found[0].over, [shown(c.subject_value) for c in found], is_text=True),
-        Column("baseline", [shown(c.baseline_value) for c in found], is_text=True),
+        Column(found[0].over, [written(c.subject_value) for c in found], is_text=True),
+        Column("baseline", [written(c.baseline_value) for c in found], is_text=True),
         Column("n", [f"{c.processes[0]}/{c.processes[1]}" for c in found], rank=2),
         Column("ratio", ratios),
         Column("95 % interval", [times(i).partition(" ")[2] if i else NOTHING for i in intervals]),

@@ -108,18 +108,18 @@ class Expectation(_Table):
 
 
 class _Contrast(_Table):
-    """Two values of one axis, all else being equal."""
+    """Two values of an axis, or of each of several, all else being equal."""
 
     name: Annotated[str, Field(min_length=1)] = Field(description="What it says, in words")
-    compare: dict[str, list[Scalar]] = Field(description="One axis with two values; the ratio is first by second")
+    compare: dict[str, list[Scalar]] = Field(description="Axes with two values each; the ratio is first by second")
     where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, description="Only cells with these values")
     metric: str = Field("step_s", description="What to compare, as step_s or forward_s")
 
     @field_validator("compare")
     @classmethod
     def _is_a_pair(cls, compare: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
-        if len(compare) != 1 or len(next(iter(compare.values()))) != 2:
-            raise problem("no two values of one axis to compare", "write compare: {backward: [explicit, autograd]}")
+        if not compare or any(len(pair) != 2 for pair in compare.values()):
+            raise problem("no two values of an axis to compare", "write compare: {backward: [explicit, autograd]}")
         return compare
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from sweep import axes as built_in
 from sweep.analysis.comparisons import Comparison
+from sweep.analysis.matching import questions, written
 from sweep.analysis.quantities import NOTHING, Scale, factor, quantity, scale
 from sweep.analysis.run import NoRecords, Run
 from sweep.analysis.samples import Floats, Ints, counts
@@ -169,7 +170,10 @@ def usual_roles(axes: Mapping[str, Channel], given: Mapping[str, Channel] | None
 
 def usual_over(axes: Mapping[str, Channel]) -> str:
     """The axis that is compared over unless another is chosen."""
-    return "framework" if "framework" in axes or not axes else next(iter(axes))
+    asked = questions(axes)
+    if "framework" in asked or not axes:
+        return "framework"
+    return next(iter(asked or axes))
 
 
 def metrics_of(run: Run) -> list[str]:
@@ -342,14 +346,14 @@ def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
     interval, ratio = comparison.interval, comparison.ratio
     speedup = 1 / ratio.estimate if ratio else None
     ends = (1 / interval.high, 1 / interval.low) if interval else (None, None)
-    axes = {**comparison.axes, comparison.over: comparison.subject_value}
+    axes = comparison.subject_axes
     return {
         "cell": known.place(comparison.subject.axes) if comparison.subject else None,
         **fields(axes, known.axes),
         "label": label(axes, known.axes),
         "over": comparison.over,
-        "subject": shown(comparison.subject_value),
-        "baseline": shown(comparison.baseline_value),
+        "subject": written(comparison.subject_value),
+        "baseline": written(comparison.baseline_value),
         "metric": comparison.metric,
         **_rounded({"speedup": speedup, "low": ends[0], "high": ends[1]}),
         "log_speedup": number(math.log2(speedup)) if speedup else None,

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from sweep.analysis.claims import Judgement
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.doubts import doubts, together
+from sweep.analysis.matching import questions
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.quantities import factor, quantity
 from sweep.analysis.run import Run
@@ -136,8 +137,11 @@ def _pair(comparison: Comparison) -> str:
 
 
 def _answers(measured: Measured) -> str:
-    """For each value of the axis that is usually compared: in how many cells it is faster, and by how much."""
-    if not measured.overs:
+    """For each value of the axis that is usually compared: in how many cells it is faster, and by how much.
+
+    Nothing where cells differ in no axis that one would choose along: a larger batch takes longer, which is no answer.
+    """
+    if not questions(measured.overs[:1]):
         return ""
     over = measured.overs[0]
     by_subject: dict[str, list[Comparison]] = defaultdict(list)

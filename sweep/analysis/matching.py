@@ -1,0 +1,162 @@
+"""Matching: which cells are set against each other, so that no cell is lost and none takes another's place.
+
+Cells are matched by the axes that they share. Where axes are left out, cells that differ in nothing else would become
+one. That is refused with the axis and its values: taking one of them, or the mean of all, hides a difference that shows
+at some of the values only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sweep.analysis.summary import Summary
+from sweep.errors import SweepError
+from sweep.selection import Axes, natural, shown
+
+EFFORT = ("samples", "warmup")  # how long one measured, not what
+_NO_QUESTION = frozenset({"workload", "batch_exponent", "batch_size", "epochs", *EFFORT})
+_MOST_SHOWN = 6
+
+Key = str
+
+
+def axes_of(over: str) -> tuple[str, ...]:
+    """The axes that `framework` or `framework,backend` names."""
+    return tuple(name.strip() for name in over.split(","))
+
+
+def value_of(axes: Axes, over: str) -> Any:
+    """The value of an axis; of several axes the tuple of their values."""
+    names = axes_of(over)
+    return axes[names[0]] if len(names) == 1 else tuple(axes[name] for name in names)
+
+
+def written(value: Any) -> str:
+    """A value of one axis or of several, as an option takes it: `torch==1.12.1,default`."""
+    return ",".join(map(shown, value)) if isinstance(value, tuple) else shown(value)
+
+
+def questions(varying: Iterable[str]) -> list[str]:
+    """Of the axes that vary, those whose values someone would choose between: a larger batch only takes longer."""
+    return [name for name in varying if name not in _NO_QUESTION]
+
+
+def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[Any, Summary]]]:
+    """For each combination of the other axes, the summaries by value of the axes to compare over.
+
+    Summaries without one of these axes are left out.
+    """
+    names = axes_of(over)
+    found: dict[Key, tuple[Axes, dict[Any, Summary]]] = {}
+    for summary in summaries:
+        if all(name in summary.axes for name in names):
+            rest = {name: value for name, value in summary.axes.items() if name not in names}
+            value = value_of(summary.axes, over)
+            by_value = found.setdefault(_key(rest), (rest, {}))[1]
+            if value in by_value:
+                raise SweepError(f"two cells have the same axes: {_told(summary.axes)}", "see sweep show for both")
+            by_value[value] = summary
+    return list(found.values())
+
+
+def one_each(summaries: Sequence[Summary], left_out: Collection[str], run: str) -> dict[Key, Summary]:
+    """The summaries of a run by their axes, but for those left out. SweepError where two become one."""
+    groups = _groups(summaries, left_out)
+    coinciding = next((members for members in groups.values() if len(members) > 1), None)
+    if coinciding:
+        raise _refusal(coinciding, left_out, run)
+    return {key: members[0] for key, members in groups.items()}
+
+
+def left_out_by_default(runs: Iterable[Sequence[Summary]], ignored: Collection[str]) -> list[str]:
+    """Those of EFFORT that tell no two cells of a run apart. One that does is an axis like any other."""
+    without = {*EFFORT, *ignored}
+    groups = [members for summaries in runs for members in _groups(summaries, without).values()]
+    return [name for name in EFFORT if not any(len(_values(members, name)) > 1 for members in groups)]
+
+
+def renamed(summaries: Sequence[Summary], names: Mapping[str, str]) -> list[Summary]:
+    """The summaries with axes called by other names. SweepError where a cell has both."""
+    return [_renamed(summary, names) for summary in summaries]
+
+
+def what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> str:
+    """A hint for runs without a common cell: the axes of which they share no value, and what matches their cells."""
+    own, others = (dict.fromkeys(name for s in summaries for name in s.axes) for summaries in (subjects, baselines))
+    for new in (name for name in own if name not in others):
+        for old in (name for name in others if name not in own):
+            if set(_values(subjects, new)) == set(_values(baselines, old)):
+                return f"only one has {old}, only the other {new}: if they are the same, --rename {old}={new}"
+    apart = [name for name in own | others if not {*_values(subjects, name)} & {*_values(baselines, name)}]
+    if not apart:
+        return "see sweep summarize for the cells of each"
+    told = [f"{name} is {_list(subjects, name)} in one and {_list(baselines, name)} in the other" for name in apart]
+    return f"{'; '.join(told)}: {_how_to_match(subjects, baselines, apart)}"
+
+
+def _how_to_match(subjects: Sequence[Summary], baselines: Sequence[Summary], apart: Sequence[str]) -> str:
+    ignore = " ".join(f"--ignore {name}" for name in apart)
+    without = [*apart, *EFFORT]
+    several = [m for s in (subjects, baselines) for m in _groups(s, without).values() if len(m) > 1]
+    chosen = [name for name in apart if any(len(_values(members, name)) > 1 for members in several)]
+    if not chosen:
+        return f"leave it out with {ignore}"
+    first = [f"--where {name}={_first(subjects, name)},{_first(baselines, name)}" for name in chosen]
+    return f"choose one value in each, as {' '.join(first)} {ignore}"
+
+
+def _refusal(cells: Sequence[Summary], left_out: Collection[str], run: str) -> SweepError:
+    """What is said of cells that only differ in what is left out."""
+    apart = [name for name in left_out if len(_values(cells, name)) > 1]
+    if not apart:
+        return SweepError(f"two cells of {run} have the same axes: {_told(cells[0].axes)}", "see sweep show for both")
+    told = " and ".join(f"{name} ({_list(cells, name)})" for name in apart)
+    ignored = " ".join(f"--ignore {name}" for name in apart)
+    where = " ".join(f"--where {name}={_first(cells, name)}" for name in apart)
+    return SweepError(
+        f"{len(cells)} cells of {run} differ only in {told}, which is left out",
+        f"match them by it, without {ignored}, or choose one value with {where}; "
+        "where the other run calls it otherwise, say so with --rename OLD=NEW",
+    )
+
+
+def _renamed(summary: Summary, names: Mapping[str, str]) -> Summary:
+    for old, new in names.items():
+        if old in summary.axes and new in summary.axes:
+            raise SweepError(f"{old} cannot be called {new}: a cell has both", "name an axis that only one run has")
+    return replace(summary, axes={names.get(name, name): value for name, value in summary.axes.items()})
+
+
+def _groups(summaries: Sequence[Summary], left_out: Collection[str]) -> dict[Key, list[Summary]]:
+    groups: dict[Key, list[Summary]] = {}
+    for summary in summaries:
+        shared = {name: value for name, value in summary.axes.items() if name not in left_out}
+        groups.setdefault(_key(shared), []).append(summary)
+    return groups
+
+
+def _key(axes: Axes) -> Key:
+    return json.dumps(axes, sort_keys=True)
+
+
+def _values(summaries: Iterable[Summary], name: str) -> list[str]:
+    """The different values of an axis in their order, as text."""
+    found = {shown(each.axes.get(name)): each.axes.get(name) for each in summaries}
+    return sorted(found, key=lambda text: natural(found[text]))
+
+
+def _first(summaries: Iterable[Summary], name: str) -> str:
+    return _values(summaries, name)[0]
+
+
+def _list(summaries: Iterable[Summary], name: str) -> str:
+    values = _values(summaries, name)
+    more = len(values) - _MOST_SHOWN
+    return ", ".join(values[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _told(axes: Axes) -> str:
+    return ", ".join(f"{name} {shown(value)}" for name, value in axes.items())
