@@ -294,13 +294,51 @@ def test_two_groups_are_seen_and_one_is_not(random: np.random.Generator) -> None
     assert two_modes([1.0] * 20) is None
 
 
-def test_drift_is_told_from_noise(random: np.random.Generator) -> None:
-    order = np.arange(10)
-    change, p = drift(np.exp(0.01 * order + random.normal(0, 0.005, 10)), order)
-    assert change == pytest.approx(0.094, abs=0.03)
-    assert p < 0.001
-    assert drift(np.exp(random.normal(0, 0.005, 10)), order)[1] > 0.05
-    assert drift([1.0, 2.0], [0, 1]) == (0.0, 1.0)
+def over_a_run(
+    random: np.random.Generator, cells: int, seeds: int, change: float = 0.0, tails: float = 30.0
+) -> statistics.Drift:
+    """Drift of a run in blocks: levels of cells far apart, each with a noise of its own around 1 %."""
+    order = np.array([block * cells + random.permutation(cells) for block in range(seeds)])
+    noise = 0.01 * np.exp(random.normal(0, 0.5, cells)) * random.standard_t(tails, (seeds, cells))
+    levels = random.normal(0, 1, cells) + np.log1p(change * order / order.max())
+    groups = np.broadcast_to(np.arange(cells), order.shape)
+    return drift(np.exp(levels + noise).ravel(), order.ravel(), groups.ravel())
+
+
+@pytest.mark.parametrize(("cells", "seeds"), [(1, 10), (3, 3), (20, 3)])
+@pytest.mark.parametrize("change", [-0.57, 0.3])
+def test_drift_over_a_run_is_seen_from_three_trials_a_cell(
+    random: np.random.Generator, cells: int, seeds: int, change: float
+) -> None:
+    found = over_a_run(random, cells, seeds, change)
+    assert found.change == pytest.approx(change, abs=0.1)
+    assert found.p < 0.01
+
+
+@pytest.mark.parametrize(("cells", "seeds"), [(1, 5), (2, 3), (20, 3)])
+@pytest.mark.parametrize("tails", [2.0, 30.0])
+def test_a_run_without_drift_is_rarely_said_to_have_one(
+    random: np.random.Generator, cells: int, seeds: int, tails: float
+) -> None:
+    found = [over_a_run(random, cells, seeds, tails=tails) for _ in range(300)]
+    assert np.mean([each.p < 0.01 for each in found]) <= 0.03
+
+
+def test_one_wild_trial_is_no_drift_and_hides_none(random: np.random.Generator) -> None:
+    order = np.arange(60)
+    means = np.exp(random.normal(0, 0.01, 60))
+    falling = means * (1 - 0.3 * order / 60)
+    for times in (means, falling):
+        times[-1] *= 1000
+    assert drift(means, order, order % 20).p > 0.01
+    assert drift(falling, order, order % 20).p < 0.01
+
+
+def test_too_few_trials_have_no_drift() -> None:
+    assert drift([], [], []) == (0.0, 1.0)
+    assert drift([1.0, 2.0, 4.0, 8.0], [0, 1, 2, 3], [0] * 4) == (0.0, 1.0)
+    assert drift([1.0, 2.0, 4.0], [0, 1, 2], [0, 1, 2]) == (0.0, 1.0)
+    assert drift([1.0] * 9, range(9), [0] * 9) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("noise", ["white", "autocorrelated", "drift", "outliers", "bimodal"])

@@ -17,7 +17,7 @@ from made_up import Planned, keep, record, samples
 from scipy import stats
 
 import sweep
-from sweep.analysis.doubts import doubts
+from sweep.analysis.doubts import doubts, run_warnings
 from sweep.analysis.run import NoRecords
 from sweep.analysis.summary import FACTS, Summary, records_for, summarize
 from sweep.errors import SweepError
@@ -231,8 +231,44 @@ def test_a_blas_that_does_not_know_the_cpu_is_told() -> None:
     assert kinds(only(*[record(seed=s, blas=cores[1]) for s in range(4)])) == set()
 
 
-def test_drift_over_the_run_is_told() -> None:
-    assert "drift" in kinds(only(*[record(seed=s, step_s=[1.0 + 0.02 * s + 0.001 * (s % 2)] * 30) for s in range(8)]))
+def falling(cells: int, seeds: int, **changes: Any) -> list[dict[str, Any]]:
+    """A run whose times go from 1.4 to 0.6 of the mean of their cell, block by block."""
+    shares = np.linspace(1.4, 0.6, cells * seeds)
+    return [
+        record(
+            seed=turn // cells,
+            batch_exponent=turn % cells,
+            mean_s=0.1 * 2 ** (turn % cells) * share,
+            started_at=1_700_000_000 + turn,
+            **changes,
+        )
+        for turn, share in enumerate(shares)
+    ]
+
+
+@pytest.mark.parametrize(("cells", "seeds"), [(1, 8), (4, 3)])
+def test_drift_over_the_run_is_told_once_from_all_cells_together(cells: int, seeds: int) -> None:
+    summaries = summarize(table(*falling(cells, seeds)))
+    (warning,) = run_warnings(summaries)
+    assert warning.kind == "drift"
+    assert "step_s drifts by -5" in warning.text
+    assert not {"drift"} & {kind for summary in summaries for kind in kinds(summary)}
+
+
+def test_cells_that_are_pooled_drift_as_the_cells_that_they_hold_do() -> None:
+    rows = falling(4, 3)
+    pooled = summarize(table(*rows), by=["framework"])
+    assert run_warnings(pooled) == run_warnings(summarize(table(*rows)))
+
+
+def test_trials_on_different_machines_do_not_drift() -> None:
+    rows = [each | {"node": f"n{each['seed']}"} for each in falling(4, 3)]
+    assert run_warnings(summarize(table(*rows))) == []
+
+
+def test_records_that_say_not_when_they_started_have_no_drift() -> None:
+    rows = [each | {"started_at": None} for each in falling(4, 3)]
+    assert run_warnings(summarize(table(*rows))) == []
 
 
 def test_two_kinds_of_processes_are_told() -> None:

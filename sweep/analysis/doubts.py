@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ FOREIGN_MUCH = 0.1
 LOAD_MUCH = 1.0
 SWITCHES_MANY_PER_S = 2000.0  # more threads than cores: tens of thousands; a busy neighbour: hundreds
 DRIFT_MUCH = 0.02
+DRIFT_UNLIKELY = 0.01  # how likely as much is by chance
 _CPU_NOT_KNOWN = "Prescott"  # what OpenBLAS falls back to on x86-64
 _LOOKED_AT = 50  # processes of a cell whose course is looked at closely
 
@@ -37,8 +39,36 @@ class Doubt:
 
 def doubts(summary: Summary) -> list[Doubt]:
     """Everything doubtful about a summary, the gravest first."""
-    signs = (_missing, _left_out, _few, _mixed, _threads, _old_blas, _contaminated, _unsteady, _drifting, _two_modes)
+    signs = (_missing, _left_out, _few, _mixed, _threads, _old_blas, _contaminated, _unsteady, _two_modes)
     return [doubt for sign in signs for doubt in sign(summary)]
+
+
+def run_warnings(summaries: Sequence[Summary]) -> list[Doubt]:
+    """What is doubtful about all cells of a run together, and is said once: drift from trial to trial."""
+    trials = [trial for summary in summaries for trial in _trials_of(summary)]
+    _, order = np.unique([trial.started for trial in trials], return_inverse=True)
+    found = statistics.drift([t.mean for t in trials], order, [t.like for t in trials])
+    if found.p >= DRIFT_UNLIKELY or abs(found.change) <= DRIFT_MUCH:
+        return []
+    metrics = {summary.metric for summary in summaries}
+    what = f"{metrics.pop()} drifts" if len(metrics) == 1 else "times drift"
+    text = f"{what} by {found.change:+.1%} over the run, from its first trial to its last"
+    return [Doubt("drift", text, "comparisons within blocks bear it; for absolute times see sweep doctor")]
+
+
+class _Trial(NamedTuple):
+    """One trial's mean, when it started, and which others it is like: those of its cell on its node."""
+
+    mean: float
+    started: float
+    like: str
+
+
+def _trials_of(summary: Summary) -> Iterator[_Trial]:
+    facts = [summary.column(name) or [None] * summary.processes for name in ("started_at", "cell_id", "node")]
+    for mean, started, cell, node in zip(summary.process_means.tolist(), *facts, strict=True):
+        if mean > 0 and started is not None:
+            yield _Trial(mean, started.timestamp(), f"{summary.metric} {cell} {node}")
 
 
 def _missing(summary: Summary) -> Iterator[Doubt]:
@@ -173,17 +203,6 @@ def courses(summary: Summary) -> list[statistics.SteadyState]:
         uneven = np.array([statistics.unsettled(row[np.newaxis])[0] for row in rows])
     flat = statistics.SteadyState("flat", 0)
     return [statistics.steady_state(row) if look else flat for row, look in zip(rows, uneven, strict=True)]
-
-
-def _drifting(summary: Summary) -> Iterator[Doubt]:
-    started = summary.column("started_at")
-    if summary.processes < 5 or summary.cells > 1 or np.any(summary.process_means <= 0) or None in started:
-        return
-    order = np.argsort(np.argsort([moment.timestamp() for moment in started]))
-    change, p = statistics.drift(summary.process_means, order)
-    if p < 0.01 and abs(change) > DRIFT_MUCH:
-        remedy = "comparisons within blocks bear it; for absolute times see sweep doctor"
-        yield Doubt("drift", f"times drift by {change:+.1%} from the first trial to the last", remedy)
 
 
 def _two_modes(summary: Summary) -> Iterator[Doubt]:

@@ -39,6 +39,8 @@ _FEWEST_SAMPLES = 10  # below, nothing can be said about how a process settles
 _PENALTY = 6.0  # per change point, times log n and the long-run variance
 _MOST_BINS = 500
 _TOLERANCE = 0.01
+_FEWEST_DEGREES = 3  # of freedom, for drift over a run: five trials of one cell, or three of two cells
+_MAD_TO_SD = 1.4826  # of a normal distribution
 _SMALLER_MODE = 0.1
 _TWO_MODES = 0.85  # of the variance explained by two groups: 0.64 for a normal, 0.75 for a uniform distribution
 
@@ -396,20 +398,62 @@ def two_modes(samples: ArrayLike) -> tuple[float, float] | None:
     return (low, high) if explained[best] > _TWO_MODES and apart else None
 
 
-def drift(process_means: ArrayLike, order: ArrayLike) -> tuple[float, float]:
-    """Change of the process means over the run, as a share, and its p-value (linear regression on the log scale)."""
-    y, x = np.log(np.asarray(process_means, dtype=float)), np.asarray(order, dtype=float)
-    degrees = len(y) - 2
-    x = x - x.mean()
-    if degrees < 1 or not np.any(x):
-        return 0.0, 1.0
+class Drift(NamedTuple):
+    """Change over a run, as a share of the first, and how likely so much is where there is none."""
+
+    change: float
+    p: float
+
+
+def drift(means: ArrayLike, order: ArrayLike, groups: ArrayLike) -> Drift:
+    """How the times of a run change with the `order` in which its trials started.
+
+    `groups` says of each trial which others it is like: its cell on its node. Linear regression on
+    the log scale with a level for each group, so that three trials a cell suffice where there are
+    several cells. The error is the larger of the usual one and White's (1980), for cells are not
+    equally noisy; single wild trials are reined in first.
+    """
+    y, x = np.log(np.asarray(means, dtype=float)), np.asarray(order, dtype=float)
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(group.max(initial=-1)) + 1
+    degrees = len(y) - count - 1
+    if degrees < _FEWEST_DEGREES:
+        return Drift(0.0, 1.0)
+    reach = float(np.ptp(x))
+    x = _centred(x, group, count)
+    y = _centred(_calmed(y - _group_medians(y, group)), group, count)
+    if not np.any(x):
+        return Drift(0.0, 1.0)
     slope = float(x @ y / (x @ x))
-    residuals = y - y.mean() - slope * x
-    error = math.sqrt(float(residuals @ residuals) / degrees / float(x @ x))
-    change = math.expm1(slope * float(x.max() - x.min()))
-    if error == 0:
-        return change, float(slope == 0)
-    return change, 2 * float(special.stdtr(degrees, -abs(slope) / error))
+    squares = (y - slope * x) ** 2
+    variance = max(float(squares.sum() / degrees * (x @ x)), float(x**2 @ squares) * len(y) / degrees)
+    change = math.expm1(slope * reach)
+    if variance == 0:
+        return Drift(change, float(slope == 0))
+    return Drift(change, 2 * float(special.stdtr(degrees, -abs(slope) * float(x @ x) / math.sqrt(variance))))
+
+
+def _centred(values: Floats, group: NDArray[np.intp], count: int) -> Floats:
+    """Each value less the mean of its group."""
+    means = np.bincount(group, values, count) / np.bincount(group, minlength=count)
+    centred: Floats = values - means[group]
+    return centred
+
+
+def _group_medians(values: Floats, group: NDArray[np.intp]) -> Floats:
+    """For each value the median of its group."""
+    order = np.lexsort((values, group))
+    sizes = np.bincount(group)
+    first = np.cumsum(sizes) - sizes
+    of_group = (values[order[first + (sizes - 1) // 2]] + values[order[first + sizes // 2]]) / 2
+    medians: Floats = of_group[group]
+    return medians
+
+
+def _calmed(values: Floats) -> Floats:
+    """Values around zero, none further from it than four standard deviations, judged robustly."""
+    spread = float(np.median(np.abs(values[values != 0]))) * _MAD_TO_SD if np.any(values) else 0.0
+    return np.clip(values, -4 * spread, 4 * spread)
 
 
 def _mean_and_half_width(values: Floats, level: float) -> tuple[float, float]:
@@ -439,7 +483,7 @@ def _noise(x: Floats) -> float:
 
     From the median differences of first and second neighbours, as of a first-order autoregressive process.
     """
-    first, second = (float(np.median(np.abs(x[lag:] - x[:-lag]))) * 1.4826 for lag in (1, 2))
+    first, second = (float(np.median(np.abs(x[lag:] - x[:-lag]))) * _MAD_TO_SD for lag in (1, 2))
     if first == 0:
         return float(np.sqrt(np.mean(np.diff(x) ** 2) / 2))
     correlation = min(0.95, max(0.0, (second / first) ** 2 - 1))

@@ -13,6 +13,7 @@ from sweep.errors import FAILED, INCONCLUSIVE, MISSING
 if TYPE_CHECKING:
     from sweep.analysis.claims import Evidence, Judgement
     from sweep.analysis.comparisons import Comparison
+    from sweep.analysis.doubts import Doubt
     from sweep.analysis.run import Run
     from sweep.analysis.summary import Summary
 
@@ -22,12 +23,17 @@ _TOLD_IF_SHARED = ("workload", "framework", "version", "device", "backward", "ba
 
 def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -> None:
     """A row for each, a table for each metric; beside what people read, what is doubtful about them."""
+    from sweep.analysis.doubts import run_warnings
+
     for_people = form in (Format.TABLE, Format.MARKDOWN, Format.LATEX)
+    of_run = run_warnings(summaries)
     for place, some in enumerate(_by_metric(summaries) if for_people else [summaries]):
         if place:
             output.emit("")
-        emit(form, summary_columns(some), [summary_row(s) for s in some], title(some))
+        emit(form, summary_columns(some), [summary_row(s, of_run) for s in some], title(some))
     if for_people:
+        for warning in of_run:
+            output.warn(str(warning))
         tell_doubts(summaries)
 
 
@@ -58,8 +64,8 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
     return columns
 
 
-def summary_row(summary: Summary) -> dict[str, Any]:
-    """All figures of a summary, in plain seconds or bytes."""
+def summary_row(summary: Summary, of_run: Sequence[Doubt] = ()) -> dict[str, Any]:
+    """All figures of a summary, in plain seconds or bytes; a row stands alone, so it has the run's warnings too."""
     from sweep.analysis.doubts import doubts
     from sweep.axes import batch_size
 
@@ -85,7 +91,7 @@ def summary_row(summary: Summary) -> dict[str, Any]:
         "high": interval.high if interval else None,
         "process_variance": variances.process if variances else None,
         "sample_variance": variances.sample if variances else None,
-        "doubts": [str(doubt) for doubt in doubts(summary)],
+        "doubts": [str(doubt) for doubt in [*of_run, *doubts(summary)]],
     }
 
 

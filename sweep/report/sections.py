@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sweep.analysis.claims import Judgement
 from sweep.analysis.comparisons import Comparison
-from sweep.analysis.doubts import doubts, together
+from sweep.analysis.doubts import Doubt, doubts, run_warnings, together
 from sweep.analysis.matching import questions
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.quantities import factor, quantity
@@ -191,13 +191,17 @@ def _doubts(measured: Measured) -> str:
     """Every doubt once, with its remedy and the cells that it is of."""
     axes = measured.cells.axes
     named = [(label(s.axes, axes), doubt) for s in measured.usual if _is_meant(s) for doubt in doubts(s)]
-    total, lines = len(measured.usual), []
+    total = len(measured.usual)
+    lines = [_doubt("the whole run", warning) for warning in run_warnings(measured.usual)]
     for doubt, of in together(named):
         cells = ", ".join(of[:_NAMED]) + (f" and {len(of) - _NAMED} other cells" if len(of) > _NAMED else "")
-        where = "every cell" if len(of) == total > 1 else cells
-        remedy = f'; <span class="remedy">{_escaped(doubt.remedy)}</span>' if doubt.remedy else ""
-        lines.append(f"{_escaped(where)}: {_escaped(doubt.text)}{remedy}")
+        lines.append(_doubt("every cell" if len(of) == total > 1 else cells, doubt))
     return f'<ul class="doubts">{"".join(f"<li>{line}</li>" for line in lines)}</ul>' if lines else ""
+
+
+def _doubt(where: str, doubt: Doubt) -> str:
+    remedy = f'; <span class="remedy">{_escaped(doubt.remedy)}</span>' if doubt.remedy else ""
+    return f"{_escaped(where)}: {_escaped(doubt.text)}{remedy}"
 
 
 def _is_meant(summary: Summary) -> bool:
