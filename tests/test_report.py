@@ -181,6 +181,58 @@ def test_curves_of_two_frameworks_are_told_apart_by_dashes_where_colour_tells_th
     assert len(styles) == 4
 
 
+def count(svg: str, mark: str) -> int:
+    return svg.count(f'aria-roledescription="{mark}"')
+
+
+@pytest.mark.usefixtures("sweep")
+@pytest.mark.parametrize("x", ["framework", "backward"])
+@pytest.mark.parametrize("kind", COURSES)
+def test_each_cell_has_a_band_and_a_line_of_its_own_whatever_lies_along_x_elsewhere(kind: str, x: str) -> None:
+    both = itertools.product((TORCH, CHAINER), ("autograd", "explicit"))
+    keep("results/run", [training(s, framework=f, backward=b) for f, b in both for s in range(2)])
+    svg = drawn("results/run", kind, roles={"x": x})
+    assert (count(svg, "area mark"), count(svg, "line mark")) == (4, 4)
+
+
+@pytest.mark.usefixtures("sweep")
+def test_lines_and_panels_are_told_apart_by_all_that_does_not_lie_along_them() -> None:
+    keep("results/run", core_time())
+    assert count(drawn("results/run", "time", roles={"x": "batch_exponent"}), "line mark") == 4
+    assert count(drawn("results/run", "time", roles={"x": "framework"}), "line mark") == 6
+    assert {"autograd · batch 8", "explicit · batch 32"} <= texts(
+        drawn("results/run", "split", roles={"x": "framework"})
+    )
+
+
+def texts(svg: str) -> set[str]:
+    return set(re.findall(r">([^<>]+)</text>", svg))
+
+
+@pytest.mark.usefixtures("sweep")
+def test_batch_sizes_are_compared_by_their_sizes() -> None:
+    keep(
+        "results/run",
+        [record(s, batch_exponent=n, framework=f) for s in range(3) for n in (1, 3) for f in (TORCH, CHAINER)],
+    )
+    svg = drawn("results/run", "heatmap", over="batch_exponent")
+    assert {"8", "times as fast as batch 2"} <= texts(svg)
+    rows = embedded(page_of(Path("results/run")))["rows"]["ratios"]
+    assert {b for b, over in zip(rows["baseline"], rows["over"], strict=True) if over == "batch_exponent"} == {
+        "batch 2"
+    }
+
+
+@pytest.mark.usefixtures("sweep")
+def test_a_map_lies_along_another_axis_than_it_is_over() -> None:
+    keep("results/run", core_time())
+    assert count(drawn("results/run", "heatmap", over="batch_exponent"), "rect mark") == 8
+    assert count(drawn("results/run", "heatmap", over="backward"), "rect mark") == 6
+    svg = drawn("results/run", "heatmap", over="framework,backward", baseline=f"{CHAINER},autograd")
+    assert count(svg, "rect mark") == 9
+    assert {f"{TORCH} · explicit", f"times as fast as {CHAINER} · autograd"} <= texts(svg)
+
+
 @pytest.mark.usefixtures("sweep")
 def test_trainings_are_drawn_beside_steps_and_their_parameters_are_no_axes() -> None:
     keep("results/run", [*core_time(), *(training(s, framework=TORCH) for s in range(3))])
@@ -222,6 +274,16 @@ def test_a_report_lies_beside_its_records_and_ends_with_zero(sweep: Sweep) -> No
         (["plot", "run", "curve", "-o", "a.png"], "results/run holds nothing that plot curve could show", "--help"),
         (["plot", "run", "time", "-o", "a.png", "--x", "batch"], "no axis 'batch'", "known: backward, batch_exponent"),
         (["plot", "run", "time", "-o", "a.png", "--metric", "stepp_s"], "there is no metric", "did you mean 'step_s'?"),
+        (
+            ["plot", "run", "heatmap", "-o", "a.png", "--over", "backward", "--x", "backward"],
+            "a map over backward needs another axis along x",
+            "known: batch_exponent, framework",
+        ),
+        (
+            ["plot", "run", "heatmap", "-o", "a.png", "--where", "batch_exponent=0", "--where", "backward=explicit"],
+            "a map needs a second axis beside framework",
+            "draw speedup",
+        ),
         (["plot", "run", "speedup", "-o", "a.png", "--over", "device"], "there is nothing to compare over", "see"),
     ],
 )

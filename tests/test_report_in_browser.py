@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from made_up import keep, keep_at_once, record, training
@@ -18,7 +22,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from sweep.analysis import run as analysis
 from sweep.grid import Exclusion
-from sweep.report import report
+from sweep.report import figures, plots, report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -55,9 +59,9 @@ def core_time() -> list[dict[str, Any]]:
 class Page:
     """A report, opened; waits until it is drawn."""
 
-    def __init__(self, driver: webdriver.Chrome, file: Path) -> None:
+    def __init__(self, driver: webdriver.Chrome, file: Path, choices: str = "") -> None:
         self.driver = driver
-        driver.get(file.as_uri())
+        driver.get(f"{file.as_uri()}#{choices}")
         self.drawn()
 
     def drawn(self) -> None:
@@ -91,6 +95,9 @@ class Page:
             return [...table.tBodies[0].rows].map((row) => row.cells[place].textContent);"""
         cells: list[str] = self.driver.execute_script(script, table, title)
         return cells
+
+    def svg(self, plot: str) -> str:
+        return self.driver.find_element(By.CSS_SELECTOR, f"#plot-{plot} svg").get_attribute("outerHTML") or ""
 
     def text(self, css: str) -> str:
         return " ".join(e.get_attribute("textContent") or "" for e in self.driver.find_elements(By.CSS_SELECTOR, css))
@@ -257,6 +264,54 @@ def test_learning_curves_are_drawn_over_a_logarithmic_time(driver: webdriver.Chr
     assert len(styles) == 4
     assert "elapsed time (s)" in page.text("#plot-curve .role-axis-title")
     assert not driver.find_element(By.ID, "plot-split").is_displayed()
+    assert page.complaints() == []
+
+
+def marks_of(svg: str) -> Counter[tuple[str, ...]]:
+    """What each mark of a drawing says of itself and how it is told apart, however large the drawing is."""
+    names = ("aria-roledescription", "aria-label", "fill", "stroke", "stroke-dasharray")
+    tags = re.findall(r'<(?:path|line|text) [^>]*role="graphics-symbol"[^>]*>', svg)
+    found = [[re.search(rf' {name}="([^"]*)"', tag) for name in names] for tag in tags]
+    return Counter(tuple(match[1] if match else "" for match in mark) for mark in found)
+
+
+def without_x(roles: dict[str, str]) -> dict[str, str]:
+    """What is left to be chosen of a map whose axes would be one: the page and the command choose another alike."""
+    return {role: name for role, name in roles.items() if role != "x"}
+
+
+CHOICES: list[dict[str, str]] = [
+    {},
+    {"x": "framework", "colour": "backward", "shape": "none", "panels": "none"},
+    {"x": "framework", "colour": "none", "shape": "none", "panels": "none"},
+    {"x": "backward", "colour": "none", "shape": "framework", "panels": "none"},
+    {"x": "backward", "colour": "none", "shape": "none", "panels": "framework"},
+    {"x": "framework", "colour": "none", "shape": "none", "panels": "none", "over": "backward"},
+]
+
+
+@pytest.mark.parametrize("choices", CHOICES, ids=str)
+@pytest.mark.parametrize("of", ["steps", "trainings"])
+def test_the_page_and_single_pictures_draw_the_same_marks(
+    driver: webdriver.Chrome, tmp_path: Path, of: str, choices: dict[str, str]
+) -> None:
+    both = itertools.product((TORCH, CHAINER), ("autograd", "explicit"))
+    trainings = [training(s, framework=f, backward=b) for f, b in both for s in range(3)]
+    steps = [row for row in core_time() if row["batch_exponent"] < 3]  # few enough for the page to show all panels
+    keep(tmp_path / "run", steps if of == "steps" else trainings, GRID)
+    run = analysis.Run(tmp_path / "run")
+    fields = {name: axis.field for name, axis in figures.Cells.of(run.summary()).axes.items()}
+    address = {role: fields.get(name, name) if role != "over" else name for role, name in choices.items()}
+    (tmp_path / "report.html").write_text(report(run), encoding="utf-8")
+    driver.get("about:blank")
+    page = Page(driver, tmp_path / "report.html", urlencode(address))
+    roles = {role: name for role, name in choices.items() if role != "over"}
+    for kind in ("time", "speedup", "heatmap", "split", "order") if of == "steps" else ("curve", "validation", "pck"):
+        own = without_x(roles) if kind == "heatmap" and roles.get("x") == choices.get("over", "framework") else roles
+        picture = figures.picture(run, kind, figures.Choice(roles=own, over=choices.get("over")))
+        expected = marks_of(plots.image(picture, "svg").decode())
+        assert expected, kind
+        assert marks_of(page.svg(kind)) == expected, kind
     assert page.complaints() == []
 
 

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from sweep.analysis.failures import failures
 from sweep.analysis.run import Run
 from sweep.report import figures, plots
-from sweep.report.figures import Row, said
+from sweep.report.figures import Row
 from sweep.report.measured import Measured
 from sweep.report.plots import Channel
-from sweep.selection import natural, shown
 
 MOST_PROCESSES = 20_000
 MOST_MISSING = 1000
@@ -61,7 +60,8 @@ def content(run: Run, measured: Measured) -> dict[str, Any]:
     view = plots.View(elapsed=f"elapsed time ({figures.elapsed_scale(run).sign})")
     return {
         "name": run.name,
-        "axes": [_axis(each, channel, measured) for each, channel in axes.items()],
+        "axes": [_axis(each, channel) for each, channel in axes.items()],
+        "across": {axis: figures.across(axes, axis).field for axis in axes} if len(axes) > 1 else {},
         "nothing": {"encodings": plots.encodings(plots.NOTHING)},
         "metrics": [{"name": m.name, "title": m.title, "sign": m.scale.sign} for m in measured.metrics],
         "overs": [(axis, axes[axis].title) for axis in measured.overs],
@@ -69,22 +69,26 @@ def content(run: Run, measured: Measured) -> dict[str, Any]:
         "most": _MOST,
         "absent": _absent(measured),
         "theme": plots.theme(),
-        "plots": {kind: plots.spec(kind, view) for kind in plots.KINDS},
+        "plots": {name: _plot(name, kind, view) for name, kind in plots.KINDS.items()},
         "rows": {table: _columnwise(rows) for table, rows in _rows(run, measured).items()},
         "columns": {table: [column._asdict() for column in columns] for table, columns in _COLUMNS.items()},
     }
 
 
-def _axis(axis: str, channel: Channel, measured: Measured) -> dict[str, Any]:
-    values = {repr(v): v for v in (summary.axes.get(axis) for summary in measured.usual)}.values()
+def _plot(name: str, kind: plots.Kind, view: plots.View) -> dict[str, Any]:
+    """A plot along placeholders, with what the script must know to fill them."""
+    over_time = kind.rows in figures.COURSES
+    return {"rows": kind.rows, "along": kind.along, "over_time": over_time, "spec": plots.spec(name, view)}
+
+
+def _axis(axis: str, channel: Channel) -> dict[str, Any]:
     return {
         "name": axis,
         "field": channel.field,
         "title": channel.title,
         "numeric": channel.numeric,
         "values": channel.values,
-        "texts": [shown(value) for value in sorted(values, key=natural)],
-        "said": {str(figures.placed(axis, value, channel.numeric)): said(axis, value) for value in values},
+        "said": channel.said,
         "encodings": plots.encodings(channel),
     }
 

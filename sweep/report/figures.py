@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from sweep import axes as built_in
 from sweep.analysis.comparisons import Comparison
-from sweep.analysis.matching import questions, written
+from sweep.analysis.matching import axes_of, questions
 from sweep.analysis.quantities import NOTHING, Scale, factor, quantity, scale
 from sweep.analysis.run import NoRecords, Run
 from sweep.analysis.samples import Floats, Ints, counts
@@ -38,6 +38,7 @@ _USUAL = ("step_s", "forward_s", "backward_s", "device_s", "data_s", "epoch_s")
 _NOT_SHOWN = frozenset({"warmup_s", "elapsed_s", "user_s", "system_s", "import_s"})
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _POINTS_OF_A_CURVE = 120
+_NO_MAP = "draw speedup instead"
 COURSES = {
     "loss": ("iteration", "elapsed_s"),
     "validation_loss": ("validation_epoch", "validation_elapsed_s"),
@@ -94,20 +95,23 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     chosen = choice.metric or run.summary(where=choice.where)[0].metric
     summaries = run.summary(metric=chosen, where=choice.where)
     cells, metric = Cells.of(summaries), metric_of(summaries)
-    roles = usual_roles(cells.axes, {role: _axis(name, cells.axes) for role, name in choice.roles.items()})
     over = choice.over or usual_over(cells.axes)
+    roles = _roles(kind, cells.axes, choice.roles, over)
     if wanted == "ratios":
         found = run.compare(over, choice.baseline, chosen, choice.where)
         rows = [row for row in ratios(found, cells) if row["speedup"] or kind == "heatmap"]
     elif wanted in COURSES:
-        roles = over_time(roles)
         rows = [row for row in curves(run, cells) if row["of"] == wanted and drawable(row)]
     else:
         rows = _rows_of(run, wanted, summaries, metric, choice)
     if not rows:
         raise NoRecords(f"{run.results} holds nothing that plot {kind} could show", "see sweep plot --help for others")
-    view = _view(run, roles, metric, over, rows)
-    return plots.spec(kind, view, [_drawable(kind, row, cells, roles, over) for row in rows])
+    view = _view(run, roles, metric, rows)
+    left = {roles["x"].field} if "x" in plots.known(kind).along else set()
+    left |= {
+        cells.axes[name].field for name in axes_of(over) if name in cells.axes and "over" in plots.known(kind).along
+    }
+    return plots.spec(kind, view, [_drawable(row, cells, left) for row in rows])
 
 
 def over_time(roles: Mapping[str, Channel]) -> dict[str, Channel]:
@@ -117,13 +121,39 @@ def over_time(roles: Mapping[str, Channel]) -> dict[str, Channel]:
     return {**roles, "shape": roles["x"]} if free else dict(roles)
 
 
+def across(axes: Mapping[str, Channel], over: str, x: Channel | None = None) -> Channel:
+    """The axis along x of a map: the one given, or the usual one beside the axis that is compared over.
+
+    Raises SweepError where it would be the same axis twice.
+    """
+    others = {name: channel for name, channel in axes.items() if name not in axes_of(over)}
+    if not others:
+        raise SweepError(f"a map needs a second axis beside {over}, and no other tells cells apart", _NO_MAP)
+    if x is None:
+        return usual_roles(others)["x"]
+    if x not in others.values():
+        raise SweepError(f"a map over {over} needs another axis along x", nearest("", others))
+    return x
+
+
+def apart(row: Row, axes: Iterable[Channel], left: Collection[str]) -> str:
+    """What tells the line, band or panel of a row from others: its axes but for the fields that are left out."""
+    texts = [
+        dict(zip(axis.values, axis.said, strict=True)).get(row.get(axis.field))
+        for axis in axes
+        if axis.field not in left
+    ]
+    return " · ".join(text for text in texts if text not in (None, NOTHING))
+
+
 def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
     """An axis as a plot draws it; `batch_exponent` by the batch size that it stands for."""
     found = sorted({repr(v): v for v in values}.values(), key=natural)
     numbers = [v for v in found if v is not None]
     numeric = bool(numbers) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
-    drawn = [placed(name, v, numeric) for v in found]
-    return Channel(f"a{place}", built_in.title(name), [v for v in drawn if v is not None], numeric)
+    drawn = {placed(name, v, numeric): said(name, v) for v in found}
+    drawn.pop(None, None)
+    return Channel(f"a{place}", built_in.title(name), list(drawn), numeric, list(drawn.values()))
 
 
 def fields(axes: Axes, channels: Mapping[str, Channel]) -> Row:
@@ -274,15 +304,25 @@ def _rows_of(run: Run, wanted: str, summaries: Sequence[Summary], metric: Metric
     return [row for row in cells(summaries, metric) if row["mean"]]
 
 
-def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, over: str, rows: Sequence[Row]) -> plots.View:
+def _roles(kind: str, axes: Mapping[str, Channel], chosen: Mapping[str, str], over: str) -> dict[str, Channel]:
+    """The axis of each role in a plot of this kind. Raises SweepError for a map of an axis against itself."""
+    given = {role: _axis(name, axes) for role, name in chosen.items()}
+    if kind == "heatmap":
+        given["x"] = across(axes, over, given.get("x"))
+    several = Channel("subject", built_in.title(over))
+    roles = {**usual_roles(axes, given), "over": axes.get(over, several)}
+    return over_time(roles) if plots.known(kind).rows in COURSES else roles
+
+
+def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, rows: Sequence[Row]) -> plots.View:
     return plots.View(
         x=roles["x"],
+        over=roles["over"],
         colour=roles["colour"],
         shape=roles["shape"],
         dash=roles["shape"],
         panels=roles["panels"],
         metric=metric.title,
-        over=built_in.title(over),
         baseline=str(rows[0].get("baseline", "")),
         elapsed=f"elapsed time ({elapsed_scale(run).sign})",
         when="place in the order of execution",
@@ -290,17 +330,11 @@ def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, over: str, row
     )
 
 
-def _drawable(kind: str, row: Row, known: Cells, roles: Mapping[str, Channel], over: str) -> Row:
-    """A row with the fields of its cell, and in what it differs from others along x."""
+def _drawable(row: Row, known: Cells, left: Collection[str]) -> Row:
+    """A row with the fields of its cell, and what tells its line, band or panel from others."""
     cell = known.rows[row["cell"]] if row.get("cell") is not None else {}
-    left = {roles["x"].field, known.axes[over].field if kind == "heatmap" and over in known.axes else ""}
-    apart = {name: drawn for name, drawn in known.axes.items() if drawn.field not in left}
-    whole = {**cell, **row}
-    text = " · ".join(str(whole.get(drawn.field)) for drawn in apart.values() if whole.get(drawn.field) is not None)
-    added = {"series": text, "panel": text, "even": 1, "when": row.get("position"), "rank": row.get("cell")}
-    middle = row.get("speedup", row.get("mean"))
-    ends = {"from": row.get("low") or middle, "to": row.get("high") or middle}  # no interval: of no length
-    return {**added, **whole, **ends, "named": f"{whole.get('label')} · {row.get('of')}"}
+    whole = {"when": row.get("position"), **cell, **row}
+    return {**whole, "apart": apart(whole, known.axes.values(), left)}
 
 
 def _axis(name: str, axes: Mapping[str, Channel]) -> Channel:
@@ -352,8 +386,8 @@ def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
         **fields(axes, known.axes),
         "label": label(axes, known.axes),
         "over": comparison.over,
-        "subject": written(comparison.subject_value),
-        "baseline": written(comparison.baseline_value),
+        "subject": _side(comparison.over, comparison.subject_value),
+        "baseline": _side(comparison.over, comparison.baseline_value),
         "metric": comparison.metric,
         **_rounded({"speedup": speedup, "low": ends[0], "high": ends[1]}),
         "log_speedup": number(math.log2(speedup)) if speedup else None,
@@ -361,6 +395,12 @@ def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
         "text": _short(comparison),
         "sentence": sentence(comparison, varied),
     }
+
+
+def _side(over: str, value: Any) -> str:
+    """A value of the axis that is compared over, or of several."""
+    values = value if isinstance(value, tuple) else (value,)
+    return " · ".join(said(name, each) for name, each in zip(axes_of(over), values, strict=True))
 
 
 def _short(comparison: Comparison) -> str:

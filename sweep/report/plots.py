@@ -46,12 +46,16 @@ _CONNECTED, _REACH = "connected", "reach"
 
 @dataclass(frozen=True)
 class Channel:
-    """An axis of the grid as a plot may be drawn along it: a field of the rows, with its values in order."""
+    """An axis of the grid as a plot may be drawn along it: a field of the rows, with its values in order.
+
+    `said` are the same values as texts that tell by themselves what they are of: `batch 32`.
+    """
 
     field: str
     title: str
     values: Sequence[Any] = ()
     numeric: bool = False
+    said: Sequence[str] = ()
 
     @property
     def base(self) -> int:
@@ -63,8 +67,8 @@ class Channel:
 
 
 NOTHING = Channel("none", "")
-_PANEL = Channel("panel", "")
-PLACEHOLDERS = {role: Channel(f"@{role}", "") for role in ("x", "colour", "shape", "dash", "panels")}
+_PANEL = Channel("apart", "")
+PLACEHOLDERS = {role: Channel(f"@{role}", "") for role in ("x", "over", "colour", "shape", "dash", "panels")}
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,12 @@ class View:
     """How a plot is to be looked at: the channels, and the names of what is measured."""
 
     x: Channel = PLACEHOLDERS["x"]
+    over: Channel = PLACEHOLDERS["over"]
     colour: Channel = PLACEHOLDERS["colour"]
     shape: Channel = PLACEHOLDERS["shape"]
     dash: Channel = PLACEHOLDERS["dash"]  # what shapes tell too
     panels: Channel = PLACEHOLDERS["panels"]
     metric: str = "@metric"
-    over: str = "@over"
     baseline: str = "@baseline"
     elapsed: str = "elapsed time (s)"
     when: str = "@when"
@@ -87,12 +91,17 @@ class View:
 
 
 class Kind(NamedTuple):
-    """A kind of plot: its title, what it shows, which rows it is drawn from, and how."""
+    """A kind of plot: its title, what it shows, which rows it is drawn from, and how.
+
+    `along` are the roles whose axes run along the plot. The other axes tell a line, a band or a panel from its
+    neighbours: no line or band joins rows that differ in them. The page's script reads the same table.
+    """
 
     title: str
     shows: str
     rows: Literal["cells", "parts", "ratios", "processes", "loss", "validation_loss", "validation_pck"]
     draw: Callable[[View], alt.FacetChart]
+    along: Sequence[Literal["x", "over"]] = ()
 
 
 def spec(kind: str, view: View, rows: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -134,6 +143,7 @@ def encodings(channel: Channel) -> dict[str, dict[str, Any]]:
     drawn = {
         "x": _along(channel),
         "steps": _steps(channel),
+        "over": _levels(channel),
         "colour": _colour(channel),
         "shape": _shape(channel),
         "dash": _dash(channel),
@@ -156,13 +166,13 @@ def _time(view: View) -> alt.FacetChart:
         x=_along(view.x), color=_colour(view.colour), opacity=alt.condition(picked, alt.value(1), alt.value(0.12))
     )
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
-        y=y, detail="series:N", strokeDash=_dash(view.dash)
+        y=y, detail="apart:N", strokeDash=_dash(view.dash)
     )
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
         y=y, shape=_shape(view.shape), tooltip=_told(*_FIGURES)
     )
-    return _in_panels(alt.layer(line.add_params(picked), interval, point), view)
+    return _in_panels(_with_ends(alt.layer(line.add_params(picked), interval, point), "mean"), view)
 
 
 def _speedup(view: View) -> alt.FacetChart:
@@ -172,16 +182,14 @@ def _speedup(view: View) -> alt.FacetChart:
     y, ends = (alt.Y(field, title=_speedup_over(view), **scaled) for field in ("speedup:Q", "from:Q"))
     common = chart.encode(x=_along(view.x), color=_colour(view.colour))
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
-        y=y, detail="series:N", strokeDash=_dash(view.dash)
+        y=y, detail="apart:N", strokeDash=_dash(view.dash)
     )
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
         y=y, shape=_shape(view.shape), tooltip=_told(*_COMPARED)
     )
-    even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(
-        y=alt.Y("even:Q", scale=scaled["scale"])
-    )
-    return _in_panels(alt.layer(even, line, interval, point), view)
+    even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(y=alt.YDatum(1, scale=scaled["scale"]))
+    return _in_panels(_with_ends(alt.layer(even, line, interval, point), "speedup"), view)
 
 
 def _heatmap(view: View) -> alt.FacetChart:
@@ -195,7 +203,7 @@ def _heatmap(view: View) -> alt.FacetChart:
         gradientLength=220,
         orient="top",
     )
-    chart = _chart().encode(x=_steps(view.x), y=alt.Y("subject:N", title=view.over, sort=alt.SortField("rank")))
+    chart = _chart().encode(x=_steps(view.x), y=_levels(view.over))
     square = chart.mark_rect(stroke=_ink(), strokeOpacity=0.15).encode(
         color=alt.Color("log_speedup:Q", scale=scale, legend=legend), tooltip=_told(*_COMPARED)
     )
@@ -229,7 +237,7 @@ def _split(view: View) -> alt.FacetChart:
 def _processes(view: View) -> alt.FacetChart:
     """Every process on a line of its own: 5th to 95th percentile thin, quartiles thick, its mean a point."""
     chart = _chart().encode(
-        y=alt.Y("named:N", title=None, sort=alt.SortField("rank"), axis=alt.Axis(labelLimit=420, grid=True)),
+        y=alt.Y("named:N", title=None, sort=alt.SortField("cell"), axis=alt.Axis(labelLimit=420, grid=True)),
         yOffset=alt.YOffset("turn:N", sort=alt.SortField("turn")),
         color=_colour(view.colour),
     )
@@ -237,8 +245,9 @@ def _processes(view: View) -> alt.FacetChart:
     thin = chart.mark_rule(strokeWidth=1).encode(x=_relative("p5"), x2="p95:Q")
     thick = chart.mark_rule(strokeWidth=4, opacity=0.5).encode(x=_relative("q1"), x2="q3:Q")
     point = chart.mark_point(filled=True, size=24, opacity=1).encode(x=_relative("relative"), tooltip=told)
-    layered = alt.layer(thin, thick, point).properties(width=view.width, height=alt.Step(7, **{"for": "offset"}))
-    return _panelled(layered, NOTHING)
+    layered = alt.layer(thin, thick, point).transform_calculate(named="datum.label + ' · ' + datum.of")
+    sized = layered.properties(width=view.width, height=alt.Step(7, **{"for": "offset"}))
+    return _panelled(sized, NOTHING)
 
 
 def _order(view: View) -> alt.FacetChart:
@@ -274,7 +283,7 @@ def _pck(view: View) -> alt.FacetChart:
 def _course(view: View, title: str, scaled: Mapping[str, Any]) -> alt.FacetChart:
     """A quantity over elapsed time, mean over seeds, with a band from the least to the greatest of them."""
     x = alt.X("elapsed:Q", title=view.elapsed, **_logarithmic())
-    chart = _chart().encode(x=x, color=_colour(view.colour), detail="series:N")
+    chart = _chart().encode(x=x, color=_colour(view.colour), detail="apart:N")
     low, y = (alt.Y(field, title=title, **scaled) for field in ("low:Q", "value:Q"))
     band = chart.mark_area(opacity=0.18, line=False).encode(y=low, y2="high:Q")
     line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=alt.StrokeDash(**_distinguished(view.shape)))
@@ -284,10 +293,12 @@ def _course(view: View, title: str, scaled: Mapping[str, Any]) -> alt.FacetChart
 
 
 KINDS: Mapping[str, Kind] = {
-    "time": Kind("Mean", "mean and 95 % interval of each cell, over an axis", "cells", _time),
-    "speedup": Kind("Speed-up", "times faster than a baseline, with 95 % interval, over an axis", "ratios", _speedup),
-    "heatmap": Kind("Speed-up map", "the same as a map of one axis against another", "ratios", _heatmap),
-    "split": Kind("Forward and backward", "shares of the step that go forward and backward", "parts", _split),
+    "time": Kind("Mean", "mean and 95 % interval of each cell, over an axis", "cells", _time, ["x"]),
+    "speedup": Kind(
+        "Speed-up", "times faster than a baseline, with 95 % interval, over an axis", "ratios", _speedup, ["x"]
+    ),
+    "heatmap": Kind("Speed-up map", "the same as a map of one axis against another", "ratios", _heatmap, ["x", "over"]),
+    "split": Kind("Forward and backward", "shares of the step that go forward and backward", "parts", _split, ["x"]),
     "processes": Kind("Processes", "the distribution in each process of each cell", "processes", _processes),
     "order": Kind("Order of execution", "each process by when it ran: drift of the machine", "processes", _order),
     "curve": Kind("Learning curves", "training loss over elapsed time with a band over seeds", "loss", _curve),
@@ -315,6 +326,14 @@ def _in_panels(layered: _Layered, view: View, connected: bool = True) -> alt.Fac
     """A panel for each value of the channel, `connected` by lines where x is a quantity."""
     drawn = _panelled(layered.properties(width=view.width, height=view.height), view.panels)
     return drawn.add_params(alt.param(name=_CONNECTED, value=int(view.x.numeric))) if connected else drawn
+
+
+def _with_ends(layered: _Layered, middle: str) -> _Layered:
+    """The ends of each interval; of no length where there is none."""
+    return layered.transform_calculate(
+        **{"from": f"isValid(datum.low) ? datum.low : datum.{middle}"},
+        to=f"isValid(datum.high) ? datum.high : datum.{middle}",
+    )
 
 
 def _panelled(chart: alt.Chart | _Layered, channel: Channel) -> alt.FacetChart:
@@ -357,6 +376,12 @@ def _steps(channel: Channel) -> alt.X:
     """A position in steps of equal width."""
     axis = alt.Axis(labelAngle=0 if channel.numeric else -30, labelLimit=160)
     return alt.X(field=channel.field, type="ordinal", title=channel.title or None, sort=list(channel.values), axis=axis)
+
+
+def _levels(channel: Channel) -> alt.Y:
+    """The same upwards; values without an order of their own stand in that of the rows."""
+    sort = list(channel.values) or None
+    return alt.Y(field=channel.field, type="ordinal", title=channel.title or None, sort=sort)
 
 
 def _colour(channel: Channel) -> alt.Color:

@@ -53,9 +53,10 @@ function controls() {
 
 // ---- rows as the chosen plots want them
 
-const said = (cell, fields) => fields.filter((field) => cell[field] !== null && cell[field] !== "–")
-  .map((field) => axes[field].said[String(cell[field])] ?? cell[field]).join(" · ");
-const others = (...left) => content.axes.map(({ field }) => field).filter((field) => !left.includes(field));
+const texts = content.axes.map(({ field, values, said }) => [field, new Map(values.map((v, i) => [v, said[i]]))]);
+// What tells the line, band or panel of a row from others: its axes but for the fields that are left out.
+const apart = (row, left) => texts.filter(([field]) => !left.includes(field))
+  .map(([field, said]) => said.get(row[field])).filter((text) => (text ?? "–") !== "–").join(" · ");
 const withCell = (row) => ({ ...row, ...rows.cells[row.cell] });
 
 function measured(table) {
@@ -73,47 +74,44 @@ function first(list, field, count) {
   return list.filter((row) => values.has(row[field]));
 }
 
-const across = () => (axisOf(chosen.over) === chosen.x ? others(chosen.x)[0] ?? "none" : chosen.x);
-const axisOf = (name) => content.axes.find((axis) => axis.name === name)?.field;
-const byRank = (list, name) => {
-  const ranks = new Map(list.map((row) => row[name]).map((value, i) => [value, i]));
-  return list.map((row) => ({ ...row, rank: ranks.get(row[name]) }));
-};
-
-function ratios() {
-  const found = rows.ratios.filter((row) => row.metric === chosen.metric && row.over === chosen.over && kept(row));
-  const subjects = content.axes.find((axis) => axis.name === chosen.over)?.texts ?? [];
-  return found.map((row) => ({ ...row, even: 1, rank: subjects.indexOf(row.subject) }));
-}
-
-// A mark with its ends, of no length where there is no interval, and the line that it is on.
-const drawn = (row, middle) => ({
-  ...row, from: row.low ?? middle, to: row.high ?? middle, series: said(row, others(chosen.x)),
-});
-const course = (of) => rows.curves.filter((row) => row.of === of).map(withCell).filter(kept)
-  .map((row) => ({ ...row, series: said(row, others()) }));
+const axisOf = (name) => content.axes.find((axis) => axis.name === name)?.field ?? "none";
 const ordered = (row) => ({ ...row, when: row[chosen.when] });
 const enough = (list) => (list.length > 2 ? list : []); // for a trend to be one
+const course = (of) => rows.curves.filter((row) => row.of === of).map(withCell).filter(kept);
+const ratios = () =>
+  rows.ratios.filter((row) => row.metric === chosen.metric && row.over === chosen.over && kept(row));
 
-const tables = {
-  cells: () => measured("summaries").filter((row) => row.mean).map((row) => drawn(row, row.mean)),
-  ratios: () => ratios().filter((row) => row.speedup).map((row) => drawn(row, row.speedup)),
-  map: () => ratios().map((row) => ({ ...row, panel: said(row, others(across(), axisOf(chosen.over))) })),
-  parts: () => measured("parts").map((row) => ({ ...row, panel: said(row, others(chosen.x)) })),
-  processes: () => byRank(measured("processes").map((row) => ({ ...row, named: `${row.label} · ${row.of}` })), "named"),
+const found = {
+  time: () => measured("summaries").filter((row) => row.mean),
+  speedup: () => ratios().filter((row) => row.speedup),
+  heatmap: (roles) => (roles.x === "none" ? [] : ratios()),
+  split: () => measured("parts"),
+  processes: () => measured("processes"),
   order: () => enough(measured("processes").map(ordered).filter((row) => row.when !== null && row.relative)),
-  ...Object.fromEntries(["loss", "validation_loss", "validation_pck"].map((of) => [of, () => course(of)])),
-};
-const sources = {
-  time: "cells", speedup: "ratios", heatmap: "map", split: "parts", processes: "processes", order: "order",
-  curve: "loss", validation: "validation_loss", pck: "validation_pck",
 };
 const bounded = {
   processes: (list) => first(list, "cell", most.cells),
   order: (list) => even(list, most.points),
-  heatmap: (list) => first(list, "panel", most.panels),
-  split: (list) => first(list, "panel", most.panels),
+  heatmap: (list) => first(list, "apart", most.panels),
+  split: (list) => first(list, "apart", most.panels),
 };
+
+// Which axis has which role in a plot of this kind.
+function rolesOf(kind) {
+  const over = axisOf(chosen.over), { along, over_time: overTime } = content.plots[kind];
+  const x = kind === "heatmap" && chosen.x === over ? content.across[chosen.over] ?? "none" : chosen.x;
+  // Where time runs along x, the axis that stands there elsewhere is told by dashes, unless something else is.
+  const free = overTime && chosen.shape === "none" && ![chosen.colour, chosen.panels].includes(x);
+  const shape = free ? x : chosen.shape;
+  const roles = { ...chosen, x, over, shape, dash: shape };
+  return { ...roles, left: along.map((role) => roles[role]) };
+}
+
+// The rows of a plot, each with what tells its line, band or panel from others.
+function rowsFor(kind, roles) {
+  const list = found[kind] ? found[kind](roles) : course(content.plots[kind].rows);
+  return list.map((row) => ({ ...row, apart: apart(row, roles.left) }));
+}
 
 // ---- plots
 
@@ -122,7 +120,6 @@ const words = () => {
   const base = rows.ratios.find((row) => row.over === chosen.over);
   return {
     "@metric": metric?.title ?? "",
-    "@over": axes[axisOf(chosen.over)]?.title ?? "",
     "@baseline": base?.baseline ?? "",
     "@when": chosen.when === "started" ? "start (min since the first)" : "place in the order of execution",
   };
@@ -136,26 +133,21 @@ function filled(node, roles, spoken) {
     if (role) return encodings[role === "x" && node.type === "ordinal" ? "steps" : role];
     return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, filled(value, roles, spoken)]));
   }
-  return typeof node === "string" ? node.replace(/@(metric|over|baseline|when)/g, (word) => spoken[word]) : node;
+  return typeof node === "string" ? node.replace(/@(metric|baseline|when)/g, (word) => spoken[word]) : node;
 }
 
 // Widths of panels, or how many of them fit beside each other where steps decide the width.
-function fitted(spec, kind, list, width) {
-  const apart = (field) => new Set(list.map((row) => row[field])).size;
+function fitted(spec, kind, list, roles, width) {
+  const count = (field) => new Set(list.map((row) => row[field])).size;
   const step = { heatmap: 46, split: 22 }[kind];
   if (step) {
-    const panel = apart(kind === "heatmap" ? across() : chosen.x) * step + (kind === "heatmap" ? 150 : 30);
+    const panel = count(roles.x) * step + (kind === "heatmap" ? 150 : 30);
     return { ...spec, columns: Math.max(1, Math.floor((width - 60) / Math.max(panel, 190))) };
   }
-  const panels = ["time", "speedup", "curve", "validation", "pck"].includes(kind) ? apart(chosen.panels) : 1;
+  const panels = ["processes", "order"].includes(kind) ? 1 : count(roles.panels);
   const wanted = panels > 1 ? (width - 130) / 2 : width - (kind === "processes" ? 360 : 90);
   return { ...spec, spec: { ...spec.spec, width: Math.max(240, wanted) } };
 }
-
-// Where time runs along x, the axis that stands there elsewhere is told by dashes, unless something else is.
-const courses = new Set(["curve", "validation", "pck"]);
-const overTime = () =>
-  chosen.shape === "none" && ![chosen.colour, chosen.panels].includes(chosen.x) ? chosen.x : chosen.shape;
 
 const counted = (count) => count.toLocaleString("en");
 const leftOut = (some, whole) =>
@@ -163,16 +155,15 @@ const leftOut = (some, whole) =>
 
 async function draw(figure) {
   const kind = figure.dataset.kind;
-  const all = tables[sources[kind]]();
+  const roles = rolesOf(kind), all = rowsFor(kind, roles);
   const list = bounded[kind]?.(all) ?? all;
   const absent = content.absent[chosen.metric] && (kind === "processes" || kind === "order");
   figure.hidden = !list.length && !absent;
   figure.querySelector(".note").textContent = absent ? content.absent[chosen.metric] : leftOut(list.length, all.length);
   if (!list.length) return figure.querySelector(".plot").replaceChildren();
-  const shape = courses.has(kind) ? overTime() : chosen.shape;
-  const roles = { ...chosen, shape, dash: shape, x: kind === "heatmap" ? across() : chosen.x };
   const place = figure.querySelector(".plot");
-  const spec = fitted(filled(content.plots[kind], roles, words()), kind, list, place.clientWidth);
+  const filledSpec = filled(content.plots[kind].spec, roles, words());
+  const spec = fitted(filledSpec, kind, list, roles, place.clientWidth);
   spec.data = { values: list };
   const values = { connected: axes[chosen.x]?.numeric ? 1 : 0, reach: reachOf(list) };
   for (const param of spec.params ?? []) if (param.name in values) param.value = values[param.name];
