@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sweep.axes import batch_size
+from sweep.status import Status
 
 Settings = Mapping[str, Any]
 Kinship = tuple[object, ...]
@@ -35,7 +36,7 @@ class Estimate:
     def learn(self, known: Mapping[str, Sequence[Any]], cells: Mapping[str, Cell]) -> None:
         """From records, given by columns (cell_id, status, wall_s), of the cells that are given, by id."""
         for cell_id, status, wall_s in zip(known["cell_id"], known["status"], known["wall_s"], strict=True):
-            if status == "ok" and wall_s and cell_id in cells:
+            if status == Status.OK and wall_s and cell_id in cells:
                 self.observe(cell_id, cells[cell_id].settings, wall_s)
 
     def observe(self, cell_id: str, settings: Settings, wall_s: float) -> None:

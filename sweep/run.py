@@ -23,6 +23,7 @@ from sweep.grid import Cell, Expansion, Grid, Trial
 from sweep.node import hosts, provision, worker
 from sweep.records.facts import RunFacts
 from sweep.records.results import CHECKPOINTS, Record, Results, Writer
+from sweep.status import Status
 
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0
@@ -107,9 +108,10 @@ class Ledger:
 
     def ended(self, record: Record) -> None:
         cell_id = record["cell_id"]
-        if record["status"] == "ok":
+        status = Status(record["status"])
+        if status is Status.OK:
             self._estimate.observe(cell_id, self._cells[cell_id].settings, record["wall_s"])
-        elif record["status"] != "invalid":
+        elif status.is_failure:
             self.failures += 1
         self._remaining.change(cell_id, -1)
 
@@ -207,7 +209,7 @@ class _Sweep:
             self._observer.note(f"warning: {why.message}\nhint: {why.hint}")
         for first in range(0, len(lost), _TOGETHER):
             some = lost[first : first + _TOGETHER]
-            self._keep([self._failure(each.trial, "unsupported", f"it would {each.reason}") for each in some])
+            self._keep([self._failure(each.trial, Status.UNSUPPORTED, f"it would {each.reason}") for each in some])
         gone = {each.trial.id for each in lost}
         return [trial for trial in todo if trial.id not in gone]
 
@@ -231,7 +233,7 @@ class _Sweep:
         with contextlib.closing(run_all(todo)) as groups:
             for records in groups:
                 self._keep(records)
-                disturbed |= {r["trial_id"]: r["attempt"] for r in records if r["status"] == "invalid"}
+                disturbed |= {r["trial_id"]: r["attempt"] for r in records if r["status"] == Status.INVALID}
         again = (trial for trial in todo if trial.id in disturbed)
         return [dataclasses.replace(trial, attempt=disturbed[trial.id] + 1) for trial in again]
 

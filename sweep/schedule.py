@@ -11,14 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 
 from sweep.grid import Trial
 
-_FAILURES = frozenset({"failed", "crashed", "oom", "env_failed", "not_comparable", "unsupported"})
-RETRIES: Mapping[str, frozenset[str]] = {  # what may be asked for, and the statuses that it means
-    "failed": _FAILURES,
-    "invalid": frozenset({"invalid"}),
-    "timeout": frozenset({"timeout"}),
-    "all": _FAILURES | {"invalid", "timeout"},
-}
-
 
 def plan(
     trials: Iterable[Trial],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep import grid, schedule
 from sweep.grid import Cell, Resources, Trial
+from sweep.status import Retry, Status, retry_for
 
 SHARED = Resources()
 
@@ -127,3 +129,25 @@ def test_a_seed_added_to_a_grid_comes_as_a_new_block_after_the_old_ones():
 
     assert planned(read.add_seeds(2))[:50] == planned(read)
     assert {trial.block for trial in planned(read.add_seeds(2))[50:]} == {5, 6}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "wanted"),
+    [
+        (["ok"], None),
+        ([], None),
+        (["ok", "timeout"], "timeout"),
+        (["invalid"], "invalid"),
+        (["crashed", "oom", "env_failed"], "failed"),
+        (["crashed", "timeout"], "all"),
+        (["a status of a later version"], "failed"),
+    ],
+)
+def test_the_narrowest_retry_is_the_one_that_is_advised(statuses, wanted) -> None:
+    assert retry_for(statuses) == wanted
+
+
+def test_every_status_but_ok_is_run_again_by_its_own_retry_and_by_all() -> None:
+    for status in Status:
+        retries = {retry for retry in Retry if status in retry.statuses}
+        assert retries == ({status.retry, Retry.ALL} if status is not Status.OK else set())

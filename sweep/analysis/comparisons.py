@@ -18,6 +18,7 @@ from sweep.analysis.statistics import Interval, Ratio, Verdict
 from sweep.analysis.summary import Summary
 from sweep.errors import SweepError, nearest
 from sweep.selection import Axes, natural, shown
+from sweep.status import Status, all_ok
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _machines_apart(subject: Summary, baseline: Summary) -> str:
 
 def _of_another_kind(pair: Iterable[Summary | None]) -> bool:
     """Whether all went well and there is no such metric: steps of a training, say."""
-    return all(s and not s.processes and set(s.statuses) == {"ok"} and s.left_out["without"] for s in pair)
+    return all(s and not s.processes and all_ok(s.statuses) and s.left_out["without"] for s in pair)
 
 
 def _why_missing(value: Any, summary: Summary | None) -> str:
@@ -226,7 +227,7 @@ def _why_missing(value: Any, summary: Summary | None) -> str:
         return f"{written(value)} has no records there"
     if summary.processes:
         return ""
-    failed = ", ".join(f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != "ok")
+    failed = ", ".join(f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != Status.OK)
     if failed:
         return f"{written(value)} has no times there: {failed}"
     if summary.left_out["impossible"]:

@@ -15,6 +15,7 @@ from sweep.analysis import statistics
 from sweep.analysis.statistics import Interval
 from sweep.analysis.summary import cells_of
 from sweep.selection import Axes, Where, check_axes, matches, natural, split
+from sweep.status import Status
 
 _VALUES = ("loss", "pck", "pcp", "elapsed_s")
 COLUMNS = ("cell_id", "settings", "status", "validation_epoch", *(f"validation_{name}" for name in _VALUES))
@@ -59,7 +60,7 @@ def curves(table: pa.Table, where: Where | None = None) -> list[Curve]:
     """The curve of each cell with trials that ended `ok` and were validated, in the order of the axes' values."""
     cells, of_cell = cells_of(table)
     check_axes(where or (), cells)
-    wanted = pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["validation_epoch"])).to_numpy()
+    wanted = pc.and_(pc.equal(table["status"], Status.OK), pc.is_valid(table["validation_epoch"])).to_numpy()
     seen: dict[int, dict[int, list[_Seen]]] = defaultdict(lambda: defaultdict(list))
     for row in np.flatnonzero(wanted):
         for epoch, each in _validations(table.slice(int(row), 1).to_pylist()[0]):

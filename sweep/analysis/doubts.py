@@ -14,6 +14,7 @@ import numpy as np
 from sweep.analysis import statistics
 from sweep.analysis.summary import Summary
 from sweep.selection import shown
+from sweep.status import Status, retry_for
 
 STEAL_MUCH = 0.02
 FOREIGN_MUCH = 0.1
@@ -72,14 +73,13 @@ def _trials_of(summary: Summary) -> Iterator[_Trial]:
 
 
 def _missing(summary: Summary) -> Iterator[Doubt]:
-    failed = {status: n for status, n in sorted(summary.statuses.items()) if status != "ok"}
+    failed = {status: n for status, n in sorted(summary.statuses.items()) if status != Status.OK}
     if failed:
         told = ", ".join(f"{n} {status}" for status, n in failed.items())
-        flag = next((s for s in ("timeout", "invalid") if set(failed) == {s}), "failed")
         yield Doubt(
             "failed",
             f"{sum(failed.values())} of {sum(summary.statuses.values())} trials have no times: {told}",
-            _retry(flag),
+            _retry(str(retry_for(failed))),
         )
 
 

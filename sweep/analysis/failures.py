@@ -8,6 +8,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sweep.status import Status
+
 COLUMNS = ("status", "error", "trial_name")
 
 
@@ -22,7 +24,7 @@ class Failure(NamedTuple):
 
 def failures(records: pa.Table) -> list[Failure]:
     """The causes of the trials that did not end `ok`, the most frequent first; reads `COLUMNS`."""
-    bad = records.filter(pc.not_equal(records["status"], "ok")).select(COLUMNS)
+    bad = records.filter(pc.not_equal(records["status"], Status.OK)).select(COLUMNS)
     found: dict[tuple[str, str], Failure] = {}
     for row in bad.to_pylist():
         key = (row["status"], cause(row["error"] or ""))

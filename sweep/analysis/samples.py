@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import SweepError
 from sweep.records.columns import METRICS, unit
+from sweep.status import Status
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,7 +74,7 @@ class Samples:
 
 def take(table: pa.Table, metric: str, order: Ints) -> Samples:
     """The samples of the metric, trials in ascending `order` (a number for each row; negative ones are left out)."""
-    counted = pc.fill_null(pc.equal(table["status"], "ok"), False).to_numpy() & (order >= 0)
+    counted = pc.fill_null(pc.equal(table["status"], Status.OK), False).to_numpy() & (order >= 0)
     batches = table.select([name for name in (metric, "valid", "status") if name in table.column_names]).to_batches()
     of_batches = np.split(counted, np.cumsum([len(batch) for batch in batches])[:-1])
     parts = [_part(batch, metric, own) for batch, own in zip(batches, of_batches, strict=True)]

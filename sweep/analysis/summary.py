@@ -21,6 +21,7 @@ from sweep.errors import SweepError, nearest
 from sweep.records.columns import METRICS, unit
 from sweep.records.results import Results
 from sweep.selection import Axes, Where, check_axes, matches, natural, split
+from sweep.status import Status
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
 FACTS = (  # of each trial, beside the settings of its cell
@@ -384,7 +385,7 @@ def _variances(samples: Samples, bounds: Ints) -> Floats:
 
 def _statuses(table: pa.Table, of_row: Ints, groups: int) -> dict[str, Ints]:
     """How many trials of each group ended with each status."""
-    encoded = pc.fill_null(table["status"], "failed").combine_chunks().dictionary_encode()
+    encoded = pc.fill_null(table["status"], Status.FAILED).combine_chunks().dictionary_encode()
     codes, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
     inside = of_row >= 0
     counts = np.bincount(of_row[inside] + groups * codes[inside].astype(np.int64), minlength=groups * len(names))

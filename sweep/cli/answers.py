@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.cli import output
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INCONCLUSIVE, MISSING
+from sweep.status import all_ok, without_times
 
 if TYPE_CHECKING:
     from sweep.analysis.claims import Evidence, Judgement
@@ -50,7 +51,7 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
     sign = f" {unit.sign}" if unit.sign else ""
     columns = axis_columns([s.axes for s in summaries])
     columns.append(Column("n", [str(s.processes) for s in summaries]))
-    if any(set(s.statuses) - {"ok"} for s in summaries):
+    if not all(all_ok(s.statuses) for s in summaries):
         columns.append(Column("failed", [str(_failed(s)) for s in summaries]))
     columns += [
         Column(f"mean{sign}", [unit.text(s.mean) for s in summaries]),
@@ -247,7 +248,7 @@ def _axis_column(name: str, values: Sequence[Any]) -> Column:
 
 
 def _failed(summary: Summary) -> int:
-    return sum(n for status, n in summary.statuses.items() if status != "ok")
+    return without_times(summary.statuses)
 
 
 def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> list[Column]:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from sweep.cli import output
+from sweep.status import Status
 
 _LINE_EVERY_S = 10.0
 _DETAILS = 4
@@ -50,7 +51,7 @@ class Display:
         self._done += 1
         self._remaining_s = remaining_s
         self._details.pop(str(record["trial_name"]), None)
-        if record["status"] != "ok":
+        if record["status"] != Status.OK:
             self._failures[record["status"]] += 1
             self.note(_failure_line(record))
         self._changed()

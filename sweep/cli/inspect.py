@@ -16,6 +16,7 @@ from sweep.cli import output, runs
 from sweep.cli import poses as pictures
 from sweep.cli.tables import Column, Format, emit, plain
 from sweep.errors import FAILED, MISSING, SweepError, nearest
+from sweep.status import Status, all_ok, retry_for, without_times
 
 if TYPE_CHECKING:
     from sweep.analysis.failures import Failure
@@ -54,7 +55,7 @@ def status(run: _RunName = None, form: _Format = Format.TABLE) -> int:
             Column("trials", [str(n) for _, n in told]),
         ]
         emit(form, columns, [{"status": name, "trials": n} for name, n in told])
-    if set(counts) - {"ok"}:
+    if not all_ok(counts):
         return FAILED
     return MISSING if missing or not counts else 0
 
@@ -116,7 +117,7 @@ def show(
     else:
         lines = [*_record_lines(record), *_attempt_lines(attempts), *_log_lines(loaded, record["trial_id"])]
         output.emit("\n".join(lines))
-    return 0 if record["status"] == "ok" else FAILED
+    return 0 if record["status"] == Status.OK else FAILED
 
 
 def _statuses(run: Run) -> tuple[Counter[str], list[Failure]]:
@@ -140,14 +141,13 @@ def _tell_status(run: Run, counts: Counter[str], causes: Sequence[Failure], miss
     for trial, facts in sorted(run.results.progress().items()):
         said = progress({key: value for key, value in facts.items() if key not in ("trial", "trial_id")})
         output.emit(f"  running {facts.get('trial', trial)}: {said}")
-    if missing or counts.total() > counts["ok"]:
+    if missing or not all_ok(counts):
         output.say(_what_next(counts, missing))
 
 
 def _what_next(counts: Counter[str], missing: int) -> str:
-    retries = {"timeout": "timeout", "invalid": "invalid"}
-    failed = {retries.get(name, "failed") for name in counts if name != "ok"}
-    retry = f" --retry {failed.pop() if len(failed) == 1 else 'all'}" if failed else ""
+    wanted = retry_for(counts)
+    retry = f" --retry {wanted}" if wanted else ""
     again = "sweep run on its grid runs what is missing" if missing else "sweep run on its grid runs them again"
     return (
         f"hint: {again}{f' and, with{retry}, what failed' if missing and retry else f' with{retry}' if retry else ''}"
@@ -164,8 +164,8 @@ def _listed(where: str, name: str, at: float) -> dict[str, Any]:
     return {
         "run": name,
         "trials": statuses.total() + len(run.missing),
-        "ok": statuses["ok"],
-        "failed": statuses.total() - statuses["ok"],
+        "ok": statuses[Status.OK],
+        "failed": without_times(statuses),
         "missing": len(run.missing),
         "changed": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds"),
     }

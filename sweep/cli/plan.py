@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import typer
 
 from sweep.cli import output, runs
 from sweep.cli.tables import Column, Format, emit
+from sweep.status import Retry
 
 if TYPE_CHECKING:
     from sweep.estimate import Estimate
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from sweep.records.results import Results
 
 _REASONS = 10
-
-
-class Retry(enum.StrEnum):
-    """Which trials run again that have a record."""
-
-    FAILED = "failed"
-    INVALID = "invalid"
-    TIMEOUT = "timeout"
-    ALL = "all"
 
 
 GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.", show_default=False)]
@@ -95,9 +86,7 @@ def expanded(
 
 
 def statuses_to_retry(what: Retry | None) -> frozenset[str]:
-    from sweep.schedule import RETRIES
-
-    return RETRIES[what] if what else frozenset()
+    return what.statuses if what else frozenset()
 
 
 def tell(

@@ -17,6 +17,7 @@ from sweep.cli import output, runs
 from sweep.cli.plan import AddSeeds, GridPath, Only, Out, RetryWhat, Sets, expanded, statuses_to_retry, tell
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
+from sweep.status import Status, without_times
 
 if TYPE_CHECKING:
     from sweep.records.results import Results
@@ -96,11 +97,11 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
 
     with contextlib.suppress(NoRecords):  # all failed: status says how
         write_summaries(Run(results.place).summary())
-    failed = ended.total() - ended["ok"]
+    failed = without_times(ended)
     if failed:
         output.say(f"{failed} of {planned} trials did not end well: sweep status {results}")
     output.say(f"records: {results}")
-    if failed and failed == ended["env_failed"] == ended.total():
+    if failed and failed == ended[Status.ENV_FAILED] == ended.total():
         return UNAVAILABLE
     if failed:
         return FAILED
@@ -160,7 +161,7 @@ def reproduce(
         Column("now", [_told(name, rerun) for name in names], is_text=True),
     ]
     emit(Format.TABLE, columns, [{"column": n, "recorded": record.get(n), "now": rerun.get(n)} for n in names])
-    return 0 if rerun["status"] == "ok" else FAILED
+    return 0 if rerun["status"] == Status.OK else FAILED
 
 
 _SET_BESIDE = (

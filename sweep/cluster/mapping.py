@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from sweep.cluster.placement import Node, Placement, Shape, Waiting
 from sweep.errors import Unavailable
+from sweep.status import Status
 
 Record = dict[str, Any]
 Tell = Callable[[Any, dict[str, Any] | None], None]
@@ -149,7 +150,7 @@ class Pass:
         try:
             kind, said = self._ray.get(ref if self._session.is_client else next(ref))
         except self._ray.exceptions.RayTaskError as error:
-            kind, said = _RECORD, self._failure(flight.waiting.trial, "failed", str(error))
+            kind, said = _RECORD, self._failure(flight.waiting.trial, Status.FAILED, str(error))
         except (self._ray.exceptions.RayError, StopIteration) as error:
             self._cluster.doubt(flight.node)
             yield from self._again(ref, _cause(error, flight.node))
@@ -180,7 +181,7 @@ class Pass:
         count = self._failed[waiting.order] = self._failed.get(waiting.order, 0) + 1
         if count >= self._cluster.attempts:
             times = f", {count} times" if count > 1 else ""
-            record = self._failure(waiting.trial, "crashed", f"{cause}{times}")
+            record = self._failure(waiting.trial, Status.CRASHED, f"{cause}{times}")
             yield record | {"node": flight.node.name}
         else:
             self._placement.put(waiting._replace(trial=_next_attempt(waiting.trial)), avoid=flight.node.id)

@@ -18,6 +18,7 @@ from typing import Any
 from sweep import catalog, process
 from sweep.environments import Environment, EnvironmentFailed, Specification
 from sweep.node import machine
+from sweep.status import Status
 from workloads.runtime import protocol
 
 IMPORT_S = 300.0  # a framework that takes longer to import hangs
@@ -84,28 +85,28 @@ class Outcome:
     def verdict(self, timeout_s: float | None) -> tuple[str, str]:
         """Status and error of the trial."""
         if self.unimportable:
-            return "env_failed", self.unimportable
+            return Status.ENV_FAILED, self.unimportable
         if self.timed_out and not self.outcome:
             return self._overdue(timeout_s)
         if self.died:
-            return ("oom" if self.ran_out else "crashed"), self.died
+            return (Status.OOM if self.ran_out else Status.CRASHED), self.died
         if self.outcome:
             return str(self.outcome["status"]), str(self.outcome.get("error", ""))
         return self._ended_without_a_word()
 
     def _overdue(self, timeout_s: float | None) -> tuple[str, str]:
         if self.started:
-            return "timeout", self._after_log(f"killed after the {timeout_s:g} s that it was given")
+            return Status.TIMEOUT, self._after_log(f"killed after the {timeout_s:g} s that it was given")
         if self.ready:
-            return "crashed", self._after_log("the fork server does not answer")
-        return "env_failed", self._after_log("the framework's import hangs")
+            return Status.CRASHED, self._after_log("the fork server does not answer")
+        return Status.ENV_FAILED, self._after_log("the framework's import hangs")
 
     def _ended_without_a_word(self) -> tuple[str, str]:
         returncode = self.exit.get("returncode", 0)
         how = self._after_log(f"worker {'ended with ' if returncode >= 0 else ''}{process.ended(returncode)}")
         if self.ran_out and returncode == -9:
-            return "oom", f"{how}: the machine ran out of memory"
-        return ("oom" if protocol.tells_of_memory(self.log) else "crashed"), how
+            return Status.OOM, f"{how}: the machine ran out of memory"
+        return (Status.OOM if protocol.tells_of_memory(self.log) else Status.CRASHED), how
 
     def _after_log(self, said: str) -> str:
         return "\n".join([*self.log.strip().splitlines()[-_ERROR_LINES:], said])

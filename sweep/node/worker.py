@@ -26,6 +26,7 @@ from sweep.node.checkpoints import Kept
 from sweep.node.disturbance import Limits
 from sweep.node.gpus import Gpu, NoNvml
 from sweep.records import columns
+from sweep.status import Status
 from sweep.versions import normal_requirement
 from workloads.runtime import protocol
 
@@ -34,7 +35,7 @@ Record = dict[str, Any]
 FOREIGN_MOST = Limits.foreign_most
 STEAL_MOST = Limits.steal_most
 _ERROR_LINES = 20
-_RAN_TO_ITS_END = frozenset({"ok", "invalid"})
+_RAN_TO_ITS_END = frozenset({Status.OK, Status.INVALID})
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,11 @@ class RunTrial:
         try:
             record |= self._outcome(trial)
         except EnvironmentFailed as error:
-            record |= {"status": "env_failed", "error": "\n".join(filter(None, [error.log_tail, error.message]))}
+            record |= {"status": Status.ENV_FAILED, "error": "\n".join(filter(None, [error.log_tail, error.message]))}
         except SweepError as error:
-            record |= {"status": "failed", "error": f"{error.message}\n{error.hint}".strip()}
+            record |= {"status": Status.FAILED, "error": f"{error.message}\n{error.hint}".strip()}
         except Exception:  # noqa: BLE001  the one place where a trial ends: a full disk, say, must not end the sweep
-            record |= {"status": "failed", "error": "\n".join(traceback.format_exc().splitlines()[-_ERROR_LINES:])}
+            record |= {"status": Status.FAILED, "error": "\n".join(traceback.format_exc().splitlines()[-_ERROR_LINES:])}
         record["wall_s"] = time.perf_counter() - clock
         return record
 
@@ -130,7 +131,7 @@ class RunTrial:
         record = watch.columns(outcome.cpu_s) | _told(outcome)
         record |= {"load_before": load, "waited_s": lease.waited_s, "log": outcome.log}
         record["status"], record["error"] = outcome.verdict(self.timeout_s)
-        if record["status"] == "ok":
+        if record["status"] == Status.OK:
             record["status"], record["error"] = self._judged(record, outcome, request, trial.resources)
         return record
 
@@ -139,13 +140,13 @@ class RunTrial:
     ) -> tuple[str, str]:
         """Status and error of a trial that says that all is well."""
         if stray := sorted(columns.OURS & outcome.columns.keys()):
-            return "failed", f"the workload returned columns that are not its own to tell: {', '.join(stray)}"
+            return Status.FAILED, f"the workload returned columns that are not its own to tell: {', '.join(stray)}"
         reason = disturbance.misplacement(record, request.cores, request.settings["threads"])
         if resources.exclusive and not reason:
             reason = disturbance.contamination(record, Limits(self.foreign_most, self.steal_most))
         if resources.gpu >= 1 and not reason:
             reason = disturbance.gpu_contamination(record)
-        return ("invalid", reason) if reason else ("ok", "")
+        return (Status.INVALID, reason) if reason else (Status.OK, "")
 
 
 def identity(trial: Trial) -> Record:

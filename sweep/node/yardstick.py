@@ -22,6 +22,7 @@ from sweep.datasets import Prepared
 from sweep.environments import Specification
 from sweep.errors import SweepError
 from sweep.node import hosts, slots
+from sweep.status import Status
 from workloads.runtime import protocol
 
 _REFERENCE = "reference"
@@ -63,7 +64,7 @@ def check(
     """
     host = hosts.key(environments.prepare(spec, run_id=run_id), spec, 1, run_id=run_id)
     status, error = _answer(host, protocol.CHECK, workload, settings, data, cores=()).verdict(_TIMEOUT_S)
-    if status != "ok":
+    if status != Status.OK:
         raise SweepError(error)
 
 
@@ -79,7 +80,7 @@ def _computed(
     with slots.lease(cpu, exclusive=False) as lease:
         outcome = _answer(host, protocol.REFERENCE_VALUES, workload, asked, data, lease.cores)
     status, error = outcome.verdict(_TIMEOUT_S)
-    if status != "ok":
+    if status != Status.OK:
         raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
     return {name: outcome.columns[name] for name in _VALUES if name in outcome.columns}
 

@@ -6,19 +6,9 @@ import functools
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+from sweep.status import Status
 
-STATUSES = (
-    "ok",
-    "failed",
-    "timeout",
-    "oom",
-    "crashed",
-    "env_failed",
-    "unsupported",
-    "not_comparable",
-    "invalid",
-)
+SCHEMA_VERSION = 1
 
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 _FLOATS, _INTS, _FLAGS = pa.list_(_FLOAT), pa.list_(_INT), pa.list_(pa.bool_())
@@ -49,7 +39,7 @@ _IDENTITY = [
 ]
 
 _OUTCOME = [
-    _column("status", _TEXT, "", f"how the trial ended: {', '.join(STATUSES)}"),
+    _column("status", _TEXT, "", f"how the trial ended: {', '.join(Status)}"),
     _column("error", _TEXT, "", "what went wrong: the last lines of it, empty where nothing did"),
     _column("attempt", _INT, "", "1 for the first time this trial was run, 2 for the next"),
     _column("block", _INT, "", "randomised complete block; comparisons pair trials of one block"),

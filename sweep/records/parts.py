@@ -20,6 +20,7 @@ from isal import isal_zlib
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
 from sweep.records.places import Entry
 from sweep.records.rows import KNOWN
+from sweep.status import Status
 
 IDENTITY = ["trial_id", "status", "attempt"]
 LAST_LEVEL = 2
@@ -190,7 +191,7 @@ def newest(table: pa.Table) -> pa.Table:
     if len(known.dictionary) == len(table):
         return table
     trials = known.indices.to_numpy(zero_copy_only=False)
-    ok = pc.equal(table["status"], "ok").to_numpy()
+    ok = pc.equal(table["status"], Status.OK).to_numpy()
     attempts = pc.fill_null(table["attempt"], 1).to_numpy()
     order = np.lexsort((np.arange(len(table)), attempts, ok, trials))
     last = np.append(trials[order][1:] != trials[order][:-1], True)

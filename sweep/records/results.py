@@ -44,6 +44,7 @@ from sweep.records.parts import (
 )
 from sweep.records.places import Entry, Place
 from sweep.records.rows import table_of
+from sweep.status import Status
 
 Record = dict[str, Any]
 Each = Callable[[pa.Table], pa.Table]
@@ -93,7 +94,7 @@ class Results:
     def history(self, trial_id: str) -> list[Record]:
         """Every record of one trial, the one that counts last; empty where it has none."""
         rows = [row for table in distinct([self.attempts(trial_id=trial_id)]) for row in table.to_pylist()]
-        return sorted(rows, key=lambda row: (row["status"] == "ok", row["attempt"] or 1))
+        return sorted(rows, key=lambda row: (row["status"] == Status.OK, row["attempt"] or 1))
 
     def attempts(
         self,

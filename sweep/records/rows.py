@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
+from sweep.status import Status
 
 KNOWN = frozenset(SCHEMA.names)  # PyArrow makes that list anew whenever it is asked
 
@@ -42,7 +43,7 @@ def table_of(record: Mapping[str, Any]) -> pa.Table:
     if problems:
         error_text = "\n".join([*filter(None, [row.get("error")]), *problems])
         arrays["error"] = pa.array([error_text])
-        arrays["status"] = pa.array(["failed" if row["status"] == "ok" else row["status"]])
+        arrays["status"] = pa.array([Status.FAILED if row["status"] == Status.OK else row["status"]])
     return pa.table(list(arrays.values()), schema=_plain(tuple(fields.values())))
 
 

@@ -30,6 +30,7 @@ from sweep.records.columns import METRICS, unit
 from sweep.report import plots
 from sweep.report.plots import Channel
 from sweep.selection import Axes, natural, shown, varying
+from sweep.status import Status, without_times
 
 Row = dict[str, Any]
 
@@ -208,7 +209,7 @@ def usual_over(axes: Mapping[str, Channel]) -> str:
 
 def metrics_of(run: Run) -> list[str]:
     """The metrics in seconds or bytes that some trial that went well holds, the usual ones first."""
-    table = run.records.filter(pc.equal(run.records["status"], "ok"))
+    table = run.records.filter(pc.equal(run.records["status"], Status.OK))
     candidates = dict.fromkeys([*_USUAL, *(m for m in METRICS if unit(m) in ("s", "B") and m not in _NOT_SHOWN)])
     return [name for name in candidates if name in table.column_names and counts(table[name]).any()]
 
@@ -226,7 +227,7 @@ def cells(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
 
 
 def failed(summary: Summary) -> int:
-    return sum(n for status, n in summary.statuses.items() if status != "ok")
+    return without_times(summary.statuses)
 
 
 def processes(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
@@ -256,7 +257,7 @@ def ratios(found: Sequence[Comparison], known: Cells) -> list[Row]:
 
 def curves(run: Run, known: Cells) -> list[Row]:
     """How losses and accuracy of each cell go over elapsed time: mean and extent over seeds, thinned to few points."""
-    trained = run.records.filter(pc.equal(run.records["status"], "ok"))
+    trained = run.records.filter(pc.equal(run.records["status"], Status.OK))
     axes, of_row = cells_of(trained)
     places = [known.place(each) for each in axes]
     by, rows = elapsed_scale(run).factor, []

@@ -25,6 +25,7 @@ from sweep.report.content import MOST_MISSING
 from sweep.report.figures import label
 from sweep.report.measured import Measured
 from sweep.selection import natural, shown
+from sweep.status import all_ok
 
 _NAMED = 3
 _CODE_VERSIONS = 3
@@ -206,11 +207,11 @@ def _doubt(where: str, doubt: Doubt) -> str:
 
 def _is_meant(summary: Summary) -> bool:
     """Whether the metric is one that the cell's trials were to give: a training that went well has no steps."""
-    return bool(summary.processes or summary.left_out["impossible"] or set(summary.statuses) - {"ok"})
+    return bool(summary.processes or summary.left_out["impossible"] or not all_ok(summary.statuses))
 
 
 def _failed(run: Run) -> bool:
-    return bool(set(run.records["status"].to_pylist()) - {"ok"})
+    return not all_ok(run.records["status"].to_pylist())
 
 
 def _missing(run: Run) -> str:

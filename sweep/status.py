@@ -1,0 +1,65 @@
+"""How a trial ends: its status, whether it has times, and which `--retry` runs it again."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable, Mapping
+
+
+class Retry(enum.StrEnum):
+    """Which trials run again that have a record."""
+
+    FAILED = "failed"
+    INVALID = "invalid"
+    TIMEOUT = "timeout"
+    ALL = "all"
+
+    @property
+    def statuses(self) -> frozenset[Status]:
+        """The statuses whose trials it runs again."""
+        return frozenset(each for each in Status if each.retry and self in (each.retry, Retry.ALL))
+
+
+class Status(enum.StrEnum):
+    """How a trial ended, as its record says it. Workers send the same words; a member equals its text."""
+
+    OK = "ok"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    CRASHED = "crashed"
+    ENV_FAILED = "env_failed"
+    UNSUPPORTED = "unsupported"
+    NOT_COMPARABLE = "not_comparable"
+    INVALID = "invalid"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the trial itself went wrong: not where it went well, nor where others disturbed it."""
+        return self not in (Status.OK, Status.INVALID)
+
+    @property
+    def retry(self) -> Retry | None:
+        """The narrowest `--retry` that runs such a trial again; None where nothing went wrong."""
+        if self is Status.OK:
+            return None
+        return _OWN_RETRY.get(self, Retry.FAILED)
+
+
+_OWN_RETRY = {Status.TIMEOUT: Retry.TIMEOUT, Status.INVALID: Retry.INVALID}
+
+
+def retry_for(statuses: Iterable[str]) -> Retry | None:
+    """The narrowest `--retry` that runs again all that ended so; None where all went well."""
+    known = {str(status): status.retry for status in Status}
+    wanted = {known.get(status, Retry.FAILED) for status in statuses} - {None}
+    return wanted.pop() if len(wanted) == 1 else Retry.ALL if wanted else None
+
+
+def without_times(counts: Mapping[str, int]) -> int:
+    """Of trials counted by status, how many did not end `ok`."""
+    return sum(count for status, count in counts.items() if status != Status.OK)
+
+
+def all_ok(statuses: Collection[str]) -> bool:
+    return not set(statuses) - {Status.OK}
