@@ -320,6 +320,45 @@ def test_verify_tells_each_claim_with_its_evidence(sweep: Sweep) -> None:
     assert [row["outcome"] for row in rows] == ["supported", "supported"]
 
 
+def test_a_row_of_a_claim_is_about_the_claim_alone(sweep: Sweep) -> None:
+    times = {"autograd": (1.0, 1.0, 1.0), "explicit": (1.008, 1.02, 0.996)}
+    rows = [record(s, backward=w, step_s=[t] * 5) for w, each in times.items() for s, t in enumerate(each)]
+    claims = "claims: [{name: alike, compare: {backward: [explicit, autograd]}, expect: {equivalent: 0.05}}]"
+    keep("results/run", rows, f"name: run\naxes: {{framework: [{TORCH}]}}\n{claims}\n")
+    assert "inconclusive" in sweep("compare", "--over", "backward", "--baseline", "autograd").out
+    for form in ("json", "csv", "md", "table"):
+        said = sweep("verify", "--format", form)
+        assert said.code == 0
+        assert "supported" in said.out
+        assert "inconclusive" not in said.out
+        assert "--add-seeds" not in said.out
+    (row,) = json.loads(sweep("verify", "--format", "json").out)
+    assert (row["evidence"], row["seeds_needed"]) == ("supported", None)
+    assert not {"verdict", "margin"} & row.keys()
+    assert row["sentence"].startswith(
+        "the explicit backward / autograd, step_s: ratio over 0.9524 and under 1.05 expect"
+    )
+
+
+def test_both_commands_say_that_they_correct_for_different_families(sweep: Sweep) -> None:
+    def cells(lane: int, *explicit: float) -> list[dict[str, Any]]:
+        both = {"autograd": (1.0, 1.0, 1.0), "explicit": explicit}
+        like = {"also": {"lane": lane}}
+        return [record(s, backward=w, step_s=[t] * 5, **like) for w, each in both.items() for s, t in enumerate(each)]
+
+    rows = cells(0, 1.02, 1.03, 1.025) + [r for lane in range(1, 31) for r in cells(lane, 1.1, 1.0, 0.9)]
+    stated = "claims: [{name: alike, compare: {backward: [explicit, autograd]}, expect: {equivalent: 0.01}}]"
+    keep("results/run", rows, f"name: run\naxes: {{framework: [{TORCH}]}}\n{stated}\n")
+    said = sweep("compare", "--over", "backward", "--baseline", "autograd")
+    assert "the interval alone would say slower, but among 31 comparisons it is not sure enough" in said.out
+    assert (
+        "note: 1 verdict is inconclusive by the correction for 31 comparisons made together; sweep verify" in said.err
+    )
+    said = sweep("verify")
+    assert "the interval alone would say refuted, but among 31 comparisons it is not sure enough" in said.out
+    assert "sweep compare may say otherwise: it corrects for the comparisons that it shows" in said.err
+
+
 @pytest.mark.parametrize(
     ("expect", "code"), [("{slower: 0.0}", 1), ("{ratio: [0.4, 0.43]}", 3), ("{faster: 1.0}", 0), ("{quick: 1}", 2)]
 )

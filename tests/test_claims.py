@@ -277,6 +277,46 @@ def test_a_claim_may_speak_of_several_axes() -> None:
     assert outcome(stated | {"expect": {"faster": 0.5}}, *old, *exact(1.0, 1.0, 1.01, framework=TORCH)) == "missing"
 
 
+def many(count: int, processes: int = 3) -> list[dict[str, Any]]:
+    """A cell whose interval alone lies beyond the margin, beside `count` pairs of cells that are alike."""
+    rows = exact(1.0, 1.0, 1.0) + exact(1.02, 1.03, 1.025, backward="explicit")
+    for place in range(count):
+        like = {"also": {"lane": place}}
+        rows += exact(*[1.0, 1.1, 0.9][:processes], **like)
+        rows += exact(*[1.1, 1.0, 0.9][:processes], backward="explicit", **like)
+    return rows
+
+
+def first_of(found: list[Comparison]) -> Comparison:
+    return only([each for each in found if "lane" not in each.axes])
+
+
+def test_it_is_said_where_the_correction_decides() -> None:
+    assert first_of(over_axis(summaries(*many(0)), "backward", "autograd")).verdict == "slower"
+    comparison = first_of(over_axis(summaries(*many(30)), "backward", "autograd"))
+    assert (comparison.verdict, comparison.uncorrected_verdict) == ("inconclusive", "slower")
+    said = sentence(comparison)
+    assert "the interval alone would say slower, but among 31 comparisons it is not sure enough; about " in said
+    assert comparison.seeds_needed is not None
+    assert comparison.seeds_needed > 1
+
+
+def test_comparisons_without_an_interval_cost_the_others_nothing() -> None:
+    found = over_axis(summaries(*many(30, processes=2)), "backward", "autograd")
+    assert first_of(found).verdict == "slower"
+    assert {c.p for c in found if "lane" in c.axes} == {None}
+
+
+def test_claims_without_an_interval_cost_the_others_nothing_and_the_correction_is_told() -> None:
+    stated = claim(where={}, expect={"equivalent": 0.01})
+    for processes, expected in ((2, "refuted"), (3, "inconclusive")):
+        (judgement,) = judge([parsed(stated)], {"step_s": summaries(*many(30, processes))})
+        evidence = next(e for e in judgement.evidence if "lane" not in e.comparison.axes)
+        assert (evidence.outcome, evidence.uncorrected_outcome) == (expected, "refuted")
+    assert evidence.seeds_needed is not None
+    assert evidence.seeds_needed > 1
+
+
 def claim(**changes: Any) -> dict[str, Any]:
     return {
         "name": "nothing changes",

@@ -16,9 +16,11 @@ from sweep.analysis.statistics import (
     Range,
     adjusted,
     change_points,
+    deciding_levels,
     detectable,
     drift,
     effective_sample_size,
+    family,
     interval,
     p_value,
     paired_ratio,
@@ -176,6 +178,41 @@ def test_the_seeds_needed_are_enough_most_of_the_time(random: np.random.Generato
     assert more is not None
     many = [paired_ratio(np.exp(random.normal(0.05, pilot.spread, 4 + more)), np.ones(4 + more)) for _ in range(500)]
     assert np.mean([verdict(each, 0.03) == "slower" for each in many]) == pytest.approx(0.85, abs=0.08)
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-4, 0.002, 0.004, 0.01, 0.02, 0.04, 0.05, 0.3, 1.0]), min_size=1, max_size=20))
+def test_the_deciding_level_is_where_the_correction_rejects(p: list[float]) -> None:
+    for place, level in enumerate(deciding_levels(p)):
+        for value in (1 - level - 1e-9, 1 - level + 1e-9):
+            rejected = adjusted([*p[:place], value, *p[place + 1 :]])[place] <= 0.05 + 1e-12
+            assert rejected == (value <= 1 - level)
+
+
+def test_the_seeds_needed_within_a_family_are_enough_most_of_the_time(random: np.random.Generator) -> None:
+    effects, margin, decided = np.array([0.05, *[0.0] * 99]), within(0.01), []
+
+    def measured(pairs: int) -> np.ndarray:
+        return np.asarray(random.normal(effects[:, np.newaxis], 0.02, (len(effects), pairs)))
+
+    def judged(logs: np.ndarray) -> tuple[str, int | None]:
+        ratios = [paired_ratio(np.exp(row), np.ones(len(row))) for row in logs]
+        first = family([p_value(ratio, margin) for ratio in ratios]).members[0]
+        return verdict(ratios[0], 0.01, first.p_adjusted), seeds_needed(ratios[0], margin, first.level)
+
+    for _ in range(40):
+        logs = measured(5)
+        found, more = judged(logs)
+        if found == "inconclusive" and more is not None:
+            decided.append(judged(np.hstack([logs, measured(more)]))[0] == "slower")
+    assert len(decided) > 20
+    assert np.mean(decided) > 0.7
+
+
+def test_members_without_a_p_value_cost_the_others_nothing() -> None:
+    alone, joined = family([0.03, 0.001]), family([0.03, None, None, None, 0.001])
+    assert joined.size == alone.size == 2
+    assert [m.p_adjusted for m in joined.members if m.p_adjusted is not None] == [m.p_adjusted for m in alone.members]
+    assert joined.members[1].level == pytest.approx(1 - 0.05)
 
 
 def test_one_process_needs_two_more_at_least() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from sweep.analysis import statistics
@@ -57,18 +58,42 @@ class Claim:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One comparison that a claim speaks of, and what it says."""
+    """One comparison that a claim speaks of, and what it says.
+
+    `p` is that of the claim's range, `p_adjusted` the same within the `family` of all comparisons that the claims of a
+    grid speak of, `level` that of the interval that would refute the claim there.
+    """
 
     comparison: Comparison
-    outcome: Outcome
     expected: Range
+    p: float | None = None
+    p_adjusted: float | None = None
+    level: float = statistics.LEVEL
+    family: int = 1
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._outcome(self.p_adjusted)
+
+    @property
+    def uncorrected_outcome(self) -> Outcome:
+        """What the interval alone says, without the correction for the family."""
+        return self._outcome(self.p)
 
     @property
     def seeds_needed(self) -> int | None:
         """Further seeds that would probably decide it; None where that is over a thousand, or it is decided."""
         if self.outcome != "inconclusive" or self.comparison.ratio is None:
             return None
-        return statistics.seeds_needed(self.comparison.ratio, self.expected)
+        return statistics.seeds_needed(self.comparison.ratio, self.expected, self.level)
+
+    def _outcome(self, p: float | None) -> Outcome:
+        interval = self.comparison.interval
+        if self.comparison.ratio is None:
+            return "missing"
+        if interval and self.expected.low <= interval.low and interval.high <= self.expected.high:
+            return "supported"
+        return "refuted" if p is not None and p <= 1 - statistics.LEVEL else "inconclusive"
 
 
 @dataclass(frozen=True)
@@ -105,12 +130,16 @@ def pair_of(entry: Mapping[str, Any], what: str) -> tuple[str, Any, Any]:
 def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
     """Hold claims against summaries, given by metric; p-values are adjusted for all claims together."""
     found = [(claim, comparisons_of(claim, summaries[claim.metric])) for claim in claims]
-    p = [_p_refuting(claim, c) for claim, comparisons in found for c in comparisons]
-    adjusted = iter(statistics.adjusted(p))
+    evidence = [_evidence(claim, c) for claim, comparisons in found for c in comparisons]
+    family = statistics.family([each.p for each in evidence])
+    corrected = iter(
+        replace(each, p_adjusted=member.p_adjusted, level=member.level, family=family.size)
+        for each, member in zip(evidence, family.members, strict=True)
+    )
     judgements = []
     for claim, comparisons in found:
-        evidence = [Evidence(c, _outcome(claim, c, next(adjusted)), claim.expected) for c in comparisons]
-        judgements.append(Judgement(claim, _together([e.outcome for e in evidence]), evidence))
+        own = list(itertools.islice(corrected, len(comparisons)))
+        judgements.append(Judgement(claim, _together([each.outcome for each in own]), own))
     return judgements
 
 
@@ -163,17 +192,10 @@ def _is(value: Any, wanted: Any) -> bool:
     return is_value(value, wanted)
 
 
-def _outcome(claim: Claim, comparison: Comparison, p_refuting: float) -> Outcome:
-    if comparison.ratio is None:
-        return "missing"
-    interval = comparison.interval
-    if interval and claim.expected.low <= interval.low and interval.high <= claim.expected.high:
-        return "supported"
-    return "refuted" if p_refuting <= 1 - statistics.LEVEL else "inconclusive"
-
-
-def _p_refuting(claim: Claim, comparison: Comparison) -> float:
-    return statistics.p_value(comparison.ratio, claim.expected) if comparison.ratio else 1.0
+def _evidence(claim: Claim, comparison: Comparison) -> Evidence:
+    if comparison.ratio is None or comparison.interval is None:
+        return Evidence(comparison, claim.expected)
+    return Evidence(comparison, claim.expected, statistics.p_value(comparison.ratio, claim.expected))
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:

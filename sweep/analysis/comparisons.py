@@ -27,7 +27,8 @@ class Comparison:
 
     `over` is the axis that they differ in (or `run`, or several axes, as `framework,backend`), `subject_value` and
     `baseline_value` its values (of several axes tuples), `axes` what they share. Without records of either, `ratio` is
-    None and `reason` says why.
+    None and `reason` says why. `family` is the number of comparisons whose p-values were adjusted together, `level`
+    that of the interval that would decide this one among them.
     """
 
     over: str
@@ -41,6 +42,8 @@ class Comparison:
     margin: float
     reason: str = ""
     p_adjusted: float | None = None
+    level: float = statistics.LEVEL
+    family: int = 1
 
     @property
     def subject_axes(self) -> Axes:
@@ -58,13 +61,23 @@ class Comparison:
         return statistics.verdict(self.ratio, self.margin, self.p_adjusted)
 
     @property
+    def uncorrected_verdict(self) -> Verdict:
+        """What the interval alone says, without the correction for the family."""
+        return statistics.verdict(self.ratio, self.margin)
+
+    @property
     def p(self) -> float | None:
-        return statistics.p_value(self.ratio, statistics.within(self.margin)) if self.ratio else None
+        """The p-value; None where there is no interval either."""
+        if self.ratio is None or self.ratio.pairs < statistics.FEWEST_PROCESSES:
+            return None
+        return statistics.p_value(self.ratio, statistics.within(self.margin))
 
     @property
     def seeds_needed(self) -> int | None:
         """Further seeds that an inconclusive comparison is likely to take; None where over a thousand."""
-        return statistics.seeds_needed(self.ratio, statistics.within(self.margin)) if self.ratio else None
+        if self.ratio is None:
+            return None
+        return statistics.seeds_needed(self.ratio, statistics.within(self.margin), self.level)
 
     @property
     def processes(self) -> tuple[int, int]:
@@ -179,10 +192,12 @@ def compared(
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same, each p-value adjusted for the family that they are."""
-    p = [c.p for c in comparisons if c.p is not None]
-    values = iter(statistics.adjusted(p))
-    return [c if c.p is None else replace(c, p_adjusted=next(values)) for c in comparisons]
+    """The same, each p-value adjusted for the family that they are; those without an interval are no part of it."""
+    family = statistics.family([c.p for c in comparisons])
+    return [
+        replace(c, p_adjusted=member.p_adjusted, level=member.level, family=family.size)
+        for c, member in zip(comparisons, family.members, strict=True)
+    ]
 
 
 def _ratio(subject: Summary, baseline: Summary, blocks: bool) -> Ratio | None:

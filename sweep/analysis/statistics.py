@@ -182,6 +182,50 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in result]
 
 
+def deciding_levels(p_values: Sequence[float]) -> list[float]:
+    """For each p-value, the level of the interval that decides within its family.
+
+    Benjamini and Hochberg's procedure rejects a p-value exactly where it is at most 5 % times the number that are
+    rejected when it is 0 itself, divided by the size of the family. The others are taken as they are.
+    """
+    p = np.asarray(p_values, dtype=float)
+    if not len(p):
+        return []
+    order = np.argsort(p, kind="stable")
+    size, q = len(p), 1 - LEVEL
+    ranks = np.arange(1, size + 1)
+    # One p-value that falls to 0 goes first: those before its place get the next rank, those behind it keep theirs.
+    before = np.where(p[order] <= q * (ranks + 1) / size, ranks + 1, 1)
+    behind = np.where(p[order] <= q * ranks / size, ranks, 1)
+    best_before = np.maximum.accumulate(np.concatenate([[1], before[:-1]]))
+    best_behind = np.maximum.accumulate(np.concatenate([[1], behind[:0:-1]]))[::-1]
+    levels = np.empty(size)
+    levels[order] = 1 - q * np.minimum(size, np.maximum(best_before, best_behind)) / size
+    return [float(level) for level in levels]
+
+
+class Member(NamedTuple):
+    """A p-value within its family; None where there is none, `level` then as if it joined the others."""
+
+    p_adjusted: float | None
+    level: float
+
+
+class Family(NamedTuple):
+    """p-values that are adjusted together: `size` of the members have one."""
+
+    size: int
+    members: Sequence[Member]
+
+
+def family(p_values: Sequence[float | None]) -> Family:
+    """The family of these p-values. Members without one take no part: they make the others no less sure."""
+    known = [p for p in p_values if p is not None]
+    found = iter(zip(adjusted(known), deciding_levels(known), strict=True))
+    absent = Member(None, deciding_levels([*known, 1.0])[-1])
+    return Family(len(known), [absent if p is None else Member(*next(found)) for p in p_values])
+
+
 def verdict(ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | None = None) -> Verdict:
     """What the ratio of two times says: `faster` where the numerator's is shorter by more than the margin.
 
@@ -203,11 +247,14 @@ def verdict(ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | Non
     return "faster" if ratio.log_ratio < 0 else "slower"
 
 
-def power(log_effect: float, spread: float, pairs: int, expected: Range, paired: bool = True) -> float:
+def power(
+    log_effect: float, spread: float, pairs: int, expected: Range, paired: bool = True, level: float = LEVEL
+) -> float:
     """Probability that the interval comes to lie wholly inside or wholly outside of a range.
 
     For a true effect and a true spread, see `Ratio`. From the noncentral t distribution; for the inside by the
-    Bonferroni bound over its two sides.
+    Bonferroni bound over its two sides. `level` is that of the interval that must lie outside: a family asks for more
+    than 95 % (`deciding_levels`). Inside it is 95 % always.
     """
     degrees = (pairs - 1) * (1 if paired else 2)
     if pairs < FEWEST_PROCESSES:
@@ -218,23 +265,24 @@ def power(log_effect: float, spread: float, pairs: int, expected: Range, paired:
         return float(inside != 0)
     precision = math.sqrt(pairs) / spread
     if inside < 0:
-        return _clear(-inside * precision, degrees)
-    sides = (_clear(distance * precision, degrees) for distance in (log_effect - low, high - log_effect))
+        return _clear(-inside * precision, degrees, level)
+    sides = (_clear(distance * precision, degrees, LEVEL) for distance in (log_effect - low, high - log_effect))
     return max(0.0, sum(sides) - 1)
 
 
-def seeds_needed(ratio: Ratio, expected: Range) -> int | None:
+def seeds_needed(ratio: Ratio, expected: Range, level: float = LEVEL) -> int | None:
     """Further seeds after which the interval is likely (80 %) to decide, or None if over a thousand.
 
-    Takes the effect and spread seen so far for true, as Kalibera and Jones (2013) do when they dimension experiments:
-    near a bound, or after few processes, it is a rough guess.
+    `level` is that of the interval that must lie outside of the range, see `deciding_levels`. Takes the effect and
+    spread seen so far for true, as Kalibera and Jones (2013) do when they dimension experiments: near a bound, or after
+    few processes, it is a rough guess.
     """
     have = ratio.pairs
     if not math.isfinite(ratio.spread):
         return FEWEST_PROCESSES - have
 
     def enough(pairs: int) -> bool:
-        return power(ratio.log_ratio, ratio.spread, pairs, expected, ratio.paired) >= POWER
+        return power(ratio.log_ratio, ratio.spread, pairs, expected, ratio.paired, level) >= POWER
 
     few, many = max(have, FEWEST_PROCESSES - 1), have + MOST_SEEDS
     if not enough(many):
@@ -470,9 +518,9 @@ def _logs(expected: Range) -> tuple[float, float]:
     return (math.log(expected.low) if expected.low > 0 else -math.inf, math.log(expected.high))
 
 
-def _clear(shift: float, degrees: float) -> float:
+def _clear(shift: float, degrees: float, level: float) -> float:
     """Probability that an interval keeps clear of a bound that is `shift` standard errors from the true value."""
-    threshold = _quantile(degrees, LEVEL)
+    threshold = _quantile(degrees, level)
     if shift > threshold + 30:  # certain; and where the noncentral t is not computed well
         return 1.0
     return 1.0 - float(special.nctdtr(degrees, shift, threshold))

@@ -33,7 +33,7 @@ def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
     if verdict == "equivalent":
         within = f"to within {percent(comparison.margin)}"
         return f"{subject} {say.same} as {baseline} {within}{where}: {seen(comparison)} {counted}"
-    return f"{subject} against {baseline}{where} is inconclusive: {seen(comparison)} {counted}; {remedy(comparison)}"
+    return f"{subject} against {baseline}{where} is inconclusive: {seen(comparison)} {counted}; {_why_open(comparison)}"
 
 
 def seen(comparison: Comparison) -> str:
@@ -66,7 +66,19 @@ def remedy(comparison: Comparison) -> str:
     needed = comparison.seeds_needed
     if needed is None:
         return f"it is too close to the margin of {percent(comparison.margin)} for any sensible number of seeds"
-    return f"about {needed} more seeds would tell: --add-seeds {needed}"
+    return f"about {needed} more {'seed' if needed == 1 else 'seeds'} would tell: --add-seeds {needed}"
+
+
+def correction(alone: str, decided: str, family: int) -> str:
+    """What is said where the correction for the family decides: empty where the interval alone says the same."""
+    if alone == decided:
+        return ""
+    return f"the interval alone would say {alone}, but among {family} comparisons it is not sure enough"
+
+
+def _why_open(comparison: Comparison) -> str:
+    why = correction(comparison.uncorrected_verdict, comparison.verdict, comparison.family)
+    return "; ".join(filter(None, [why, remedy(comparison)]))
 
 
 def percent(share: float) -> str:

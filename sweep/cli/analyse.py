@@ -109,6 +109,7 @@ def compare(
         runs.tell_damage(second)
     runs.tell_damage(first)
     answers.write_comparisons(found, form)
+    answers.tell_correction(found, bool(first.grid.get("claims")))
     return answers.comparison_code(found)
 
 
@@ -132,6 +133,7 @@ def verify(
     if loaded.missing:
         output.warn(f"{len(loaded.missing)} planned trials have no record yet: judged is what is there")
     answers.write_judgements(judgements, form)
+    answers.tell_correction_of_claims(judgements)
     return answers.judgement_code(judgements)
 
 

@@ -12,7 +12,7 @@ from sweep.errors import FAILED, INCONCLUSIVE, MISSING
 from sweep.status import all_ok, without_times
 
 if TYPE_CHECKING:
-    from sweep.analysis.claims import Evidence, Judgement
+    from sweep.analysis.claims import Claim, Evidence, Judgement
     from sweep.analysis.comparisons import Comparison
     from sweep.analysis.doubts import Doubt
     from sweep.analysis.run import Run
@@ -180,6 +180,22 @@ def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
 def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[str, Any]:
     from sweep.analysis.wording import sentence
 
+    return {
+        **_facts(comparison),
+        "verdict": comparison.verdict,
+        "margin": comparison.margin,
+        "p": comparison.p,
+        "p_adjusted": comparison.p_adjusted,
+        "comparisons": comparison.family,
+        "uncorrected": comparison.uncorrected_verdict,
+        "seeds_needed": comparison.seeds_needed if comparison.verdict == "inconclusive" else None,
+        "reason": comparison.reason,
+        "sentence": sentence(comparison, varied),
+    }
+
+
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    """What a comparison is of, and its ratio: nothing that depends on what is asked of it."""
     interval, ratio = comparison.interval, comparison.ratio
     return {
         **comparison.axes,
@@ -190,16 +206,9 @@ def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[s
         "ratio": ratio.estimate if ratio else None,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
-        "verdict": comparison.verdict,
-        "margin": comparison.margin,
-        "p": comparison.p,
-        "p_adjusted": comparison.p_adjusted,
         "paired": ratio.paired if ratio else None,
         "subject_processes": comparison.processes[0],
         "baseline_processes": comparison.processes[1],
-        "seeds_needed": comparison.seeds_needed if comparison.verdict == "inconclusive" else None,
-        "reason": comparison.reason,
-        "sentence": sentence(comparison, varied),
     }
 
 
@@ -216,7 +225,37 @@ def comparison_code(found: Sequence[Comparison]) -> int:
     return next((code for verdict, code in codes.items() if verdict in verdicts), 0)
 
 
+def tell_correction(found: Sequence[Comparison], has_claims: bool) -> None:
+    """Say where the correction for the number of comparisons decided, and why claims are judged otherwise."""
+    decided = [each for each in found if each.verdict != each.uncorrected_verdict]
+    if decided:
+        claims = (
+            "; sweep verify may say otherwise: it corrects for the comparisons that the grid's claims speak of, and "
+            "a claim that must hold in each of them is supported without a correction"
+        )
+        output.say(
+            f"note: {_verdicts(len(decided))} inconclusive by the correction for {decided[0].family} comparisons made "
+            f"together{claims if has_claims else ''}"
+        )
+
+
+def tell_correction_of_claims(judgements: Sequence[Judgement]) -> None:
+    """The same of claims."""
+    evidence = [each for judgement in judgements for each in judgement.evidence]
+    decided = [each for each in evidence if each.outcome != each.uncorrected_outcome]
+    if decided:
+        output.say(
+            f"note: {_verdicts(len(decided))} inconclusive by the correction for the {decided[0].family} comparisons "
+            "that the claims speak of; sweep compare may say otherwise: it corrects for the comparisons that it shows"
+        )
+
+
+def _verdicts(count: int) -> str:
+    return "1 verdict is" if count == 1 else f"{count} verdicts are"
+
+
 def write_judgements(judgements: Sequence[Judgement], form: Format | None) -> None:
+    """Each claim with its evidence; as rows, one for each comparison that a claim speaks of."""
     if form is None:
         output.emit("\n\n".join(_judgement_text(judgement) for judgement in judgements))
     else:
@@ -273,33 +312,64 @@ def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> l
 
 
 def _judgement_text(judgement: Judgement) -> str:
-    from sweep.analysis.wording import circumstances, name, seen, varied_axes
-
     claim = judgement.claim
     counts = Counter(evidence.outcome for evidence in judgement.evidence)
     told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no records"
-    pair = f"{name(claim.axis, claim.subject)} / {name(claim.axis, claim.baseline)}"
-    lines = [f"{judgement.outcome}: {claim.name}", f"  {pair}, {claim.metric}: {claim.expectation} expected; {told}"]
-    varied = varied_axes([evidence.comparison for evidence in judgement.evidence])
-    for evidence in judgement.evidence:
-        where = circumstances(evidence.comparison.axes, varied).strip() or "everywhere"
-        lines.append(f"  {evidence.outcome:12}  {where}: {seen(evidence.comparison)}{_what_it_takes(evidence)}")
+    lines = [f"{judgement.outcome}: {claim.name}", f"  {_claimed(claim)}; {told}"]
+    lines += [f"  {evidence.outcome:12}  {text}" for evidence, text in _evidence_texts(judgement)]
     return "\n".join(lines)
+
+
+def _claimed(claim: Claim) -> str:
+    """What a claim compares and expects: `torch / chainer, step_s: ratio under 0.9524 expected`."""
+    from sweep.analysis.wording import name
+
+    pair = f"{name(claim.axis, claim.subject)} / {name(claim.axis, claim.baseline)}"
+    return f"{pair}, {claim.metric}: {claim.expectation} expected"
+
+
+def _evidence_texts(judgement: Judgement) -> list[tuple[Evidence, str]]:
+    """What each comparison says of the claim: where it holds, the ratio, and what is open."""
+    from sweep.analysis.wording import circumstances, correction, seen, varied_axes
+
+    varied = varied_axes([evidence.comparison for evidence in judgement.evidence])
+    texts = []
+    for each in judgement.evidence:
+        where = circumstances(each.comparison.axes, varied).strip() or "everywhere"
+        corrected = correction(each.uncorrected_outcome, each.outcome, each.family)
+        open_ = "; ".join(filter(None, [corrected, _what_it_takes(each)]))
+        texts.append((each, f"{where}: {seen(each.comparison)}" + (f"; {open_}" if open_ else "")))
+    return texts
 
 
 def _what_it_takes(evidence: Evidence) -> str:
     if evidence.outcome != "inconclusive":
         return ""
     needed = evidence.seeds_needed
-    return f"; --add-seeds {needed} would tell" if needed else "; too close to tell"
+    return f"--add-seeds {needed} would tell" if needed else "too close to tell"
 
 
 def _judgement_rows(judgement: Judgement) -> list[dict[str, Any]]:
+    """A row for each comparison that the claim speaks of: all of it is about the claim, none about other margins."""
     claim = judgement.claim
     own = {"claim": claim.name, "outcome": judgement.outcome, "low_expected": claim.expected.low}
     own |= {"high_expected": claim.expected.high}
-    rows = [own | {"evidence": e.outcome} | comparison_row(e.comparison) for e in judgement.evidence]
-    return rows or [own]
+    rows = [own | _evidence_row(claim, evidence, text) for evidence, text in _evidence_texts(judgement)]
+    return rows or [own | {"evidence": "missing"}]
+
+
+def _evidence_row(claim: Claim, evidence: Evidence, text: str) -> dict[str, Any]:
+    return {
+        **_facts(evidence.comparison),
+        "evidence": evidence.outcome,
+        "p": evidence.p,
+        "p_adjusted": evidence.p_adjusted,
+        "comparisons": evidence.family,
+        "uncorrected": evidence.uncorrected_outcome,
+        "seeds_needed": evidence.seeds_needed,
+        "reason": evidence.comparison.reason,
+        "sentence": f"{_claimed(claim)}; {evidence.outcome} {text}",
+    }
 
 
 def _judgement_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
@@ -310,7 +380,7 @@ def _judgement_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     return [
         Column("claim", [row["claim"] for row in rows], is_text=True),
         Column("outcome", [row["outcome"] for row in rows], is_text=True),
-        Column("evidence", [str(row.get("evidence", "missing")) for row in rows], is_text=True),
+        Column("evidence", [row["evidence"] for row in rows], is_text=True),
         Column("ratio", [figure(row, "ratio") for row in rows]),
         Column("95 % interval", [f"[{figure(row, 'low')}, {figure(row, 'high')}]" for row in rows]),
         Column("says", [str(row.get("sentence", "")) for row in rows], rank=1, is_text=True),
