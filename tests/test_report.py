@@ -210,6 +210,16 @@ def texts(svg: str) -> set[str]:
 
 
 @pytest.mark.usefixtures("sweep")
+@pytest.mark.parametrize(
+    "axis", [{}, {"framework": CHAINER}, {"batch_exponent": 3}], ids=["none", "framework", "batch"]
+)
+def test_nothing_is_undefined_where_few_axes_tell_cells_apart(axis: dict[str, Any]) -> None:
+    keep("results/run", [record(s, **cell) for s in range(3) for cell in ({}, axis)[: 1 + bool(axis)]])
+    for kind in ("time", "split", "processes", "order", *(["speedup"] if axis else [])):
+        assert "undefined" not in drawn("results/run", kind), kind
+
+
+@pytest.mark.usefixtures("sweep")
 def test_batch_sizes_are_compared_by_their_sizes() -> None:
     keep(
         "results/run",

@@ -325,6 +325,7 @@ def test_little_is_shown_without_complaint(driver: webdriver.Chrome, tmp_path: P
     keep(tmp_path / "run", records)
     (tmp_path / "report.html").write_text(report(analysis.Run(tmp_path / "run")), encoding="utf-8")
     page = Page(driver, tmp_path / "report.html")
+    assert "undefined" not in driver.page_source.partition("<footer")[0]
     assert page.column("cells", "failed") == {"one trial": ["0"], "all failed": ["3"], "no interval": ["0", "0"]}[what]
     assert page.complaints() == []
 

@@ -108,10 +108,7 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     if not rows:
         raise NoRecords(f"{run.results} holds nothing that plot {kind} could show", "see sweep plot --help for others")
     view = _view(run, roles, metric, rows)
-    left = {roles["x"].field} if "x" in plots.known(kind).along else set()
-    left |= {
-        cells.axes[name].field for name in axes_of(over) if name in cells.axes and "over" in plots.known(kind).along
-    }
+    left = _left(plots.known(kind).along, roles["x"], over, cells.axes)
     return plots.spec(kind, view, [_drawable(row, cells, left) for row in rows])
 
 
@@ -313,6 +310,12 @@ def _roles(kind: str, axes: Mapping[str, Channel], chosen: Mapping[str, str], ov
     several = Channel("subject", built_in.title(over))
     roles = {**usual_roles(axes, given), "over": axes.get(over, several)}
     return over_time(roles) if plots.known(kind).rows in COURSES else roles
+
+
+def _left(along: Sequence[str], x: Channel, over: str, axes: Mapping[str, Channel]) -> set[str]:
+    """The fields of the axes that run along a plot."""
+    compared = {axes[name].field for name in axes_of(over) if name in axes}
+    return ({x.field} if "x" in along else set()) | (compared if "over" in along else set())
 
 
 def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, rows: Sequence[Row]) -> plots.View:

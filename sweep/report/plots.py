@@ -138,7 +138,7 @@ def javascript() -> str:
     return bundle
 
 
-def encodings(channel: Channel) -> dict[str, dict[str, Any]]:
+def encodings(channel: Channel) -> dict[str, Any]:
     """What takes each placeholder's place where this channel is chosen for it."""
     drawn = {
         "x": _along(channel),
@@ -286,7 +286,7 @@ def _course(view: View, title: str, scaled: Mapping[str, Any]) -> alt.FacetChart
     chart = _chart().encode(x=x, color=_colour(view.colour), detail="apart:N")
     low, y = (alt.Y(field, title=title, **scaled) for field in ("low:Q", "value:Q"))
     band = chart.mark_area(opacity=0.18, line=False).encode(y=low, y2="high:Q")
-    line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=alt.StrokeDash(**_distinguished(view.shape)))
+    line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(view.shape, in_legend=True))
     told = _told(("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds"))
     point = chart.mark_point(filled=True, size=14, opacity=1).encode(y=y, tooltip=told)
     return _in_panels(alt.layer(band, line, point), view, connected=False)
@@ -338,11 +338,13 @@ def _with_ends(layered: _Layered, middle: str) -> _Layered:
 
 def _panelled(chart: alt.Chart | _Layered, channel: Channel) -> alt.FacetChart:
     faceted: alt.FacetChart = chart.facet(facet=_panels(channel), columns=2)
-    return faceted
+    return faceted.transform_calculate(**{NOTHING.field: "''"})  # else a mark would say that it is undefined
 
 
-def _along(channel: Channel) -> alt.X:
-    """A position: on a scale where the values are numbers."""
+def _along(channel: Channel) -> alt.X | alt.XDatum:
+    """A position: on a scale where the values are numbers; one and the same where there is no axis."""
+    if channel.field == NOTHING.field:
+        return _in_the_middle()
     if not channel.numeric:
         return alt.X(field=channel.field, type="nominal", title=channel.title, sort=list(channel.values))
     scale = alt.Scale(type="log", base=channel.base, nice=False, padding=14) if channel.base else _linear()
@@ -372,8 +374,15 @@ def _ticks(values: Sequence[Any]) -> list[Any]:
     return numbers[:: math.ceil(len(numbers) / 12)] if numbers else []
 
 
-def _steps(channel: Channel) -> alt.X:
+def _in_the_middle() -> alt.XDatum:
+    """One place for every mark, without a tick."""
+    return alt.XDatum("", type="nominal", title="", axis=alt.Axis(labels=False, ticks=False, domain=False))
+
+
+def _steps(channel: Channel) -> alt.X | alt.XDatum:
     """A position in steps of equal width."""
+    if channel.field == NOTHING.field:
+        return _in_the_middle()
     axis = alt.Axis(labelAngle=0 if channel.numeric else -30, labelLimit=160)
     return alt.X(field=channel.field, type="ordinal", title=channel.title or None, sort=list(channel.values), axis=axis)
 
@@ -385,7 +394,10 @@ def _levels(channel: Channel) -> alt.Y:
 
 
 def _colour(channel: Channel) -> alt.Color:
-    """Colours of their own for a few values, shades in their order for numbers and for many."""
+    """Colours of their own for a few values, shades in their order for numbers and for many.
+
+    A field even where there is no axis, since the legend of `time` picks by it.
+    """
     legend = alt.Legend(orient="top", columns=6, labelLimit=260, symbolOpacity=1, symbolType="circle")
     shown = legend if channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND else None
     shades = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.25, 0.9]))
@@ -398,19 +410,23 @@ def _colour(channel: Channel) -> alt.Color:
     return alt.Color(field=channel.field, type="nominal", title=channel.title, scale=scale, legend=shown)
 
 
-def _shape(channel: Channel) -> alt.Shape:
+def _shape(channel: Channel) -> alt.Shape | alt.ShapeValue:
+    if channel.field == NOTHING.field:
+        return alt.ShapeValue("circle")
     return alt.Shape(**_distinguished(channel))
 
 
-def _dash(channel: Channel) -> alt.StrokeDash:
-    """Lines of a plot whose points have shapes, and with them the legend."""
-    return alt.StrokeDash(**{**_distinguished(channel), "legend": None})
+def _dash(channel: Channel, in_legend: bool = False) -> alt.StrokeDash | alt.StrokeDashValue:
+    """Lines of a plot; where points have shapes, these stand in the legend for both."""
+    if channel.field == NOTHING.field:
+        return alt.StrokeDashValue([1, 0])
+    return alt.StrokeDash(**_distinguished(channel, in_legend))
 
 
-def _distinguished(channel: Channel) -> dict[str, Any]:
+def _distinguished(channel: Channel, in_legend: bool = True) -> dict[str, Any]:
     ink = _ink()
     legend = alt.Legend(orient="top", columns=6, labelLimit=260, symbolFillColor=ink, symbolStrokeColor=ink)
-    shown = channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND
+    shown = in_legend and len(channel.values) <= _LONGEST_LEGEND
     sort = sorted(channel.values) if channel.numeric else list(channel.values)
     return {"field": channel.field, "type": "nominal", "title": channel.title, "sort": sort} | {
         "legend": legend if shown else None
