@@ -1,80 +1,38 @@
-"""Selection: the axes of cells, and which cells `framework=torch` or `{batch_exponent: [0, 1]}` means."""
+"""Selection: the axes of cells, their order, and how their values are written and sorted."""
 
 from __future__ import annotations
 
-import fnmatch
 import functools
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
-
-from sweep import versions
 from sweep.errors import SweepError, nearest
 
 Axes = Mapping[str, Any]
 Where = Mapping[str, Any]
 
-_BOUNDS = re.compile(
-    r"(?P<name>[\w.-]*)\s*(?P<bounds>(<=?|>=?|!=|~=)\s*[\w.+*!-]+(\s*,\s*(<=?|>=?|!=|~=)\s*[\w.+*!-]+)*)"
-)
-_LIMIT = re.compile(r"(<=|>=|<|>|!=)\s*([-+]?\d+(?:\.\d+)?)")
-_COMPARED: Mapping[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "!=": operator.ne,
-}
-
-
-def matches(axes: Axes, where: Where) -> bool:
-    """Whether every condition holds; a condition is a value or a list of them, any of which will do.
-
-    A value is met by an equal one, by a glob, by every version of a framework named alone, and by all within bounds:
-    `torch>=1,<2`, `>=2.1` for versions, `>3` for numbers.
-    """
-    return all(any(is_value(axes.get(key), wanted) for wanted in _listed(value)) for key, value in where.items())
-
-
-def is_value(value: Any, wanted: Any) -> bool:
-    if value == wanted:
-        return True
-    text, pattern = shown(value), shown(wanted)
-    if text == pattern or text.partition("==")[0] == pattern or fnmatch.fnmatchcase(text, pattern):
-        return True
-    if isinstance(value, str) and versions.same(text, pattern):
-        return True
-    bounds = _BOUNDS.fullmatch(pattern)
-    return bounds is not None and _within(value, bounds["name"], bounds["bounds"])
-
-
-def parsed(conditions: Iterable[str]) -> dict[str, list[str]]:
-    """`["device=cpu", "batch_exponent=0,1"]` as conditions."""
-    where: dict[str, list[str]] = {}
-    for condition in conditions:
-        key, equal, values = condition.partition("=")
-        if not equal or not values:
-            raise SweepError(f"{condition!r} is no condition", "write key=value, or key=value1,value2")
-        where[key.strip()] = [value.strip() for value in values.split(",")]
-    return where
+VERSION = "version"  # of the framework: no axis, yet conditions may name it
 
 
 def check_axes(names: Iterable[str], cells: Iterable[Axes]) -> None:
     """Raise SweepError, with the nearest word, for a name that no cell has."""
     known = dict.fromkeys(key for axes in cells for key in axes)
     for name in names:
-        if known and name not in known and name != "version":
+        if known and name not in known and name != VERSION:
             raise SweepError(f"no cell has an axis {name!r}", nearest(name, known))
 
 
 def split(axes: Axes) -> dict[str, Any]:
     """Framework and version apart, the version right after the framework."""
-    name, _, version = str(axes.get("framework", "")).partition("==")
-    return {"framework": name, "version": version} | {k: v for k, v in axes.items() if k != "framework"}
+    framework = axes.get("framework", "")
+    apart = {"framework": str(framework).partition("==")[0], VERSION: framework_version(framework)}
+    return apart | {k: v for k, v in axes.items() if k != "framework"}
+
+
+def framework_version(framework: Any) -> str:
+    """`2.13.0` of `torch==2.13.0`; empty where a framework stands alone."""
+    return str(framework).partition("==")[2]
 
 
 def varying(cells: Sequence[Axes]) -> list[str]:
@@ -113,18 +71,3 @@ def natural(value: Any) -> tuple[Any, ...]:
 def _pieces(text: str) -> list[tuple[int, str]]:
     pieces = re.split(r"(\d+)", text)
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
-
-
-def _within(value: Any, name: str, bounds: str) -> bool:
-    """Whether a number, a version, or a framework of that name keeps all of the bounds."""
-    if isinstance(value, int | float):
-        return not name and all(_COMPARED[sign](value, float(limit)) for sign, limit in _LIMIT.findall(bounds))
-    framework, _, version = str(value).rpartition("==")
-    try:
-        return framework == name and SpecifierSet(bounds).contains(Version(version), prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):
-        return False
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]

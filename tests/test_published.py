@@ -12,8 +12,6 @@ from commands import Sweep
 from made_up import keep, record, training
 
 from sweep.analysis import run as analysis
-from sweep.analysis.published import parsed
-from sweep.errors import SweepError
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 GRID = """\
@@ -98,12 +96,6 @@ def test_hours_of_training_stand_beside_epochs(tmp_path: Path) -> None:
     keep(tmp_path, [training(s, framework=f) for s in range(3) for f in (TORCH, CHAINER)], grid)
     [(published, found)] = analysis.Run(tmp_path).published()
     assert (published.unit, published.metric, len(found)) == ("h", "epoch_s", 1)
-
-
-@pytest.mark.parametrize("values", [[1], [1, 2, 3], [0, 1], ["a", 1], [True, 1], None, [float("nan"), 1]])
-def test_figures_that_are_no_two_positive_numbers_are_refused(values: Any) -> None:
-    with pytest.raises(SweepError, match="has no two figures"):
-        parsed({"name": "x", "compare": {"framework": ["a", "b"]}, "values": values})
 
 
 @pytest.mark.parametrize(

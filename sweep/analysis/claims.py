@@ -13,11 +13,12 @@ from sweep.analysis.comparisons import Comparison, compared
 from sweep.analysis.matching import axes_of, value_of
 from sweep.analysis.statistics import Range
 from sweep.analysis.summary import Summary
-from sweep.errors import SweepError, nearest
-from sweep.selection import is_value, matches, split
+from sweep.grid.conditions import Conditions, is_value
+from sweep.grid.language import Claim as Stated
+from sweep.grid.language import Expectation, Published
+from sweep.selection import VERSION, split
 
 Outcome = Literal["supported", "refuted", "inconclusive", "missing"]
-EXPECTATIONS = ("equivalent", "faster", "slower", "ratio")
 
 
 class Contrast(Protocol):
@@ -105,26 +106,18 @@ class Judgement:
     evidence: Sequence[Evidence]
 
 
-def parsed(claim: Mapping[str, Any]) -> Claim:
-    """A claim as a grid writes it."""
-    name, expect = str(claim.get("name") or "unnamed claim"), claim.get("expect")
-    axis, subject, baseline = pair_of(claim, f"claim {name!r}")
-    if not isinstance(expect, Mapping) or len(expect) != 1:
-        raise SweepError(f"claim {name!r} expects nothing", f"write expect: with one of {', '.join(EXPECTATIONS)}")
-    kind, amount = next(iter(expect.items()))
-    metric = str(claim.get("metric") or "step_s")
-    return Claim(name, axis, subject, baseline, claim.get("where") or {}, metric, _range(name, kind, amount))
+def parsed(claim: Stated) -> Claim:
+    """A claim as a grid states it."""
+    axis, subject, baseline = pair_of(claim)
+    return Claim(claim.name, axis, subject, baseline, claim.where, claim.metric, _range(claim.expect))
 
 
-def pair_of(entry: Mapping[str, Any], what: str) -> tuple[str, Any, Any]:
-    """Axis, subject and baseline of what a grid writes as `compare`."""
-    compare = entry.get("compare")
-    if not isinstance(compare, Mapping) or not compare or not all(map(_is_pair, compare.values())):
-        raise SweepError(f"{what} compares no two values of an axis", "write compare: {backward: [explicit, autograd]}")
-    subjects, baselines = zip(*compare.values(), strict=True)
-    if len(compare) == 1:
-        return str(next(iter(compare))), subjects[0], baselines[0]
-    return ",".join(map(str, compare)), subjects, baselines
+def pair_of(contrast: Stated | Published) -> tuple[str, Any, Any]:
+    """Axis, subject and baseline of what a grid compares; of several axes, tuples of their values."""
+    subjects, baselines = zip(*contrast.compare.values(), strict=True)
+    if len(subjects) == 1:
+        return next(iter(contrast.compare)), subjects[0], baselines[0]
+    return ",".join(contrast.compare), subjects, baselines
 
 
 def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
@@ -145,10 +138,9 @@ def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -
 
 def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Comparison]:
     """Every pair of cells that a claim speaks of."""
-    names = axes_of(claim.axis)
-    apart = "version" in names or "version" in claim.where
-    cells = [(split(s.axes) if apart else dict(s.axes), s) for s in summaries]
-    wanted = [(axes, s) for axes, s in cells if matches(axes | _framework(s, apart), claim.where)]
+    names, conditions = axes_of(claim.axis), Conditions(claim.where)
+    apart = VERSION in names
+    wanted = [(split(s.axes) if apart else dict(s.axes), s) for s in summaries if conditions.holds(s.axes)]
     groups: dict[str, tuple[dict[str, Any], list[tuple[Any, Summary]]]] = {}
     for axes, summary in wanted:
         if all(name in axes for name in names):
@@ -157,10 +149,6 @@ def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Compar
     pairs = [pair for rest, members in groups.values() for pair in _pairs(claim, rest, members)]
     both = [pair for pair in pairs if pair.subject and pair.baseline]
     return both or pairs  # what the grid leaves out on one side says nothing, unless there is nothing else
-
-
-def _framework(summary: Summary, apart: bool) -> dict[str, Any]:
-    return {} if apart else {"framework": summary.axes.get("framework")}
 
 
 def _pairs(claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summary]]) -> list[Comparison]:
@@ -205,21 +193,12 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
     return "supported" if outcomes else "missing"
 
 
-def _range(name: str, kind: str, amount: Any) -> Range:
+def _range(expect: Expectation) -> Range:
     """The ratios, subject's time by baseline's, that meet an expectation."""
-    if kind not in EXPECTATIONS:
-        raise SweepError(f"claim {name!r} expects {kind!r}", nearest(str(kind), EXPECTATIONS))
-    if kind == "ratio" and _is_pair(amount) and all(map(_is_number, amount)) and 0 <= amount[0] < amount[1]:
-        return Range(float(amount[0]), float(amount[1]))
-    if kind == "ratio" or not _is_number(amount) or not 0 <= amount < math.inf:
-        raise SweepError(f"claim {name!r} expects {kind}: {amount!r}", "write {ratio: [1.5, 1.8]} or {faster: 0.05}")
-    low, high = statistics.within(float(amount))
-    return {"equivalent": Range(low, high), "faster": Range(0.0, low), "slower": Range(high, math.inf)}[kind]
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if expect.ratio is not None:
+        return Range(*expect.ratio)
+    if expect.equivalent is not None:
+        return Range(*statistics.within(expect.equivalent))
+    if expect.faster is not None:
+        return Range(0.0, statistics.within(expect.faster).low)
+    return Range(statistics.within(expect.slower or 0.0).high, math.inf)

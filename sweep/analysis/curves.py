@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from sweep.analysis import statistics
 from sweep.analysis.statistics import Interval
 from sweep.analysis.summary import cells_of
-from sweep.selection import Axes, Where, check_axes, matches, natural, split
+from sweep.grid.conditions import Conditions
+from sweep.selection import Axes, Where, check_axes, natural
 from sweep.status import Status
 
 _VALUES = ("loss", "pck", "pcp", "elapsed_s")
@@ -65,7 +66,8 @@ def curves(table: pa.Table, where: Where | None = None) -> list[Curve]:
     for row in np.flatnonzero(wanted):
         for epoch, each in _validations(table.slice(int(row), 1).to_pylist()[0]):
             seen[int(of_cell[row])][epoch].append(each)
-    chosen = [cell for cell in seen if matches(split(cells[cell]) | cells[cell], where or {})]
+    conditions = Conditions(where or {})
+    chosen = [cell for cell in seen if conditions.holds(cells[cell])]
     found = [
         Curve(cells[cell], tuple(_point(epoch, seen[cell][epoch]) for epoch in sorted(seen[cell]))) for cell in chosen
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from sweep.analysis.claims import comparisons_of, pair_of
 from sweep.analysis.comparisons import Comparison, adjusted
 from sweep.analysis.statistics import MARGIN, Verdict, within
 from sweep.analysis.summary import Summary
-from sweep.errors import SweepError
+from sweep.grid.language import Published as Stated
 from sweep.records.columns import unit
 
 Agreement = Literal["agrees", "opposite", "differs", "open", "missing"]
@@ -41,15 +40,11 @@ class Published:
         return "faster" if self.ratio < low else "slower" if self.ratio > high else "equivalent"
 
 
-def parsed(entry: Mapping[str, Any]) -> Published:
-    """Published figures as a grid writes them."""
-    name, values = str(entry.get("name") or "unnamed"), entry.get("values")
-    if not isinstance(values, list) or len(values) != 2 or not all(_is_positive(value) for value in values):
-        raise SweepError(f"published {name!r} has no two figures", "write values: [5.0, 8.2]")
-    axis, subject, baseline = pair_of(entry, f"published {name!r}")
-    metric = str(entry.get("metric") or "step_s")
-    of = str(entry.get("unit") or unit(metric))
-    return Published(name, axis, subject, baseline, entry.get("where") or {}, metric, (values[0], values[1]), of)
+def parsed(entry: Stated) -> Published:
+    """Published figures as a grid states them."""
+    axis, subject, baseline = pair_of(entry)
+    of, (one, other) = entry.unit or unit(entry.metric), entry.values
+    return Published(entry.name, axis, subject, baseline, entry.where, entry.metric, (one, other), of)
 
 
 def beside(published: Published, summaries: Sequence[Summary]) -> list[tuple[Comparison, Agreement]]:
@@ -65,7 +60,3 @@ def _agreement(published: Published, comparison: Comparison) -> Agreement:
     if verdict == published.verdict:
         return "agrees"
     return "differs" if "equivalent" in (verdict, published.verdict) else "opposite"
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -9,19 +9,21 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
+from sweep import grid as grids
 from sweep.analysis import claims, comparisons, curves, matching, published, statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.samples import counts
-from sweep.analysis.summary import Summary, known_metric, records_for, summarize
+from sweep.analysis.summary import Summary, cells_of, known_metric, records_for, summarize
 from sweep.errors import MISSING, SweepError
+from sweep.grid.conditions import Conditions
 from sweep.records.columns import METRICS, unit
 from sweep.records.facts import RunFacts
 from sweep.records.places import Place
 from sweep.records.results import Damage, Results
+from sweep.selection import VERSION, framework_version
 
 
 class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users say it
@@ -39,6 +41,7 @@ class Run:
     def __init__(self, place: str | Path | Place) -> None:
         self.results = Results(place)
         self._read: pa.Table | None = None
+        self.unmet: list[str] = []  # what the last `where` named and no cell has
         if not self.results.exists():
             raise SweepError(f"{self.results} holds no run", "name a folder that sweep run has written, see sweep ls")
 
@@ -66,13 +69,18 @@ class Run:
         return self.results.damaged
 
     @functools.cached_property
-    def grid(self) -> Mapping[str, Any]:
-        """The grid as it was read, not expanded; empty where it is not known."""
-        try:
-            read = yaml.safe_load(self.facts.grid)
-        except yaml.YAMLError:
-            return {}
-        return read if isinstance(read, dict) else {}
+    def grid(self) -> grids.Grid | None:
+        """The grid with the options that were laid over it, not expanded; None where it is not known.
+
+        SweepError where it says what a grid cannot say any more.
+        """
+        facts = self.facts
+        return grids.parse(facts.grid, facts.overrides, facts.grid_path) if facts.grid else None
+
+    @property
+    def states_claims(self) -> bool:
+        """Whether the grid states claims, which `verify` judges as a family of their own."""
+        return bool(grids.document(self.facts.grid, self.facts.overrides).get("claims"))
 
     @property
     def margin(self) -> float:
@@ -110,7 +118,9 @@ class Run:
 
     def curves(self, where: Mapping[str, Any] | None = None) -> list[Curve]:
         """The learning curve of every cell. Raises SweepError where nothing was trained."""
-        found = curves.curves(self.results.records(list(curves.COLUMNS)), where)
+        table = self.results.records(list(curves.COLUMNS))
+        found = curves.curves(table, where)
+        self._check(where, table)
         if not found:
             raise NoRecords(f"no trial of {self.results} was trained", "curves are of workload train, see sweep ls")
         return found
@@ -163,13 +173,13 @@ class Run:
 
     def verify(self) -> list[claims.Judgement]:
         """The grid's claims, held against the records."""
-        stated = [claims.parsed(claim) for claim in self.grid.get("claims") or []]
+        stated = [claims.parsed(claim) for claim in self.grid.claims] if self.grid else []
         summaries = {claim.metric: self._summaries(metric=claim.metric) for claim in stated}
         return claims.judge(stated, summaries)
 
     def published(self) -> list[tuple[Published, list[tuple[Comparison, Agreement]]]]:
         """The figures that the grid has from elsewhere, each with the comparisons here that it speaks of."""
-        stated = [published.parsed(entry) for entry in self.grid.get("published") or []]
+        stated = [published.parsed(entry) for entry in self.grid.file.published] if self.grid else []
         return [(each, published.beside(each, self._summaries(metric=each.metric))) for each in stated]
 
     def _summaries(
@@ -180,9 +190,18 @@ class Run:
         if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
             known_metric(metric)
         found = summarize(table, by, metric, where)
+        self._check(where, table)
         if not found:
             raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")
         return found
+
+    def _check(self, where: Mapping[str, Any] | None, table: pa.Table) -> None:
+        """Raise SweepError where no value of an axis is meant; what else is named in vain is kept in `unmet`."""
+        unmet = Conditions(where).unmet(cells_of(table)[0]) if where else []
+        for each in unmet:
+            if each.is_all:
+                raise NoRecords(f"no cell of {self.results} has {each}", each.hint)
+        self.unmet = [f"no cell of {self.results} has {each}; {each.hint}" for each in unmet]
 
     def _table(self, metric: str | None) -> pa.Table:
         """The columns that a summary needs, read anew unless all are at hand."""
@@ -212,9 +231,10 @@ class Run:
 
     def _values_of(self, axis: str) -> list[Any]:
         """The values of an axis in the order of the grid."""
-        axes = self.grid.get("axes")
-        values = axes.get(axis) if isinstance(axes, dict) else None
-        return values if isinstance(values, list) else []
+        if axis == VERSION:
+            return [framework_version(framework) for framework in self._values_of("framework")]
+        facts = self.facts
+        return list(grids.axes(facts.grid, facts.overrides).get(axis, ())) if facts.grid else []
 
 
 def _names(one: str, other: str) -> tuple[str, str]:

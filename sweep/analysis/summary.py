@@ -18,9 +18,10 @@ from sweep.analysis.samples import Floats, Ints, Samples, counts, take
 from sweep.analysis.statistics import Interval
 from sweep.axes import ordered
 from sweep.errors import SweepError, nearest
+from sweep.grid.conditions import Conditions
 from sweep.records.columns import METRICS, unit
 from sweep.records.results import Results
-from sweep.selection import Axes, Where, check_axes, matches, natural, split
+from sweep.selection import Axes, Where, check_axes, natural, split
 from sweep.status import Status
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
@@ -242,8 +243,8 @@ def summarize(
     """One summary for each cell, in the order of the axes' values; trials that failed are counted in it.
 
     `by` names the axes that tell summaries apart (`version` splits it from `framework`), by default all of them;
-    `where` keeps cells with these values, see `selection.matches`. Without `metric` each workload is told in the first
-    of the usual metrics that its trials hold.
+    `where` keeps cells that meet these conditions, see `sweep.grid.conditions`. Without `metric` each workload is told
+    in the first of the usual metrics that its trials hold.
     """
     texts, of_cell = _settings(table)
     cells = _axes(texts)
@@ -332,10 +333,10 @@ def _grouped(
     numbers: dict[str, int] = {}
     groups: list[dict[str, Any]] = []
     of_group = np.full(len(cells), -1, dtype=np.int64)
+    conditions = Conditions(where)
     for cell, settings in enumerate(cells):
-        apart = split(settings)
-        if matches({**apart, "framework": settings.get("framework")}, where):
-            seen = apart if by and "version" in by else settings
+        if conditions.holds(settings):
+            seen = split(settings) if by and "version" in by else settings
             axes = seen if by is None else {name: seen.get(name) for name in by}
             key = json.dumps(axes)
             if key not in numbers:

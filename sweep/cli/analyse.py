@@ -22,7 +22,10 @@ _Metric = Annotated[
     typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …; each workload's own if left out."),
 ]
 _Where = Annotated[
-    list[str] | None, typer.Option(help="Only cells with this value, as framework=torch or batch_exponent=0,1.")
+    list[str] | None,
+    typer.Option(
+        metavar="CONDITION", help="Only such cells, as framework=torch or 'batch_exponent=0,>3'; see docs/grid.md."
+    ),
 ]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
 _Margin = Annotated[
@@ -45,10 +48,10 @@ def summarize(
 
     Example: `sweep summarize core-time --by framework,batch_exponent --format csv`
     """
-    from sweep import selection
+    from sweep.grid.conditions import parsed
 
     loaded = runs.loaded(run)
-    summaries = loaded.summary(by.split(",") if by else None, metric, selection.parsed(where or []))
+    summaries = loaded.summary(by.split(",") if by else None, metric, parsed(where or []))
     runs.tell_damage(loaded)
     answers.write_summaries(summaries, form)
     return answers.summary_code(loaded, summaries)
@@ -89,9 +92,9 @@ def compare(
 
     Example: `sweep compare core-time --over framework --baseline chainer==7.8.1`
     """
-    from sweep import selection
+    from sweep.grid.conditions import parsed
 
-    first, conditions = runs.loaded(run), selection.parsed(where or [])
+    first, conditions = runs.loaded(run), parsed(where or [])
     if other is None:
         if ignore or rename:
             raise SweepError("--ignore and --rename are of two runs", "name a second run, or use --over")
@@ -109,7 +112,7 @@ def compare(
         runs.tell_damage(second)
     runs.tell_damage(first)
     answers.write_comparisons(found, form)
-    answers.tell_correction(found, bool(first.grid.get("claims")))
+    answers.tell_correction(found, first.states_claims)
     return answers.comparison_code(found)
 
 

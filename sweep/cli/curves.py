@@ -20,7 +20,7 @@ def curves(
         typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="Only cells with this value, as framework=torch or backward=explicit.")
+        list[str] | None, typer.Option(metavar="CONDITION", help="Only such cells, as framework=torch.")
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE,
 ) -> int:
@@ -31,10 +31,10 @@ def curves(
 
     Example: sweep curves training --where framework=torch --format csv
     """
-    from sweep import selection
+    from sweep.grid.conditions import parsed
 
     loaded = runs.loaded(run)
-    found = loaded.curves(selection.parsed(where or []))
+    found = loaded.curves(parsed(where or []))
     runs.tell_damage(loaded)
     emit(form, _columns(found), [_row(curve, point) for curve in found for point in curve.points])
     few = {point.trials for curve in found for point in curve.points if point.interval is None}

@@ -61,7 +61,9 @@ def plot(
     ],
     file: Annotated[Path, typer.Option("-o", "--output", help="The file, by its ending PNG, SVG or PDF.")],
     metric: Annotated[str | None, typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="Only cells with this value, as device=cpu.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="CONDITION", help="Only such cells, as device=cpu.")
+    ] = None,
     x: Annotated[str | None, typer.Option("--x", help="The axis along x.")] = None,
     colour: Annotated[str | None, typer.Option(help="The axis told by colour, or none.")] = None,
     shape: Annotated[str | None, typer.Option(help="The axis told by dashes and shapes, or none.")] = None,
@@ -73,14 +75,14 @@ def plot(
 
     Example: `sweep plot core-time time -o core-time.pdf --x batch_exponent --colour framework`
     """
-    from sweep import selection
+    from sweep.grid.conditions import parsed
     from sweep.report import figures, plots
 
     form = _form(file)
     _check(file)
     given = {"x": x, "colour": colour, "shape": shape, "panels": panels}
     roles = {role: name for role, name in given.items() if name}
-    choice = figures.Choice(metric, selection.parsed(where or []), roles, over, baseline)
+    choice = figures.Choice(metric, parsed(where or []), roles, over, baseline)
     loaded = runs.loaded(run)
     drawn = figures.picture(loaded, kind, choice)
     runs.tell_damage(loaded)

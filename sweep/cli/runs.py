@@ -23,9 +23,11 @@ def loaded(run: str | None) -> Run:
 
 
 def tell_damage(run: Run) -> None:
-    """Warn of parts that could not be read; to be called after records were."""
+    """Warn of parts that could not be read, and of values of `--where` that no cell has; call it after both."""
     for part, reason in run.damaged:
         output.warn(f"{part} left out: {reason}")
+    for unmet in run.unmet:
+        output.warn(unmet)
 
 
 def place_of(run: str | None) -> str:

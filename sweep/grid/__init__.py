@@ -7,8 +7,9 @@ expansion.trials                                               # in the order of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
@@ -19,6 +20,7 @@ from sweep.grid.expansion import MOST_TRIALS, expand
 from sweep.grid.identity import identify
 from sweep.grid.language import Grid, build
 from sweep.grid.overrides import overridden
+from sweep.grid.quantities import Scalar
 from sweep.grid.schema import schema
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 
@@ -30,6 +32,8 @@ __all__ = [
     "Grid",
     "Resources",
     "Trial",
+    "axes",
+    "document",
     "duration_s",
     "expand",
     "identify",
@@ -49,12 +53,31 @@ def parse(text: str, sets: Iterable[str] = (), path: str | Path = "") -> Grid:
     return _grid(sources.Source(text), path, list(sets))
 
 
+def document(text: str, sets: Iterable[str] = ()) -> dict[str, Any]:
+    """What a grid says as plain values, not validated: so it can be told even of grids of older versions."""
+    source = sources.Source(text)
+    return overridden(source, sets) if isinstance(source.values, dict) else {}
+
+
+def axes(text: str, sets: Iterable[str] = ()) -> dict[str, Sequence[Scalar]]:
+    """The axes of a grid with their values, in its order; of the rest nothing is looked at."""
+    given = document(text, sets).get("axes")
+    try:
+        return {name: quantities.values(each) for name, each in given.items()} if isinstance(given, dict) else {}
+    except PydanticCustomError as error:
+        raise _said(error) from None
+
+
 def duration_s(text: str) -> float:
     """Seconds of `90`, `30m` or `1h 30m`; SweepError for what is no duration."""
     try:
         return quantities.duration_s(sources.scalar(text))
     except PydanticCustomError as error:
-        raise SweepError(error.message(), (error.context or {})["hint"]) from None
+        raise _said(error) from None
+
+
+def _said(error: PydanticCustomError) -> SweepError:
+    return SweepError(error.message(), (error.context or {})["hint"])
 
 
 def _grid(source: sources.Source, path: str | Path, sets: list[str]) -> Grid:

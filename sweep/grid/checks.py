@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from sweep.axes import SEED
 from sweep.errors import nearest
+from sweep.grid.conditions import Conditions, Unmet, why_no_version
 from sweep.grid.language import Claim, Grid, Published
-from sweep.grid.quantities import Scalar, written
-from sweep.grid.rules import VERSION
-from sweep.grid.source import Keys
-from sweep.grid.space import Space
+from sweep.grid.quantities import Scalar
+from sweep.grid.source import Keys, dotted
+from sweep.grid.space import Condition, Space
 from sweep.grid.words import Words
-from sweep.selection import is_value
+from sweep.selection import VERSION
 
 
 def check(grid: Grid, words: Words, space: Space, metrics: Collection[str]) -> None:
@@ -42,24 +42,50 @@ def _check_known(grid: Grid, key: str, given: Iterable[str], known: Collection[s
             raise grid.error(("resources", key, name), f"there is no {key} {name!r}", nearest(name, known))
 
 
+def unmet_conditions(grid: Grid, space: Space) -> list[str]:
+    """Values that `when` and `exclude` name and no cell has. Whole rules that leave nothing out are told elsewhere."""
+    notes = []
+    for axis, condition in space.conditions.items():
+        notes += [_note(("when", axis), unmet) for unmet in _unmet(grid, space, condition)]
+    for i, condition in enumerate(space.excludes):
+        notes += [_note(("exclude", i), unmet) for unmet in _unmet(grid, space, condition) if not unmet.is_all]
+    return notes
+
+
+def _unmet(grid: Grid, space: Space, condition: Condition) -> Iterator[Unmet]:
+    conditions = Conditions(condition)
+    for axis in conditions.wanted:
+        if not _is_given_anew(grid, axis):
+            known: Sequence[Scalar] = space.seeds if axis == SEED else space.values_of(axis)
+            yield from conditions.unmet_by(axis, known)
+
+
+def _note(keys: Keys, unmet: Unmet) -> str:
+    return f"{dotted((*keys, unmet.axis))}: no cell has {unmet}; {unmet.hint}"
+
+
 def _check_contrast(grid: Grid, space: Space, keys: Keys, contrast: Claim | Published) -> None:
     axes = [*space.order, VERSION]
     settings = [*axes, *(name for parameters in space.parameters.values() for name in parameters)]
     for axis, pair in contrast.compare.items():
-        _check_values(grid, space, (*keys, "compare", axis), pair, axes)
+        _check_values(grid, space, (*keys, "compare", axis), Conditions({axis: pair}), axes)
     for name, wanted in contrast.where.items():
-        _check_values(grid, space, (*keys, "where", name), wanted if isinstance(wanted, list) else [wanted], settings)
+        _check_values(grid, space, (*keys, "where", name), Conditions({name: wanted}), settings)
 
 
-def _check_values(grid: Grid, space: Space, keys: Keys, wanted: Sequence[Scalar], known: Sequence[str]) -> None:
+def _check_values(grid: Grid, space: Space, keys: Keys, conditions: Conditions, known: Sequence[str]) -> None:
     """Each wanted value must be one of the grid, unless the command line has put others in their place."""
     axis = str(keys[-1])
     if axis not in known or axis == SEED:
         raise grid.error(keys, f"{axis!r} is no axis of this grid", nearest(axis, known))
-    values = space.values_of(axis)
-    if not values or grid.is_overridden(axis):
+    if reason := why_no_version(axis, conditions.wanted[axis]):
+        raise grid.error(keys, *reason)
+    if _is_given_anew(grid, axis):
         return
-    for each in wanted:
-        if not any(is_value(value, each) for value in values):
-            words = {part for value in values for part in (str(value), str(value).partition("==")[0])}
-            raise grid.error(keys, f"no cell has {axis} {written(each)}", nearest(str(each), words))
+    parameters = [each[axis] for each in space.parameters.values() if axis in each]
+    for unmet in conditions.unmet_by(axis, space.values_of(axis) or parameters):
+        raise grid.error(keys, f"no cell has {unmet}", unmet.hint)
+
+
+def _is_given_anew(grid: Grid, axis: str) -> bool:
+    return grid.is_overridden("framework" if axis == VERSION else axis)

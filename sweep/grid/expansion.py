@@ -10,7 +10,7 @@ from typing import Any
 
 from sweep.axes import CELL_AXES, SEED, default
 from sweep.errors import SweepError, nearest
-from sweep.grid.checks import check, unused_environments
+from sweep.grid.checks import check, unmet_conditions, unused_environments
 from sweep.grid.identity import Shape, cell_name
 from sweep.grid.language import Grid
 from sweep.grid.product import Axes, Product
@@ -89,8 +89,8 @@ class _Cells:
     def __init__(self, grid: Grid, space: Space, frameworks: Mapping[str, Framework]) -> None:
         self._grid, self._space, self._frameworks = grid, space, frameworks
         rules = [Rule(condition, i) for i, condition in enumerate(space.excludes, 1)]
-        self._rules = [rule for rule in rules if SEED not in rule.condition]
-        self._seed_rules = [rule for rule in rules if SEED in rule.condition]
+        self._rules = [rule for rule in rules if SEED not in rule.wanted]
+        self._seed_rules = [rule for rule in rules if SEED in rule.wanted]
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self._resources: dict[tuple[Any, ...], Resources] = {}
         self._excluded: dict[str, list[Exclusion]] = {}
@@ -133,6 +133,7 @@ class _Cells:
         notes = unused_environments(self._grid, (several[0].cell.axes["framework"] for several in self.found.values()))
         idle = sorted((rule for rule in (*self._rules, *self._seed_rules) if not rule.matched), key=lambda r: r.number)
         notes += [f"exclude rule {rule.number} ({rule}) leaves nothing out" for rule in idle]
+        notes += unmet_conditions(self._grid, self._space)
         for (_, _, threads), resources in self._resources.items():
             if threads and threads > resources.cpu:
                 notes.append(f"{threads} threads on {resources.cpu} cores: resources.cpu is less than threads")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sweep.axes import SEED, default
 from sweep.errors import SweepError, nearest
+from sweep.grid.conditions import Wanted
 from sweep.grid.quantities import MOST_VALUES, Bytes, Scalar, Seconds, Values, problem, written
 from sweep.grid.source import Keys, Source
 from sweep.grid.trials import Resources
@@ -112,7 +113,7 @@ class _Contrast(_Table):
 
     name: Annotated[str, Field(min_length=1)] = Field(description="What it says, in words")
     compare: dict[str, list[Scalar]] = Field(description="Axes with two values each; the ratio is first by second")
-    where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, description="Only cells with these values")
+    where: dict[str, Wanted] = Field(default_factory=dict, description="Only cells that meet these conditions")
     metric: str = Field("step_s", description="What to compare, as step_s or forward_s")
 
     @field_validator("compare")
@@ -147,9 +148,9 @@ class GridFile(_Table):
     axes: dict[str, Values] = Field(default_factory=dict, description="Lists of values; their product is the cells")
     zip: list[list[str]] = Field(default_factory=list, description="Groups of axes that move together")
     include: list[dict[str, Values]] = Field(default_factory=list, description="Extra cells; axes left out vary")
-    exclude: list[dict[str, Values]] = Field(default_factory=list, description="Cells to leave out; globs allowed")
-    when: dict[str, dict[str, Values]] = Field(
-        default_factory=dict, description="Axes that exist only where other axes have these values"
+    exclude: list[dict[str, Wanted]] = Field(default_factory=list, description="Cells to leave out; globs allowed")
+    when: dict[str, dict[str, Wanted]] = Field(
+        default_factory=dict, description="Axes that exist only where other axes meet these conditions"
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the workloads; until: when to stop adding seeds"

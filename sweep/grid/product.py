@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.axes import CELL_AXES
+from sweep.grid.conditions import Conditions
 from sweep.grid.quantities import Scalar
-from sweep.grid.rules import VERSION, Rule
 from sweep.grid.space import Space
+from sweep.selection import VERSION
 
 Axes = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Factor:
-    """One axis, or several that move together, and the rule for their existence."""
+    """One axis, or several that move together, and the conditions for their existence."""
 
     columns: Mapping[str, Sequence[Scalar]]
-    rule: Rule | None
+    conditions: Conditions | None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -42,7 +43,7 @@ class Product:
     def __init__(self, space: Space, axes: Mapping[str, Sequence[Scalar]], named: Collection[str] = ()) -> None:
         self._parameters = space.parameters
         factors = [_factor(space, axes, name, named) for name in axes if name == _group(space, name)[0]]
-        self._deciding = {"workload", *(name for factor in factors if factor.rule for name in _asked(factor.rule))}
+        self._deciding = {"workload", *(name for factor in factors for name in _asked(factor))}
         self._factors = _after_what_decides(factors)
 
     def size(self, most: int) -> int:
@@ -80,7 +81,7 @@ class Product:
     def _existing(self, place: int, chosen: Axes) -> list[str]:
         """The axes of a factor that a combination has."""
         factor = self._factors[place]
-        if factor.rule and not factor.rule.holds(chosen):
+        if factor.conditions and not factor.conditions.holds(chosen):
             return []
         if "workload" not in chosen:  # it comes first, whatever it moves with
             return list(factor.columns)
@@ -91,25 +92,26 @@ class Product:
 def _factor(space: Space, axes: Mapping[str, Sequence[Scalar]], name: str, named: Collection[str]) -> _Factor:
     group = _group(space, name)
     condition = space.conditions.get(name) if not any(member in named for member in group) else None
-    return _Factor({member: axes[member] for member in group}, Rule(condition) if condition else None)
+    return _Factor({member: axes[member] for member in group}, Conditions(condition) if condition else None)
 
 
 def _group(space: Space, name: str) -> Sequence[str]:
     return next((group for group in space.zips if name in group), [name])
 
 
-def _asked(rule: Rule) -> list[str]:
-    """The axes whose values a rule looks at."""
-    return ["framework" if axis == VERSION else axis for axis in rule.condition]
+def _asked(factor: _Factor) -> list[str]:
+    """The axes whose values its conditions look at."""
+    wanted = factor.conditions.wanted if factor.conditions else ()
+    return ["framework" if axis == VERSION else axis for axis in wanted]
 
 
 def _after_what_decides(factors: Sequence[_Factor]) -> list[_Factor]:
-    """The workload's first, then in the order given, but each after those that its rule asks for."""
+    """The workload's first, then in the order given, but each after those that its conditions ask for."""
     holder = {name: factor for factor in factors for name in factor.columns}
     ordered: list[_Factor] = []
 
     def place(factor: _Factor) -> None:
-        for name in _asked(factor.rule) if factor.rule else ():
+        for name in _asked(factor):
             if name in holder and holder[name] is not factor:
                 place(holder[name])
         if all(factor is not other for other in ordered):

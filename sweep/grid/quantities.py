@@ -14,6 +14,15 @@ from sweep.selection import shown
 
 Scalar = str | int | float | bool | None
 
+
+class Steps(tuple[float, ...]):
+    """A range of fractions, written out."""
+
+    __slots__ = ()
+
+
+Range = range | Steps  # of whole numbers, or of fractions
+
 MOST_VALUES = 1_000_000  # of one axis
 _MOST_LETTERS = 100
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -31,17 +40,33 @@ def problem(message: str, hint: str = "", at: str = "") -> PydanticCustomError:
 def values(given: Any) -> Sequence[Scalar]:
     """A value, a list of them, or a range, each at most once; ranges of whole numbers are not written out."""
     if isinstance(given, Mapping):
-        return _range(given)
+        return numbers(given)
     if given is None:
         raise problem("no values", "give at least one, or leave the key out")
     listed = given if isinstance(given, list | tuple) else [given]
     if not listed:
         raise problem("no values", "give at least one, or leave the key out")
-    parts = [_range(each) if isinstance(each, Mapping) else [_scalar(each)] for each in listed]
+    parts = [numbers(each) if isinstance(each, Mapping) else [_scalar(each)] for each in listed]
     if len(parts) == 1:
         return parts[0]
     _check_count(sum(len(part) for part in parts))
     return tuple({(type(value), value): value for part in parts for value in part}.values())
+
+
+def numbers(given: Mapping[str, Any]) -> Range:
+    """The numbers of `{range: [0, 4], step: 2}`, both ends included; those of whole numbers are not written out."""
+    ends, step = given.get("range"), given.get("step", 1)
+    if set(given) - {"range", "step"} or not isinstance(ends, list | tuple) or len(ends) != 2:
+        raise problem(f"{written(given)} is no range", _RANGE_HINT)
+    low, high = ends
+    if not all(_is_number(each) for each in (low, high, step)) or step <= 0:
+        raise problem(f"{written(given)} is no range of numbers", _RANGE_HINT)
+    if high < low:
+        raise problem(f"the range from {low} to {high} is empty", "write the smaller number first")
+    _check_count(math.floor((high - low) / step + 1e-9) + 1)
+    if all(isinstance(each, int) for each in (low, high, step)):
+        return range(low, high + 1, step)
+    return Steps(round(low + step * i, 12) for i in range(math.floor((high - low) / step + 1e-9) + 1))
 
 
 def written(value: Any) -> str:
@@ -74,21 +99,6 @@ def memory_bytes(given: Any) -> int:
     if match is None or isinstance(given, bool) or not float(match[1]):
         raise problem(f"{written(given)} is no amount of memory", "write bytes, or 4GB, 512MiB")
     return int(float(match[1]) * _BYTES[match[2].lower()])
-
-
-def _range(given: Mapping[str, Any]) -> Sequence[Scalar]:
-    ends, step = given.get("range"), given.get("step", 1)
-    if set(given) - {"range", "step"} or not isinstance(ends, list | tuple) or len(ends) != 2:
-        raise problem(f"{written(given)} is no range", _RANGE_HINT)
-    low, high = ends
-    if not all(_is_number(each) for each in (low, high, step)) or step <= 0:
-        raise problem(f"{written(given)} is no range of numbers", _RANGE_HINT)
-    if high < low:
-        raise problem(f"the range from {low} to {high} is empty", "write the smaller number first")
-    _check_count(math.floor((high - low) / step + 1e-9) + 1)
-    if all(isinstance(each, int) for each in (low, high, step)):
-        return range(low, high + 1, step)
-    return tuple(round(low + step * i, 12) for i in range(math.floor((high - low) / step + 1e-9) + 1))
 
 
 def _check_count(count: int) -> None:

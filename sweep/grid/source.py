@@ -79,7 +79,7 @@ class Source:
 
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
         """What is wrong at a path of keys: the keys, and the line of the innermost that is in the text."""
-        place = f"{_dotted(keys)}: " if keys else ""
+        place = f"{dotted(keys)}: " if keys else ""
         for length in range(len(keys), 0, -1):
             if option := self.replaced.get(tuple(keys[:length])):
                 return SweepError(f"{option}: {place}{message}", hint)
@@ -209,7 +209,7 @@ def _named(key: Any, step: str | int) -> bool:
     return bool((key.value if isinstance(key, yaml.ScalarNode) else key) == step)
 
 
-def _dotted(keys: Keys) -> str:
+def dotted(keys: Keys) -> str:
     """A path of keys as people write it: `claims[1].expect`, places counted from 1."""
     text = "".join(f"[{step + 1}]" if isinstance(step, int) else f".{printable(step)}" for step in keys)
     return text.removeprefix(".")

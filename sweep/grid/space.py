@@ -8,13 +8,15 @@ from typing import Any
 
 from sweep.axes import AXES, CELL_AXES, SEED, default
 from sweep.errors import SweepError, nearest
+from sweep.grid.conditions import Alternatives, why_no_version
 from sweep.grid.language import Grid
 from sweep.grid.quantities import Scalar
-from sweep.grid.rules import VERSION
 from sweep.grid.source import Keys
 from sweep.grid.words import Words
+from sweep.selection import VERSION, framework_version
 
-Condition = Mapping[str, Sequence[Scalar]]
+Included = Mapping[str, Sequence[Scalar]]
+Condition = Mapping[str, Alternatives]
 
 _ALWAYS_THERE = ("framework", "workload", SEED)
 
@@ -40,10 +42,12 @@ class Space:
         self.parameters = {workload: self._parameters(workload) for workload in words.workloads}
 
     def values_of(self, axis: str) -> list[Scalar]:
-        """Every value that an axis takes anywhere in the grid."""
+        """Every value that an axis takes anywhere in the grid; of the framework's version, those of its frameworks."""
+        if axis == VERSION:
+            return [framework_version(framework) for framework in self.values_of("framework")]
         return [*self.axes.get(axis, ()), *(value for include in self.includes for value in include.get(axis, ()))]
 
-    def seeds_of(self, include: Condition) -> Sequence[int]:
+    def seeds_of(self, include: Included) -> Sequence[int]:
         return [int(str(seed)) for seed in include[SEED]] if SEED in include else self.seeds
 
     def _axes(self) -> dict[str, Sequence[Scalar]]:
@@ -61,7 +65,7 @@ class Space:
     def _seeds(self, keys: Keys, given: Sequence[Scalar]) -> Sequence[int]:
         return [int(str(seed)) for seed in self._words.values(keys, SEED, given)]
 
-    def _include(self, place: int, given: Condition) -> Condition:
+    def _include(self, place: int, given: Included) -> Included:
         if not given:
             raise self._grid.error(("include", place), "no axis is named", "name at least one")
         for name in given:
@@ -69,7 +73,7 @@ class Space:
         self._check_known_to_some(place, given)
         return {name: self._words.values(("include", place, name), name, values) for name, values in given.items()}
 
-    def _check_known_to_some(self, place: int, include: Condition) -> None:
+    def _check_known_to_some(self, place: int, include: Included) -> None:
         """A parameter that no workload of the include knows would change nothing."""
         workloads = [str(workload) for workload in include.get("workload", self._words.workload_values)]
         known = {name for workload in workloads for name in self._words.all_workloads[workload].parameters}
@@ -127,9 +131,11 @@ class Space:
 
     def _rule(self, keys: Keys, rule: Condition, *more: str) -> Condition:
         known = [*self.order, VERSION, *more]
-        for name in rule:
+        for name, alternatives in rule.items():
             if name not in known:
                 raise self._grid.error((*keys, name), f"{name!r} is no axis of this grid", nearest(name, known))
+            if reason := why_no_version(name, alternatives):
+                raise self._grid.error((*keys, name), *reason)
         if not rule:
             raise self._grid.error(keys, "no axis is named", "name one with the values that the rule is about")
         return rule

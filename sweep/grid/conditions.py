@@ -1,0 +1,305 @@
+"""Conditions: which values of an axis are meant, in `exclude`, `when`, a claim's `where` and after `--where`.
+
+All four are read by `wanted` and answered by `Conditions.holds`, so a condition means the same in each.
+A grid file gives YAML values. The command line gives text, which `parsed` splits at commas: without quotes,
+YAML cannot read `>3`, `!=5` or `torch>=1,<2`. Where the value of a cell is no text, a wanted text stands for
+what it means without quotes: `"1e-4"` and `1e-4` both mean 0.0001. So the command line keeps `2.10` as it was
+typed, which is right for versions and for numbers.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from sweep import versions
+from sweep.errors import SweepError, nearest
+from sweep.grid.quantities import ANY_SCALAR, Range, Scalar, Steps, numbers, problem, values_schema, written
+from sweep.grid.source import Source, printable, scalar
+from sweep.selection import VERSION, framework_version, shown
+
+Alternatives = Sequence[Scalar | Range]  # any of them will do
+
+_SIGN = r"(?:<=?|>=?|!=|~=)"
+_BOUND = rf"{_SIGN}\s*[\w.+*!-]+"
+_BOUNDS = re.compile(rf"(?P<name>[\w.-]*)\s*(?P<bounds>{_BOUND}(?:\s*,\s*{_BOUND})*)")
+_BOUNDS_BEGIN = re.compile(rf"[\w.-]*\s*{_SIGN}")
+_LIMIT = re.compile(rf"({_SIGN})\s*([^\s,]+)")
+_COMPARED: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "!=": operator.ne,
+}
+_BOUNDS_HINT = "write bounds as '>3', '>=2.1' for versions, 'torch>=1,<2' for a framework"
+
+# a part of `--where`: in quotes or braces as YAML writes it, else all up to the next comma
+_QUOTED = r"""\"(?:[^"\\]|\\.)*\"|'(?:[^']|'')*'|\{[^{}]*\}"""
+_BARE = r"""(?!["'{])(?!\[[^\]]*,)[^,]*?"""
+_PART = re.compile(rf"\s*({_QUOTED}|{_BARE})\s*,")
+_HINT = "write key=value1,value2, key={range: [0, 4]} or 'key=>=3'; put a value that has a comma in quotes"
+
+_ABSENT = object()
+
+
+class Unmet(NamedTuple):
+    """What a condition names and no value is; `is_all` where none of the axis' alternatives is met."""
+
+    axis: str
+    wanted: Scalar | Range
+    is_all: bool
+    hint: str
+
+    def __str__(self) -> str:
+        wanted = written_alternative(self.wanted)
+        return f"{self.axis} {wanted!r}" if isinstance(self.wanted, str) else f"{self.axis} {wanted}"
+
+
+class Conditions:
+    """Conditions on several axes, all of which must hold; SweepError for one that cannot be understood.
+
+    Answers are remembered value by value: there may be very many cells.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.wanted = {axis: _read_alternatives(axis, each) for axis, each in given.items()}
+        self._answers: dict[str, dict[Any, bool]] = {axis: {} for axis in self.wanted}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{axis}: {_written(alternatives)}" for axis, alternatives in self.wanted.items())
+
+    def holds(self, axes: Mapping[str, Any]) -> bool:
+        """An axis that the cell does not have meets no condition."""
+        return all(self._answer(axis, _value(axes, axis)) for axis in self.wanted)
+
+    def unmet(self, cells: Iterable[Mapping[str, Any]]) -> list[Unmet]:
+        """What is wanted and no cell has, each condition taken by itself."""
+        values: dict[str, dict[str, Any]] = {axis: {} for axis in self.wanted}
+        for cell in cells:
+            for axis, found in values.items():
+                value = _value(cell, axis)
+                if value is not _ABSENT:
+                    found.setdefault(repr(value), value)
+        return [each for axis, found in values.items() for each in self.unmet_by(axis, list(found.values()))]
+
+    def unmet_by(self, axis: str, values: Sequence[Any]) -> list[Unmet]:
+        """The alternatives of one axis that none of these values meets."""
+        wanted = self.wanted[axis]
+        unmet = [each for each in wanted if not any(is_value(value, each) for value in values)]
+        return [Unmet(axis, each, len(unmet) == len(wanted), nearest_value(each, values)) for each in unmet]
+
+    def _answer(self, axis: str, value: Any) -> bool:
+        if value is _ABSENT:
+            return False
+        key = (type(value), value if value.__hash__ else repr(value))  # 1, 1.0 and true are one key by themselves
+        answer = self._answers[axis].get(key)
+        if answer is None:
+            answer = self._answers[axis][key] = any(is_value(value, each) for each in self.wanted[axis])
+        return answer
+
+
+def is_value(value: Any, wanted: Scalar | Range) -> bool:
+    """Whether a value is the one that is wanted.
+
+    That is an equal one, one of a range, one that fits a glob, every version of a framework named alone, and all within
+    bounds: `torch>=1,<2`, `>=2.1` for versions, `>3` for numbers.
+    """
+    if isinstance(wanted, range | Steps):
+        return _is_number(value) and value in wanted
+    if isinstance(wanted, str):
+        return _is_named(value, wanted)
+    return _same(value, wanted) or (isinstance(value, str) and value == shown(wanted))
+
+
+def wanted(given: Any) -> Alternatives:
+    """The alternatives of a condition: of a value, a list of them, a range, or a list with ranges in it."""
+    is_list = isinstance(given, list | tuple) and not isinstance(given, Steps)
+    listed = list(given) if is_list else [given]
+    if not listed:
+        raise problem("no values", "give at least one, or leave the key out")
+    return tuple(_alternative(each) for each in listed)
+
+
+def parsed(texts: Iterable[str]) -> dict[str, Alternatives]:
+    """`["device=cpu", "batch_exponent=0,{range: [2, 3]}", "framework=torch>=1,<2"]`, as after `--where`."""
+    found: dict[str, Alternatives] = {}
+    for text in texts:
+        key, equal, rest = (each.strip() for each in text.partition("="))
+        label = f"--where {printable(text)}"
+        if not equal or not key or not rest or key[-1] in "<>!~":
+            raise SweepError(f"{label} is no condition", _HINT)
+        if key in found:
+            raise SweepError(f"{label}: {key} has a condition already", f"write one: --where {key}=value1,value2")
+        try:
+            found[key] = wanted(_parts(rest, label))
+        except PydanticCustomError as error:
+            raise SweepError(f"{label}: {error.message()}", (error.context or {})["hint"]) from None
+    return found
+
+
+def why_no_version(axis: str, alternatives: Alternatives) -> tuple[str, str] | None:
+    """What is wrong, with a hint, where a version is not written as text."""
+    for each in alternatives if axis == VERSION else ():
+        if not isinstance(each, str):
+            return f"{written_alternative(each)} is not text", "put it in quotes: without them 2.10 is the number 2.1"
+    return None
+
+
+def nearest_value(missed: Scalar | Range, values: Iterable[Any]) -> str:
+    """A hint: the nearest of the values that there are, a framework also without its version."""
+    known = {word for value in values for word in (shown(value), shown(value).partition("==")[0])}
+    return nearest(written_alternative(missed), known)
+
+
+def written_alternative(alternative: Scalar | Range) -> str:
+    """An alternative as a grid file says it, without quotes."""
+    if isinstance(alternative, range | Steps):
+        ends = (alternative[0], alternative[-1])
+        return shown(ends[0]) if len(alternative) == 1 else f"{shown(ends[0])} … {shown(ends[1])}"
+    return shown(alternative)
+
+
+def _read_alternatives(axis: str, given: Any) -> Alternatives:
+    try:
+        found = wanted(given)
+    except PydanticCustomError as error:
+        raise SweepError(f"{axis}: {error.message()}", (error.context or {})["hint"]) from None
+    if reason := why_no_version(axis, found):
+        raise SweepError(f"{axis}: {reason[0]}", reason[1])
+    return found
+
+
+def _value(axes: Mapping[str, Any], axis: str) -> Any:
+    """A cell's value of an axis; its version is that of its framework."""
+    if axis == VERSION and VERSION not in axes and "framework" in axes:
+        return framework_version(axes["framework"])
+    return axes.get(axis, _ABSENT)
+
+
+def _is_named(value: Any, wanted: str) -> bool:
+    """Whether a value is what a text means."""
+    text = shown(value)
+    if text == wanted or text.partition("==")[0] == wanted or fnmatch.fnmatchcase(text, wanted):
+        return True
+    if not isinstance(value, str):
+        if _same(value, scalar(wanted)):
+            return True
+        if not _is_number(value):
+            return False
+    elif versions.same(text, wanted):
+        return True
+    bounds = _BOUNDS.fullmatch(wanted)
+    return bounds is not None and _within(value, bounds["name"], bounds["bounds"])
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    """Whether two values are equal, where true is no 1."""
+    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def _within(value: Any, name: str, bounds: str) -> bool:
+    """Whether a number, a version, or a framework of that name keeps all of the bounds."""
+    limits = _LIMIT.findall(bounds)
+    if not isinstance(value, str):
+        return not name and all(_keeps(value, sign, scalar(limit)) for sign, limit in limits)
+    framework, _, version = value.rpartition("==")
+    try:
+        return framework == name and SpecifierSet(bounds).contains(Version(version), prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return False
+
+
+def _keeps(value: float, sign: str, limit: Any) -> bool:
+    return sign in _COMPARED and _is_number(limit) and _COMPARED[sign](value, limit)
+
+
+def _alternative(given: Any) -> Scalar | Range:
+    if isinstance(given, range | Steps):
+        return given
+    if isinstance(given, Mapping):
+        return numbers(given)
+    if isinstance(given, list | tuple):
+        raise problem(f"{written(given)} is a list within a list", "write one list of values")
+    if not isinstance(given, Scalar):
+        raise problem(f"{given!r} is no value", _BOUNDS_HINT)
+    if isinstance(given, str):
+        _check_bounds(given)
+    return given
+
+
+def _check_bounds(text: str) -> None:
+    """Refuse what begins as bounds do and goes on otherwise: it would mean nothing."""
+    if not text.strip():
+        raise problem("an empty text is no value", "write one, or null")
+    if not _BOUNDS_BEGIN.match(text):
+        return
+    bounds = _BOUNDS.fullmatch(text.strip())
+    if bounds is None or not all(_is_limit(sign, limit) for sign, limit in _LIMIT.findall(bounds["bounds"])):
+        raise problem(f"{written(text)} has bounds that cannot be read", _BOUNDS_HINT)
+
+
+def _is_limit(sign: str, limit: str) -> bool:
+    try:
+        return _is_number(scalar(limit)) or bool(SpecifierSet(f"{sign}{limit}"))
+    except InvalidSpecifier:
+        return False
+
+
+def _parts(text: str, label: str) -> list[Any]:
+    """The parts between commas; bounds that go on after a comma are one part."""
+    if text.startswith("[") and text.endswith("]"):
+        return list(_read(text, label))
+    parts: list[Any] = []
+    goes_on = False  # whether the part before is bounds without quotes
+    for part in _split(text, label):
+        if part[:1] in ("'", '"', "{"):
+            parts.append(_read(part, label))
+            goes_on = False
+            continue
+        bounds = _BOUNDS.fullmatch(part)
+        if goes_on and bounds and not bounds["name"]:
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+        goes_on = bounds is not None
+    return parts
+
+
+def _split(text: str, label: str) -> Iterator[str]:
+    rest = f"{text},"
+    while rest:
+        match = _PART.match(rest)
+        if match is None:
+            raise SweepError(f"{label}: {rest[:-1].strip()!r} cannot be read", _HINT)
+        if not match[1]:
+            raise SweepError(f"{label}: a value is missing between commas", _HINT)
+        yield match[1]
+        rest = rest[match.end() :]
+
+
+def _read(text: str, label: str) -> Any:
+    try:
+        return Source(text, label).values
+    except SweepError as error:
+        raise SweepError(f"{label}: {text!r} cannot be read", _HINT) from error
+
+
+def _written(alternatives: Alternatives) -> str:
+    listed = ", ".join(map(written_alternative, alternatives))
+    return listed if len(alternatives) == 1 else f"[{listed}]"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+Wanted = Annotated[Alternatives, PlainValidator(wanted), WithJsonSchema(values_schema(ANY_SCALAR))]
