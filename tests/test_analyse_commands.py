@@ -242,6 +242,69 @@ def test_comparisons_come_in_every_format(sweep: Sweep, form: str) -> None:
     assert said.out.count("faster") >= 2
 
 
+def taken_by_others(**changes: Any) -> list[dict[str, Any]]:
+    """A run beside which others took 70 % of the cores."""
+    return [r | {"foreign_ratio": 0.7} for r in grid_of(**changes)]
+
+
+def test_verdicts_come_with_what_makes_either_side_doubtful(sweep: Sweep) -> None:
+    keep("results/quiet", grid_of(), GRID)
+    keep("results/busy", taken_by_others(), GRID)
+    doubtful = "other processes took over 10% of the cores of 3 trials"
+    assert doubtful not in sweep("compare", "quiet", "--over", "framework").err
+    assert f"warning: both sides: {doubtful}; stop them" in sweep("compare", "busy", "--over", "framework").err
+    assert f"warning: busy: {doubtful}" in sweep("compare", "quiet", "busy").err
+    assert f"warning: both sides: {doubtful}" in sweep("verify", "busy").err
+    for command in (["compare", "busy"], ["compare", "quiet", "busy"], ["verify", "busy"]):
+        rows = json.loads(sweep(*command, "--format", "json").out)
+        assert all(doubtful in row["warnings"][0] for row in rows)
+        assert doubtful in sweep(*command, "--format", "md").out
+    assert json.loads(sweep("verify", "quiet", "--format", "json").out)[0]["warnings"] == []
+    sweep("report", "busy")
+    page = Path("results/busy/report.html").read_text()
+    headline = page.partition('id="answers"')[2].partition("</section>")[0]
+    assert headline.count(f"both sides: {doubtful}") == 2  # of the claim and of the comparison
+    assert '"warnings":["contaminated"' in page
+
+
+def test_verdicts_come_with_what_else_differs(sweep: Sweep) -> None:
+    blas = "OpenBLAS 0.3.{}  USE64BITINT DYNAMIC_ARCH NO_AFFINITY Haswell MAX_THREADS=64"
+
+    def run(**facts: str) -> list[dict[str, Any]]:
+        return [r | facts for r in grid_of()]
+
+    old = {"python": "3.8.20", "numpy": "1.19.5", "blas": blas.format(9), "code_version": "0.1"}
+    new = {"python": "3.12.3", "numpy": "2.1.0", "blas": blas.format(29), "code_version": "0.2"}
+    keep("results/one", [r | (old if r["framework"] == "chainer" else new) for r in grid_of()], GRID)
+    said = sweep("compare", "one")
+    (line,) = said.err.splitlines()
+    assert line.startswith(
+        "warning: torch 2.13.0 and chainer 7.8.1 differ in more: Python (3.12.3, 3.8.20), NumPy (2.1.0, 1.19.5), "
+        "BLAS (0.3.29, 0.3.9), version of sweep (0.2, 0.1); the ratio is that of all together"
+    )
+    keep("results/two", run(**new, environment_id="a1", framework_build="gcc 13"), GRID)
+    keep("results/built", run(**new, environment_id="b2", framework_build="gcc 14"), GRID)
+    keep("results/locked", run(**new, environment_id="b2", framework_build="gcc 13"), GRID)
+    assert "the build of the framework (gcc 14, gcc 13)" in sweep("compare", "two", "built").err
+    assert "packages of the environment (b2, a1)" in sweep("compare", "two", "locked").err
+    assert "differ in more" not in sweep("compare", "two", "two").err
+    assert "the environment" not in line
+
+
+def test_many_warnings_of_a_kind_are_few_lines(sweep: Sweep) -> None:
+    rows = [
+        record(s, framework=f, batch_exponent=b, **({} if s < 3 else {"status": "failed"}))
+        for f in (TORCH, CHAINER)
+        for b in range(12)
+        for s in range(4 + b)
+    ]
+    keep("results/run", rows)
+    said = sweep("compare", "--over", "framework")
+    lines = [line for line in said.err.splitlines() if "trials have no times" in line or "(failed)" in line]
+    assert len(lines) == 3
+    assert lines[-1] == "warning: 10 more of this kind (failed): --format json has them all"
+
+
 def test_what_is_open_ends_with_three(sweep: Sweep) -> None:
     keep("results/few", grid_of(processes=2))
     said = sweep("compare")

@@ -168,13 +168,35 @@ def missing_code(run: Run) -> int:
 
 
 def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
+    """Sentences, or a row for each; what makes them doubtful beside what people read, and within what others do."""
+    from sweep.analysis.caveats import caveats
     from sweep.analysis.wording import sentence, varied_axes
 
     varied = varied_axes(found)
     if form is None:
         output.emit("\n".join(sentence(comparison, varied) for comparison in found))
     else:
-        emit(form, _comparison_columns(found, varied), [comparison_row(c, varied) for c in found])
+        warnings = [list(map(str, each)) for each in caveats(found)]
+        columns = _comparison_columns(found, varied) + _warning_column(form, warnings)
+        rows = [comparison_row(c, varied) | {"warnings": told} for c, told in zip(found, warnings, strict=True)]
+        emit(form, columns, rows)
+    if form in (None, Format.TABLE):
+        tell_caveats(found)
+
+
+def tell_caveats(found: Sequence[Comparison]) -> None:
+    """What comes with the verdicts, on stderr."""
+    from sweep.analysis.caveats import told
+
+    for _, text in told(found):
+        output.warn(text)
+
+
+def _warning_column(form: Format, warnings: Sequence[Sequence[str]]) -> list[Column]:
+    """A column of the warnings, where they are not told beside the table and there are any."""
+    if form is Format.TABLE or not any(warnings):
+        return []
+    return [Column("warnings", ["; ".join(told) for told in warnings], is_text=True)]
 
 
 def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[str, Any]:
@@ -260,7 +282,9 @@ def write_judgements(judgements: Sequence[Judgement], form: Format | None) -> No
         output.emit("\n\n".join(_judgement_text(judgement) for judgement in judgements))
     else:
         rows = [row for judgement in judgements for row in _judgement_rows(judgement)]
-        emit(form, _judgement_columns(rows), rows)
+        emit(form, _judgement_columns(rows) + _warning_column(form, [row["warnings"] for row in rows]), rows)
+    if form in (None, Format.TABLE):
+        tell_caveats([evidence.comparison for judgement in judgements for evidence in judgement.evidence])
 
 
 def judgement_code(judgements: Sequence[Judgement]) -> int:
@@ -351,11 +375,17 @@ def _what_it_takes(evidence: Evidence) -> str:
 
 def _judgement_rows(judgement: Judgement) -> list[dict[str, Any]]:
     """A row for each comparison that the claim speaks of: all of it is about the claim, none about other margins."""
+    from sweep.analysis.caveats import caveats
+
     claim = judgement.claim
     own = {"claim": claim.name, "outcome": judgement.outcome, "low_expected": claim.expected.low}
     own |= {"high_expected": claim.expected.high}
-    rows = [own | _evidence_row(claim, evidence, text) for evidence, text in _evidence_texts(judgement)]
-    return rows or [own | {"evidence": "missing"}]
+    warnings = caveats([evidence.comparison for evidence in judgement.evidence])
+    rows = [
+        own | _evidence_row(claim, evidence, text) | {"warnings": list(map(str, told))}
+        for (evidence, text), told in zip(_evidence_texts(judgement), warnings, strict=True)
+    ]
+    return rows or [own | {"evidence": "missing", "warnings": []}]
 
 
 def _evidence_row(claim: Claim, evidence: Evidence, text: str) -> dict[str, Any]:

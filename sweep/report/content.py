@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sweep.analysis.caveats import Known
 from sweep.analysis.failures import failures
 from sweep.analysis.run import Run
 from sweep.report import figures, plots
@@ -43,6 +44,7 @@ _COLUMNS = {
         Column("interval", "95 % interval"),
         Column("verdict", "verdict", numeric=False),
         Column("sentence", "in words", numeric=False),
+        Column("warnings", "warnings", numeric=False),
     ],
     "causes": [
         Column("status", "status", numeric=False),
@@ -116,12 +118,19 @@ def _rows(run: Run, measured: Measured) -> dict[str, list[Row]]:
         "summaries": summaries,
         "processes": processes[:: -(-len(processes) // MOST_PROCESSES) or 1],
         "parts": figures.parts(found["forward_s"], found["backward_s"]) if both else [],
-        "ratios": [row for each in measured.comparisons.values() for row in figures.ratios(each, measured.cells)],
+        "ratios": _ratios(measured),
         "curves": [row for row in figures.curves(run, measured.cells) if figures.drawable(row)],
         "causes": [failure._asdict() for failure in failures(run.records)],
         "exclusions": [{"name": left_out, "reason": reason} for left_out, reason in run.exclusions],
         "missing": [{"name": trial} for trial in run.missing[:MOST_MISSING]],
     }
+
+
+def _ratios(measured: Measured) -> list[Row]:
+    """Every comparison, with the kinds of its warnings."""
+    doubtful: Known = {}
+    found = measured.comparisons.values()
+    return [row for each in found for row in figures.ratios(each, measured.cells, doubtful)]
 
 
 def _by_process(measured: Measured) -> list[str]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep import axes as built_in
+from sweep.analysis.caveats import Known, caveats
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of, questions
 from sweep.analysis.quantities import NOTHING, Scale, factor, quantity, scale
@@ -246,10 +247,12 @@ def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
     return rows
 
 
-def ratios(found: Sequence[Comparison], known: Cells) -> list[Row]:
-    """Comparisons as speed-ups: the baseline's time by the subject's."""
+def ratios(found: Sequence[Comparison], known: Cells, doubtful: Known | None = None) -> list[Row]:
+    """Comparisons as speed-ups: the baseline's time by the subject's; `doubtful` is kept from one call to the next."""
     varied = varied_axes(found)
-    return [_ratio(comparison, known, varied) for comparison in found]
+    warnings = [", ".join(dict.fromkeys(caveat.kind for caveat in each)) for each in caveats(found, doubtful)]
+    rows = [_ratio(comparison, known, varied) for comparison in found]
+    return [row | {"warnings": told} for row, told in zip(rows, warnings, strict=True)]
 
 
 def curves(run: Run, known: Cells) -> list[Row]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from sweep.analysis import caveats
 from sweep.analysis.claims import Judgement
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.doubts import Doubt, doubts, run_warnings, together
@@ -28,6 +29,7 @@ from sweep.selection import natural, shown
 from sweep.status import all_ok
 
 _NAMED = 3
+_WARNINGS = 3
 _CODE_VERSIONS = 3
 
 
@@ -106,7 +108,8 @@ def _claim(judgement: Judgement) -> str:
         if lines
         else f"<div>{told}</div>"
     )
-    return f"{_verdict(judgement.outcome)}{_escaped(claim.name)}{evidence}"
+    warned = _warned([evidence.comparison for evidence in judgement.evidence])
+    return f"{_verdict(judgement.outcome)}{_escaped(claim.name)}{evidence}{warned}"
 
 
 def _published(run: Run) -> str:
@@ -130,7 +133,9 @@ def _beside(given: Published, found: Sequence[tuple[Comparison, Agreement]]) -> 
         f"{_escaped(seen(comparison))}"
         for comparison, agreement in found
     ]
-    return head + (_list(lines) if lines else f"<p>{_verdict('missing')}no cell here is of it</p>")
+    if not lines:
+        return head + f"<p>{_verdict('missing')}no cell here is of it</p>"
+    return head + _list(lines) + _warned([comparison for comparison, _ in found])
 
 
 def _pair(comparison: Comparison) -> str:
@@ -160,7 +165,18 @@ def _answer(found: Sequence[Comparison]) -> str:
     reach = f": {_times(speedups[0])} to {_times(speedups[-1])} as fast" if speedups else ""
     cells = _counted_comparisons(len(found))
     verdict = counts.most_common(1)[0][0] if len(counts) == 1 else "open"
-    return f'<b class="{verdict}">{subject}</b> against {baseline}, {first.metric}, {cells}: {told}{reach}'
+    head = f'<b class="{verdict}">{subject}</b> against {baseline}, {first.metric}, {cells}: {told}{reach}'
+    return head + _warned(found)
+
+
+def _warned(found: Sequence[Comparison]) -> str:
+    """What comes with verdicts: the first warnings, the others unfold."""
+    lines = [f"<li>{_escaped(text)}</li>" for _, text in caveats.told(found)]
+    if not lines:
+        return ""
+    shown_at_once, others = "".join(lines[:_WARNINGS]), "".join(lines[_WARNINGS:])
+    more = f"<details><summary>{len(lines) - _WARNINGS} more warnings</summary><ul>{others}</ul></details>"
+    return f'<ul class="doubts">{shown_at_once}</ul>' + (more if others else "")
 
 
 def _counted_comparisons(count: int) -> str:
