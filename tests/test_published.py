@@ -85,7 +85,7 @@ def test_the_report_shows_figures_beside_measurements(sweep: Sweep) -> None:
     keep("results/study", study(0.5, 1.0), GRID.format(values="[5.0, 8.2]"))
     assert sweep("report", "study").code == 0
     page = html.unescape(re.sub("<[^>]+>", "", Path("results/study/report.html").read_text().partition("<footer")[0]))
-    assert "an iteration: 5 s / 8.2 s, 0.61× the time (torch / chainer)" in page
+    assert "an iteration: 5 s / 8.2 s, 0.610× the time (torch / chainer)" in page
     assert "agrees torch 2.13.0 / chainer 7.8.1 at batch 32 on the CPU: 0.500× [0.500, 0.500] the time" in page
 
 

@@ -315,6 +315,18 @@ def test_the_page_and_single_pictures_draw_the_same_marks(
     assert page.complaints() == []
 
 
+def test_nanoseconds_and_hours_have_a_unit_each(driver: webdriver.Chrome, tmp_path: Path) -> None:
+    means = {TORCH: 4e-9, CHAINER: 10800.0}
+    keep(tmp_path / "run", [record(s, framework=f, mean_s=mean) for s in range(3) for f, mean in means.items()])
+    (tmp_path / "report.html").write_text(report(analysis.Run(tmp_path / "run")), encoding="utf-8")
+    page = Page(driver, tmp_path / "report.html")
+    assert [text[-2:] for text in page.column("cells", "mean")] == [" h", "ns"]
+    assert [text[-2:] for text in page.column("cells", "variance")] == ["s²", "s²"]
+    assert [text[-3:] for text in page.column("cells", "95 % interval")] == ["] h", " ns"]
+    assert "e+" not in page.text("[data-table=cells]")
+    assert page.complaints() == []
+
+
 @pytest.mark.parametrize("what", ["one trial", "all failed", "no interval"])
 def test_little_is_shown_without_complaint(driver: webdriver.Chrome, tmp_path: Path, what: str) -> None:
     records = {

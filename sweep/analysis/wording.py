@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of
-from sweep.analysis.quantities import factor
+from sweep.analysis.quantities import factor, factors
 from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
 from sweep.axes import AXES, circumstance, said
 from sweep.records.columns import unit
@@ -43,13 +43,12 @@ def seen(comparison: Comparison) -> str:
     what = _words(comparison.metric).what
     if comparison.interval:
         return f"{times(comparison.interval)} {what}"
-    return f"{_exact(comparison.ratio.estimate)}× {what}, no interval"
+    return f"{factor(comparison.ratio.estimate)}× {what}, no interval"
 
 
 def times(interval: Interval) -> str:
     """`2.31× [2.27, 2.35]`."""
-    exact = 3 if interval.estimate < 1.1 else 1 if interval.estimate >= 100 else 2
-    return f"{interval.estimate:.{exact}f}× [{interval.low:.{exact}f}, {interval.high:.{exact}f}]"
+    return factors(interval)
 
 
 def inverse(interval: Interval) -> Interval:
@@ -130,7 +129,3 @@ def _counted(comparison: Comparison) -> str:
     if one == other:
         return "(1 process each)" if one == 1 else f"({one} processes each)"
     return f"({one} and {other} processes)"
-
-
-def _exact(ratio: float) -> str:
-    return factor(ratio) if ratio >= 1 else f"{ratio:.3f}"

@@ -45,9 +45,9 @@ def _by_metric(summaries: Sequence[Summary]) -> list[list[Summary]]:
 
 def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
     """What people see of summaries: the axes that vary, and figures in one unit, the most wanted first."""
-    from sweep.analysis.quantities import scale
+    from sweep.analysis.quantities import column_scale
 
-    unit = scale(summaries[0].unit, [s.mean for s in summaries])
+    unit = column_scale(summaries[0].unit, [s.mean for s in summaries])
     sign = f" {unit.sign}" if unit.sign else ""
     columns = axis_columns([s.axes for s in summaries])
     columns.append(Column("n", [str(s.processes) for s in summaries]))
@@ -315,17 +315,16 @@ def _failed(summary: Summary) -> int:
 
 
 def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> list[Column]:
-    from sweep.analysis.matching import written
-    from sweep.analysis.quantities import NOTHING
+    from sweep.analysis.quantities import NOTHING, factor
     from sweep.analysis.wording import times
 
     columns = [_axis_column(name, [c.axes.get(name) for c in found]) for name in varied]
     intervals = [c.interval for c in found]
-    ratios = [f"{c.ratio.estimate:.3f}" if c.ratio else NOTHING for c in found]
+    ratios = [factor(c.ratio.estimate) if c.ratio else NOTHING for c in found]
     needed = [str(c.seeds_needed or "") if c.verdict == "inconclusive" else "" for c in found]
     columns += [
-        Column(found[0].over, [written(c.subject_value) for c in found], is_text=True),
-        Column("baseline", [written(c.baseline_value) for c in found], is_text=True),
+        _side_column(found, [c.subject_value for c in found]),
+        _side_column(found, [c.baseline_value for c in found])._replace(title="baseline"),
         Column("n", [f"{c.processes[0]}/{c.processes[1]}" for c in found], rank=2),
         Column("ratio", ratios),
         Column("95 % interval", [times(i).partition(" ")[2] if i else NOTHING for i in intervals]),
@@ -333,6 +332,16 @@ def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> l
         Column("seeds needed", needed, rank=1),
     ]
     return columns
+
+
+def _side_column(found: Sequence[Comparison], values: Sequence[Any]) -> Column:
+    """The values that stand on one side of each comparison."""
+    from sweep.analysis.matching import axes_of, written
+
+    over = found[0].over
+    if len(axes_of(over)) == 1:
+        return _axis_column(over, values)
+    return Column(over, [written(value) for value in values], is_text=True)
 
 
 def _judgement_text(judgement: Judgement) -> str:
@@ -403,15 +412,19 @@ def _evidence_row(claim: Claim, evidence: Evidence, text: str) -> dict[str, Any]
 
 
 def _judgement_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
-    def figure(row: dict[str, Any], name: str) -> str:
-        value = row.get(name)
-        return "–" if value is None else f"{value:.3f}"
+    from sweep.analysis.quantities import NOTHING, factor, factors
+    from sweep.analysis.statistics import Interval
+
+    def interval(row: dict[str, Any]) -> str:
+        if row.get("low") is None:
+            return NOTHING
+        return factors(Interval(row["ratio"], row["low"], row["high"])).partition(" ")[2]
 
     return [
         Column("claim", [row["claim"] for row in rows], is_text=True),
         Column("outcome", [row["outcome"] for row in rows], is_text=True),
         Column("evidence", [row["evidence"] for row in rows], is_text=True),
-        Column("ratio", [figure(row, "ratio") for row in rows]),
-        Column("95 % interval", [f"[{figure(row, 'low')}, {figure(row, 'high')}]" for row in rows]),
+        Column("ratio", [NOTHING if row.get("ratio") is None else factor(row["ratio"]) for row in rows]),
+        Column("95 % interval", [interval(row) for row in rows]),
         Column("says", [str(row.get("sentence", "")) for row in rows], rank=1, is_text=True),
     ]

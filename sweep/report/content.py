@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sweep.analysis.caveats import Known
 from sweep.analysis.failures import failures
+from sweep.analysis.quantities import OwnScale, least, scales_of
 from sweep.analysis.run import Run
 from sweep.report import figures, plots
 from sweep.report.figures import Row
@@ -19,23 +20,28 @@ _MOST = {"cells": 20, "points": 2000, "panels": 12, "rows": 200}  # that are sho
 
 
 class Column(NamedTuple):
-    """A column of a table; the title of `measured` ones carries the unit of the metric that is chosen."""
+    """A column of a table; `power` is that of the unit of the metric that is chosen, 0 where it has none.
+
+    The title carries the unit where there is room.
+    """
 
     key: str
     title: str
     numeric: bool = True
-    measured: str = ""  # the power of the unit: "1" or "²"
+    power: int = 0
+    has_room: bool = False
 
 
+_SPREAD = {"median": "median", "sd": "sd", "mad": "MAD", "min": "min", "p5": "p5", "p95": "p95"}
 _COLUMNS = {
     "cells": [
         Column("axes", ""),
         Column("processes", "processes"),
         Column("failed", "failed"),
-        Column("mean", "mean", measured="1"),
-        Column("interval", "95 % interval"),
-        Column("variance", "variance", measured="²"),
-        *(Column(name, "MAD" if name == "mad" else name) for name in ("median", "sd", "mad", "min", "p5", "p95")),
+        Column("mean", "mean", power=1, has_room=True),
+        Column("interval", "95 % interval", power=1),
+        Column("variance", "variance", power=2, has_room=True),
+        *(Column(name, title, power=1) for name, title in _SPREAD.items()),
     ],
     "ratios": [
         Column("axes", ""),
@@ -65,7 +71,9 @@ def content(run: Run, measured: Measured) -> dict[str, Any]:
         "axes": [_axis(each, channel) for each, channel in axes.items()],
         "across": {axis: figures.across(axes, axis).field for axis in axes} if len(axes) > 1 else {},
         "nothing": {"encodings": plots.encodings(plots.NOTHING)},
-        "metrics": [{"name": m.name, "title": m.title, "sign": m.scale.sign} for m in measured.metrics],
+        "metrics": [
+            {"name": m.name, "title": m.title, "sign": m.scale.sign, "scales": _scales(m)} for m in measured.metrics
+        ],
         "overs": [(axis, axes[axis].title) for axis in measured.overs],
         "chosen": _chosen(measured),
         "most": _MOST,
@@ -93,6 +101,13 @@ def _axis(axis: str, channel: Channel) -> dict[str, Any]:
         "said": channel.said,
         "encodings": plots.encodings(channel),
     }
+
+
+def _scales(metric: figures.Metric) -> list[dict[str, Any]]:
+    """From where on each unit is used, where the cells of a metric lie too far apart for one."""
+    if not isinstance(metric.scale, OwnScale):
+        return []
+    return [{"least": least(each), **each._asdict()} for each in scales_of(metric.scale.unit)]
 
 
 def _chosen(measured: Measured) -> dict[str, str]:

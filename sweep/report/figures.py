@@ -21,7 +21,7 @@ from sweep import axes as built_in
 from sweep.analysis.caveats import Known, caveats
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of, questions
-from sweep.analysis.quantities import NOTHING, Scale, factor, quantity, scale
+from sweep.analysis.quantities import NOTHING, OwnScale, Scale, column_scale, factor, quantity
 from sweep.analysis.run import NoRecords, Run
 from sweep.analysis.samples import Floats, Ints, counts
 from sweep.analysis.summary import Summary, cells_of
@@ -40,6 +40,7 @@ _USUAL = ("step_s", "forward_s", "backward_s", "device_s", "data_s", "epoch_s")
 _NOT_SHOWN = frozenset({"warmup_s", "elapsed_s", "user_s", "system_s", "import_s"})
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _POINTS_OF_A_CURVE = 120
+_MOST_LETTERS = 5
 _NO_MAP = "draw speedup instead"
 COURSES = {
     "loss": ("iteration", "elapsed_s"),
@@ -52,11 +53,16 @@ class Metric(NamedTuple):
     """A metric in the unit in which it is shown."""
 
     name: str
-    scale: Scale
+    scale: Scale | OwnScale
+
+    @property
+    def sign(self) -> str:
+        """The unit of the numbers that are drawn."""
+        return self.scale.unit if isinstance(self.scale, OwnScale) else self.scale.sign
 
     @property
     def title(self) -> str:
-        sign = f" ({self.scale.sign})" if self.scale.sign else ""
+        sign = f" ({self.sign})" if self.sign else ""
         return f"{self.name.removesuffix('_s').removesuffix('_bytes').replace('_', ' ')}{sign}"
 
 
@@ -213,7 +219,7 @@ def metrics_of(run: Run) -> list[str]:
 
 
 def metric_of(summaries: Sequence[Summary]) -> Metric:
-    return Metric(summaries[0].metric, scale(summaries[0].unit, [s.mean for s in summaries]))
+    return Metric(summaries[0].metric, column_scale(summaries[0].unit, [s.mean for s in summaries]))
 
 
 def cells(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
@@ -415,7 +421,8 @@ def _short(comparison: Comparison) -> str:
     if comparison.ratio is None:
         return NOTHING
     speedup = 1 / comparison.ratio.estimate
-    told = factor(speedup) if speedup >= 1 else f"{speedup:.3f}" if speedup > 0.9 else f"{speedup:.2f}"
+    told = f"{speedup:.2f}" if 0.1 < speedup < 0.9 else factor(speedup)  # the squares of a map are small
+    told = f"{speedup:.0e}" if len(told) > _MOST_LETTERS else told
     return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
 
 

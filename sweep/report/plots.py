@@ -199,7 +199,7 @@ def _heatmap(view: View) -> alt.FacetChart:
     scale = alt.Scale(domain=domain, range=_SLOWER_EVEN_FASTER, clamp=True, interpolate="lab")
     legend = alt.Legend(
         title=_speedup_over(view),
-        labelExpr="format(pow(2, datum.value), '.2f') + '×'",
+        labelExpr=f"{_short_number('pow(2, datum.value)')} + '×'",
         gradientLength=220,
         orient="top",
     )
@@ -356,8 +356,13 @@ def _logarithmic() -> dict[str, Any]:
     """Scale and axis; all ticks have labels but for 60, 70, 80 and 90 where Vega leaves out some itself."""
     first = "datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9))"
     shown = f"datum.label || {first} < 5.5 || abs({first} - round({first})) > 0.01"
-    axis = alt.Axis(labelExpr=f"{shown} ? format(datum.value, ',.3~r') : ''", labelOverlap="greedy")
+    axis = alt.Axis(labelExpr=f"{shown} ? {_short_number('datum.value')} : ''", labelOverlap="greedy")
     return {"scale": alt.Scale(type="log", nice=False, padding=12), "axis": axis}
+
+
+def _short_number(value: str) -> str:
+    """An expression for a number as people write it, with an exponent where it would be long."""
+    return f"format({value}, {value} < 1e-4 || {value} >= 1e7 ? '.3~e' : ',.3~r')"
 
 
 def _linear() -> alt.Scale:

@@ -124,9 +124,8 @@ def _published(run: Run) -> str:
 def _beside(given: Published, found: Sequence[tuple[Comparison, Agreement]]) -> str:
     pair = [name(given.axis, value) for value in (given.subject, given.baseline)]
     told = " / ".join(f"{value:g} {given.unit}".strip() for value in given.values)
-    head = (
-        f"<b>{_escaped(given.name)}</b>: {_escaped(told)}, {given.ratio:.3g}× the time ({_escaped(' / '.join(pair))})"
-    )
+    ratio = f"{factor(given.ratio)}× the time ({_escaped(' / '.join(pair))})"
+    head = f"<b>{_escaped(given.name)}</b>: {_escaped(told)}, {ratio}"
     varied = varied_axes([comparison for comparison, _ in found])
     lines = [
         f"{_verdict(agreement)}{_escaped(_pair(comparison) + circumstances(comparison.axes, varied))}: "
@@ -162,7 +161,7 @@ def _answer(found: Sequence[Comparison]) -> str:
     subject, baseline = map(_escaped, pair)
     told = ", ".join(f"{verdict} in {n}" for verdict, n in counts.most_common())
     speedups = sorted(1 / c.ratio.estimate for c in found if c.ratio)
-    reach = f": {_times(speedups[0])} to {_times(speedups[-1])} as fast" if speedups else ""
+    reach = f": {factor(speedups[0])}× to {factor(speedups[-1])}× as fast" if speedups else ""
     cells = _counted_comparisons(len(found))
     verdict = counts.most_common(1)[0][0] if len(counts) == 1 else "open"
     head = f'<b class="{verdict}">{subject}</b> against {baseline}, {first.metric}, {cells}: {told}{reach}'
@@ -181,10 +180,6 @@ def _warned(found: Sequence[Comparison]) -> str:
 
 def _counted_comparisons(count: int) -> str:
     return "1 comparison" if count == 1 else f"{count} comparisons"
-
-
-def _times(speedup: float) -> str:
-    return f"{factor(speedup) if speedup >= 1 else f'{speedup:.3f}'}×"
 
 
 def _look() -> str:

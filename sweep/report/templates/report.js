@@ -177,6 +177,22 @@ const reachOf = (list) => Math.max(0.14, ...list.map((row) => Math.abs(row.log_s
 // ---- tables
 
 const COUNTS = new Set(["processes", "failed", "trials"]);
+const metric = () => content.metrics.find(({ name }) => name === chosen.metric);
+
+// The unit of its own of a value, where those of the metric lie too far apart for one.
+function scaleOf(value, power) {
+  const scales = power ? metric()?.scales ?? [] : [];
+  const size = power === 2 ? Math.sqrt(Math.abs(value)) : Math.abs(value);
+  const found = scales.find(({ least }) => size >= least) ?? scales.at(-1);
+  return found ? { factor: found.factor ** power, sign: ` ${found.sign}${power === 2 ? "²" : ""}` } : { factor: 1, sign: "" };
+}
+
+function quantity(value, key, power) {
+  if (!power || typeof value !== "number") return figureText(value, key);
+  const { factor, sign } = scaleOf(value, power);
+  return figureText(value / factor, key) + sign;
+}
+
 const figureText = (value, key) => {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number" || COUNTS.has(key) || key in axes) return String(value);
@@ -203,8 +219,8 @@ class Table {
 
   get columns() {
     const axisColumns = content.axes.map(({ field, title, numeric }) => ({ key: field, title, numeric }));
-    const metric = content.metrics.find(({ name }) => name === chosen.metric);
-    const sign = ({ measured }) => (measured && metric?.sign ? ` (${metric.sign}${measured.replace("1", "")})` : "");
+    const sign = ({ power, has_room: hasRoom }) =>
+      (hasRoom && metric()?.sign ? ` (${metric().sign}${power === 2 ? "²" : ""})` : "");
     return content.columns[this.name].flatMap((column) =>
       column.key === "axes" ? axisColumns : [{ ...column, title: column.title + sign(column) }]);
   }
@@ -249,9 +265,9 @@ class Table {
     const body = document.createElement("tbody");
     for (const row of found) {
       const line = body.insertRow();
-      for (const { key, numeric } of columns) {
+      for (const { key, numeric, power } of columns) {
         const cell = line.insertCell();
-        cell.textContent = key === "interval" ? interval(row) : figureText(row[key], key);
+        cell.textContent = key === "interval" ? interval(row, power) : quantity(row[key], key, power);
         if (numeric) cell.className = "number";
         if (key === "verdict") cell.className = row[key];
         if (key === "sentence") cell.className = "words";
@@ -271,7 +287,11 @@ class Table {
   }
 }
 
-const interval = (row) => ((row.low ?? null) === null ? "–" : `[${figureText(row.low)}, ${figureText(row.high)}]`);
+function interval(row, power) {
+  if ((row.low ?? null) === null) return "–";
+  const { factor, sign } = scaleOf(row.mean, power);
+  return `[${figureText(row.low / factor)}, ${figureText(row.high / factor)}]${sign}`;
+}
 
 // ---- showing it all
 
