@@ -17,9 +17,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
 
-WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
 DEFAULT_BACKEND = "default"
 
 # PEP 723: the comment lines between `# /// script` and `# ///`

@@ -14,7 +14,8 @@ import pytest
 from plugged import OVERRIDES, PLUGINS, runner, trial
 from test_slots import holding
 
-from sweep.node import hosts, machine
+from sweep import catalog, dependencies
+from sweep.node import hosts, machine, yardstick
 
 HOUSE = Path(__file__).resolve().parent.parent
 HERE = OVERRIDES | {"reference": {"interpreter": sys.executable}}
@@ -55,7 +56,7 @@ def test_a_workload_is_given_the_reference_s_values(note: Path) -> None:
 
     assert (record["status"], record["error"]) == ("ok", "")
     assert record["expected"] == 2.0
-    assert record["given"] == ["gradient_norm", "loss"]
+    assert record["given"] == ["gradient_norm", "loss", "parameter_count"]
 
 
 def test_values_are_computed_once_for_each_setting_that_they_depend_on(note: Path) -> None:
@@ -69,6 +70,52 @@ def test_values_do_not_depend_on_the_batch_size_nor_see_it(note: Path) -> None:
 
     (line,) = computed(note)
     assert line.endswith("['note', 'seed', 'trouble']")
+
+
+WITH_A_PART = """
+import os, sys
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import part
+PARAMETERS = {}
+REFERENCE = ("seed",)
+def run(framework, settings, data, reference, report):
+    return {}
+def reference_values(settings, data):
+    return part.values()
+"""
+
+
+def asked(folder: Path, run_id: str = "1") -> dict[str, Any] | None:
+    workload = catalog.read_workload(folder / "partly.py", "partly")
+    spec = yardstick.specification(HERE)
+    return yardstick.values(workload, {"seed": 0}, None, 1, spec, run_id)
+
+
+def test_values_are_computed_anew_when_a_file_changes_that_the_workload_imports(tmp_path: Path) -> None:
+    (tmp_path / "partly.py").write_text(WITH_A_PART)
+    (tmp_path / "part.py").write_text("def values():\n    return {'loss': 1.0}\n")
+    first = asked(tmp_path)
+    (tmp_path / "part.py").write_text("def values():\n    return {'loss': 22.0}\n")
+
+    assert (first, asked(tmp_path, run_id="2")) == ({"loss": 1.0}, {"loss": 22.0})
+
+
+def test_all_that_a_workload_gives_to_be_compared_with_reaches_its_trials(tmp_path: Path) -> None:
+    (tmp_path / "partly.py").write_text(WITH_A_PART)
+    given = {"loss": 1.0, "norms": {"conv1": 2.0}, "note": "mine", "nothing": None}
+    (tmp_path / "part.py").write_text(f"def values():\n    return {given!r}\n")
+
+    assert asked(tmp_path) == given
+
+
+@pytest.mark.parametrize("name", ["core", "train", "infer"])
+def test_values_depend_on_every_file_that_computes_them(name: str) -> None:
+    files = dependencies.found(catalog.WORKLOADS / f"{name}.py")
+
+    assert {"deeppose.py", "runtime/layers.py", "frameworks/reference.py"} <= {
+        file.removeprefix("workloads/") for file in files
+    }
+    assert (name == "core") or "workloads/core.py" in files  # whose values they are, or whose batches
 
 
 def test_values_are_kept_for_the_next_process(note: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import filelock
 import platformdirs
 
-from sweep import catalog, environments
+from sweep import catalog, dependencies, digests, environments
 from sweep.catalog import Workload
 from sweep.datasets import Prepared
 from sweep.environments import Specification
@@ -26,7 +26,6 @@ from sweep.status import Status
 from workloads.runtime import protocol
 
 _REFERENCE = "reference"
-_VALUES = ("loss", "gradient_norm", "predictions")
 _TIMEOUT_S = 3600.0
 
 
@@ -37,8 +36,8 @@ def specification(overrides: Mapping[str, Mapping[str, Any]]) -> Specification:
 
 def values(
     workload: Workload, settings: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
-) -> dict[str, float] | None:
-    """Loss and gradient norm for these settings and data; None for a workload that has nothing to be compared with.
+) -> dict[str, Any] | None:
+    """What the workload's `reference_values` gives for these settings and data; None for one that compares nothing.
 
     Computed in the environment of `spec`, once on this machine however many processes ask, while no exclusive trial
     runs. Raises SweepError.
@@ -46,12 +45,12 @@ def values(
     if not workload.reference:
         return None
     asked = {name: settings[name] for name in workload.reference if name in settings}
-    kept = _file(workload.path, asked, data)
+    kept = _file(workload.path, asked, data, run_id)
     if not kept.exists():
         with filelock.FileLock(kept.with_suffix(".lock")):
             if not kept.exists():
                 _keep(kept, _computed(workload, asked, data, cpu, spec, run_id))
-    found: dict[str, float] = json.loads(kept.read_text())
+    found: dict[str, Any] = json.loads(kept.read_text())
     return found
 
 
@@ -75,14 +74,14 @@ def _specification(override: str) -> Specification:
 
 def _computed(
     workload: Workload, asked: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
-) -> dict[str, float]:
+) -> dict[str, Any]:
     host = hosts.key(environments.prepare(spec, run_id=run_id), spec, max(1, cpu), run_id=run_id)
     with slots.lease(cpu, exclusive=False) as lease:
         outcome = _answer(host, protocol.REFERENCE_VALUES, workload, asked, data, lease.cores)
     status, error = outcome.verdict(_TIMEOUT_S)
     if status != Status.OK:
         raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
-    return {name: outcome.columns[name] for name in _VALUES if name in outcome.columns}
+    return outcome.columns
 
 
 def _answer(
@@ -104,23 +103,24 @@ def _answer(
     return hosts.run(host, request, _TIMEOUT_S)
 
 
-def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None) -> Path:
+def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None, run_id: str) -> Path:
     """Named by all that the values depend on: settings, data and the code that computes them."""
-    told = json.dumps([asked, data.id if data else "", _code(workload)], sort_keys=True)
+    told = json.dumps([asked, data.id if data else "", _code(workload, run_id)], sort_keys=True)
     folder = platformdirs.user_cache_path("sweep") / "reference"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
 
 
 @functools.lru_cache(maxsize=64)
-def _code(workload: Path) -> str:
-    """Hash of the code that decides the values."""
-    root = catalog.WORKLOADS
-    files = [workload, root / "deeppose.py", root / "runtime/layers.py", catalog.known(_REFERENCE).path]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+def _code(workload: Path, run_id: str) -> str:  # noqa: ARG001  it is looked at anew in each run
+    """Digest of the code that decides the values: the workload's, the reference's, and all that they import.
+
+    Their NumPy is not in it: the values are in float64, whose last digits are far below every tolerance.
+    """
+    return digests.of_files(dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path))
 
 
-def _keep(path: Path, found: Mapping[str, float]) -> None:
+def _keep(path: Path, found: Mapping[str, Any]) -> None:
     """Durable, and there as a whole or not at all."""
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as stream:

@@ -97,7 +97,7 @@ def _outcome(request: Dict[str, Any], channel: Channel, framework: Callable[[], 
         kernel.unbound_memory()
         status, said = _failure_status(error), last_lines(traceback.format_exc())
         traceback.print_exc()
-    found = probe.facts()
+    found = probe.facts() if request["task"] == protocol.RUN else {}
     found.update(columns)
     return {"status": status, "error": said, "columns": found}
 
