@@ -137,7 +137,7 @@ def test_a_cuda_build_of_the_users_choice_replaces_the_recipes(tiny):
 
 
 def test_a_wheel_says_for_which_python_it_is(tiny):
-    name = "torch-0.1.12.post2-cp36-cp36m-linux_x86_64.whl"
+    name = "tiny-0.1.12.post2-cp36-cp36m-linux_x86_64.whl"
 
     spec = specify(tiny, "0.1.12.post2", override={"wheel": f"wheels/{name}"})
 
@@ -661,6 +661,39 @@ def test_environments_are_built_listed_locked_and_removed_from_the_command_line(
     assert json.loads(_sweep("list", "--format", "json").stdout) == []
 
 
+def test_an_environment_with_a_wheel_of_the_users_own_is_locked_from_the_command_line(wheels, cache, tmp_path):
+    wheel = _wheel(tmp_path, "numpy", "9.9.0")
+
+    ended = _sweep("lock", "reference==9.9", "--wheel", str(wheel), "--python", PYTHON)
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"numpy @ {wheel.as_uri()}" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["build", "lock"])
+@pytest.mark.parametrize(("wheel", "said"), [
+    ("numpy-1.9.0-py3-none-any.whl", "is of version 1.9.0, and reference==9.9.0 is asked for"),
+    ("torch-9.9.0-py3-none-any.whl", "is of torch, and reference is numpy"),
+    ("mine.whl", "mine.whl is no name of a wheel"),
+])  # fmt: skip
+def test_a_wheel_of_something_else_than_is_asked_for_is_an_error(cache, tmp_path, command, wheel, said):
+    (tmp_path / wheel).touch()
+
+    ended = _sweep(command, "reference==9.9.0", "--wheel", str(tmp_path / wheel))
+
+    assert (ended.returncode, _left_in(cache)) == (2, [])
+    assert said in ended.stderr
+
+
+@pytest.mark.parametrize(("version", "wheel"), [
+    ("2.13.0", "2.13.0+cpu"), ("2.13.0", "2.13"), ("mybuild", "2.13.0"), ("0.1.12.post2", "0.1.12.post2"),
+])  # fmt: skip
+def test_a_wheel_of_the_version_that_is_asked_for_is_accepted(tmp_path, version, wheel):
+    path = f"https://mirror.example/torch-{wheel.replace('+', '%2B')}-cp311-cp311-linux_x86_64.whl"
+
+    assert f"torch @ {path}" in specify(catalog.frameworks()["torch"], version, override={"wheel": path}).requires
+
+
 def test_a_beginning_that_fits_several_environments_removes_none(tiny, wheels):
     _wheel(wheels, "tiny", "2.0")
     built = [prepare(specify(tiny, version)) for version in ("1.0", "2.0")]
@@ -678,7 +711,10 @@ def test_a_beginning_that_fits_several_environments_removes_none(tiny, wheels):
         (["build", "torch"], 2, "names no version"),
         (["build", "torhc==1.0"], 2, "did you mean 'torch'?"),
         (["build", "torch==1.0.1", "--backend", "ideep"], 2, "torch has no backend 'ideep'"),
-        (["build", "torch==mine", "--interpreter", "/nowhere"], 5, "is no Python that runs"),
+        (["build", "torch==mine", "--interpreter", "/nowhere"], 2, "the interpreter of torch==mine is not there"),
+        (["build", "torch==mine", "--interpreter", "/etc/passwd"], 5, "is no Python that runs"),
+        (["build", "torch==2.13.0", "--lock", "/nowhere"], 2, "the lock of torch==2.13.0 is not there"),
+        (["lock", "torch==2.13.0", "--wheel", "/nowhere.whl"], 2, "the wheel of torch==2.13.0 is not there"),
         (["rm", "nothing"], 2, "there is no environment 'nothing'"),
         (["rm"], 2, "nothing is named"),
         (["list", "--format", "xml"], 2, "xml"),

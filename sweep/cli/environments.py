@@ -33,6 +33,10 @@ _Requirements = Annotated[list[str], typer.Argument(help="Framework versions, as
 _Device = Annotated[str, typer.Option(help="cpu or gpu: a GPU environment holds the CUDA build.")]
 _Backend = Annotated[str, typer.Option(help="A backend that needs packages of its own, as ideep.")]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
+_Python = Annotated[list[str] | None, typer.Option(help="Python version instead of the recipe's; repeatable.")]
+_Requires = Annotated[list[str] | None, typer.Option(help="One more requirement, as 'numpy<2'; repeatable.")]
+_Wheel = Annotated[str, typer.Option(help="File or URL of the framework's wheel.")]
+_Interpreter = Annotated[str, typer.Option(help="A Python of your own, used as it is and only looked at.")]
 
 
 @app.command("list", epilog="Example: `sweep env list --format json`")
@@ -53,12 +57,10 @@ def build(
     requirements: _Requirements,
     device: _Device = "cpu",
     backend: _Backend = "default",
-    python: Annotated[
-        list[str] | None, typer.Option(help="Python version instead of the recipe's; repeatable.")
-    ] = None,
-    requires: Annotated[list[str] | None, typer.Option(help="One more requirement, as 'numpy<2'; repeatable.")] = None,
-    wheel: Annotated[str, typer.Option(help="File or URL of the framework's wheel.")] = "",
-    interpreter: Annotated[str, typer.Option(help="A Python of your own, used as it is and only looked at.")] = "",
+    python: _Python = None,
+    requires: _Requires = None,
+    wheel: _Wheel = "",
+    interpreter: _Interpreter = "",
     lock_file: Annotated[str, typer.Option("--lock", help="A file written by sweep env lock.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be installed.")] = False,
     probe: Annotated[
@@ -70,14 +72,7 @@ def build(
     form: _Format = Format.TABLE,
 ) -> int:
     """Build environments now, so that a sweep finds them; a sweep builds what is missing by itself."""
-    given = {
-        "python": python,
-        "requires": requires,
-        "wheel": wheel,
-        "interpreter": interpreter,
-        "lock": lock_file,
-    }
-    override = {key: value for key, value in given.items() if value}
+    override = _given(python=python, requires=requires, wheel=wheel, interpreter=interpreter, lock=lock_file)
     specs = [_specified(requirement, device, backend, override) for requirement in requirements]
     if dry_run:
         return _each(specs, _plan)
@@ -94,6 +89,10 @@ def lock(
     requirement: Annotated[str, typer.Argument(help="A framework version, as torch==2.13.0.", show_default=False)],
     device: _Device = "cpu",
     backend: _Backend = "default",
+    python: _Python = None,
+    requires: _Requires = None,
+    wheel: _Wheel = "",
+    interpreter: _Interpreter = "",
     to: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")] = None,
 ) -> None:
     """Write down an environment's exact versions, building it first where it is missing.
@@ -102,7 +101,8 @@ def lock(
     """
     from sweep import environments as env
 
-    text = env.lock(_prepared(_specified(requirement, device, backend, {})))
+    override = _given(python=python, requires=requires, wheel=wheel, interpreter=interpreter)
+    text = env.lock(_prepared(_specified(requirement, device, backend, override)))
     if to is None:
         output.emit(text)
         return
@@ -129,9 +129,14 @@ def rm(
         output.say(f"removed {specification}")
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, as an entry of a grid's `environments`."""
+    return {name: value for name, value in options.items() if value}
+
+
 def _specified(requirement: str, device: str, backend: str, override: Mapping[str, Any]) -> Specification:
     from sweep import catalog
-    from sweep.environments import specify
+    from sweep.environments import check_there, specify
 
     name, equal, given = requirement.partition("==")
     framework, version = catalog.known(name.strip()), versions.normal(given.strip()) or None
@@ -139,6 +144,7 @@ def _specified(requirement: str, device: str, backend: str, override: Mapping[st
         raise SweepError(f"{requirement!r} names no version", f"write {name}==VERSION")
     if reason := catalog.unsupported(framework, version, backend, device):
         raise SweepError(f"{requirement} with backend {backend} on {device}: {reason}", "see sweep env build --help")
+    check_there(requirement, override)
     return specify(framework, version, device, backend, override)
 
 

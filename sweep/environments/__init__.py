@@ -7,7 +7,7 @@ environment.python                 # start workers with it
 
 from sweep.environments.building import Plan, lock, plan, prepare
 from sweep.environments.failure import EnvironmentFailed
-from sweep.environments.specification import Specification, specify
+from sweep.environments.specification import Specification, check_there, specify
 from sweep.environments.store import Environment, environments, remove, root, unfinished
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "EnvironmentFailed",
     "Plan",
     "Specification",
+    "check_there",
     "environments",
     "lock",
     "plan",

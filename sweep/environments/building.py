@@ -155,8 +155,7 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
 
 def _brought(spec: Specification) -> Environment:
     """An environment of the user's own: looked at, never written to."""
-    python = Path(spec.interpreter)
-    python = python / "bin" / "python" if python.is_dir() else python
+    python = interpreters.program(spec.interpreter)
     if not interpreters.inspect(python):
         hint = "interpreter: names a Python, or the folder of a virtual environment"
         raise EnvironmentFailed(f"the interpreter of {spec.framework}, {python}, is no Python that runs", hint)

@@ -57,6 +57,12 @@ def everywhere(environment: Mapping[str, str], minors: Iterable[int] = range(6, 
     return list(filter(None, (first(f"3.{minor}") for minor in minors)))
 
 
+def program(place: str) -> Path:
+    """The Python that `place` names: a program, or the folder of a virtual environment."""
+    path = Path(place).expanduser()
+    return path / "bin" / "python" if path.is_dir() else path
+
+
 @functools.lru_cache(maxsize=256)
 def inspect(path: Path) -> Interpreter | None:
     """What the interpreter at `path` says of itself; None where it does not run or is no CPython."""

@@ -11,18 +11,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from sweep import catalog
+from sweep import catalog, digests
 from sweep.catalog import Framework, Variant
 from sweep.credentials import redacted, redacted_url, remember
 from sweep.errors import SweepError, nearest
 
 OVERRIDES = ("python", "requires", "build", "wheel", "interpreter", "lock", "index_url", "find_links", "torch_backend")
+_FILES = ("wheel", "lock", "interpreter")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ANY_PYTHON = ("3.11", "3.12", "3.13", "3.10", "3.9", "3.8")
 
@@ -74,6 +76,7 @@ def specify(
     recipe = framework.recipe(version)
     variants = [recipe.variants.get(key, Variant()) for key in (backend, device)]
     wheel, hashed = _wheel(given.get("wheel", ""))
+    _check_is_of(wheel, framework, version)
     indexed = recipe.cpu_build and catalog.is_version(version) and not wheel and not given.get("torch_backend")
     no_cpu_build = indexed and device == "gpu"
     spec = Specification(
@@ -141,6 +144,40 @@ def _public(value: Any) -> Any:
     return redacted_url(value) if isinstance(value, str) else value
 
 
+def check_there(requirement: str, override: Mapping[str, Any]) -> None:
+    """SweepError where a file or interpreter that an override names is not on this machine."""
+    for key in _FILES:
+        place = override.get(key) or ""
+        path = Path(_located(place.partition("#")[0]))
+        if place and "://" not in place and not path.exists():
+            hint = "paths in a grid start at its folder; a cluster's nodes need it at the same place as this machine"
+            raise SweepError(f"the {key} of {requirement} is not there: {path}", hint)
+
+
+def _check_is_of(wheel: str, framework: Framework, version: str | None) -> None:
+    """SweepError where a wheel is of another project, or of another version, than is asked for."""
+    file = _wheel_file(wheel)
+    if not file.endswith(".whl"):
+        return
+    package = framework.package or "numpy"
+    try:
+        name, found, *_ = parse_wheel_filename(file)
+    except InvalidWheelFilename as error:
+        hint = "a wheel keeps the name that it was built with, as torch-2.13.0-cp311-cp311-linux_x86_64.whl"
+        raise SweepError(f"{file} is no name of a wheel: {error}", hint) from None
+    if name != canonicalize_name(package):
+        raise SweepError(f"the wheel {file} is of {name}, and {framework.name} is {package}", "name a wheel of that")
+    if catalog.is_version(version) and not SpecifierSet(f"=={version}").contains(found, prereleases=True):
+        message = f"the wheel {file} is of version {found}, and {framework.name}=={version} is asked for"
+        raise SweepError(message, f"write {framework.name}=={found}, or name a wheel of {version}")
+
+
+def _wheel_file(wheel: str) -> str:
+    """The file's name, of a path or URL."""
+    path = urlsplit(wheel).path if "://" in wheel else wheel
+    return unquote(path.rpartition("/")[2])
+
+
 def _listed(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
@@ -159,7 +196,7 @@ def _pythons(chosen: Any, wheel: str, variants: list[tuple[str, ...]], recipe: t
 
 def _wheel_pythons(wheel: str) -> tuple[str, ...]:
     try:
-        tags = parse_wheel_filename(wheel.rpartition("/")[2].replace("%2B", "+"))[3] if wheel else frozenset()
+        tags = parse_wheel_filename(_wheel_file(wheel))[3] if wheel else frozenset()
     except InvalidWheelFilename:
         return ()
     versions = [re.fullmatch(r"cp(3)(\d+)", tag.interpreter) for tag in tags if tag.abi != "abi3"]
@@ -216,21 +253,19 @@ def _absolute(path: str) -> str:
 
 
 def _digest(wheel: str) -> str:
-    path = Path(wheel)
-    if not wheel or "://" in wheel or not path.is_file():
-        return ""
-    status = path.stat()
-    return _file_digest(wheel, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _file_digest(path: str, size: int, modified_ns: int) -> str:  # noqa: ARG001  the last two are the cache's key
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    local = bool(wheel) and "://" not in wheel and Path(wheel).is_file()
+    return digests.of_file(Path(wheel)) if local else ""
 
 
 def _locked(spec: Specification, lock: Path) -> Specification:
-    """`spec` with the exact interpreter version and packages of a lock file written by `sweep env lock`."""
+    """`spec` with the exact interpreter version and packages of a lock file."""
+    python, pins = read_lock(lock)
+    minor = ".".join(python.split(".")[:2])
+    return replace(spec, pins=pins, python=(python, minor), requires=())
+
+
+def read_lock(lock: Path) -> tuple[str, tuple[str, ...]]:
+    """Python's version and the packages of a file that `sweep env lock` has written; SweepError where it is none."""
     try:
         lines = lock.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -241,5 +276,4 @@ def _locked(spec: Specification, lock: Path) -> Specification:
         raise SweepError(f"{lock} is no lock of an environment", "write one with sweep env lock")
     for pin in pins:
         _refuse_open(pin.rpartition(" ")[2])
-    minor = ".".join(python.split(".")[:2])
-    return replace(spec, pins=pins, python=(python, minor), requires=())
+    return python, pins
