@@ -155,7 +155,7 @@ def beyond(standings: Iterable[Standing], planned: Iterable[Trial]) -> list[Tria
 
 def _seeded(model: Trial, seed: int) -> Trial:
     """A trial of the same cell with another seed; the id is what the grid would give it."""
-    return Trial(identify({**model.cell.settings, "seed": seed}), model.cell, seed, model.resources)
+    return Trial(identify({**model.cell.settings, "seed": seed}, model.cell.content), model.cell, seed, model.resources)
 
 
 def _groups(standings: Iterable[Standing]) -> Iterator[Group]:

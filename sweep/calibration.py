@@ -122,11 +122,12 @@ def _where(address: str | None) -> tuple[str, str]:
 
 def _labelled(cell: Cell, label: str) -> Cell:
     axes = {**cell.axes, LABEL: label}
-    return Cell(identify({**cell.common, **axes}), f"{cell.name}/{LABEL}={label}", axes, cell.common)
+    cell_id = identify({**cell.common, **axes}, cell.content)
+    return Cell(cell_id, f"{cell.name}/{LABEL}={label}", axes, cell.common, cell.content)
 
 
 def _seeded(trial: Trial, cell: Cell, seed: int) -> Trial:
-    return Trial(identify({**cell.settings, "seed": seed}), cell, seed, trial.resources)
+    return Trial(identify({**cell.settings, "seed": seed}, cell.content), cell, seed, trial.resources)
 
 
 def _digest(*words: str) -> str:

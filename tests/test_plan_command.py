@@ -237,3 +237,31 @@ def test_planning_imports_neither_ray_nor_what_analyses_results(tmp_path):
     loaded = done.stdout.splitlines()[-1].split()
     assert "sweep.schedule" in loaded
     assert not {"ray", "scipy", "pandas", "altair", "pyarrow.parquet"} & set(loaded)
+
+
+@pytest.mark.parametrize(("override", "said"), [
+    ("wheel: numpy-9.9.0-py3-none-any.whl", "the wheel of reference==9.9.0 is not there: {}/numpy-9.9.0"),
+    ("interpreter: venv", "the interpreter of reference==9.9.0 is not there: {}/venv"),
+    ("lock: mine.lock", "the lock of reference==9.9.0 is not there: {}/mine.lock"),
+    ("wheel: numpy-1.9.0-py3-none-any.whl", "is of version 1.9.0, and reference==9.9.0 is asked for"),
+    ("interpreter: grid.yaml", "grid.yaml, is no Python that runs"),
+    ("lock: grid.yaml", "grid.yaml is no lock of an environment"),
+])  # fmt: skip
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_an_environment_that_cannot_be_is_told_before_anything_runs(sweep, tmp_path, command, override, said):
+    Path("numpy-1.9.0-py3-none-any.whl").touch()
+    text = GRID.replace("[reference]", "[reference==9.9]")
+    Path("grid.yaml").write_text(f"{text}environments: {{reference==9.9.0: {{{override}}}}}\n")
+
+    ended = sweep(command, "grid.yaml")
+
+    assert ended.code == 2
+    assert said.format(tmp_path) in ended.err
+
+
+def test_an_environment_of_what_is_left_out_need_not_be_there(sweep):
+    text = GRID.replace("[reference]", "[reference==9.9.0, reference]")
+    excluded = "exclude: [{framework: reference==9.9.0}]\n"
+    Path("grid.yaml").write_text(f"{text}{excluded}environments: {{reference==9.9.0: {{interpreter: nowhere}}}}\n")
+
+    assert sweep("plan", "grid.yaml").code == 0

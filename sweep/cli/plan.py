@@ -73,13 +73,14 @@ def expanded(
     path: Path, sets: Iterable[str] | None = None, only: Iterable[str] | None = None, add_seeds: int = 0
 ) -> tuple[Grid, Expansion]:
     """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of."""
-    from sweep import catalog, datasets
+    from sweep import catalog, datasets, measured
     from sweep import grid as grids
     from sweep.records.columns import METRICS
 
-    grid = grids.load(path, sets or ()).add_seeds(add_seeds)
+    grid, workloads = grids.load(path, sets or ()).add_seeds(add_seeds), catalog.workloads()
     known = {"data_sets": datasets.datasets(), "metrics": METRICS}
-    expansion = grids.expand(grid, catalog.frameworks(), catalog.workloads(), only or (), **known)
+    content = measured.contents_of(workloads, grid.environments)
+    expansion = grids.expand(grid, catalog.frameworks(), workloads, only or (), content=content, **known)
     for note in expansion.notes:
         output.warn(note)
     return grid, expansion

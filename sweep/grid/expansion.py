@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sweep.axes import CELL_AXES, SEED, default
@@ -21,6 +22,8 @@ from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 from sweep.grid.words import Framework, Words, Workload
 from sweep.versions import normal_requirement
 
+Content = Callable[[str, str], Mapping[str, str]]  # of a workload and a framework with its version
+
 MOST_TRIALS = 1_000_000
 _FEWEST_SEEDS = 3  # from which an interval can be told
 
@@ -33,11 +36,13 @@ def expand(
     *,
     data_sets: Collection[str] = (),
     metrics: Collection[str] = (),
+    content: Content = lambda _workload, _framework: {},
 ) -> Expansion:
     """Every cell and trial of a grid, what is left out with the reason, and what its author may not have meant.
 
-    `only` are globs on space. SweepError for words that neither the grid nor the catalog knows, for more than
-    MOST_TRIALS trials, which is known before any is made, and where nothing is left.
+    `only` are globs on names; `content` says what a workload and a framework are beside their names. SweepError for
+    words that neither the grid nor the catalog knows, for more than MOST_TRIALS trials, which is known before any is
+    made, and where nothing is left.
     """
     words = Words(grid, frameworks, workloads, data_sets)
     space = Space(grid, words)
@@ -47,7 +52,7 @@ def expand(
         axes = _included(grid, space, i, include)
         products.append((Product(space, axes, named=include), space.seeds_of(include)))
     _check_size(grid, products)
-    cells = _Cells(grid, space, frameworks)
+    cells = _Cells(grid, space, frameworks, functools.cache(content))
     for place, (product, seeds) in enumerate(products):
         for chosen in product:
             cells.add(chosen, seeds, by_include=place > 0)
@@ -84,10 +89,10 @@ def _included(
 
 
 class _Cells:
-    """The cells found so far, each once, and those left out."""
+    """The cells found so far, each once, and those left out: by the id that their settings alone would give."""
 
-    def __init__(self, grid: Grid, space: Space, frameworks: Mapping[str, Framework]) -> None:
-        self._grid, self._space, self._frameworks = grid, space, frameworks
+    def __init__(self, grid: Grid, space: Space, frameworks: Mapping[str, Framework], content: Content) -> None:
+        self._grid, self._space, self._frameworks, self._content = grid, space, frameworks, content
         rules = [Rule(condition, i) for i, condition in enumerate(space.excludes, 1)]
         self._rules = [rule for rule in rules if SEED not in rule.wanted]
         self._seed_rules = [rule for rule in rules if SEED in rule.wanted]
@@ -99,26 +104,31 @@ class _Cells:
     def add(self, chosen: Axes, seeds: Sequence[int], by_include: bool = False) -> None:
         """A combination of axes with its seeds; twice the same is once. What an include names no rule leaves out."""
         axes = self._complete(chosen)
-        shape = self._shape(axes)
+        shape, name = self._shape(axes), cell_name(axes)
         identity = shape.identity(axes)
-        cell = Cell(identity.cell_id, cell_name(axes), axes, shape.common)
-        known = self.found.get(cell.id, ())
-        if known and known[0].cell.name != cell.name:
-            raise SweepError(f"{cell.name} and {known[0].cell.name} have the same id", "change a parameter by a little")
-        if cell.id in self._excluded and not by_include:
+        key = identity.cell_id
+        known = self.found.get(key, ())
+        if known and known[0].cell.name != name:
+            raise SweepError(f"{name} and {known[0].cell.name} have the same id", "change a parameter by a little")
+        if key in self._excluded and not by_include:
             return
         reason = self._impossible(axes) if by_include else self._excluding(axes) or self._impossible(axes)
         if reason:
-            self._excluded[cell.id] = [Exclusion(cell.name, reason)]
+            self._excluded[key] = [Exclusion(name, reason)]
             return
-        left = self._not_excluded(cell, seeds) if self._seed_rules and not by_include else seeds
+        # what is left out is not looked at: its wheel need not be there
+        content = self._content(axes["workload"], axes["framework"])
+        if content:
+            identity = shape.identity(axes, content)
+        cell = Cell(identity.cell_id, name, axes, shape.common, content)
+        left = self._not_excluded(key, cell, seeds) if self._seed_rules and not by_include else seeds
         resources = self._resources_of(axes, shape)
         trials = [Trial(identity.trial_id(seed), cell, seed, resources) for seed in left]
         if by_include:
-            self._let_back(cell, left)
+            self._let_back(key, cell, left)
             trials = _united([*known, *trials])
         if trials:
-            self.found[cell.id] = trials
+            self.found[key] = trials
 
     def expansion(self, notes: Sequence[str]) -> Expansion:
         trials = [trial for several in self.found.values() for trial in several]
@@ -170,22 +180,22 @@ class _Cells:
         framework, _, version = axes["framework"].partition("==")
         return self._frameworks[framework].unsupported(version or None, axes["backend"], axes["device"])
 
-    def _not_excluded(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
+    def _not_excluded(self, key: str, cell: Cell, seeds: Sequence[int]) -> list[int]:
         left = []
         for seed in seeds:
             axes = {**cell.axes, SEED: seed}
             if reason := next((rule.leave_out() for rule in self._seed_rules if rule.holds(axes)), None):
-                self._excluded.setdefault(cell.id, []).append(Exclusion(f"{cell.name}/s{seed}", reason))
+                self._excluded.setdefault(key, []).append(Exclusion(f"{cell.name}/s{seed}", reason))
             else:
                 left.append(seed)
         return left
 
-    def _let_back(self, cell: Cell, seeds: Sequence[int]) -> None:
+    def _let_back(self, key: str, cell: Cell, seeds: Sequence[int]) -> None:
         """No longer left out, now that an include names them."""
         back = {cell.name, *(f"{cell.name}/s{seed}" for seed in seeds)}
-        out = [each for each in self._excluded.pop(cell.id, []) if each.name not in back]
+        out = [each for each in self._excluded.pop(key, []) if each.name not in back]
         if out:
-            self._excluded[cell.id] = out
+            self._excluded[key] = out
 
     def _resources_of(self, axes: Axes, shape: Shape) -> Resources:
         key = (axes["device"], axes["workload"], axes["threads"] if "threads" in axes else shape.common.get("threads"))

@@ -1,7 +1,8 @@
 """Identity: what a cell is called, and the content hashes by which records find their trial again.
 
 An id is the first 12 hex digits of the SHA-256 of the settings as JSON, keys sorted, no blanks, without those of
-NOT_AXES: whoever has a record's settings can compute it.
+NOT_AXES; where a trial has a content (`sweep.measured`), a line break and the content follow, as JSON of the same form.
+Whoever has a record's settings and content can compute it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _NAME_ORDER = ("framework", "workload", "device", "backend", "backward", "batch_
 _SEED_HERE = "\0"  # JSON never holds it
 
 
-def identify(settings: Mapping[str, Any]) -> str:
-    """The id of a trial with these settings, or of a cell where they hold no seed."""
+def identify(settings: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str:
+    """The id of a trial with these settings and content, or of a cell where the settings hold no seed."""
     counted = {name: value for name, value in settings.items() if name not in NOT_AXES}
-    return _digest(json.dumps(counted, sort_keys=True, separators=(",", ":")))
+    return _digest(_json(counted) + _appended(content or {}))
 
 
 class Identity(NamedTuple):
@@ -47,10 +48,10 @@ class Shape:
         self._cell = _object(parts)
         self._trial = _object(parts | {SEED: _SEED_HERE})
 
-    def identity(self, axes: Mapping[str, Any]) -> Identity:
-        values = tuple([_scalar_json(axes[name]) for name in self._varying])
+    def identity(self, axes: Mapping[str, Any], content: Mapping[str, str] | None = None) -> Identity:
+        values, appended = tuple([_scalar_json(axes[name]) for name in self._varying]), _appended(content or {})
         head, _, tail = (self._trial % values).partition(_SEED_HERE)
-        return Identity(_digest(self._cell % values), head, tail)
+        return Identity(_digest(self._cell % values + appended), head, tail + appended)
 
 
 def cell_name(axes: Mapping[str, Any]) -> str:
@@ -65,6 +66,10 @@ def _object(parts: Mapping[str, str]) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def _appended(content: Mapping[str, str]) -> str:
+    return f"\n{_json(dict(content))}" if content else ""
 
 
 def _json(value: Any) -> str:

@@ -22,14 +22,15 @@ class Resources:
 class Cell:
     """One combination of every axis but the seed.
 
-    `id` is 12 hex digits of the settings' content; `name` is unique within the grid; `common` holds the parameters
-    that are no axes, one mapping shared by many cells.
+    `id` is 12 hex digits of settings and content; `name` is unique within the grid; `common` holds the parameters
+    that are no axes, one mapping shared by many cells; `content` says what is measured beside the settings.
     """
 
     id: str
     name: str
     axes: Mapping[str, Any]
     common: Mapping[str, Any] = field(repr=False)
+    content: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def settings(self) -> dict[str, Any]:

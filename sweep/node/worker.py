@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep import catalog, datasets, environments
+from sweep import catalog, datasets, environments, measured
 from sweep.axes import AXES, batch_size
 from sweep.catalog import Workload
 from sweep.environments import Environment, EnvironmentFailed
@@ -92,6 +92,7 @@ class RunTrial:
         spec = self.specification(settings)
         environment, numpy = _environment(spec, self.run_id), yardstick.specification(self.overrides)
         workload, data = _workload(settings["workload"]), _data(settings)
+        measured.check(trial.cell.content, workload, settings["framework"], self.overrides, self.run_id)
         threads = settings.get("threads") or max(1, cpu)
         request = protocol.Request(
             trial=trial.name,
@@ -159,6 +160,7 @@ def identity(trial: Trial) -> Record:
         "cell_id": trial.cell.id,
         "cell_name": trial.cell.name,
         "settings": json.dumps(settings, sort_keys=True),
+        "content": json.dumps(dict(trial.cell.content), sort_keys=True) if trial.cell.content else "",
         **{axis: settings[axis] for axis in trial.cell.axes if axis in settings},
         **{axis: settings.get(axis) for axis in AXES},
         "framework": name,

@@ -27,6 +27,9 @@ _IDENTITY = [
     _column("trial_id", _TEXT, "", "content hash of the trial; records are merged and deduplicated by it"),
     _column("trial_name", _TEXT, "", "readable form of the trial, as torch==2.13.0/core/cpu/autograd/b5/s0"),
     _column("settings", _TEXT, "JSON", "every axis and parameter of the trial with its value, seed included"),
+    _column(
+        "content", _TEXT, "JSON", "what was measured beside the settings, see docs/grid.md; empty: nothing to tell"
+    ),
     _column("framework", _TEXT, "", "the framework, without its version"),
     _column("version", _TEXT, "", "version of the framework that the grid asks for"),
     _column("workload", _TEXT, "", "what the trial does: core, train, infer, or a plug-in"),
