@@ -428,7 +428,7 @@ def test_both_commands_say_that_they_correct_for_different_families(sweep: Sweep
 
 
 @pytest.mark.parametrize(
-    ("expect", "code"), [("{slower: 0.0}", 1), ("{ratio: [0.4, 0.43]}", 3), ("{faster: 1.0}", 0), ("{quick: 1}", 2)]
+    ("expect", "code"), [("{slower: 0.0}", 1), ("{ratio: [0.4, 0.43]}", 3), ("{faster: 100%}", 0), ("{quick: 1}", 2)]
 )
 def test_verify_ends_as_documented(sweep: Sweep, expect: str, code: int) -> None:
     keep("results/core-time", grid_of(), GRID.replace("{faster: 0.05}", expect))

@@ -39,7 +39,7 @@ def checkout(folder: Path) -> Path:
 
 
 def run(command: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SWEEP_MAX_FOREIGN": "1000", "COLUMNS": "120", **more}
+    environment = {**os.environ, "SWEEP_MAX_FOREIGN": "any", "COLUMNS": "120", **more}
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=1500
     )

@@ -61,7 +61,7 @@ def invocation(*arguments: str) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     house = str(Path(sweep.__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [house, os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "SWEEP_MAX_FOREIGN": "1000", "PYTHONPATH": path, "COLUMNS": "120", **more}
+    return {**os.environ, "SWEEP_MAX_FOREIGN": "any", "PYTHONPATH": path, "COLUMNS": "120", **more}
 
 
 def left_behind(folder: Path) -> list[str]:

@@ -154,7 +154,7 @@ class Sweep:
     @property
     def environment(self) -> dict[str, str]:
         paths = f"{HOUSE}:{self.folder / 'plugin'}"
-        return {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(self.tmp), "SWEEP_MAX_FOREIGN": "100"}
+        return {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(self.tmp), "SWEEP_MAX_FOREIGN": "any"}
 
     @property
     def kept(self) -> int:

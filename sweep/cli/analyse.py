@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli import answers, output, runs
+from sweep.cli import answers, output, runs, shares
 from sweep.cli.tables import Format
 from sweep.errors import SweepError
 
@@ -29,7 +29,12 @@ _Where = Annotated[
 ]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
 _Margin = Annotated[
-    float | None, typer.Option(min=0.0, help="Differences below it count as none; 0.01 is one percent, the default.")
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        parser=shares.of("--margin"),
+        help="Differences below it count as none, as 5% or 0.05; 1% or the machine's noise floor if left out.",
+    ),
 ]
 _Across = Annotated[bool, typer.Option("--across-machines", help="Compare even cells measured on different machines.")]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli import output, runs
+from sweep.cli import output, runs, shares
 from sweep.cli.plan import AddSeeds, GridPath, Only, Out, RetryWhat, Sets, expanded, statuses_to_retry, tell
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
@@ -28,9 +28,10 @@ MaxForeign = Annotated[
     float,
     typer.Option(
         envvar="SWEEP_MAX_FOREIGN",
-        min=0.0,
+        metavar="SHARE",
+        parser=shares.or_any("--max-foreign"),
         help="A trial that has its node to itself is invalid, and tried again, where other processes took more "
-        "than this share of its cores' time.",
+        "than this share of its cores' time, as 50% or 0.5; any: whatever they took.",
     ),
 ]
 

@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "parse",
     "schema",
+    "share",
 ]
 
 
@@ -72,6 +73,14 @@ def duration_s(text: str) -> float:
     """Seconds of `90`, `30m` or `1h 30m`; SweepError for what is no duration."""
     try:
         return quantities.duration_s(sources.scalar(text))
+    except PydanticCustomError as error:
+        raise _said(error) from None
+
+
+def share(given: str | float) -> float:
+    """The share that `0.05` or `5%` is; SweepError for what is none, and for `5`."""
+    try:
+        return quantities.share(given)
     except PydanticCustomError as error:
         raise _said(error) from None
 

@@ -15,7 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sweep.axes import SEED, default
 from sweep.errors import SweepError, nearest
 from sweep.grid.conditions import Wanted
-from sweep.grid.quantities import MOST_VALUES, Bytes, Scalar, Seconds, Values, problem, written
+from sweep.grid.quantities import (
+    MOST_VALUES,
+    Bytes,
+    Excess,
+    PositiveShare,
+    Scalar,
+    Seconds,
+    Values,
+    problem,
+    written,
+)
 from sweep.grid.source import Keys, Source
 from sweep.grid.trials import Resources
 from sweep.versions import normal_requirement
@@ -86,7 +96,7 @@ class ResourceRules(Amounts):
 class Until(_Table):
     """When to stop adding seeds to a cell."""
 
-    interval: Annotated[float, Field(gt=0, lt=1)] = Field(description="Half width of the interval, relative, as 0.01")
+    interval: PositiveShare = Field(description="Half width of the interval, relative, as 1%")
     max_seeds: Annotated[int, Field(ge=1)] | None = Field(None, description="At most so many seeds of a cell")
     max_time: Seconds | None = Field(None, description="At most so long, as 30m")
 
@@ -94,9 +104,9 @@ class Until(_Table):
 class Expectation(_Table):
     """One of these."""
 
-    equivalent: Annotated[float, Field(ge=0)] | None = Field(None, description="At most this far apart: 0.02 is 2 %")
-    faster: Annotated[float, Field(ge=0)] | None = Field(None, description="Faster by at least this: 0.05 is 5 %")
-    slower: Annotated[float, Field(ge=0)] | None = Field(None, description="Slower by at least this")
+    equivalent: PositiveShare | None = Field(None, description="At most this far apart, as 2%")
+    faster: Excess | None = Field(None, description="Faster by at least this, as 5% or 150%")
+    slower: Excess | None = Field(None, description="Slower by at least this, as 5% or 150%")
     ratio: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(None, description="Low and high")
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from sweep.grid.source import scalar
 from sweep.selection import shown
 
 Scalar = str | int | float | bool | None
@@ -27,6 +28,8 @@ MOST_VALUES = 1_000_000  # of one axis
 _MOST_LETTERS = 100
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_PERCENT = re.compile(r"\s*([^\s%]+)\s*%\s*")
+_SHARE_HINT = "write 5% or 0.05"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", re.IGNORECASE)
 _RANGE_HINT = "write {range: [0, 4]}, both ends included, with step: 2 beside it if wanted"
@@ -101,6 +104,42 @@ def memory_bytes(given: Any) -> int:
     return int(float(match[1]) * _BYTES[match[2].lower()])
 
 
+def share(given: Any) -> float:
+    """A share of a whole, as `0.05` or `"5%"`: 0 and more, below 1; `5` may mean 5 % or five times as much."""
+    found, percent = _number_or_percent(given)
+    if found >= 1 and percent:
+        raise problem(f"{written(given)} is all of it, or more", _SHARE_HINT)
+    return found
+
+
+def positive_share(given: Any) -> float:
+    """A share above 0."""
+    found = share(given)
+    if not found:
+        raise problem(f"{written(given)} leaves no room at all", _SHARE_HINT)
+    return found
+
+
+def excess(given: Any) -> float:
+    """How much more one is than another: a share, or percent without end, since `150%` says what it means."""
+    return _number_or_percent(given, or_more=True)[0]
+
+
+def _number_or_percent(given: Any, or_more: bool = False) -> tuple[float, bool]:
+    """The number that is meant, and whether it was written in percent."""
+    match = _PERCENT.fullmatch(given) if isinstance(given, str) else None
+    number = scalar(match[1] if match else given.strip()) if isinstance(given, str) else given
+    if not _is_number(number) or not 0 <= number < math.inf:
+        raise problem(f"{written(given)} is no share", _SHARE_HINT)
+    if match:
+        return number / 100, True
+    if number >= 1:
+        hint = f"write {number:g}% or {number / 100:g}" if number < 100 else _SHARE_HINT
+        hint += f", or {100 * number:g}%" if or_more else ""
+        raise problem(f"{written(given)} is {100 * number:g} %", hint)
+    return float(number), False
+
+
 def _check_count(count: int) -> None:
     if count > MOST_VALUES:
         raise problem(f"{count:,} values, more than the {MOST_VALUES:,} that an axis can have", "take fewer")
@@ -161,3 +200,17 @@ Bytes = Annotated[
     BeforeValidator(memory_bytes),
     WithJsonSchema({"type": ["integer", "string"], "description": "Bytes, or text such as 4GB or 512MiB"}),
 ]
+
+
+def _share_schema(percents: str, **bounds: float) -> dict[str, Any]:
+    """A number within bounds, or text in percent."""
+    text = {"type": "string", "pattern": rf"^\s*{percents}\s*%\s*$"}
+    return {"anyOf": [{"type": "number", "exclusiveMaximum": 1, **bounds}, text], "description": "As 0.05 or 5%"}
+
+
+_BELOW_100 = r"\d{1,2}(\.\d+)?"
+Share = Annotated[float, BeforeValidator(share), WithJsonSchema(_share_schema(_BELOW_100, minimum=0))]
+PositiveShare = Annotated[
+    float, BeforeValidator(positive_share), WithJsonSchema(_share_schema(_BELOW_100, exclusiveMinimum=0))
+]
+Excess = Annotated[float, BeforeValidator(excess), WithJsonSchema(_share_schema(r"\d+(\.\d+)?", minimum=0))]
