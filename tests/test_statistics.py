@@ -15,7 +15,6 @@ from sweep.analysis import statistics
 from sweep.analysis.statistics import (
     Range,
     adjusted,
-    change_points,
     deciding_levels,
     detectable,
     drift,
@@ -26,10 +25,8 @@ from sweep.analysis.statistics import (
     paired_ratio,
     power,
     seeds_needed,
-    steady_state,
     two_modes,
     unpaired_ratio,
-    unsettled,
     variances,
     verdict,
     within,
@@ -270,55 +267,6 @@ def test_autocorrelated_samples_are_worth_fewer(random: np.random.Generator, cor
 @given(st.lists(TIMES, min_size=1, max_size=50))
 def test_samples_are_worth_between_one_and_their_number(samples: list[float]) -> None:
     assert 1 <= effective_sample_size(samples) <= len(samples)
-
-
-def course(random: np.random.Generator, *levels: tuple[int, float]) -> np.ndarray:
-    level = np.concatenate([np.full(count, factor) for count, factor in levels])
-    return level * np.exp(random.normal(0, 0.01, len(level)))
-
-
-@pytest.mark.parametrize(
-    ("levels", "kind", "start"),
-    [
-        ([(100, 1.0)], "flat", 0),
-        ([(20, 1.3), (80, 1.0)], "warm-up", 20),
-        ([(60, 1.0), (40, 1.2)], "slowdown", 60),
-        ([(90, 1.0), (10, 1.3)], "none", 90),
-        ([(8, 1.0)], "unknown", 0),
-    ],
-)
-def test_processes_are_classified_by_how_they_settle(
-    random: np.random.Generator, levels: list[tuple[int, float]], kind: str, start: int
-) -> None:
-    found = steady_state(course(random, *levels))
-    assert found.kind == kind
-    assert abs(found.start - start) <= 1
-
-
-def test_single_outliers_change_no_level(random: np.random.Generator) -> None:
-    samples = course(random, (100, 1.0))
-    samples[::17] *= 3
-    assert steady_state(samples).kind == "flat"
-
-
-def test_long_courses_are_cut_where_they_change(random: np.random.Generator) -> None:
-    (cut,) = change_points(course(random, (3000, 1.2), (7000, 1.0)))
-    assert abs(cut - 3000) <= 20
-
-
-@pytest.mark.parametrize(("correlation", "most"), [(0.0, 0.02), (0.5, 0.06), (0.8, 0.25)])
-def test_steady_processes_are_rarely_called_unsteady(
-    random: np.random.Generator, correlation: float, most: float
-) -> None:
-    kinds = [steady_state(np.exp(0.02 * autoregressive(random, correlation, 100))).kind for _ in range(200)]
-    assert sum(kind != "flat" for kind in kinds) <= most * 200
-
-
-def test_the_screening_lets_through_what_changes(random: np.random.Generator) -> None:
-    changing = np.stack([course(random, (20, 1.1), (80, 1.0)) for _ in range(50)])
-    even = np.stack([course(random, (100, 1.0)) for _ in range(50)])
-    assert unsettled(changing).all()
-    assert unsettled(even).mean() < 0.1
 
 
 def test_two_groups_are_seen_and_one_is_not(random: np.random.Generator) -> None:

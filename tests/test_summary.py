@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import Planned, keep, record, samples
+from made_up import Planned, keep, record, samples, training
 from scipy import stats
 
 import sweep
@@ -229,6 +229,23 @@ def test_a_blas_that_does_not_know_the_cpu_is_told() -> None:
     cores = [f"OpenBLAS 0.3.13 DYNAMIC_ARCH NO_AFFINITY {c} MAX_THREADS=64" for c in ("Prescott", "Haswell")]
     assert kinds(only(*[record(seed=s, blas=cores[0]) for s in range(4)])) == {"old BLAS"}
     assert kinds(only(*[record(seed=s, blas=cores[1]) for s in range(4)])) == set()
+
+
+@pytest.mark.parametrize("count", [20, 50])
+@pytest.mark.parametrize("rise", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("metric", ["step_s", "epoch_s", "iteration_s"])
+def test_processes_that_get_slower_or_faster_all_along_are_told(metric: str, rise: float, count: int) -> None:
+    level = np.linspace(1, 1 + rise, count)
+    rows = [level * np.array(samples(seed, 0.1, count=count)) ** 0.5 for seed in range(3)]
+    for kind, times in (("slowdown", rows), ("warm-up", [row[::-1] for row in rows])):
+        records = [record(seed, **{metric: row.tolist()}) | {"valid": None} for seed, row in enumerate(times)]
+        assert kinds(only(*records, metric=metric)) == {kind}
+
+
+def test_a_loss_that_falls_and_a_clock_that_goes_on_are_not_doubtful() -> None:
+    trained = [training(seed) for seed in range(3)]
+    for metric in ("loss", "validation_loss", "elapsed_s", "validation_elapsed_s"):
+        assert not {"warm-up", "slowdown", "none"} & kinds(only(*trained, metric=metric))
 
 
 def falling(cells: int, seeds: int, **changes: Any) -> list[dict[str, Any]]:

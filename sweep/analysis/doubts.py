@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweep.analysis import statistics
+from sweep.analysis import statistics, steadiness
+from sweep.analysis.samples import Floats
 from sweep.analysis.summary import Summary
 from sweep.selection import shown
 from sweep.status import Status, retry_for
@@ -23,6 +24,8 @@ SWITCHES_MANY_PER_S = 2000.0  # more threads than cores: tens of thousands; a bu
 DRIFT_MUCH = 0.02
 DRIFT_UNLIKELY = 0.01  # how likely as much is by chance
 _CPU_NOT_KNOWN = "Prescott"  # what OpenBLAS falls back to on x86-64
+_RUNNING_TOTALS = frozenset({"elapsed_s", "validation_elapsed_s"})
+_HEAT_OR_MEMORY = "heat or memory: see sweep doctor, watch clocks and peak_rss_bytes"
 _LOOKED_AT = 50  # processes of a cell whose course is looked at closely
 
 
@@ -170,22 +173,44 @@ def _contaminated(summary: Summary) -> Iterator[Doubt]:
 
 
 def _unsteady(summary: Summary) -> Iterator[Doubt]:
+    if summary.unit != "s" or summary.metric in _RUNNING_TOTALS:  # a loss is to fall
+        return
     kinds: Counter[str] = Counter()
     start = 0
-    looked_at = courses(summary)
+    rows = _looked_at(summary)
+    screening = steadiness.screened(rows)
+    looked_at = _courses(rows, screening)
     for course in looked_at:
         kinds[course.kind] += 1
         start = max(start, course.start if course.kind == "warm-up" else 0)
-    sampled = _sampled(summary)
-    settling = f"set aside {start} more samples: raise parameters: warmup by {start}"
-    told = {
-        "warm-up": ("still warming up", settling if sampled else f"the first {start} count too: the median bears them"),
-        "slowdown": ("getting slower as they run", "heat or memory: see sweep doctor, watch clocks and peak_rss_bytes"),
-        "none": ("never steady", f"take more samples: raise parameters: {'samples' if sampled else 'epochs'}"),
-    }
+    told = _what_settling_means(summary, start)
     for kind, (text, remedy) in told.items():
         if kinds[kind]:
             yield Doubt(kind, f"{kinds[kind]} of {len(looked_at)} processes {text}", remedy)
+    if screening.together and not any(kinds[kind] for kind in told):
+        yield from _changing_together(rows)
+
+
+def _what_settling_means(summary: Summary, start: int) -> dict[str, tuple[str, str]]:
+    sampled = _sampled(summary)
+    settling = f"set aside {start} more samples: raise parameters: warmup by {start}"
+    return {
+        "warm-up": ("still warming up", settling if sampled else f"the first {start} count too: the median bears them"),
+        "slowdown": ("getting slower as they run", _HEAT_OR_MEMORY),
+        "none": ("never steady", f"take more samples: raise parameters: {'samples' if sampled else 'epochs'}"),
+    }
+
+
+def _changing_together(rows: Sequence[Floats]) -> Iterator[Doubt]:
+    """Where no process shows it by itself, but all together do."""
+    found = steadiness.trend_of_all(rows)
+    if not found.is_sure():
+        return
+    text = f"samples {'rise' if found.change > 0 else 'fall'} by {abs(found.change):.1%} within a process, all together"
+    if found.change > 0:
+        yield Doubt("slowdown", text, _HEAT_OR_MEMORY)
+    else:
+        yield Doubt("warm-up", text, "set aside more samples: raise parameters: warmup")
 
 
 def _sampled(summary: Summary) -> bool:
@@ -193,16 +218,16 @@ def _sampled(summary: Summary) -> bool:
     return all("samples" in json.loads(text) for text in set(summary.column("settings")) if text)
 
 
-def courses(summary: Summary) -> list[statistics.SteadyState]:
-    """How processes settle, at most `_LOOKED_AT` spread over all; those that a screening finds even are flat."""
+def _courses(rows: Sequence[Floats], screening: steadiness.Screening) -> list[steadiness.SteadyState]:
+    """How processes settle; those that the screening finds even are flat."""
+    flat = steadiness.SteadyState("flat", 0)
+    return [steadiness.steady_state(row) if look else flat for row, look in zip(rows, screening.uneven, strict=True)]
+
+
+def _looked_at(summary: Summary) -> list[Floats]:
+    """The samples of at most `_LOOKED_AT` processes spread over all."""
     rows = summary.by_process()
-    rows = rows[:: max(1, math.ceil(len(rows) / _LOOKED_AT))]
-    if len({len(row) for row in rows}) == 1:
-        uneven = statistics.unsettled(np.stack(rows))
-    else:
-        uneven = np.array([statistics.unsettled(row[np.newaxis])[0] for row in rows])
-    flat = statistics.SteadyState("flat", 0)
-    return [statistics.steady_state(row) if look else flat for row, look in zip(rows, uneven, strict=True)]
+    return rows[:: max(1, math.ceil(len(rows) / _LOOKED_AT))]
 
 
 def _two_modes(summary: Summary) -> Iterator[Doubt]:
@@ -212,9 +237,13 @@ def _two_modes(summary: Summary) -> Iterator[Doubt]:
         yield Doubt("bimodal", text, "see which with sweep show: node, cores or memory placement may decide it")
         return
     modes = statistics.two_modes(summary.samples) if summary.cells == 1 else None
-    if modes and all(course.kind in ("flat", "unknown") for course in courses(summary)):  # else it is that
+    if modes and _is_steady(_looked_at(summary)):  # else it is that
         text = f"samples fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
         yield Doubt("bimodal", text, "the mean lies where no sample is: look at the distribution with sweep plot")
+
+
+def _is_steady(rows: Sequence[Floats]) -> bool:
+    return all(course.kind in ("flat", "unknown") for course in _courses(rows, steadiness.screened(rows)))
 
 
 def _retry(what: str) -> str:

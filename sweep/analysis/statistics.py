@@ -8,14 +8,12 @@ Sources, named where they are used:
 - Georges, Buytaert, Eeckhout: Statistically rigorous Java performance evaluation. OOPSLA 2007
 - Kalibera, Jones: Rigorous benchmarking in reasonable time. ISMM 2013
 - Kalibera, Jones: Quantifying performance changes with effect size confidence intervals. arXiv:2007.10899, 2020
-- Barrett, Bolz-Tereick, Killick, Mount, Tratt: Virtual machine warmup blows hot and cold. OOPSLA 2017
 - Bulej, Horký, Tůma et al.: Duet benchmarking. ICPE 2020
 - Hoefler, Belli: Scientific benchmarking of parallel computing systems. SC 2015
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +25,6 @@ from scipy import special
 
 Floats = NDArray[np.float64]
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "missing"]
-Steadiness = Literal["flat", "warm-up", "slowdown", "none", "unknown"]
 
 LEVEL = 0.95
 MARGIN = 0.01
@@ -35,10 +32,8 @@ POWER = 0.8
 FEWEST_PROCESSES = 3
 MOST_SEEDS = 1000
 
-_FEWEST_SAMPLES = 10  # below, nothing can be said about how a process settles
-_PENALTY = 6.0  # per change point, times log n and the long-run variance
-_MOST_BINS = 500
-_TOLERANCE = 0.01
+_FEWEST_FOR_MODES = 10
+_APART = 0.02  # that modes lie apart at the least, as a share of the lower one
 _FEWEST_DEGREES = 3  # of freedom, for drift over a run: five trials of one cell, or three of two cells
 _MAD_TO_SD = 1.4826  # of a normal distribution
 _SMALLER_MODE = 0.1
@@ -362,69 +357,6 @@ def _effective(rows: Floats) -> Floats:
     return worth
 
 
-@dataclass(frozen=True)
-class SteadyState:
-    """How a process settles, and the sample from which it is steady."""
-
-    kind: Steadiness
-    start: int
-
-
-def steady_state(samples: ArrayLike, tolerance: float = _TOLERANCE) -> SteadyState:
-    """Classify a process, after Barrett et al. 2017.
-
-    Its samples are cut at change points; the last segment and those before it that differ from it by less than
-    `tolerance` are the steady state. `flat`: there is nothing else; `warm-up`: all else is slower; `slowdown`:
-    something before was faster; `none`: it lasts for less than a quarter of the samples; `unknown`: too few samples.
-    """
-    x = np.asarray(samples, dtype=float)
-    if len(x) < _FEWEST_SAMPLES:
-        return SteadyState("unknown", 0)
-    cuts = [0, *change_points(x), len(x)]
-    levels = np.array([np.median(x[a:b]) for a, b in itertools.pairwise(cuts)])
-    apart = (levels - levels[-1]) / levels[-1]
-    unlike = np.flatnonzero(np.abs(apart) > tolerance)
-    if not len(unlike):
-        return SteadyState("flat", 0)
-    start = cuts[int(unlike[-1]) + 1]
-    if len(x) - start < len(x) / 4:
-        return SteadyState("none", start)
-    return SteadyState("slowdown" if np.any(apart[unlike] < 0) else "warm-up", start)
-
-
-def change_points(samples: ArrayLike) -> list[int]:
-    """Where the level of the samples changes: the first sample of each new level.
-
-    The partition of least squares with a penalty for each change, found exactly (optimal partitioning, Jackson et al.
-    2005). Barrett et al. take a penalty of 15 log n for independent samples; this one is 6 log n times the long-run
-    variance, judged from differences of neighbours, so that autocorrelation is not taken for changes. Outliers are
-    reined in first. Over 500 samples are binned.
-    """
-    x = np.asarray(samples, dtype=float)
-    width = math.ceil(len(x) / _MOST_BINS)
-    x = x[: len(x) // width * width].reshape(-1, width).mean(axis=1)
-    n = len(x)
-    noise = _noise(x)
-    if n < _FEWEST_SAMPLES or noise == 0:
-        return []
-    x = _reined_in(x, noise)
-    penalty = _PENALTY * math.log(n) * noise**2
-    return [cut * width for cut in _partition(x, penalty)]
-
-
-def unsettled(rows: Floats) -> NDArray[np.bool_]:
-    """For each row of samples, whether `change_points` is worth asking: a screening by the best single cut (CUSUM)."""
-    n = rows.shape[1]
-    if n < _FEWEST_SAMPLES:
-        return np.zeros(len(rows), dtype=bool)
-    noise = np.sqrt(np.mean(np.diff(rows, axis=1) ** 2, axis=1) / 2)  # without autocorrelation: lets more through
-    sums = np.cumsum(rows - rows.mean(axis=1, keepdims=True), axis=1)[:, :-1]
-    counts = np.arange(1, n)
-    gain = np.max(sums**2 * (n / (counts * (n - counts))), axis=1)
-    unsettled: NDArray[np.bool_] = gain > _PENALTY / 2 * math.log(n) * noise**2
-    return unsettled
-
-
 def two_modes(samples: ArrayLike) -> tuple[float, float] | None:
     """The centres of two groups that the samples fall into, or None where they are one.
 
@@ -432,7 +364,7 @@ def two_modes(samples: ArrayLike) -> tuple[float, float] | None:
     """
     x = np.sort(np.asarray(samples, dtype=float))
     n = len(x)
-    if n < _FEWEST_SAMPLES or x[0] == x[-1]:
+    if n < _FEWEST_FOR_MODES or x[0] == x[-1]:
         return None
     counts = np.arange(1, n)
     sums = np.cumsum(x)
@@ -442,7 +374,7 @@ def two_modes(samples: ArrayLike) -> tuple[float, float] | None:
     explained[(counts < _SMALLER_MODE * n) | (counts > (1 - _SMALLER_MODE) * n)] = 0
     best = int(np.argmax(explained))
     low, high = float(left[best]), float(right[best])
-    apart = high - low > 2 * _TOLERANCE * abs(low)
+    apart = high - low > _APART * abs(low)
     return (low, high) if explained[best] > _TWO_MODES and apart else None
 
 
@@ -524,40 +456,3 @@ def _clear(shift: float, degrees: float, level: float) -> float:
     if shift > threshold + 30:  # certain; and where the noncentral t is not computed well
         return 1.0
     return 1.0 - float(special.nctdtr(degrees, shift, threshold))
-
-
-def _noise(x: Floats) -> float:
-    """Long-run standard deviation of samples around their level, whatever the level does.
-
-    From the median differences of first and second neighbours, as of a first-order autoregressive process.
-    """
-    first, second = (float(np.median(np.abs(x[lag:] - x[:-lag]))) * _MAD_TO_SD for lag in (1, 2))
-    if first == 0:
-        return float(np.sqrt(np.mean(np.diff(x) ** 2) / 2))
-    correlation = min(0.95, max(0.0, (second / first) ** 2 - 1))
-    return first / math.sqrt(2) * math.sqrt(1 + correlation) / (1 - correlation)
-
-
-def _reined_in(x: Floats, noise: float) -> Floats:
-    """Single outliers brought to the level of their neighbours; a change of level stays as it is."""
-    padded = np.pad(x, 2, mode="reflect")
-    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
-    return np.clip(x, around - 4 * noise, around + 4 * noise)
-
-
-def _partition(x: Floats, penalty: float) -> list[int]:
-    n = len(x)
-    sums, squares = (np.concatenate([[0.0], np.cumsum(values)]) for values in (x - x.mean(), (x - x.mean()) ** 2))
-    cost = np.full(n + 1, np.inf)
-    cost[0] = -penalty
-    previous = np.zeros(n + 1, dtype=int)
-    for end in range(1, n + 1):
-        starts = np.arange(end)
-        within = squares[end] - squares[:end] - (sums[end] - sums[:end]) ** 2 / (end - starts)
-        total = cost[:end] + within + penalty
-        previous[end] = int(np.argmin(total))
-        cost[end] = total[previous[end]]
-    cuts = []
-    while (n := int(previous[n])) > 0:
-        cuts.append(n)
-    return cuts[::-1]

@@ -228,7 +228,7 @@ def _is_samples(value: Any) -> bool:
 
 def _samples(name: str, values: Sequence[Any]) -> str:
     """`100 samples, 12.1 ms … 14.9 ms, median 12.3 ms, flat, worth 84 independent ones`."""
-    from sweep.analysis import statistics
+    from sweep.analysis import statistics, steadiness
     from sweep.analysis.quantities import quantity
     from sweep.records.columns import unit
 
@@ -240,7 +240,7 @@ def _samples(name: str, values: Sequence[Any]) -> str:
     if name != "step_s" or len(known) < len(values):
         return told
     worth = statistics.effective_sample_size(values)
-    return f"{told}; {statistics.steady_state(values).kind}, worth {worth:.0f} independent ones"
+    return f"{told}; {steadiness.steady_state(values).kind}, worth {worth:.0f} independent ones"
 
 
 def _indented(text: str, width: int) -> str:
