@@ -79,7 +79,8 @@ figures and verdicts come about.
 | 3 | nothing can be said yet: an inconclusive comparison or claim |
 | 4 | records are missing |
 | 5 | an environment, a cluster, or the place of the results cannot be had |
-| 130 | interrupted; what was finished is safe |
+| 130 | ended by Ctrl-C; what was finished is safe |
+| 128 + n | the same by signal n: 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1, 140 SIGUSR2, 152 SIGXCPU |
 
 Where several hold, the first in the order 1, 4, 3 is it.
 """

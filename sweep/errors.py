@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-FAILED, USAGE, INCONCLUSIVE, MISSING, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+FAILED, USAGE, INCONCLUSIVE, MISSING, UNAVAILABLE = 1, 2, 3, 4, 5
 
 
 class SweepError(Exception):

@@ -24,6 +24,7 @@ _PR_SET_PDEATHSIG = 1
 _TETHER = f"""
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """

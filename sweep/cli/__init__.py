@@ -7,9 +7,9 @@ import sys
 
 import typer
 
-from sweep import __version__
+from sweep import __version__, signals
 from sweep.cli import analyse, calibrate, curves, data, doctor, environments, inspect, output, plan, report, run
-from sweep.errors import INTERRUPTED, USAGE, SweepError
+from sweep.errors import USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -72,11 +72,9 @@ def _run() -> int:
     except SweepError as error:
         output.show_error(error)
         return error.exit_code
-    except typer.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        output.say("interrupted")
-        return INTERRUPTED
+    except (typer.Abort, KeyboardInterrupt):
+        output.say(signals.cause())
+        return signals.exit_code()
     except _UsageError as error:
         if message := _usage_message(error):  # empty where the help was printed instead
             output.show_error(SweepError(message, _usage_hint(error)))

@@ -52,7 +52,8 @@ def calibrate(
     output.say(f"measuring {cell.name} against itself, {seeds} processes each")
     options = sweeps.Options(address=address, foreign_most=max_foreign)
     named = dataclasses.replace(chosen, name=name)
-    with interruptible(results), display(name) as watching:
+    unfinished = f"the calibration is not finished; its records so far are in {results}"
+    with interruptible(unfinished), display(name) as watching:
         sweeps.run(named, doubled, results, options, watching)
     comparison = Run(results.place).compare(calibration.LABEL, calibration.LABELS[0])[0]
     found = calibration.Calibration.of(comparison, cell, address, str(results))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep import signals
 from sweep.cli import output, runs, shares
 from sweep.cli.plan import AddSeeds, GridPath, Only, Out, RetryWhat, Sets, expanded, statuses_to_retry, tell
 from sweep.cli.tables import Column, Format, emit
-from sweep.errors import FAILED, INTERRUPTED, MISSING, UNAVAILABLE
+from sweep.errors import FAILED, MISSING, UNAVAILABLE
 from sweep.status import Status, without_times
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def run(
     """Run what a grid says and has no record yet, and end with the summary.
 
     Environments and data are made where they are missing. Run it again after a crash, a Ctrl-C, or with more values on
-    an axis: nothing runs twice. Ends with 1 where trials failed, with 130 when interrupted, all records so far safe.
+    an axis: nothing runs twice. Ends with 1 where trials failed, with 130 after Ctrl-C and 143 after SIGTERM, all
+    records so far safe.
 
     Example: `sweep run grid.yaml --set batch_exponent=0,3 --add-seeds 2`
     """
@@ -83,12 +84,13 @@ def run(
         max_failures=max_failures,
         foreign_most=max_foreign,
     )
-    with interruptible(results), display(chosen.name) as watching:
-        sweeps.run(chosen, expansion, results, options, watching)
-    planned, ended = len(expansion.trials), results.ended(trial.id for trial in expansion.trials)
-    del expansion  # where there are very many trials, the summary finds their memory free
-    _ask_glibc("malloc_trim", 0)  # and what it took to run them
-    return _conclude(results, planned, ended)
+    with interruptible(f"the records so far are safe in {results}; run the same command to go on"):
+        with display(chosen.name) as watching:
+            sweeps.run(chosen, expansion, results, options, watching)
+        planned, ended = len(expansion.trials), results.ended(trial.id for trial in expansion.trials)
+        del expansion  # where there are very many trials, the summary finds their memory free
+        _ask_glibc("malloc_trim", 0)  # and what it took to run them
+        return _conclude(results, planned, ended)
 
 
 def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
@@ -117,21 +119,13 @@ def _ask_glibc(function: str, *arguments: int) -> None:
 
 
 @contextlib.contextmanager
-def interruptible(results: Results) -> Iterator[None]:
-    """Ctrl-C, and being asked to end, stop the sweep in good order: its children end, its records are there."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+def interruptible(what_is_left: str) -> Iterator[None]:
+    """Where Ctrl-C or a signal ends the command, it says what is left and ends with that signal's exit code."""
     try:
         yield
     except KeyboardInterrupt:
-        output.say(f"interrupted: the records so far are safe in {results}; the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+        output.say(f"{signals.cause()}: {what_is_left}")
+        raise typer.Exit(signals.exit_code()) from None
 
 
 def reproduce(

@@ -9,11 +9,9 @@ import importlib.util
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from sweep import signals
 from sweep.cluster.placement import Node
 from sweep.errors import SweepError, Unavailable
 from sweep.node import limits
@@ -44,7 +43,11 @@ _QUIET = {
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill Ray's workers; the kernel ends the trial itself
 }
 # A Ray of our own keeps to 127.0.0.1, and to those who know a token that is written nowhere; a joined one must not.
-_PRIVATE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+_PRIVATE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_worker_niceness": "0",  # added to the driver's; by default 15, and trials lose to everybody
+}
 _INIT = {"logging_level": "ERROR", "log_to_driver": False}
 _RESTART = "the records so far are safe: run the same command again once the cluster is back"
 
@@ -145,7 +148,7 @@ class Own(Session):
         os.environ[_MARK] = str(self._folder)
         try:
             os.sched_setaffinity(0, housekeeping(self._affinity))
-            with _lean():
+            with _lean(), _connecting_whole():
                 ray.init(
                     address="local",
                     num_cpus=cpus or core_count(),
@@ -166,7 +169,7 @@ class Own(Session):
         try:
             super().close()
         finally:
-            with _uninterrupted():
+            with signals.postponed():
                 self._kill()
                 os.environ.pop(_MARK, None)
                 os.sched_setaffinity(0, self._affinity)
@@ -200,7 +203,7 @@ class Joined(Session):
         with tempfile.TemporaryDirectory(prefix="sweep-code-") as folder:
             # Inside a Ray job the environment has been chosen by whoever submitted it.
             environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"working_dir": _code(Path(folder))}
-            with _explained(address):
+            with _explained(address), _connecting_whole():
                 ray.init(address=address, runtime_env=environment, **_INIT)
         self.watch()
 
@@ -238,6 +241,29 @@ def _lean() -> Iterator[None]:
         parameter.RayParams, node.Node.start_api_server = parameters, dashboard
 
 
+@contextlib.contextmanager
+def _connecting_whole() -> Iterator[None]:
+    """An interrupt waits while Ray makes its library's part of this process.
+
+    Interrupted in the middle of it, Ray does not know that it has one, `ray.shutdown` leaves it alone, and its threads
+    end the process by SIGSEGV when that exits. Before it, while the daemons are started, an interrupt does no harm.
+    """
+    import ray._private.worker
+
+    driver: Any = ray._private.worker
+    connect = driver.connect
+
+    def undisturbed(*args: Any, **kwargs: Any) -> Any:
+        with signals.postponed():
+            return connect(*args, **kwargs)
+
+    driver.connect = undisturbed
+    try:
+        yield
+    finally:
+        driver.connect = connect
+
+
 def _own_folder() -> tuple[Path, IO[bytes]]:
     """A fresh folder with a lock beside it; those of killed processes go. Short: a socket's name has 107 letters."""
     parent = Path(tempfile.gettempdir())
@@ -265,19 +291,6 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         _lock_of(folder).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for these few moments: what they do is ending everything."""
-    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _code(folder: Path) -> str:

@@ -48,6 +48,7 @@ class Host:
     def __init__(self, framework_file: str, parent: int) -> None:
         self._framework_file = framework_file
         self._framework = None  # type: Any
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whoever started us may have blocked some for itself
         self._end_with(parent)
         self._requests = Lines(os.dup(0))
         self._channel = Channel(os.dup(1))
