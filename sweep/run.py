@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import os
 import time
 import uuid
 from collections import Counter
@@ -148,6 +149,8 @@ class _Sweep:
         self._since = time.monotonic()
         self._running: set[str] = set()
         self._heard: dict[str, float] = {}
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        self._other_niceness: set[Any] = set()  # nodes whose trials have one, and which the user was told of
 
     def run(self, todo: Sequence[Trial]) -> None:
         needs = provision.needs(todo, self._grid.environments, self._run_id)
@@ -245,10 +248,23 @@ class _Sweep:
             self._heard.pop(record["trial_id"], None)
             self._ledger.ended(record)
             self._observer.ended(record, self._ledger.remaining_s(len(self._running)))
+            self._compare_niceness(record)
         most = self._options.max_failures
         if most is not None and self._ledger.failures >= most:
             hint = "the records are safe; see sweep status, then run it again with --retry failed"
             raise TooManyFailures(f"{self._ledger.failures} trials have failed, as many as --max-failures allows", hint)
+
+    def _compare_niceness(self, record: Record) -> None:
+        """A trial runs at another niceness than this command where its node's Ray may not set it back."""
+        niceness, node = record.get("niceness"), record.get("node")
+        if niceness in (None, self._niceness) or node in self._other_niceness:
+            return
+        self._other_niceness.add(node)
+        self._observer.note(
+            f"warning: node {node} runs trials at niceness {niceness}, and this command has {self._niceness}: "
+            "what others do there comes first\n"
+            "hint: start Ray there with RAY_worker_niceness=0 in its environment"
+        )
 
     def _hear(self, trial: Trial, facts: Mapping[str, Any] | None) -> None:
         """A trial has started, or says how far it is."""

@@ -51,7 +51,7 @@ def test_the_dashboard_and_the_cluster_are_open_to_nobody(name: str) -> None:
     commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
     starts = [command for command in commands if "ray start" in command]
     assert len(starts) == 2
-    assert all("RAY_AUTH_MODE=token ray start" in command for command in starts)
+    assert all("RAY_AUTH_MODE=token RAY_worker_niceness=0 ray start" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert "0.0.0.0" not in str(config)
     assert config["file_mounts"]["~/.ray/auth_token"].endswith(".ray/auth_token")

@@ -132,10 +132,10 @@ class Sweep:
         self.out = out or str(self.folder / "results")
         self.results = Path(self.out) / "tiny"
 
-    def start(self, *options: str, **environment: str) -> subprocess.Popen[str]:
-        """`sweep run`, in a session of its own, as from a terminal of its own."""
+    def start(self, *options: str, before: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+        """`sweep run`, in a session of its own, as from a terminal of its own; `before` are words before it."""
         return subprocess.Popen(
-            [sys.executable, "-m", "sweep", "run", str(self.grid), "--out", self.out, *options],
+            [*before, sys.executable, "-m", "sweep", "run", str(self.grid), "--out", self.out, *options],
             env=self.environment | environment,
             cwd=HOUSE,
             stdin=subprocess.DEVNULL,
@@ -145,9 +145,9 @@ class Sweep:
             start_new_session=True,
         )
 
-    def run(self, *options: str, **environment: str) -> tuple[int, str]:
+    def run(self, *options: str, before: tuple[str, ...] = (), **environment: str) -> tuple[int, str]:
         """To its end; the exit code, and what it said beside data."""
-        with self.start(*options, **environment) as process:
+        with self.start(*options, before=before, **environment) as process:
             _, err = process.communicate(timeout=280)
         return process.returncode, err
 

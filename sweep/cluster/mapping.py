@@ -6,6 +6,7 @@ before: then nodes compute while records are written.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import queue
@@ -73,7 +74,8 @@ class Pass:
         self._trials, self._limit_s, self._failure, self._pair = enumerate(trials), limit_s, failure, pair
         self._tell = tell or _unheard
         kind = _alone if self._session.is_client else _announced
-        run = kind(function, self._session.cores, tell is not None)
+        seat = _Seat(self._session.cores, os.getpriority(os.PRIO_PROCESS, 0))
+        run = kind(function, seat, tell is not None)
         self._task = self._ray.remote(max_retries=0)(run)
         self._placement = Placement()
         self._flights: dict[Any, _Flight] = {}
@@ -234,11 +236,29 @@ class Pass:
 _STARTED, _PROGRESS, _RECORD = "started", "progress", "record"
 
 
-def _announced(function: Callable[..., Record], cores: set[int] | None, tells: bool) -> Callable[[Any], Iterator[Any]]:
+@dataclass(frozen=True)
+class _Seat:
+    """Where trials run within a Ray worker: on which of the node's cores, and as nice as the driver."""
+
+    cores: set[int] | None
+    niceness: int
+
+    def take(self) -> None:
+        """Leave the daemons' core, compete as the driver does, and see the GPUs that Ray has assigned and no others."""
+        import ray
+
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)
+        with contextlib.suppress(PermissionError):  # the record says how nice it stayed
+            os.setpriority(os.PRIO_PROCESS, 0, self.niceness)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
+
+
+def _announced(function: Callable[..., Record], seat: _Seat, tells: bool) -> Callable[[Any], Iterator[Any]]:
     """A task that says that it has started, how far it is, and what it found: its waiting must not count as running."""
 
     def run(trial: Any) -> Iterator[Any]:
-        _take_up(cores)
+        seat.take()
         yield _STARTED, None
         if tells:
             yield from _told(function, trial)
@@ -268,11 +288,11 @@ def _told(function: Callable[..., Record], trial: Any) -> Iterator[Any]:
             return
 
 
-def _alone(function: Callable[..., Record], _cores: set[int] | None, tells: bool) -> Callable[[Any], Any]:
+def _alone(function: Callable[..., Record], seat: _Seat, tells: bool) -> Callable[[Any], Any]:
     """The same through `ray://`, which cannot carry two answers."""
 
     def run(trial: Any) -> Any:
-        _take_up(None)
+        seat.take()
         return _RECORD, function(trial, _unheard) if tells else function(trial)
 
     return run
@@ -280,15 +300,6 @@ def _alone(function: Callable[..., Record], _cores: set[int] | None, tells: bool
 
 def _unheard(*_: Any) -> None:
     """Where nobody asked how far trials are."""
-
-
-def _take_up(cores: set[int] | None) -> None:
-    """Leave the daemons' core, and show the framework the GPUs that Ray has assigned, and no others."""
-    import ray
-
-    if cores:
-        os.sched_setaffinity(0, cores)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
 
 
 def _next_attempt(trial: Any) -> Any:

@@ -57,6 +57,7 @@ _MACHINE = [
     _column("device_name", _TEXT, "", "model of the device that computed: a CPU's or a GPU's"),
     _column("cpu_model", _TEXT, "", "model of the node's CPU"),
     _column("cores", _INTS, "", "cores the worker was bound to, read back inside it"),
+    _column("niceness", _INT, "", "how nice the worker was to others, as that of nice; read back inside it"),
     _column("threads", _INT, "threads", "threads the framework computes with, read back inside the worker"),
     _column("environment_id", _TEXT, "", "environment; its packages are in environments/<id>.txt"),
     _column("python", _TEXT, "", "version of the interpreter, read back"),

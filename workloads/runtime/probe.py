@@ -29,6 +29,7 @@ def facts() -> Dict[str, Any]:
     found = {
         "python": platform.python_version(),
         "cores": cores(),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         "numpy": str(getattr(sys.modules.get("numpy"), "__version__", "")),
         "blas": blas(libraries),
         "peak_rss_bytes": peak_rss_bytes(),
