@@ -186,9 +186,16 @@ class Own(Session):
             psutil.wait_procs(mine, timeout=_DIE_S)
 
     def _started(self, process: psutil.Process) -> bool:
+        if process.pid == os.getpid():
+            return False
         with contextlib.suppress(psutil.Error):
-            return process.pid != os.getpid() and process.environ().get(_MARK) == str(self._folder)
+            return process.environ().get(_MARK) == str(self._folder) or self._logs_here(process)
         return False
+
+    def _logs_here(self, process: psutil.Process) -> bool:
+        """Ray's agents and workers write their titles over their environments; they keep logs open in our folder."""
+        titled = "".join(process.cmdline()[:1]).startswith("ray::")
+        return titled and any(Path(file.path).is_relative_to(self._folder) for file in process.open_files())
 
 
 class Joined(Session):
