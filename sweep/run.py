@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep import __version__, adaptive, calibration, process, schedule
+from sweep import __version__, adaptive, calibration, locks, process, schedule
 from sweep.analysis.summary import records_for, summarize
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
@@ -153,6 +153,7 @@ class _Sweep:
         self._other_niceness: set[Any] = set()  # nodes whose trials have one, and which the user was told of
 
     def run(self, todo: Sequence[Trial]) -> None:
+        locks.work_for(locks.introduction(self._grid.name))
         needs = provision.needs(todo, self._grid.environments, self._run_id)
         if self._options.address is None:
             provision.provide(needs, self._observer.note)
@@ -226,6 +227,7 @@ class _Sweep:
             overrides=self._grid.environments,
             foreign_most=self._options.foreign_most,
             checkpoints=str(checkpoints.folder or checkpoints.uri),
+            command=locks.introduction(self._grid.name),
         )
         limit_s = run_trial.timeout_s + _NOTICE_S if run_trial.timeout_s else None
         return cluster.map_together(_Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear)
@@ -273,7 +275,7 @@ class _Sweep:
             self._observer.started(trial.settings["device"])
             return
         now = time.monotonic()
-        if now - self._heard.get(trial.id, float("-inf")) >= _TELL_EVERY_S:
+        if not facts or now - self._heard.get(trial.id, float("-inf")) >= _TELL_EVERY_S:
             self._heard[trial.id] = now
             self._writer.tell(trial.id, {"trial": trial.name, **facts})
             self._observer.detail(trial.name, facts)

@@ -27,7 +27,7 @@ def test_a_pipe_gets_plain_lines_with_the_failure_as_it_happens(capsys: pytest.C
         display.started("cpu")
         display.ended(FAILURE, remaining_s=5.0)
     err = capsys.readouterr().err.splitlines()
-    assert err[0] == "grid: 0/2 trials · ETA unknown yet"
+    assert err[0] == "grid: 0/2 trials · ETA once a trial has ended"
     assert err[1] == "crashed: torch==1/core/cpu: worker killed by SIGSEGV"
     assert err[-1] == "grid: 1/2 trials · 1 crashed · ETA 5 s"
 

@@ -604,7 +604,7 @@ def test_an_environment_in_use_is_not_removed(tiny):
 def test_an_environment_being_built_is_not_removed(tiny):
     spec = specify(tiny, "1.0")
 
-    with store.locked(spec.id), pytest.raises(Unavailable, match="being built"):
+    with store.locked(spec.id, spec.framework), pytest.raises(Unavailable, match="being built"):
         environments.remove(spec.id)
 
 

@@ -75,7 +75,7 @@ def fetch(
         raise SweepError(f"data set {name} has no archive to fetch", _by_hand(dataset))
     try:
         with _downloading() as progress:
-            path = fetching.fetch(dataset.archive, path.parent, progress, url or (), sha256)
+            path = fetching.fetch(dataset.archive, path.parent, progress, url or (), sha256, output.say)
     except SweepError as error:
         raise type(error)(error.message, error.hint.replace("NAME", name) + f"; see {dataset.homepage}") from None
     output.emit(str(path))
@@ -152,7 +152,7 @@ def _prepared(name: str, path: Path | None, options: Sequence[str] | None) -> Pr
 
     dataset = datasets.known(name)
     with _preparing(name) as progress:
-        return datasets.prepare(name, path, progress=progress, **_parsed(dataset, options or ()))
+        return datasets.prepare(name, path, progress=progress, say=output.say, **_parsed(dataset, options or ()))
 
 
 def _parsed(dataset: DataSet, given: Sequence[str]) -> dict[str, Any]:

@@ -61,8 +61,11 @@ class Display:
         self._done -= 1
 
     def detail(self, trial_name: str, facts: Mapping[str, Any]) -> None:
-        """What a long trial says of itself: its epoch, its loss."""
-        self._details[trial_name] = progress(facts)
+        """What a long trial says of itself: its epoch, its loss; nothing where it has nothing to say any more."""
+        if facts:
+            self._details[trial_name] = progress(facts)
+        else:
+            self._details.pop(trial_name, None)
         self._changed()
 
     def note(self, text: str) -> None:
@@ -82,7 +85,8 @@ class Display:
         if self._failures:
             parts.append(", ".join(f"{n} {status}" for status, n in sorted(self._failures.items())))
         if self._done < self._total:
-            parts.append(f"ETA {duration(self._remaining_s)}" if self._remaining_s is not None else "ETA unknown yet")
+            seconds = self._remaining_s
+            parts.append("ETA once a trial has ended" if seconds is None else f"ETA {duration(seconds)}")
         return " · ".join(parts)
 
 

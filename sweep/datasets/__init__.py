@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from sweep import locks
 from sweep.datasets import preparation, store
 from sweep.datasets.dataset import DataSet, Source
 from sweep.datasets.files import open_files
@@ -41,17 +42,23 @@ def known(name: str) -> DataSet:
 
 
 def prepare(
-    name: str, path: str | Path | None = None, *, at_least: int = 1, progress: Progress | None = None, **options: Any
+    name: str,
+    path: str | Path | None = None,
+    *,
+    at_least: int = 1,
+    progress: Progress | None = None,
+    say: locks.Say = locks.silent,
+    **options: Any,
 ) -> Prepared:
     """The prepared arrays of a data set, made now if need be.
 
     `path` is the folder or zip archive with the original files; without it `SWEEP_<NAME>_DIR` counts, then the newest
-    that was prepared under this name, then an archive fetched before. SweepError where none of them is, where a file
-    is bad, and where fewer than `at_least` examples are left.
+    that was prepared under this name, then an archive fetched before. `say` hears what is waited for. SweepError where
+    none of them is, where a file is bad, and where fewer than `at_least` examples are left.
     """
     dataset = known(name)
     chosen = _resolve(dataset, options)
-    prepared = _prepare(dataset, _origin(dataset, path), chosen, progress or _silent)
+    prepared = _prepare(dataset, _origin(dataset, path), chosen, progress or _silent, say)
     if prepared.examples < at_least:
         raise SweepError(
             f"data set {name} in {prepared.folder} holds {prepared.examples} examples and {at_least} are needed",
@@ -66,7 +73,9 @@ def fetched(dataset: DataSet) -> Path | None:
     return store.root() / "archives" / dataset.archive.file if dataset.archive else None
 
 
-def _prepare(dataset: DataSet, origin: Path | None, options: Mapping[str, Any], progress: Progress) -> Prepared:
+def _prepare(
+    dataset: DataSet, origin: Path | None, options: Mapping[str, Any], progress: Progress, say: locks.Say
+) -> Prepared:
     if origin is None and not dataset.generated:
         return _newest(dataset, options)
 
@@ -81,7 +90,7 @@ def _prepare(dataset: DataSet, origin: Path | None, options: Mapping[str, Any], 
     if found := store.find(id):
         return found
     facts = {"name": dataset.name, "source": str(origin or "generated"), "options": dict(options)}
-    return store.make(id, facts, source(), progress)
+    return store.make(id, facts, source(), progress, say)
 
 
 def _fingerprint(dataset: DataSet, origin: Path, options: Mapping[str, Any]) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock
-
+from sweep import locks
 from sweep.datasets.dataset import Archive
 from sweep.datasets.files import Zip
 from sweep.errors import SweepError, Unavailable
@@ -24,7 +23,14 @@ _CHUNK = 1 << 18
 _BROKEN = (OSError, http.client.HTTPException)  # urllib's errors, timeouts and resets are OSErrors
 
 
-def fetch(archive: Archive, folder: Path, progress: Progress, mirrors: Sequence[str] = (), sha256: str = "") -> Path:
+def fetch(
+    archive: Archive,
+    folder: Path,
+    progress: Progress,
+    mirrors: Sequence[str] = (),
+    sha256: str = "",
+    say: locks.Say = locks.silent,
+) -> Path:
     """The archive's file in `folder`, from `mirrors` or its own; Unavailable where none gives it.
 
     A transfer that breaks off leaves `<file>.part`, and the next call goes on from there.
@@ -32,7 +38,7 @@ def fetch(archive: Archive, folder: Path, progress: Progress, mirrors: Sequence[
     archive = replace(archive, mirrors=tuple(mirrors) or archive.mirrors, sha256=sha256 or archive.sha256)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / archive.file
-    with FileLock(folder / f"{archive.file}.lock"):
+    with locks.held(folder / f"{archive.file}.lock", archive.file, say):
         if path.is_file():
             if reason := _fault(path, archive):
                 raise SweepError(f"{path} was fetched before, but {reason}", "delete it and fetch again")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
 
+from sweep import locks
 from sweep.datasets import preparation
 from sweep.datasets.dataset import Source
 from sweep.datasets.preparation import ARRAYS, Progress
@@ -65,9 +65,15 @@ def everything(name: str | None = None) -> list[Prepared]:
     return [Prepared(folder, meta["id"], meta["examples"]) for meta, folder in wanted]
 
 
-def make(id: str, facts: Mapping[str, Any], source: Source, progress: Progress) -> Prepared:  # noqa: A002
-    """Prepare `source` under `id` unless that is done; `facts` go to its meta.json."""
-    with _locked(id):
+def make(
+    id: str,  # noqa: A002
+    facts: Mapping[str, Any],
+    source: Source,
+    progress: Progress,
+    say: locks.Say = locks.silent,
+) -> Prepared:
+    """Prepare `source` under `id` unless that is done; `facts` go to its meta.json, `say` hears who is waited for."""
+    with _locked(id, say):
         if found := find(id):
             return found
         for left in root().glob(f".{id}.*"):  # of a process that died: nobody else holds this lock
@@ -127,16 +133,14 @@ def _meta(folder: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _locked(id: str) -> Iterator[None]:  # noqa: A002
-    lock = FileLock(root() / "locks" / f"{id}.lock")
-    try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise SweepError(
-            f"{root()} cannot be written: {error.strerror}", "set SWEEP_DATA_DIR to a folder of yours"
-        ) from None
-    try:
+def _locked(id: str, say: locks.Say) -> Iterator[None]:  # noqa: A002
+    lock = root() / "locks" / f"{id}.lock"
+    with contextlib.ExitStack() as held:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locks.held(lock, f"data set {id}", say))
+        except OSError as error:
+            raise SweepError(
+                f"{root()} cannot be written: {error.strerror}", "set SWEEP_DATA_DIR to a folder of yours"
+            ) from None
         yield
-    finally:
-        lock.release()

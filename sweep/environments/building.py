@@ -61,7 +61,7 @@ def prepare(
     if found := store.load(spec.id):
         return found
     progress(f"preparing {spec.framework}")
-    with _disk_trouble(spec), store.locked(spec.id):
+    with _disk_trouble(spec), store.locked(spec.id, spec.framework, progress):
         if found := store.load(spec.id):  # built by another process meanwhile
             return found
         _fail_again(spec, run_id)

@@ -15,6 +15,7 @@ import filelock
 import platformdirs
 import psutil
 
+from sweep import locks
 from sweep.errors import SweepError, Unavailable
 
 _MARKER = "environment.json"
@@ -92,14 +93,16 @@ def unfinished() -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(specification: str, timeout_s: float = -1) -> Iterator[None]:
+def locked(specification: str, framework: str, say: locks.Say = locks.silent, timeout_s: float = -1) -> Iterator[None]:
     """Hold the specification's lock, gone with its holder; Unavailable where another holds it past `timeout_s`."""
+    lock = root() / f".{specification}.lock"
     try:
         root().mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root() / f".{specification}.lock", timeout=timeout_s):
+        with locks.held(lock, f"the environment of {framework}", say, timeout_s):
             yield
     except filelock.Timeout:
-        raise Unavailable(f"environment {specification} is being built", "wait for the build to end") from None
+        message = f"environment {specification} is being built by {locks.holder(lock)}"
+        raise Unavailable(message, "wait for the build to end") from None
 
 
 def wipe(specification: str) -> None:
@@ -112,7 +115,7 @@ def wipe(specification: str) -> None:
 
 def remove(specification: str) -> None:
     """Remove an environment; SweepError while a process runs in it, Unavailable while it is being built."""
-    with locked(specification, timeout_s=0):
+    with locked(specification, specification, timeout_s=0):
         if users := _users(folder(specification)):
             which = ", ".join(map(str, users))
             raise SweepError(f"environment {specification} is in use by process {which}", "wait for the run to end")

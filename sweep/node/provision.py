@@ -81,7 +81,7 @@ def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
             failed[spec.framework] = error.message
             say(f"env_failed: {error.message}")
     prepared = {
-        (name, path): datasets.prepare(name, path, at_least=least, progress=_stages(name, say))
+        (name, path): datasets.prepare(name, path, at_least=least, progress=_stages(name, say), say=say)
         for (name, path), least in needs.data.items()
     }
     if checks := [check for check in needs.checks if check.reference.framework not in failed]:

@@ -7,14 +7,16 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweep import locks
 from sweep.errors import Unavailable
 from sweep.node import machine
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
+_TELL_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,25 +32,31 @@ class NoSlot(Unavailable):
 
 
 @contextlib.contextmanager
-def lease(cpu: int, exclusive: bool, timeout_s: float | None = None, folder: Path | None = None) -> Iterator[Lease]:
+def lease(
+    cpu: int,
+    exclusive: bool,
+    timeout_s: float | None = None,
+    folder: Path | None = None,
+    say: locks.Say = locks.silent,
+) -> Iterator[Lease]:
     """Hold `cpu` cores; with `exclusive` nobody else on the node holds any meanwhile.
 
     Whoever has begun to take what it needs lets nobody past until it has all of it: neither one that wants the node to
     itself nor one that wants many cores is starved by those that want little, and no two hold half of what both need.
-    NoSlot when the node has fewer cores, or after `timeout_s`.
+    `say` hears who holds the cores, after two seconds and then every ten. NoSlot when the node has fewer cores, or
+    after `timeout_s`.
     """
     usable = machine.usable_cores()
     if cpu > len(usable):
         raise NoSlot(f"{cpu} cores are wanted and this node has {len(usable)}", "lower resources: {cpu: …} in the grid")
     folder = folder or _folder()
-    started = time.monotonic()
-    deadline = started + timeout_s if timeout_s is not None else float("inf")
+    wait = _Wait(timeout_s, lambda: say(_holders(folder, usable)))
     with contextlib.ExitStack() as held:
         with contextlib.ExitStack() as turn:
-            _lock(turn, folder / "turnstile", fcntl.LOCK_EX, deadline)
-            _lock(held, folder / "node", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, deadline)
-            cores = _lock_cores(held, folder, preferred(machine.topology(usable)), cpu, deadline)
-        yield Lease(tuple(sorted(cores)), time.monotonic() - started)
+            _lock(turn, folder / "turnstile", fcntl.LOCK_EX, wait)
+            _lock(held, folder / "node", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, wait)
+            cores = _lock_cores(held, folder, preferred(machine.topology(usable)), cpu, wait)
+        yield Lease(tuple(sorted(cores)), time.monotonic() - wait.since)
 
 
 def preferred(cores: Iterable[machine.Core]) -> list[int]:
@@ -65,23 +73,42 @@ def preferred(cores: Iterable[machine.Core]) -> list[int]:
     return [-number for _, _, number in sorted(ranked)]
 
 
-def _lock_cores(held: contextlib.ExitStack, folder: Path, cores: list[int], count: int, deadline: float) -> list[int]:
+class _Wait:
+    """One lease's waiting, however many locks it takes: until when, how often it looks, and when it tells."""
+
+    def __init__(self, timeout_s: float | None, tell: Callable[[], None]) -> None:
+        self.since = time.monotonic()
+        self._deadline = self.since + timeout_s if timeout_s is not None else float("inf")
+        self._pause = _FIRST_WAIT_S
+        self._tell = tell
+        self._tell_at = self.since + locks.PATIENCE_S
+
+    def pause(self, what: str) -> None:
+        now = time.monotonic()
+        if now + self._pause > self._deadline:
+            raise NoSlot(f"no {what} in time: other trials hold them", "raise --timeout, or end the other sweep")
+        if now >= self._tell_at:
+            self._tell()
+            self._tell_at = now + _TELL_EVERY_S
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_WAIT_S)
+
+
+def _lock_cores(held: contextlib.ExitStack, folder: Path, cores: list[int], count: int, wait: _Wait) -> list[int]:
     """Take `count` of `cores`, those that are free at once and the others as they become so."""
     mine: list[int] = []
-    pause = _FIRST_WAIT_S
     while True:
         for core in cores:
-            if len(mine) < count and core not in mine and _try_lock(held, folder / f"core-{core}", fcntl.LOCK_EX):
+            if len(mine) < count and core not in mine and _try_lock(held, _file(folder, core), fcntl.LOCK_EX):
                 mine.append(core)
         if len(mine) == count:
             return mine
-        pause = _wait(pause, deadline, f"{count} free cores")
+        wait.pause(f"{count} free cores")
 
 
-def _lock(stack: contextlib.ExitStack, path: Path, mode: int, deadline: float) -> None:
-    pause = _FIRST_WAIT_S
+def _lock(stack: contextlib.ExitStack, path: Path, mode: int, wait: _Wait) -> None:
     while not _try_lock(stack, path, mode):
-        pause = _wait(pause, deadline, "this node")
+        wait.pause("this node")
 
 
 def _try_lock(stack: contextlib.ExitStack, path: Path, mode: int) -> bool:
@@ -92,14 +119,31 @@ def _try_lock(stack: contextlib.ExitStack, path: Path, mode: int) -> bool:
         os.close(descriptor)
         return False
     stack.callback(os.close, descriptor)
+    if mode == fcntl.LOCK_EX:
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, locks.holding().encode(), 0)
     return True
 
 
-def _wait(pause: float, deadline: float, what: str) -> float:
-    if time.monotonic() + pause > deadline:
-        raise NoSlot(f"no {what} in time: other trials hold them", "raise --timeout, or end the other sweep")
-    time.sleep(pause)
-    return min(2 * pause, _LONGEST_WAIT_S)
+def _file(folder: Path, core: int) -> Path:
+    return folder / f"core-{core}"
+
+
+def _holders(folder: Path, cores: Iterable[int]) -> str:
+    """Who holds which of these cores now: `core 0 and core 1, held by run x (process 12 on here) since 14:03:11`."""
+    held: dict[str, list[str]] = {}
+    for core in cores:
+        if said := _holder(_file(folder, core)):
+            held.setdefault(said, []).append(f"core {core}")
+    return "; ".join(f"{' and '.join(which)}, held by {said}" for said, which in held.items()) or "its turn"
+
+
+def _holder(path: Path) -> str:
+    """What the holder of a core has written; empty where nobody else holds it."""
+    with contextlib.ExitStack() as stack:
+        if not path.exists() or _try_lock(stack, path, fcntl.LOCK_SH):
+            return ""
+    return path.read_text(encoding="utf-8", errors="replace") or "another trial"
 
 
 def _folder() -> Path:

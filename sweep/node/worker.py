@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep import catalog, datasets, environments, measured
+from sweep import catalog, datasets, environments, locks, measured
 from sweep.axes import AXES, batch_size
 from sweep.catalog import Workload
 from sweep.environments import Environment, EnvironmentFailed
@@ -47,6 +47,7 @@ class RunTrial:
     `foreign_most` and `steal_most` are the shares of its cores' time that others and the hypervisor may take of an
     exclusive trial before it is `invalid`; None: any. `checkpoints` is a folder, best one that all nodes share, or the
     URI of one in an object store, where a long trial keeps its state under its id, until it has run to its end.
+    `command` is what others are told who wait for what a trial holds.
     """
 
     run: str = ""
@@ -59,8 +60,10 @@ class RunTrial:
     foreign_most: float | None = FOREIGN_MOST
     steal_most: float | None = STEAL_MOST
     checkpoints: str = ""
+    command: str = ""
 
     def __call__(self, trial: Trial) -> Record:
+        locks.work_for(self.command)
         started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
         record = identity(trial) | {
             "run": self.run,
@@ -94,6 +97,10 @@ class RunTrial:
         workload, data = _workload(settings["workload"]), _data(settings)
         measured.check(trial.cell.content, workload, settings["framework"], self.overrides, self.run_id)
         threads = settings.get("threads") or max(1, cpu)
+
+        def waiting(what: str) -> None:
+            self._tell(trial, {"waiting for": what.removeprefix("waiting for ")})
+
         request = protocol.Request(
             trial=trial.name,
             task=protocol.RUN,
@@ -101,7 +108,7 @@ class RunTrial:
             settings=settings | {"threads": threads},
             cores=[],
             data=str(data.folder) if data else None,
-            reference=yardstick.values(workload, settings, data, cpu, numpy, self.run_id),
+            reference=yardstick.values(workload, settings, data, cpu, numpy, self.run_id, waiting),
             memory_bytes=trial.resources.memory,
         )
         key = hosts.key(environment, spec, threads, settings["device"], self.run_id)
@@ -112,7 +119,9 @@ class RunTrial:
         }
         with checkpoints.kept(self.checkpoints, trial.id) as kept:
             request = request._replace(checkpoints=str(kept.folder) if kept.folder else None)
-            with slots.lease(cpu, trial.resources.exclusive) as lease:
+            with slots.lease(cpu, trial.resources.exclusive, say=waiting) as lease:
+                if lease.waited_s >= locks.PATIENCE_S:
+                    self._tell(trial, {})
                 found |= self._timed(trial, request._replace(cores=list(lease.cores)), key, lease, kept)
             # an invalid one is to be run again as a whole
             found["log"] += kept.settle(over=found["status"] in _RAN_TO_ITS_END)
@@ -125,8 +134,8 @@ class RunTrial:
         def hear(event: str, facts: Mapping[str, Any]) -> None:
             watch.hear(event)
             kept.look()
-            if event == "progress" and self.progress:
-                self.progress(trial.name, facts)
+            if event == "progress":
+                self._tell(trial, facts)
 
         outcome = hosts.run(key, request, self.timeout_s, hear, self.import_timeout_s)
         record = watch.columns(outcome.cpu_s) | _told(outcome)
@@ -135,6 +144,11 @@ class RunTrial:
         if record["status"] == Status.OK:
             record["status"], record["error"] = self._judged(record, outcome, request, trial.resources)
         return record
+
+    def _tell(self, trial: Trial, facts: Mapping[str, Any]) -> None:
+        """How far the trial is; nothing where it no longer waits and has not begun to tell."""
+        if self.progress:
+            self.progress(trial.name, facts)
 
     def _judged(
         self, record: Record, outcome: hosts.Outcome, request: protocol.Request, resources: Resources

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import platformdirs
 
-from sweep import catalog, dependencies, digests, environments
+from sweep import catalog, dependencies, digests, environments, locks
 from sweep.catalog import Workload
 from sweep.datasets import Prepared
 from sweep.environments import Specification
@@ -35,21 +34,27 @@ def specification(overrides: Mapping[str, Mapping[str, Any]]) -> Specification:
 
 
 def values(
-    workload: Workload, settings: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
+    workload: Workload,
+    settings: Mapping[str, Any],
+    data: Prepared | None,
+    cpu: int,
+    spec: Specification,
+    run_id: str,
+    say: locks.Say = locks.silent,
 ) -> dict[str, Any] | None:
     """What the workload's `reference_values` gives for these settings and data; None for one that compares nothing.
 
     Computed in the environment of `spec`, once on this machine however many processes ask, while no exclusive trial
-    runs. Raises SweepError.
+    runs; `say` hears what is waited for. Raises SweepError.
     """
     if not workload.reference:
         return None
     asked = {name: settings[name] for name in workload.reference if name in settings}
     kept = _file(workload.path, asked, data, run_id)
     if not kept.exists():
-        with filelock.FileLock(kept.with_suffix(".lock")):
+        with locks.held(kept.with_suffix(".lock"), "the reference values", say):
             if not kept.exists():
-                _keep(kept, _computed(workload, asked, data, cpu, spec, run_id))
+                _keep(kept, _computed(workload, asked, data, cpu, spec, run_id, say))
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
 
@@ -73,10 +78,16 @@ def _specification(override: str) -> Specification:
 
 
 def _computed(
-    workload: Workload, asked: Mapping[str, Any], data: Prepared | None, cpu: int, spec: Specification, run_id: str
+    workload: Workload,
+    asked: Mapping[str, Any],
+    data: Prepared | None,
+    cpu: int,
+    spec: Specification,
+    run_id: str,
+    say: locks.Say,
 ) -> dict[str, Any]:
     host = hosts.key(environments.prepare(spec, run_id=run_id), spec, max(1, cpu), run_id=run_id)
-    with slots.lease(cpu, exclusive=False) as lease:
+    with slots.lease(cpu, exclusive=False, say=say) as lease:
         outcome = _answer(host, protocol.REFERENCE_VALUES, workload, asked, data, lease.cores)
     status, error = outcome.verdict(_TIMEOUT_S)
     if status != Status.OK:
