@@ -22,9 +22,11 @@ claims:
 """
 
 
-def grid_of(processes: int = 3, **changes: Any) -> list[dict[str, Any]]:
+def grid_of(processes: int = 3, factor: float = 1, **changes: Any) -> list[dict[str, Any]]:
     return [
-        record(seed=s, framework=f, batch_exponent=b, mean_s=0.05 * 2**b * (2.3 if f == CHAINER else 1), **changes)
+        record(
+            seed=s, framework=f, batch_exponent=b, mean_s=factor * 0.05 * 2**b * (2.3 if f == CHAINER else 1), **changes
+        )
         for f in (TORCH, CHAINER)
         for b in (0, 1)
         for s in range(processes)
@@ -289,6 +291,71 @@ def test_verdicts_come_with_what_else_differs(sweep: Sweep) -> None:
     assert "packages of the environment (b2, a1)" in sweep("compare", "two", "locked").err
     assert "differ in more" not in sweep("compare", "two", "two").err
     assert "the environment" not in line
+
+
+XEON, EPYC = "Intel(R) Xeon(R) CPU @ 2.20GHz", "AMD EPYC 7B12, 64-Core"
+
+
+def measured_on(machines: dict[str, float], **changes: Any) -> list[dict[str, Any]]:
+    """A run on these machines, each so many times slower, three trials of each cell on each."""
+    return [
+        r | {"cpu_model": machine, "seed": r["seed"] + 3 * n, "trial_id": f"{r['trial_id']}-{n}"}
+        for n, (machine, factor) in enumerate(machines.items())
+        for r in grid_of(factor=factor, **changes)
+    ]
+
+
+def test_runs_on_machines_that_overlap_in_part_are_compared_on_those_that_both_have(sweep: Sweep) -> None:
+    keep("results/mixed", measured_on({XEON: 1.5, EPYC: 1.0}), GRID)
+    keep("results/alike", measured_on({EPYC: 1.0}), GRID)
+    said = sweep("compare", "alike", "mixed", "--margin", "0.05")
+    assert said.code == 0
+    assert said.out.count("takes the same time") == 4
+    assert f"warning: left out: 3 trials of mixed on {XEON}, where the other side has none; run both" in said.err
+    assert sweep("compare", "alike", "mixed", "--margin", "0.05", "--across-machines").code != 0
+
+
+@pytest.mark.parametrize("command", ["summarize", "compare", "verify", "report", "plot"])
+def test_a_kind_of_machine_can_be_chosen_as_the_warning_says(sweep: Sweep, command: str) -> None:
+    keep("results/mixed", measured_on({EPYC: 1.0, XEON: 1.5}), GRID)
+    fix = f"""--where 'cpu_model="{EPYC}"'"""
+    assert fix in sweep("summarize", "mixed").err
+    more = {"compare": ["--over", "framework"], "plot": ["time", "-o", "time.svg"]}.get(command, [])
+    said = sweep(command, "mixed", *more, "--where", f'cpu_model="{EPYC}"')
+    assert (said.code, said.err) == (0, "")
+    nowhere = sweep(command, "mixed", *more, "--where", "cpu_model=*SPARC*")
+    assert nowhere.code == 4
+    assert nowhere.err.startswith("error: no cell of results/mixed has cpu_model '*SPARC*'")
+    wrong = sweep(command, "mixed", *more, "--where", "cpu_modle=x")
+    assert wrong.err.splitlines()[1] == "hint: did you mean 'cpu_model'?"
+
+
+def test_conditions_on_where_trials_ran_are_conditions_like_any(sweep: Sweep) -> None:
+    pythons = ("3.8.20", "3.12.3", None)
+    rows = [record(s, python=python, node=f"n{s % 2}") for s, python in enumerate(pythons * 2)]
+    keep("results/run", rows)
+
+    def counted(*conditions: str) -> list[int]:
+        wheres = [part for condition in conditions for part in ("--where", condition)]
+        return [row["processes"] for row in json.loads(sweep("summarize", "--format", "json", *wheres).out)]
+
+    assert counted() == [6]
+    assert counted("python=3.12.3") == [2]
+    assert counted("python=>=3.9") == [2]
+    assert counted("python=3.8*,3.12*") == [4]
+    assert counted("node=n0", "python=3.8.20") == [1]
+    assert counted("node=n0", "device=cpu") == [3]
+    assert "warning: no cell of results/run has node 'n7'" in sweep("summarize", "--where", "node=n0,n7").err
+
+
+def test_a_report_of_one_kind_of_machine_holds_its_trials_alone(sweep: Sweep) -> None:
+    keep("results/mixed", measured_on({EPYC: 1.0, XEON: 1.5}), GRID)
+    assert (
+        sweep("report", "mixed", "--where", "cpu_model=*EPYC*", "--where", "batch_exponent=0", "-o", "r.html").code == 0
+    )
+    page = Path("r.html").read_text()
+    assert "6 trials in 2 cells" in page
+    assert XEON not in page
 
 
 def test_many_warnings_of_a_kind_are_few_lines(sweep: Sweep) -> None:

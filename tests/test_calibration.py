@@ -86,7 +86,7 @@ def test_what_can_be_found_lies_beyond_the_floor_and_needs_three_seeds() -> None
 
 
 def test_too_few_pairs_are_no_calibration() -> None:
-    comparison = comparisons.compared("label", "b", "a", {}, None, None)
+    (comparison,) = comparisons.compared("label", "b", "a", {}, [], [])
     with pytest.raises(SweepError, match="0 pairs"):
         Calibration.of(comparison, expansion().cells[0], None, "run")
 
@@ -111,7 +111,7 @@ def test_a_damaged_calibration_is_none() -> None:
 def test_the_ratio_of_the_labels_is_what_is_kept(tmp_path: Path) -> None:
     made = [record(seed, mean_s=0.1) for seed in range(5)]
     summary = summarize(keep(tmp_path / "run", made).records())[0]
-    comparison = comparisons.compared("label", "b", "a", {}, summary, summary)
+    (comparison,) = comparisons.compared("label", "b", "a", {}, [summary], [summary])
     kept = Calibration.of(comparison, expansion().cells[0], None, "run")
     assert isinstance(comparison.ratio, Ratio)
     assert isinstance(comparison.interval, Interval)

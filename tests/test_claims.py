@@ -10,6 +10,7 @@ import pytest
 from made_up import keep, record
 
 import sweep
+from sweep.analysis.caveats import caveats
 from sweep.analysis.claims import judge, parsed
 from sweep.analysis.comparisons import Comparison, between_runs, over_axis, uncompared
 from sweep.analysis.quantities import quantity, scale
@@ -23,8 +24,9 @@ from sweep.records.rows import table_of
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 
 
-def summaries(*records: dict[str, Any]) -> list[Summary]:
-    return summarize(pa.concat_tables([table_of(each) for each in records], promote_options="permissive"))
+def summaries(*records: dict[str, Any], by_machine: bool = True) -> list[Summary]:
+    table = pa.concat_tables([table_of(each) for each in records], promote_options="permissive")
+    return summarize(table, by_machine=by_machine)
 
 
 def cell(processes: int = 5, mean_s: float = 0.1, **axes: Any) -> list[dict[str, Any]]:
@@ -127,8 +129,49 @@ def test_different_machines_are_not_compared_unless_asked() -> None:
     refused = only(over_axis(summaries(*rows), "backward", "autograd"))
     assert refused.verdict == "missing"
     assert "measured on different machines: new and old" in refused.reason
-    asked = only(over_axis(summaries(*rows), "backward", "autograd", across_machines=True))
+    asked = only(over_axis(summaries(*rows, by_machine=False), "backward", "autograd"))
     assert asked.ratio is not None
+
+
+def on(machine: str, factor: float, seeds: range, **axes: Any) -> list[dict[str, Any]]:
+    """Trials on a machine that takes so many times the time of another."""
+    return [record(seed=s, step_s=[factor * (1 + s / 1000)] * 5, cpu_model=machine, **axes) for s in seeds]
+
+
+def test_machines_that_overlap_in_part_are_compared_within_each_kind() -> None:
+    mixed = on("Xeon", 2.0, range(3)) + on("EPYC", 1.0, range(3, 6))
+    alike = on("EPYC", 1.0, range(6))
+    comparison = only(between_runs(summaries(*mixed), summaries(*alike), ("mixed", "alike"), margin=0.02))
+    assert comparison.verdict == "equivalent"
+    assert comparison.processes == (3, 6)
+    assert comparison.axes["cpu_model"] == "EPYC"
+    (caveat,) = [each for each in caveats([comparison])[0] if each.kind == "machines"]
+    assert str(caveat).startswith("left out: 3 trials of mixed on Xeon, where the other side has none; run both on")
+    pooled = [summaries(*rows, by_machine=False) for rows in (mixed, alike)]
+    assert only(between_runs(*pooled, ("mixed", "alike"))).verdict != "equivalent"
+
+
+def test_two_kinds_of_machine_are_two_comparisons() -> None:
+    before = on("Xeon", 2.0, range(3)) + on("EPYC", 1.0, range(3, 6))
+    after = on("Xeon", 4.0, range(3)) + on("EPYC", 1.0, range(3, 6))
+    found = between_runs(summaries(*after), summaries(*before), ("after", "before"))
+    assert {c.axes["cpu_model"]: c.verdict for c in found} == {"EPYC": "equivalent", "Xeon": "slower"}
+    assert [c.unmatched for c in found] == [(), ()]
+    within = over_axis(summaries(*before, *on("Xeon", 4.0, range(3), backward="explicit")), "backward", "autograd")
+    assert [(c.axes["cpu_model"], c.verdict) for c in within] == [("Xeon", "slower")]
+
+
+def test_claims_are_judged_within_a_kind_of_machine() -> None:
+    autograd = on("Xeon", 2.0, range(3)) + on("EPYC", 1.0, range(3, 6))
+    explicit = on("Xeon", 2.0, range(3, 5), backward="explicit") + on("EPYC", 1.0, range(6, 9), backward="explicit")
+    (judgement,) = judge([parsed(Claim.model_validate(claim(where={})))], {"step_s": summaries(*autograd, *explicit)})
+    outcomes = {e.comparison.axes["cpu_model"]: e.outcome for e in judgement.evidence}
+    assert outcomes == {"Xeon": "inconclusive", "EPYC": "supported"}
+
+
+def test_a_trial_that_failed_before_its_machine_was_known_counts_beside_the_others() -> None:
+    (summary,) = summaries(*on("EPYC", 1.0, range(3)), record(seed=3, status="oom", cpu_model=None))
+    assert (summary.machine, dict(summary.statuses)) == ("EPYC", {"ok": 3, "oom": 1})
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def caveats(found: Sequence[Comparison], known: Known | None = None) -> list[lis
     `known` keeps what is doubtful about cells, for further comparisons of the same run.
     """
     known = {} if known is None else known
-    return [[*_of_sides(comparison, known), *_of_both(comparison)] for comparison in found]
+    return [[*_of_machines(comparison), *_of_sides(comparison, known), *_of_both(comparison)] for comparison in found]
 
 
 def told(found: Sequence[Comparison]) -> list[Told]:
@@ -82,6 +82,14 @@ def _of_sides(comparison: Comparison, known: Known) -> Iterator[Doubt]:
     for doubt in theirs:
         if doubt not in mine:
             yield Doubt(doubt.kind, f"{name(comparison.over, values[1])}: {doubt.text}", doubt.remedy)
+
+
+def _of_machines(comparison: Comparison) -> Iterator[Doubt]:
+    """What is left out, since the other side has nothing from such a machine."""
+    if comparison.unmatched:
+        left_out = " and ".join(comparison.unmatched)
+        fix = "run both on the same kinds of machine, or pool them with --across-machines"
+        yield Doubt("machines", f"left out: {left_out}, where the other side has none", fix)
 
 
 def _doubts(run: str, side: Summary | None, known: Known) -> list[Doubt]:

@@ -152,24 +152,20 @@ def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Compar
 
 
 def _pairs(claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summary]]) -> list[Comparison]:
+    cells: dict[str, tuple[Any, list[Summary]]] = {}
+    for value, summary in members:  # of one cell as many as kinds of machine
+        cells.setdefault(repr(value), (value, []))[1].append(summary)
     subjects, baselines = (
-        [(value, s) for value, s in members if _is(value, wanted)] for wanted in (claim.subject, claim.baseline)
+        [cell for cell in cells.values() if _is(cell[0], wanted)] for wanted in (claim.subject, claim.baseline)
     )
     if not subjects and not baselines:
         return []
-    none: list[tuple[Any, Summary | None]] = [(None, None)]
+    pairs = itertools.product(subjects or [(claim.subject, [])], baselines or [(claim.baseline, [])])
     return [
-        compared(
-            claim.axis,
-            claim.subject if one is None else value,
-            claim.baseline if other is None else base,
-            rest,
-            one,
-            other,
-        )
-        for value, one in subjects or none
-        for base, other in baselines or none
+        comparison
+        for (value, one), (base, other) in pairs
         if one is not other
+        for comparison in compared(claim.axis, value, base, rest, one, other)
     ]
 
 

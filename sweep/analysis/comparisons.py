@@ -28,7 +28,8 @@ class Comparison:
     `over` is the axis that they differ in (or `run`, or several axes, as `framework,backend`), `subject_value` and
     `baseline_value` its values (of several axes tuples), `axes` what they share. Without records of either, `ratio` is
     None and `reason` says why. `family` is the number of comparisons whose p-values were adjusted together, `level`
-    that of the interval that would decide this one among them.
+    that of the interval that would decide this one among them. `unmatched` says which trials of either cell ran on
+    kinds of machine that the other one has none on; they are left out.
     """
 
     over: str
@@ -44,6 +45,7 @@ class Comparison:
     p_adjusted: float | None = None
     level: float = statistics.LEVEL
     family: int = 1
+    unmatched: tuple[str, ...] = ()
 
     @property
     def subject_axes(self) -> Axes:
@@ -90,7 +92,6 @@ def over_axis(
     baseline: Any = None,
     order: Mapping[str, Sequence[Any]] | None = None,
     margin: float = statistics.MARGIN,
-    across_machines: bool = False,
     absent: bool = False,
 ) -> list[Comparison]:
     """Every value of an axis against the baseline value, all else being equal.
@@ -99,7 +100,8 @@ def over_axis(
     differ in all of them. `baseline` is the first value by `order` (the grid's, for each axis) unless given; over
     versions it is the first of each framework. The p-values are adjusted for the whole list. Where one of the two has
     no records at all, as a grid may leave it out, there is no comparison, unless `absent` ones are wanted too; none of
-    trainings by the time of a step either. Raises SweepError where there is none at all.
+    trainings by the time of a step either. Summaries that are apart by machine are compared within a kind of machine.
+    Raises SweepError where there is none at all.
     """
     values = _values(summaries, over, order or {})
     if len(values) < 2:
@@ -111,9 +113,9 @@ def over_axis(
     for rest, by_value in matched:
         base = _first_of_kin(matched, rest, values, over) if given is None else given
         for value in values:
-            pair = (by_value.get(value), by_value.get(base))
+            pair = (by_value.get(value, []), by_value.get(base, []))
             if value != base and (all(pair) or (absent and any(pair))) and not _of_another_kind(pair):
-                found.append(compared(over, value, base, rest, *pair, margin, True, across_machines))
+                found += compared(over, value, base, rest, *pair, margin)
     if not found:
         raise SweepError(
             f"no two cells differ in {over!r} alone", "see sweep summarize, and choose another with --over"
@@ -134,7 +136,6 @@ def between_runs(
     names: tuple[str, str],
     ignore: Iterable[str] = (),
     margin: float = statistics.MARGIN,
-    across_machines: bool = False,
     rename: Mapping[str, str] | None = None,
 ) -> list[Comparison]:
     """The cells of one run against the same cells of another, matched by their axes but for those to `ignore`.
@@ -152,11 +153,11 @@ def between_runs(
         raise SweepError(f"{names[0]} and {names[1]} have no cell in common", hint)
     found = []
     for key in dict.fromkeys([*other, *one]):
-        axes, pair = (one.get(key) or other[key]).axes, (one.get(key), other.get(key))
-        if _of_another_kind(pair):
-            continue
-        shared = _shared(axes, [side.axes for side in pair if side])
-        found.append(compared("run", *names, shared, *pair, margin, False, across_machines))
+        pair = (one.get(key, []), other.get(key, []))
+        if not _of_another_kind(pair):
+            found += compared(
+                "run", *names, _shared([side.axes for side in (*pair[0], *pair[1])]), *pair, margin, False
+            )
     if not found:
         raise SweepError(
             f"no cell of {names[0]} or {names[1]} holds {subjects[0].metric}", "choose another with --metric"
@@ -169,26 +170,52 @@ def compared(
     subject_value: Any,
     baseline_value: Any,
     axes: Axes,
-    subject: Summary | None,
-    baseline: Summary | None,
+    subjects: Sequence[Summary],
+    baselines: Sequence[Summary],
     margin: float = statistics.MARGIN,
     blocks: bool = True,
-    across_machines: bool = False,
-) -> Comparison:
+) -> list[Comparison]:
     """Two cells compared: block by block where `blocks` are shared and they have at least three in common.
 
-    Cells that were measured on different kinds of machine are not compared, unless they are meant to be.
+    `subjects` and `baselines` are one summary for each kind of machine that a cell was measured on. There is a
+    comparison within each kind that both have, and one that is missing where they have none.
     """
+    values = (subject_value, baseline_value)
+    alike = [(one, other) for one in subjects for other in baselines if _are_alike(one, other)]
+    if not alike:
+        one, other = (next(iter(_with_times_first(side)), None) for side in (subjects, baselines))
+        reasons = [_why_missing(value, side) for value, side in zip(values, (one, other), strict=True)]
+        reason = "; ".join(filter(None, reasons)) or _machines_apart(subjects, baselines)
+        return [_compared(over, values, axes, (one, other), margin, blocks, reason)]
+    several = len(subjects) > 1 or len(baselines) > 1
+    unmatched = [
+        *_unmatched(subject_value, subjects, [one for one, _ in alike]),
+        *_unmatched(baseline_value, baselines, [other for _, other in alike]),
+    ]
+    found = []
+    for one, other in alike:
+        reasons = [_why_missing(value, side) for value, side in zip(values, (one, other), strict=True)]
+        here = {**axes, **_machine_of(one, other)} if several else axes
+        comparison = _compared(over, values, here, (one, other), margin, blocks, "; ".join(filter(None, reasons)))
+        found.append(replace(comparison, unmatched=tuple(unmatched)))
+    return found
+
+
+def _compared(
+    over: str,
+    values: tuple[Any, Any],
+    axes: Axes,
+    sides: tuple[Summary | None, Summary | None],
+    margin: float,
+    blocks: bool,
+    reason: str,
+) -> Comparison:
+    """Two cells of one kind of machine compared, unless there is a reason that they are not."""
+    subject, baseline = sides
     present = subject or baseline
     metric = present.metric if present else ""
-    reasons = [_why_missing(value, s) for value, s in ((subject_value, subject), (baseline_value, baseline))]
-    if not any(reasons) and not across_machines and subject and baseline:
-        reasons.append(_machines_apart(subject, baseline))
-    reason = "; ".join(filter(None, reasons))
     ratio = None if reason or subject is None or baseline is None else _ratio(subject, baseline, blocks)
-    return Comparison(
-        over, subject_value, baseline_value, axes, metric, subject, baseline, ratio, margin, reason=reason
-    )
+    return Comparison(over, *values, axes, metric, subject, baseline, ratio, margin, reason=reason)
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -220,21 +247,41 @@ def _by_block(summary: Summary) -> dict[Any, float]:
     return {block: float(np.mean(values)) for block, values in means.items()}
 
 
-def _machines_apart(subject: Summary, baseline: Summary) -> str:
-    """What is to be said where both ran on the same kind of device, but on no kind of machine in common."""
-    device = subject.axes.get("device")
-    if device != baseline.axes.get("device"):
-        return ""
-    models = "device_name" if device == "gpu" else "cpu_model"
-    one, other = ({m for m in s.column(models) if m} for s in (subject, baseline))
-    if not one or not other or one & other:
-        return ""
-    return f"measured on different machines: {', '.join(sorted(one))} and {', '.join(sorted(other))}"
+def _are_alike(one: Summary, other: Summary) -> bool:
+    """Whether both ran on the same kind of machine, as far as it is known, or on devices that are to be compared."""
+    if one.axes.get("device") != other.axes.get("device"):
+        return True
+    return one.machine == other.machine or one.machine is None or other.machine is None
 
 
-def _of_another_kind(pair: Iterable[Summary | None]) -> bool:
+def _machine_of(one: Summary, other: Summary) -> dict[str, str]:
+    """The kind of machine as a column that `--where` takes."""
+    names = dict.fromkeys(side.machine for side in (one, other) if side.machine)
+    column = "device_name" if "gpu" in (one.axes.get("device"), other.axes.get("device")) else "cpu_model"
+    return {column: " / ".join(names)}
+
+
+def _machines_apart(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> str:
+    """What is said where both have times, and on no kind of machine in common."""
+    one, other = (", ".join(sorted(str(s.machine) for s in side)) for side in (subjects, baselines))
+    return f"measured on different machines: {one} and {other}"
+
+
+def _unmatched(value: Any, summaries: Sequence[Summary], alike: Sequence[Summary]) -> list[str]:
+    """The trials of a cell that ran on machines that the other one has none on."""
+    left = [side for side in summaries if side.processes and all(side is not other for other in alike)]
+    return [f"{side.processes} trials of {written(value)} on {side.machine}" for side in left]
+
+
+def _with_times_first(summaries: Sequence[Summary]) -> list[Summary]:
+    return sorted(summaries, key=lambda summary: not summary.processes)
+
+
+def _of_another_kind(pair: Iterable[Sequence[Summary]]) -> bool:
     """Whether all went well and there is no such metric: steps of a training, say."""
-    return all(s and not s.processes and all_ok(s.statuses) and s.left_out["without"] for s in pair)
+    sides = [summary for side in pair for summary in side]
+    both = all(pair)
+    return both and all(not s.processes and all_ok(s.statuses) and s.left_out["without"] for s in sides)
 
 
 def _why_missing(value: Any, summary: Summary | None) -> str:
@@ -301,7 +348,7 @@ def _is_bare(value: str, wanted: str) -> bool:
 
 
 def _first_of_kin(
-    matched: Sequence[tuple[Axes, Mapping[Any, Summary]]], rest: Axes, values: Sequence[Any], over: str
+    matched: Sequence[tuple[Axes, Mapping[Any, Sequence[Summary]]]], rest: Axes, values: Sequence[Any], over: str
 ) -> Any:
     """The baseline where none is given: the first value; of versions the first that the framework has."""
     if "version" not in matching.axes_of(over) or "framework" not in rest:
@@ -310,10 +357,9 @@ def _first_of_kin(
     return next(value for value in values if any(value in by_value for by_value in kin))
 
 
-def _shared(axes: Axes, sides: Iterable[Axes]) -> Axes:
+def _shared(sides: Sequence[Axes]) -> Axes:
     """The axes that all sides have alike."""
-    sides = list(sides)
-    return {name: value for name, value in axes.items() if all(side.get(name) == value for side in sides)}
+    return {name: value for name, value in sides[0].items() if all(side.get(name) == value for side in sides)}
 
 
 def _identity(axes: Axes) -> str:

@@ -124,7 +124,8 @@ def _mixed(summary: Summary) -> Iterator[Doubt]:
         for column, what in names.items():
             values = sorted({str(v) for v in summary.column(column) if v is not None})
             if len(values) > 1:
-                remedy = "compare only what was measured alike: remove one kind with --where, or run it again"
+                one = f'"{values[0]}"' if "," in values[0] else values[0]
+                remedy = f"compare only what was measured alike: choose one with --where '{column}={one}'"
                 yield Doubt("mixed", f"{len(values)} {what}: {', '.join(values)}", remedy)
 
 

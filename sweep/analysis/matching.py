@@ -44,31 +44,35 @@ def questions(varying: Iterable[str]) -> list[str]:
     return [name for name in varying if name not in _NO_QUESTION]
 
 
-def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[Any, Summary]]]:
+def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[Any, list[Summary]]]]:
     """For each combination of the other axes, the summaries by value of the axes to compare over.
 
-    Summaries without one of these axes are left out.
+    Those of one cell are of several kinds of machine. Summaries without one of these axes are left out.
     """
     names = axes_of(over)
-    found: dict[Key, tuple[Axes, dict[Any, Summary]]] = {}
+    found: dict[Key, tuple[Axes, dict[Any, list[Summary]]]] = {}
     for summary in summaries:
         if all(name in summary.axes for name in names):
             rest = {name: value for name, value in summary.axes.items() if name not in names}
             value = value_of(summary.axes, over)
-            by_value = found.setdefault(_key(rest), (rest, {}))[1]
-            if value in by_value:
-                raise SweepError(f"two cells have the same axes: {_told(summary.axes)}", "see sweep show for both")
-            by_value[value] = summary
+            found.setdefault(_key(rest), (rest, {}))[1].setdefault(value, []).append(summary)
+    for _, by_value in found.values():
+        for members in by_value.values():
+            if _coincide(members):
+                raise SweepError(f"two cells have the same axes: {_told(members[0].axes)}", "see sweep show for both")
     return list(found.values())
 
 
-def one_each(summaries: Sequence[Summary], left_out: Collection[str], run: str) -> dict[Key, Summary]:
-    """The summaries of a run by their axes, but for those left out. SweepError where two become one."""
+def one_each(summaries: Sequence[Summary], left_out: Collection[str], run: str) -> dict[Key, list[Summary]]:
+    """The cells of a run by their axes, but for those left out. SweepError where two become one.
+
+    The summaries of one cell are of several kinds of machine.
+    """
     groups = _groups(summaries, left_out)
-    coinciding = next((members for members in groups.values() if len(members) > 1), None)
+    coinciding = next((members for members in groups.values() if _coincide(members)), None)
     if coinciding:
         raise _refusal(coinciding, left_out, run)
-    return {key: members[0] for key, members in groups.items()}
+    return groups
 
 
 def left_out_by_default(runs: Iterable[Sequence[Summary]], ignored: Collection[str]) -> list[str]:
@@ -100,7 +104,7 @@ def what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> s
 def _how_to_match(subjects: Sequence[Summary], baselines: Sequence[Summary], apart: Sequence[str]) -> str:
     ignore = " ".join(f"--ignore {name}" for name in apart)
     without = [*apart, *EFFORT]
-    several = [m for s in (subjects, baselines) for m in _groups(s, without).values() if len(m) > 1]
+    several = [m for s in (subjects, baselines) for m in _groups(s, without).values() if _coincide(m)]
     chosen = [name for name in apart if any(len(_values(members, name)) > 1 for members in several)]
     if not chosen:
         return f"leave it out with {ignore}"
@@ -108,8 +112,15 @@ def _how_to_match(subjects: Sequence[Summary], baselines: Sequence[Summary], apa
     return f"choose one value in each, as {' '.join(first)} {ignore}"
 
 
-def _refusal(cells: Sequence[Summary], left_out: Collection[str], run: str) -> SweepError:
+def _coincide(members: Sequence[Summary]) -> bool:
+    """Whether these are of more than one cell: other axes, or twice the same kind of machine."""
+    cells, machines = {_key(each.axes) for each in members}, {each.machine for each in members}
+    return len(cells) > 1 or len(machines) < len(members)
+
+
+def _refusal(members: Sequence[Summary], left_out: Collection[str], run: str) -> SweepError:
     """What is said of cells that only differ in what is left out."""
+    cells = list({_key(each.axes): each for each in members}.values())
     apart = [name for name in left_out if len(_values(cells, name)) > 1]
     if not apart:
         return SweepError(f"two cells of {run} have the same axes: {_told(cells[0].axes)}", "see sweep show for both")

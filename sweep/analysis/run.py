@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep import grid as grids
-from sweep.analysis import claims, comparisons, curves, matching, published, statistics
+from sweep.analysis import claims, comparisons, curves, matching, origins, published, statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
+from sweep.analysis.origins import ORIGINS
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.samples import counts
 from sweep.analysis.summary import Summary, cells_of, known_metric, records_for, summarize
@@ -23,7 +25,7 @@ from sweep.records.columns import METRICS, unit
 from sweep.records.facts import RunFacts
 from sweep.records.places import Place
 from sweep.records.results import Damage, Results
-from sweep.selection import VERSION, framework_version
+from sweep.selection import VERSION, check_axes, framework_version
 
 
 class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users say it
@@ -35,11 +37,13 @@ class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users 
 class Run:
     """The records of one run and what follows from them; nothing in it is ever changed.
 
-    `records` is a PyArrow table with one row per trial, its columns in `docs/results.md`.
+    `records` is a PyArrow table with one row per trial, its columns in `docs/results.md`. With `where` it is as if only
+    trials that meet these conditions had been recorded.
     """
 
-    def __init__(self, place: str | Path | Place) -> None:
+    def __init__(self, place: str | Path | Place, where: Mapping[str, Any] | None = None) -> None:
         self.results = Results(place)
+        self._where = where or {}
         self._read: pa.Table | None = None
         self.unmet: list[str] = []  # what the last `where` named and no cell has
         if not self.results.exists():
@@ -54,7 +58,7 @@ class Run:
 
     @functools.cached_property
     def records(self) -> pa.Table:
-        return self.results.records()
+        return self._narrowed(self.results.records())
 
     @functools.cached_property
     def facts(self) -> RunFacts:
@@ -104,13 +108,18 @@ class Run:
         return list(zip(left_out["trial_name"].to_pylist(), left_out["excluded"].to_pylist(), strict=True))
 
     def summary(
-        self, by: Sequence[str] | None = None, metric: str | None = None, where: Mapping[str, Any] | None = None
+        self,
+        by: Sequence[str] | None = None,
+        metric: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        by_machine: bool = False,
     ) -> list[Summary]:
         """One summary per cell, or per combination of the axes in `by`. Raises SweepError where there is nothing.
 
-        Without `metric` each workload is told in its own usual one, `step_s` or `epoch_s` say.
+        Without `metric` each workload is told in its own usual one, `step_s` or `epoch_s` say. `by_machine` tells
+        trials of one cell apart by the kind of machine.
         """
-        found = self._summaries(by, metric, where)
+        found = self._summaries(by, metric, where, by_machine)
         if not any(s.processes for s in found) and any(s.left_out["without"] for s in found):
             hint = f"choose another with --metric: {', '.join(self._held())}"
             raise NoRecords(f"no trial of {self.results} holds {found[0].metric}", hint)
@@ -118,9 +127,9 @@ class Run:
 
     def curves(self, where: Mapping[str, Any] | None = None) -> list[Curve]:
         """The learning curve of every cell. Raises SweepError where nothing was trained."""
-        table = self.results.records(list(curves.COLUMNS))
-        found = curves.curves(table, where)
-        self._check(where, table)
+        table = self._narrowed(self.results.records([*curves.COLUMNS, *ORIGINS]))
+        table, of_axes = self._chosen(table, where)
+        found = curves.curves(table, of_axes)
         if not found:
             raise NoRecords(f"no trial of {self.results} was trained", "curves are of workload train, see sweep ls")
         return found
@@ -136,12 +145,13 @@ class Run:
     ) -> list[Comparison]:
         """Every value of an axis against a baseline value, cell by cell; `margin` is the run's own unless given.
 
+        Cells are compared within a kind of machine, unless `across_machines`.
         `over` may name several axes, as `framework,backend`, and `baseline` then gives the value of each.
         """
-        summaries = self._to_compare(over, metric, where)
+        summaries = self._to_compare(over, metric, where, not across_machines)
         order = {axis: self._values_of(axis) for axis in matching.axes_of(over)}
         wide = self.margin if margin is None else margin
-        return comparisons.over_axis(summaries, over, baseline, order, wide, across_machines, bool(self.missing))
+        return comparisons.over_axis(summaries, over, baseline, order, wide, bool(self.missing))
 
     def uncompared(
         self,
@@ -166,49 +176,74 @@ class Run:
 
         `ignore` names axes that cells may differ in; `rename` axes that have another name in the other run.
         """
-        mine, theirs = (run.summary(None, metric, where) for run in (self, baseline))
+        apart = not across_machines
+        mine, theirs = (run.summary(None, metric, where, by_machine=apart) for run in (self, baseline))
         names = _names(str(self.results), str(baseline.results))
         wide = max(self.margin, baseline.margin) if margin is None else margin
-        return comparisons.between_runs(mine, theirs, names, ignore, wide, across_machines, rename)
+        return comparisons.between_runs(mine, theirs, names, ignore, wide, rename)
 
     def verify(self) -> list[claims.Judgement]:
         """The grid's claims, held against the records."""
         stated = [claims.parsed(claim) for claim in self.grid.claims] if self.grid else []
-        summaries = {claim.metric: self._summaries(metric=claim.metric) for claim in stated}
+        summaries = {claim.metric: self._summaries(metric=claim.metric, by_machine=True) for claim in stated}
         return claims.judge(stated, summaries)
 
     def published(self) -> list[tuple[Published, list[tuple[Comparison, Agreement]]]]:
         """The figures that the grid has from elsewhere, each with the comparisons here that it speaks of."""
         stated = [published.parsed(entry) for entry in self.grid.file.published] if self.grid else []
-        return [(each, published.beside(each, self._summaries(metric=each.metric))) for each in stated]
+        summaries = {each.metric: self._summaries(metric=each.metric, by_machine=True) for each in stated}
+        return [(each, published.beside(each, summaries[each.metric])) for each in stated]
 
     def _summaries(
-        self, by: Sequence[str] | None = None, metric: str | None = None, where: Mapping[str, Any] | None = None
+        self,
+        by: Sequence[str] | None = None,
+        metric: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        by_machine: bool = False,
     ) -> list[Summary]:
         """As `summary`, and also where no trial holds the metric."""
-        table = self._table(metric)
+        table, of_axes = self._chosen(self._table(metric), where)
         if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
             known_metric(metric)
-        found = summarize(table, by, metric, where)
-        self._check(where, table)
+        found = summarize(table, by, metric, of_axes, by_machine)
         if not found:
             raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")
         return found
 
-    def _check(self, where: Mapping[str, Any] | None, table: pa.Table) -> None:
-        """Raise SweepError where no value of an axis is meant; what else is named in vain is kept in `unmet`."""
-        unmet = Conditions(where).unmet(cells_of(table)[0]) if where else []
+    def _chosen(self, table: pa.Table, where: Mapping[str, Any] | None) -> tuple[pa.Table, Mapping[str, Any]]:
+        """The records whose origins meet the conditions, and the conditions that are left for axes.
+
+        Raises SweepError where no value of an axis is meant; what else is named in vain is kept in `unmet`.
+        """
+        if not where:
+            return table, {}
+        cells = cells_of(table)[0]
+        check_axes(where, [*cells, dict.fromkeys(ORIGINS)])
+        of_axes, of_origins = origins.divided(where, cells)
+        unmet = Conditions(where).unmet([*cells, *origins.values(table, of_origins)])
         for each in unmet:
             if each.is_all:
                 raise NoRecords(f"no cell of {self.results} has {each}", each.hint)
         self.unmet = [f"no cell of {self.results} has {each}; {each.hint}" for each in unmet]
+        return origins.narrowed(table, of_origins), of_axes
+
+    def _narrowed(self, table: pa.Table) -> pa.Table:
+        """The records that meet the conditions of the run itself."""
+        table, of_axes = self._chosen(table, self._where)
+        if not of_axes:
+            return table
+        cells, of_cell = cells_of(table)
+        conditions = Conditions(of_axes)
+        kept = np.array([conditions.holds(cell) for cell in cells], dtype=bool)
+        return table.filter(pa.array(kept[of_cell]))
 
     def _table(self, metric: str | None) -> pa.Table:
         """The columns that a summary needs, read anew unless all are at hand."""
         table = self.__dict__.get("records")
         if table is None:
             table = records_for(self.results, metric)
-        self._read = table.select(["trial_id"])
+            self._read = table.select(["trial_id"])
+            table = self._narrowed(table)
         if not len(table):
             if self.damaged:
                 part, reason = self.damaged[0]
@@ -221,9 +256,11 @@ class Run:
         table = self.results.records([name for name in METRICS if unit(name) in ("s", "B")])
         return [name for name in table.column_names if counts(table[name]).any()]
 
-    def _to_compare(self, over: str, metric: str | None, where: Mapping[str, Any] | None) -> list[Summary]:
+    def _to_compare(
+        self, over: str, metric: str | None, where: Mapping[str, Any] | None, by_machine: bool = False
+    ) -> list[Summary]:
         by = self._axes_with_version_apart(metric) if "version" in matching.axes_of(over) else None
-        return self.summary(by, metric, where)
+        return self.summary(by, metric, where, by_machine)
 
     def _axes_with_version_apart(self, metric: str | None) -> list[str]:
         names = dict.fromkeys(name for summary in self.summary(metric=metric) for name in summary.axes)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sweep.analysis import statistics
+from sweep.analysis import origins, statistics
 from sweep.analysis.samples import Floats, Ints, Samples, counts, take
 from sweep.analysis.statistics import Interval
 from sweep.axes import ordered
@@ -88,12 +88,14 @@ class Summary:
     """One cell, or several where it was asked to look at fewer axes: what it is, and how its trials went.
 
     Figures are in the metric's unit, NaN where there is nothing to compute them from, and taken out of those of all
-    summaries when they are asked for: there may be very many cells.
+    summaries when they are asked for: there may be very many cells. `machine` is the kind of machine where summaries
+    are apart by it, the model of the CPU or GPU that computed; None where it is not known, too.
     """
 
     axes: Axes
     _of: _Figures
     _place: int
+    machine: str | None = None
 
     def __repr__(self) -> str:
         told = f"{self.metric} {self.mean:.4g} {self.unit}".rstrip()
@@ -241,13 +243,18 @@ def known_metric(metric: str) -> str:
 
 
 def summarize(
-    table: pa.Table, by: Sequence[str] | None = None, metric: str | None = None, where: Where | None = None
+    table: pa.Table,
+    by: Sequence[str] | None = None,
+    metric: str | None = None,
+    where: Where | None = None,
+    by_machine: bool = False,
 ) -> list[Summary]:
     """One summary for each cell, in the order of the axes' values; trials that failed are counted in it.
 
     `by` names the axes that tell summaries apart (`version` splits it from `framework`), by default all of them;
     `where` keeps cells that meet these conditions, see `sweep.grid.conditions`. Without `metric` each workload is told
-    in the first of the usual metrics that its trials hold.
+    in the first of the usual metrics that its trials hold. With `by_machine` there is one for each kind of machine that
+    a cell was measured on.
     """
     texts, of_cell = _settings(table)
     cells = _axes(texts)
@@ -257,13 +264,17 @@ def summarize(
         return []
     cells_in = np.bincount(of_group[of_group >= 0])
     of_row = of_group[of_cell]
+    names: Sequence[str | None] = [None] * len(groups)
+    if by_machine:
+        parents, names, of_row = origins.by_machine(table, groups, of_row)
+        groups, cells_in = [groups[parent] for parent in parents.tolist()], cells_in[parents]
     facts = table.select([name for name in FACTS if name in table.column_names])
     facts = facts.append_column("settings", _of_cells(texts, of_cell))
     summaries = []
     for name, wanted in _metrics(table, metric, groups, of_row).items():
         own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
         of = _figures(table, facts, name, cells_in, own)
-        summaries += [Summary(groups[group], of, group) for group in wanted]
+        summaries += [Summary(groups[group], of, group, names[group]) for group in wanted]
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
 
 

@@ -24,7 +24,8 @@ _Metric = Annotated[
 _Where = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="CONDITION", help="Only such cells, as framework=torch or 'batch_exponent=0,>3'; see docs/grid.md."
+        metavar="CONDITION",
+        help="Only such cells, as framework=torch or 'batch_exponent=0,>3', or trials, as 'cpu_model=*EPYC*'.",
     ),
 ]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
@@ -123,6 +124,7 @@ def compare(
 
 def verify(
     run: _RunName = None,
+    where: _Where = None,
     form: Annotated[
         Format | None, typer.Option("--format", help="How to write the claims; sentences if left out.")
     ] = None,
@@ -133,7 +135,7 @@ def verify(
 
     Example: `sweep verify core-time --format json`
     """
-    loaded = runs.loaded(run)
+    loaded = runs.loaded(run, where)
     judgements = loaded.verify()
     if not judgements:
         raise SweepError(f"the grid of {loaded.results} states no claims", "add claims: to the grid, see sweep schema")

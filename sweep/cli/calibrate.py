@@ -55,7 +55,7 @@ def calibrate(
     unfinished = f"the calibration is not finished; its records so far are in {results}"
     with interruptible(unfinished), display(name) as watching:
         sweeps.run(named, doubled, results, options, watching)
-    comparison = Run(results.place).compare(calibration.LABEL, calibration.LABELS[0])[0]
+    comparison = Run(results.place).compare(calibration.LABEL, calibration.LABELS[0], across_machines=True)[0]
     found = calibration.Calibration.of(comparison, cell, address, str(results))
     kept = calibration.keep(found)
     output.emit(_said(found, len({trial.seed for trial in expansion.trials})))

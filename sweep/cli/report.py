@@ -35,6 +35,10 @@ def report(
     file: Annotated[
         Path | None, typer.Option("-o", "--output", help="The file; by default report.html in the run's folder.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONDITION", help="Only such cells or trials, as framework=torch or 'cpu_model=*EPYC*'."),
+    ] = None,
 ) -> int:
     """Write a run as one HTML file that works without a network.
 
@@ -45,7 +49,7 @@ def report(
     """
     from sweep.report import report as page
 
-    loaded = runs.loaded(run)
+    loaded = runs.loaded(run, where)
     target = file or _beside(loaded)
     _check(target)
     text = page(loaded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweep.cli import output
@@ -15,11 +16,12 @@ RESULTS = "results"
 _RUN_FILE = "run.yaml"
 
 
-def loaded(run: str | None) -> Run:
-    """The run that is meant, the newest under `results/` where none is named; damaged parts are told."""
+def loaded(run: str | None, where: Sequence[str] | None = None) -> Run:
+    """The run that is meant, the newest under `results/` where none is named; only trials that meet `--where`."""
     from sweep.analysis.run import Run
+    from sweep.grid.conditions import parsed
 
-    return Run(place_of(run))
+    return Run(place_of(run), parsed(where or []))
 
 
 def tell_damage(run: Run) -> None:

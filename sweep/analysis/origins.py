@@ -1,0 +1,104 @@
+"""Origins: where and with what trials were measured. Which records a condition on that means, and which are alike.
+
+A cell holds settings, and its trials may come from several kinds of machine. What a machine makes of a setting is no
+difference between settings: comparisons are made within a kind of machine, and `--where cpu_model=…` takes one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sweep.analysis.samples import Ints
+from sweep.grid.conditions import Conditions
+from sweep.selection import Axes, Where
+
+ORIGINS = (  # columns that conditions may name as if they were axes
+    "node",
+    "cpu_model",
+    "device_name",
+    "python",
+    "numpy",
+    "blas",
+    "framework_build",
+    "environment_id",
+    "code_version",
+)
+
+
+class Machines(NamedTuple):
+    """Groups of records taken apart by the kind of machine: the group before, its machine, and each record's group."""
+
+    parents: Ints
+    names: Sequence[str | None]
+    of_row: Ints
+
+
+def divided(where: Where, cells: Iterable[Axes]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Conditions on axes, and those on origins; an axis of that name goes first."""
+    axes = {name for cell in cells for name in cell}
+    origins = {name: wanted for name, wanted in where.items() if name in ORIGINS and name not in axes}
+    return {name: wanted for name, wanted in where.items() if name not in origins}, origins
+
+
+def narrowed(table: pa.Table, where: Where) -> pa.Table:
+    """The records whose origins meet the conditions; one whose origin is not known meets none."""
+    kept = np.ones(len(table), dtype=bool)
+    for name, wanted in where.items():
+        condition = Conditions({name: wanted})
+        codes, texts = _encoded(table, name)
+        kept &= np.array([*(condition.holds({name: text}) for text in texts), False], dtype=bool)[codes]
+    return table if kept.all() else table.filter(pa.array(kept))
+
+
+def values(table: pa.Table, where: Where) -> list[dict[str, str]]:
+    """The different values of the origins that conditions name, each as the axes of a cell."""
+    return [{name: text} for name in where for text in _encoded(table, name)[1]]
+
+
+def by_machine(table: pa.Table, groups: Sequence[Axes], of_row: Ints) -> Machines:
+    """Groups of records taken apart by the model of the device that computed.
+
+    A trial that ended before its machine was known counts as of the machine that most others of its group ran on.
+    """
+    on_gpu = np.array([axes.get("device") == "gpu" for axes in groups], dtype=bool)
+    codes, names = _of_device(table, on_gpu, of_row)
+    inside = of_row >= 0
+    counts = np.zeros((len(groups), len(names) + 1), dtype=np.int64)
+    known = inside & (codes < len(names))
+    np.add.at(counts, (of_row[known], codes[known]), 1)
+    usual = np.where(counts.max(axis=1) > 0, counts.argmax(axis=1), len(names))
+    codes = np.where(known, codes, usual[of_row])
+    combined, of_new = np.unique(of_row[inside] * (len(names) + 1) + codes[inside], return_inverse=True)
+    new = np.full(len(of_row), -1, dtype=np.int64)
+    new[inside] = of_new
+    parents, kinds = np.divmod(combined, len(names) + 1)
+    return Machines(parents, [[*names, None][kind] for kind in kinds.tolist()], new)
+
+
+def _of_device(table: pa.Table, on_gpu: NDArray[np.bool_], of_row: Ints) -> tuple[Ints, list[str]]:
+    """For each record the number of the model of its device; that of none is their number."""
+    cpus, cpu_names = _encoded(table, "cpu_model")
+    devices, device_names = _encoded(table, "device_name")
+    names = list(dict.fromkeys([*cpu_names, *device_names]))
+    place: Mapping[str, int] = {name: number for number, name in enumerate(names)}
+    of_cpu, of_device = (
+        np.array([*(place[name] for name in each), len(names)], dtype=np.int64) for each in (cpu_names, device_names)
+    )
+    return np.where(on_gpu[of_row], of_device[devices], of_cpu[cpus]), names
+
+
+def _encoded(table: pa.Table, name: str) -> tuple[Ints, list[str]]:
+    """A column of text: for each record the number of its text, -1 where there is none, and the texts."""
+    if name not in table.column_names or pa.types.is_null(table[name].type):
+        return np.full(len(table), -1, dtype=np.int64), []
+    column = table[name]
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    piece = column.unify_dictionaries().combine_chunks()
+    codes = piece.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, [str(text) for text in piece.dictionary.to_pylist()]
