@@ -43,7 +43,7 @@ class Sweep:
         self.environment = {
             **os.environ,
             "TMPDIR": str(self.temporary),
-            "SWEEP_MAX_FOREIGN": "1000",
+            "SWEEP_MAX_FOREIGN": "any",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")])),
         }
         self.process: subprocess.Popen[bytes]
