@@ -193,21 +193,35 @@ def test_versions_are_in_the_order_of_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind"),
+    ("changes", "expected"),
     [
-        ({"threads": 1}, "threads"),
-        ({"steal_ratio": 0.1}, "contaminated"),
-        ({"foreign_ratio": 0.2}, "contaminated"),
-        ({"involuntary_switches": 60_000}, "contaminated"),
-        ({"involuntary_switches": 200}, None),
-        ({"step_s": [0.2] * 20 + samples(0, 0.1, count=60)}, "warm-up"),
-        ({"step_s": samples(0, 0.1, count=60) + [0.2] * 40}, "slowdown"),
-        ({"step_s": samples(0, 0.1, count=40) + samples(1, 0.15, count=3) + samples(2, 0.1, count=40)}, None),
+        ({"threads": 1}, {"threads"}),
+        ({"steal_ratio": 0.1}, {"contaminated"}),
+        ({"foreign_ratio": 0.2}, {"contaminated"}),
+        ({"involuntary_switches": 60_000}, {"contaminated"}),
+        ({"involuntary_switches": 200}, set()),
+        ({"step_s": [0.2] * 20 + samples(0, 0.1, count=60)}, {"warm-up", "outlier"}),
+        ({"step_s": samples(0, 0.1, count=60) + [0.2] * 40}, {"slowdown", "outlier"}),
+        ({"step_s": samples(0, 0.1, count=40) + samples(1, 0.15, count=3) + samples(2, 0.1, count=40)}, set()),
     ],
 )
-def test_what_is_doubtful_is_said(changes: dict[str, Any], kind: str | None) -> None:
+def test_what_is_doubtful_is_said(changes: dict[str, Any], expected: set[str]) -> None:
     summary = only(*[record(seed=s) for s in range(3)], record(seed=3, **changes))
-    assert kinds(summary) == ({kind} if kind else set())
+    assert kinds(summary) == expected
+
+
+def test_one_sample_and_one_trial_that_the_mean_hangs_on_are_told() -> None:
+    calm = [record(seed=s) for s in range(3)]
+    times = samples(3, 0.1)
+    times[4] *= 1000
+    (doubt,) = doubts(only(*calm, record(seed=3, step_s=times)))
+    assert (doubt.kind, doubt.text.split(":")[0]) == (
+        "outlier",
+        "1 of 120 samples (seed 3) makes the mean 9.45 times as great",
+    )
+    (doubt,) = doubts(only(*calm, record(seed=3, mean_s=100.0)))
+    assert (doubt.kind, doubt.text.split(" makes")[0]) == ("outlier", "1 of 4 trials (seed 3)")
+    assert doubt.text.endswith("s where the median is 99.63 ms")
 
 
 def test_every_doubt_comes_with_a_remedy() -> None:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweep.analysis import statistics, steadiness
+from sweep.analysis import influence, statistics, steadiness
+from sweep.analysis.quantities import quantity
 from sweep.analysis.samples import Floats
 from sweep.analysis.summary import Summary
 from sweep.selection import shown
@@ -26,6 +27,7 @@ DRIFT_UNLIKELY = 0.01  # how likely as much is by chance
 _CPU_NOT_KNOWN = "Prescott"  # what OpenBLAS falls back to on x86-64
 _RUNNING_TOTALS = frozenset({"elapsed_s", "validation_elapsed_s"})
 _HEAT_OR_MEMORY = "heat or memory: see sweep doctor, watch clocks and peak_rss_bytes"
+_NAMED = 3
 _LOOKED_AT = 50  # processes of a cell whose course is looked at closely
 
 
@@ -43,7 +45,7 @@ class Doubt:
 
 def doubts(summary: Summary) -> list[Doubt]:
     """Everything doubtful about a summary, the gravest first."""
-    signs = (_missing, _left_out, _few, _mixed, _threads, _old_blas, _contaminated, _unsteady, _two_modes)
+    signs = (_missing, _left_out, _few, _mixed, _threads, _old_blas, _contaminated, _unsteady, _two_modes, _swayed)
     return [doubt for sign in signs for doubt in sign(summary)]
 
 
@@ -174,7 +176,7 @@ def _contaminated(summary: Summary) -> Iterator[Doubt]:
 
 
 def _unsteady(summary: Summary) -> Iterator[Doubt]:
-    if summary.unit != "s" or summary.metric in _RUNNING_TOTALS:  # a loss is to fall
+    if not _is_duration(summary):
         return
     kinds: Counter[str] = Counter()
     start = 0
@@ -214,6 +216,11 @@ def _changing_together(rows: Sequence[Floats]) -> Iterator[Doubt]:
         yield Doubt("warm-up", text, "set aside more samples: raise parameters: warmup")
 
 
+def _is_duration(summary: Summary) -> bool:
+    """Whether its values ought to be alike: a loss is to fall, and a clock goes on."""
+    return summary.unit == "s" and summary.metric not in _RUNNING_TOTALS
+
+
 def _sampled(summary: Summary) -> bool:
     """Whether the grid says how many samples there are, which it does not of a training's epochs."""
     return all("samples" in json.loads(text) for text in set(summary.column("settings")) if text)
@@ -238,9 +245,52 @@ def _two_modes(summary: Summary) -> Iterator[Doubt]:
         yield Doubt("bimodal", text, "see which with sweep show: node, cores or memory placement may decide it")
         return
     modes = statistics.two_modes(summary.samples) if summary.cells == 1 else None
-    if modes and _is_steady(_looked_at(summary)):  # else it is that
+    explained = len(influence.of_trials(summary.process_means).places) if modes else 0
+    if modes and not explained and _is_steady(_looked_at(summary)):
         text = f"samples fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
         yield Doubt("bimodal", text, "the mean lies where no sample is: look at the distribution with sweep plot")
+
+
+def _swayed(summary: Summary) -> Iterator[Doubt]:
+    """Single samples, or else trials, that the mean hangs on."""
+    means = summary.process_means
+    if summary.cells > 1:
+        return
+    if summary.processes and _is_duration(summary):
+        sizes = np.array([len(row) for row in summary.by_process()])
+        found = influence.of_samples(summary.samples, sizes)
+        if len(found.places):
+            yield _hanging(summary, found, "sample", summary.samples)
+            means = influence.without_samples(summary.samples, sizes, found.places)
+    if not statistics.two_modes(means):
+        found = influence.of_trials(means)
+        if len(found.places):
+            yield _hanging(summary, found, "trial", means)
+
+
+def _hanging(summary: Summary, found: influence.Influence, what: str, values: Floats) -> Doubt:
+    count, told = len(found.places), f"{len(values)} {what}s"
+    trials = found.places
+    if what == "sample":
+        trials = np.searchsorted(np.cumsum([len(row) for row in summary.by_process()]), trials, side="right")
+    seeds = summary.column("seed")
+    named = ", ".join(dict.fromkeys(str(seeds[trial]) for trial in trials[:_NAMED])) if seeds else ""
+    where = f" (seed {named}{' …' if count > _NAMED else ''})" if named else ""
+    farthest, usual = _extreme(values[found.places], found.share), float(np.median(values))
+    there = f"{quantity(farthest, summary.unit)} where the median is {quantity(usual, summary.unit)}"
+    makes = "makes" if count == 1 else "make"
+    text = f"{count} of {told}{where} {makes} the mean {_greater(found.share)}: {there}"
+    return Doubt("outlier", text, "see why with sweep show; the median bears it, and more seeds weigh it less")
+
+
+def _extreme(values: Floats, share: float) -> float:
+    return float(values.max() if share > 0 else values.min())
+
+
+def _greater(share: float) -> str:
+    if share < 0:
+        return f"{-share:.1%} less"
+    return f"{share:.1%} greater" if share < 1 else f"{1 + share:.3g} times as great"
 
 
 def _is_steady(rows: Sequence[Floats]) -> bool:
