@@ -60,8 +60,20 @@ named and left out, and such a run is not written to.
 
 ## Columns
 Lists are marked `[]`. Every axis of a grid that is not named here has a column of its own name; every setting is in
-`settings`. Units are in names and in the file's own metadata
+`settings`. All that the tables say is in the metadata of every file too, that of a single trial as a folded one
 (`pyarrow.parquet.read_schema(part).field("step_s").metadata`).
+
+- **better**: which of two values is better, `less` or `more`. Verdicts follow it: more images per second are faster.
+  Where neither is, there is no verdict, and `sweep compare --metric` says so and ends with 2.
+- **one per**: what has one value of its own, which is what counts as one replicate. A trial has many samples, and
+  counts once, with their mean; what is one per host is the same in all trials of a host (`host_id`), and the host
+  counts once. Records of versions before `host_id` count once for each environment and node.
+- **identity**: whether the column is part of what tells cells apart, or of what tells the trials of a cell apart. All
+  others are found, not asked for.
+
+A column of a workload or framework of your own says as much in its file ([plugins](plugins.md)). One of which nothing
+is stated is better the less it is where its name ends in `_s` or `_bytes`, and is one per trial, or per sample in a
+list.
 """
 
 AFTER = """
@@ -69,6 +81,10 @@ AFTER = """
 Summaries take trials with status `ok`. Samples whose `valid` is false, and whole trials whose times are NaN, zero
 or negative, are left out and told, never silently. `warmup_s` is kept and set aside. `docs/statistics.md` says how
 figures and verdicts come about.
+
+Rows that commands write as csv or json have the axes and parameters of their cell, and figures whose columns are always
+called the same. An axis or parameter that is called as one of these is `axis_NAME` there, and in tables: `samples` is
+the number of samples, `axis_samples` the parameter.
 
 ## Exit codes
 | code | means |
@@ -96,15 +112,22 @@ SECTIONS = {
     "Inference": "images_per_s",
 }
 
+HEAD = (
+    "| column | type | unit | better | one per | identity | meaning |",
+    "|---|---|---|---|---|---|---|",
+)
+
 
 def page() -> str:
     titles = {first: title for title, first in SECTIONS.items()}
     lines = [BEFORE.format(version=columns.SCHEMA_VERSION).rstrip()]
     for field in columns.SCHEMA:
         if field.name in titles:
-            lines += ["", f"### {titles[field.name]}", "| column | type | unit | meaning |", "|---|---|---|---|"]
-        about = {key.decode(): value.decode() for key, value in field.metadata.items()}
-        lines.append(f"| `{field.name}` | {kind(field.type)} | {about['unit']} | {about['meaning']} |")
+            lines += ["", f"### {titles[field.name]}", *HEAD]
+        about = columns.ColumnMetadata.of_field(field)
+        better = "" if about.direction == "none" else about.direction
+        cells = [f"`{field.name}`", kind(field.type), about.unit, better, about.per, about.identity, about.meaning]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n" + AFTER
 
 

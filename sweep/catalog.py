@@ -85,6 +85,7 @@ class Framework:
     devices: tuple[str, ...]
     backends: Mapping[str, Backend]  # `default` is one of them
     recipes: Mapping[str, Recipe]  # PEP 440 specifier (or "*") -> recipe; the first that matches counts
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # what the file states of its columns
 
     def recipe(self, version: str | None) -> Recipe:
         """The recipe for `version`; a version that is no PEP 440 version, or none, matches "*" alone."""
@@ -103,6 +104,7 @@ class Workload:
     `reference`: the settings that its `reference_values` depends on; empty where it has none to be compared with.
     `check`: those that its `check` depends on, which says before anything is timed what cannot be; empty likewise.
     `choices`: the values of those parameters that have only a few.
+    `columns`: what the file states of the columns that it alone gives; see `records.columns.ColumnMetadata`.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Workload:
     reference: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def frameworks() -> dict[str, Framework]:
@@ -179,6 +182,7 @@ def read_framework(path: Path, name: str) -> Framework:
         devices=header.devices,
         backends={DEFAULT_BACKEND: Backend(devices=header.devices)} | header.backends,
         recipes=header.recipes,
+        columns=_columns(path),
     )
 
 
@@ -196,7 +200,27 @@ def read_workload(path: Path, name: str) -> Workload:
         if parameter not in parameters or parameters[parameter] not in values:
             hint = "CHOICES names parameters with the values that they may have, the default among them"
             raise SweepError(f"CHOICES in {path} is wrong about {parameter!r}", hint)
-    return Workload(name, path, parameters, docstring.partition("\n")[0], reference, check, choices)
+    summary = docstring.partition("\n")[0]
+    return Workload(name, path, parameters, summary, reference, check, choices, _columns(path))
+
+
+def _columns(path: Path) -> dict[str, dict[str, str]]:
+    """What the file states of its columns, in COLUMNS; SweepError where it cannot be."""
+    given = _literal(path, "COLUMNS")
+    if not given:
+        return {}
+    hint = 'write COLUMNS = {"images_per_s": {"unit": "images/s", "direction": "more", "meaning": "…"}}'
+    if not isinstance(given, dict) or not all(isinstance(said, dict) for said in given.values()):
+        raise SweepError(f"COLUMNS in {path} is no dict of dicts", hint)
+    from sweep.records.columns import stated  # PyArrow with it, which few files need
+
+    checked = {}
+    for name, said in given.items():
+        try:
+            checked[str(name)] = stated(str(name), said)
+        except ValueError as error:
+            raise SweepError(f"COLUMNS in {path} is wrong about {name!r}: {error}", hint) from None
+    return checked
 
 
 _HEADER_HINT = "a framework file opens with a `# /// script` block holding [tool.sweep]; see docs/environments.md"

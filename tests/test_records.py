@@ -114,6 +114,20 @@ def test_what_was_folded_tells_its_units(tmp_path: Path) -> None:
     assert pq.read_schema(part).field("step_s").metadata[b"unit"] == b"s"
 
 
+def test_a_single_record_tells_its_units_and_its_version_as_folded_ones_do(tmp_path: Path) -> None:
+    with Results(tmp_path).open(FACTS) as results:
+        results.append(record(seed=0, odd=1, columns={"odd": {"unit": "nuts", "direction": "more"}}))
+        (single,) = map(pq.read_schema, parts(tmp_path))
+        results.append(record(seed=1, odd=1.5, columns={"odd": {"unit": "bolts", "direction": "more"}}))
+    (folded,) = map(pq.read_schema, parts(tmp_path))
+    assert single.metadata == folded.metadata == SCHEMA.metadata
+    for field in SCHEMA:
+        assert single.field(field.name).metadata == folded.field(field.name).metadata == field.metadata
+    assert single.field("odd").metadata == {b"unit": b"nuts", b"direction": b"more"}
+    assert folded.field("odd").metadata == {b"unit": b"bolts", b"direction": b"more"}  # the last word counts
+    assert Results(tmp_path).records(["odd"]).schema.field("odd").metadata == folded.field("odd").metadata
+
+
 def test_flags_need_not_be_read_where_a_part_says_that_all_are_true(tmp_path: Path) -> None:
     results = keep(tmp_path, [record(seed=seed, step_s=[0.1, 0.2], valid=[True, True]) for seed in range(3)])
     assert len(parts(tmp_path)) == 1  # folded: it has statistics

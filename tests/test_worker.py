@@ -278,6 +278,16 @@ def test_a_host_stays_warm_and_has_imported_its_framework_once() -> None:
     assert first["import_s"] == second["import_s"] > 0
 
 
+def test_a_spawned_trial_tells_its_own_import_and_forked_ones_that_of_their_host() -> None:
+    forked = [run() for _ in range(2)]
+    spawned = [run(process="spawn") for _ in range(2)]
+    assert len(hosts.idle()) == 1  # one fork server has served all of them
+    assert len({record["import_s"] for record in forked}) == 1
+    assert len({record["host_id"] for record in forked}) == 1
+    assert len({record["import_s"] for record in [forked[0], *spawned]}) == 3
+    assert len({record["host_id"] for record in [forked[0], *spawned]}) == 3
+
+
 def test_fork_and_spawn_give_the_same_columns() -> None:
     forked, spawned = run(process="fork"), run(process="spawn")
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,8 +57,12 @@ class Key:
 
 @dataclass
 class Outcome:
-    """All that a host said of one trial. `timed_out` and `died` are ours to say: no exit was heard."""
+    """All that a host said of one trial. `timed_out` and `died` are ours to say: no exit was heard.
 
+    `fork_server` is the host's own id: that of the process which imported the framework for trials that are forked.
+    """
+
+    fork_server: str = ""
     ready: dict[str, Any] = field(default_factory=dict)
     started: dict[str, Any] = field(default_factory=dict)
     outcome: dict[str, Any] = field(default_factory=dict)
@@ -71,6 +76,19 @@ class Outcome:
     def columns(self) -> dict[str, Any]:
         """What the trial found."""
         return dict(self.outcome.get("columns") or {})
+
+    @property
+    def host_id(self) -> str:
+        """The process that imported the framework: the host, or a spawned trial's own; empty where none has."""
+        if self.started.get("spawned"):
+            return f"{self.fork_server}-{self.started['pid']}"
+        return self.fork_server if self.ready else ""
+
+    @property
+    def import_s(self) -> float | None:
+        """How long that process took to import it; a spawned trial's own word counts, whatever its host did before."""
+        told = self.started if self.started.get("spawned") else self.ready
+        return told.get("import_s")
 
     @property
     def log(self) -> str:
@@ -246,6 +264,7 @@ class Host:
             self._folder.cleanup()
             hint = "build it again: sweep env rm, then sweep env build"
             raise EnvironmentFailed(f"{key.python} cannot be started: {error.strerror}", hint) from None
+        self.id = uuid.uuid4().hex[:16]
         self._ready: dict[str, Any] = {}
         self._broken = False
         self.rss_bytes = 0
@@ -263,7 +282,7 @@ class Host:
         self, request: protocol.Request, timeout_s: float | None, listener: Listener, import_s: float = IMPORT_S
     ) -> Outcome:
         """Send the request and listen until its trial has ended, in whatever way."""
-        outcome = Outcome(ready=self._ready)
+        outcome = Outcome(self.id, ready=self._ready)
         try:
             self._listen(request, outcome, timeout_s, listener, import_s)
         except TimeoutError:

@@ -116,6 +116,7 @@ class RunTrial:
             "environment_id": environment.id,
             "packages": list(environment.packages),
             "data_id": data.id if data else None,
+            "columns": {**_framework(settings["framework"]).columns, **workload.columns},
         }
         with checkpoints.kept(self.checkpoints, trial.id) as kept:
             request = request._replace(checkpoints=str(kept.folder) if kept.folder else None)
@@ -168,14 +169,14 @@ def identity(trial: Trial) -> Record:
     """The columns that say which trial a record is of."""
     settings = dict(trial.settings)
     name, _, version = str(settings["framework"]).partition("==")
-    return {
+    axes = {axis: settings[axis] for axis in trial.cell.axes if axis in settings}
+    return axes | {  # an axis may be called as a column of ours: it is in `settings` then
         "trial_id": trial.id,
         "trial_name": trial.name,
         "cell_id": trial.cell.id,
         "cell_name": trial.cell.name,
         "settings": json.dumps(settings, sort_keys=True),
         "content": json.dumps(dict(trial.cell.content), sort_keys=True) if trial.cell.content else "",
-        **{axis: settings[axis] for axis in trial.cell.axes if axis in settings},
         **{axis: settings.get(axis) for axis in AXES},
         "framework": name,
         "version": version,
@@ -204,7 +205,8 @@ def _told(outcome: hosts.Outcome) -> Record:
     """The columns that host and trial told: the trial's own word last, but of what is not its to tell."""
     columns_told = {name: value for name, value in outcome.columns.items() if name not in columns.OURS}
     told: Record = {
-        "import_s": outcome.ready.get("import_s", outcome.started.get("import_s")),
+        "host_id": outcome.host_id or None,
+        "import_s": outcome.import_s,
         "python": outcome.ready.get("python"),
         "returncode": outcome.exit.get("returncode"),
         "user_s": outcome.exit.get("user_s"),
@@ -232,6 +234,11 @@ def _environment(spec: environments.Specification, run_id: str) -> Environment:
 @functools.lru_cache(maxsize=64)
 def _workload(name: str) -> Workload:
     return catalog.workloads()[name]
+
+
+@functools.lru_cache(maxsize=64)
+def _framework(requirement: str) -> catalog.Framework:
+    return catalog.known(requirement.partition("==")[0])
 
 
 def _data(settings: Mapping[str, Any]) -> datasets.Prepared | None:

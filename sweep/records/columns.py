@@ -1,8 +1,10 @@
-"""The columns of a record: type, unit and meaning of each."""
+"""The columns of a record: type and unit of each, what it means, and what may be made of it."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import pyarrow as pa
 
@@ -10,35 +12,103 @@ from sweep.status import Status
 
 SCHEMA_VERSION = 1
 
+Direction = Literal["less", "more", "none"]
+Per = Literal["sample", "trial", "host", "environment", "node"]
+Identity = Literal["", "cell", "trial"]
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+UNITS_OF_REPLICATION: tuple[Per, ...] = get_args(Per)
+NEVER = "never"
+
+
+class ColumnMetadata(NamedTuple):
+    """What is known of a column; kept in every Parquet file, as metadata of its field.
+
+    `direction` says which of two values is better, `per` what has one value: many samples in a trial, or one for each
+    trial, host (the process that imports the framework), environment or node. What is per host is the same in all
+    trials of a host, so that n is the number of hosts. `absent` is "never" where a trial that went well and has no
+    value never got there. `identity` says whether it is part of what tells cells or trials apart.
+    """
+
+    unit: str = ""
+    meaning: str = ""
+    direction: Direction = "none"
+    per: Per = "trial"
+    absent: str = ""
+    identity: Identity = ""
+
+    @classmethod
+    def of_field(cls, field: pa.Field) -> Self:
+        """As the field says, and of what it does not say as its name and type suggest."""
+        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        own = {key: said[key] for key in cls._fields if key in said}
+        return cls(**{**_suggested(field.name, pa.types.is_list(field.type)), **own})
+
+    def encoded(self) -> dict[str, str]:
+        """As metadata of a field: what is empty is left out, but for unit and meaning."""
+        return {key: value for key, value in self._asdict().items() if value or key in ("unit", "meaning")}
+
+
+def _suggested(name: str, is_list: bool) -> dict[str, str]:
+    """What the name and type of a column suggest: a time or a size is better the less it is."""
+    unit = _unit_in_name(name)
+    direction = "less" if unit else "none"
+    return {"unit": unit, "direction": direction, "per": "sample" if is_list else "trial"}
+
+
+def _unit_in_name(name: str) -> str:
+    units = {"_s": "s", "_bytes": "B"}
+    return next((unit for end, unit in units.items() if name.endswith(end)), "")
+
+
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 _FLOATS, _INTS, _FLAGS = pa.list_(_FLOAT), pa.list_(_INT), pa.list_(pa.bool_())
 
 
-def _column(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning})
+def _column(
+    name: str,
+    kind: pa.DataType,
+    unit: str,
+    meaning: str,
+    direction: Direction = "none",
+    per: Per | None = None,
+    absent: str = "",
+    identity: Identity = "",
+) -> pa.Field:
+    usual: Per = "sample" if pa.types.is_list(kind) else "trial"
+    about = ColumnMetadata(unit, meaning, direction, per or usual, absent, identity)
+    return pa.field(name, kind, metadata=about.encoded())
+
+
+def _of_cell(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
+    return _column(name, kind, unit, meaning, identity="cell")
+
+
+def _of_trial(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
+    return _column(name, kind, unit, meaning, identity="trial")
 
 
 _IDENTITY = [
     _column("run", _TEXT, "", "name of the run, which is the name of its grid"),
     _column("schema_version", _INT, "", "version of these columns"),
     _column("code_version", _TEXT, "", "version of sweep that wrote the record, with the commit where it is known"),
-    _column("cell_id", _TEXT, "", "content hash of the cell: every setting but the seed"),
-    _column("cell_name", _TEXT, "", "readable form of the cell, as torch==2.13.0/core/cpu/autograd/b5"),
-    _column("trial_id", _TEXT, "", "content hash of the trial; records are merged and deduplicated by it"),
-    _column("trial_name", _TEXT, "", "readable form of the trial, as torch==2.13.0/core/cpu/autograd/b5/s0"),
-    _column("settings", _TEXT, "JSON", "every axis and parameter of the trial with its value, seed included"),
-    _column(
+    _of_cell("cell_id", _TEXT, "", "content hash of the cell: every setting but the seed"),
+    _of_cell("cell_name", _TEXT, "", "readable form of the cell, as torch==2.13.0/core/cpu/autograd/b5"),
+    _of_trial("trial_id", _TEXT, "", "content hash of the trial; records are merged and deduplicated by it"),
+    _of_trial("trial_name", _TEXT, "", "readable form of the trial, as torch==2.13.0/core/cpu/autograd/b5/s0"),
+    _of_trial("settings", _TEXT, "JSON", "every axis and parameter of the trial with its value, seed included"),
+    _of_cell(
         "content", _TEXT, "JSON", "what was measured beside the settings, see docs/grid.md; empty: nothing to tell"
     ),
-    _column("framework", _TEXT, "", "the framework, without its version"),
-    _column("version", _TEXT, "", "version of the framework that the grid asks for"),
-    _column("workload", _TEXT, "", "what the trial does: core, train, infer, or a plug-in"),
-    _column("backend", _TEXT, "", "which of the framework's implementations computes"),
-    _column("backward", _TEXT, "", "how the loss is differentiated: autograd or explicit"),
-    _column("device", _TEXT, "", "cpu or gpu"),
-    _column("batch_exponent", _INT, "", "n of the batch size 2**n"),
-    _column("batch_size", _INT, "examples", "examples in a batch"),
-    _column("seed", _INT, "", "seed of weights, batches and order; the replicate's number"),
+    _of_cell("framework", _TEXT, "", "the framework, without its version"),
+    _of_cell("version", _TEXT, "", "version of the framework that the grid asks for"),
+    _of_cell("workload", _TEXT, "", "what the trial does: core, train, infer, or a plug-in"),
+    _of_cell("backend", _TEXT, "", "which of the framework's implementations computes"),
+    _of_cell("backward", _TEXT, "", "how the loss is differentiated: autograd or explicit"),
+    _of_cell("device", _TEXT, "", "cpu or gpu"),
+    _of_cell("batch_exponent", _INT, "", "n of the batch size 2**n"),
+    _of_cell("batch_size", _INT, "examples", "examples in a batch"),
+    _of_trial("seed", _INT, "", "seed of weights, batches and order; the replicate's number"),
 ]
 
 _OUTCOME = [
@@ -48,41 +118,55 @@ _OUTCOME = [
     _column("block", _INT, "", "randomised complete block; comparisons pair trials of one block"),
     _column("position", _INT, "", "place in the planned order of the whole sweep, from 0"),
     _column("started_at", pa.timestamp("us", tz="UTC"), "UTC", "when the trial started on its node"),
-    _column("wall_s", _FLOAT, "s", "the whole trial on its node, set-up included"),
+    _column("wall_s", _FLOAT, "s", "the whole trial on its node, set-up included", "less"),
     _column("returncode", _INT, "", "how the worker process ended; negative: killed by that signal"),
 ]
 
 _MACHINE = [
-    _column("node", _TEXT, "", "name of the machine"),
-    _column("device_name", _TEXT, "", "model of the device that computed: a CPU's or a GPU's"),
-    _column("cpu_model", _TEXT, "", "model of the node's CPU"),
-    _column("cores", _INTS, "", "cores the worker was bound to, read back inside it"),
+    _column("node", _TEXT, "", "name of the machine", per="node"),
+    _column("device_name", _TEXT, "", "model of the device that computed: a CPU's or a GPU's", per="node"),
+    _column("cpu_model", _TEXT, "", "model of the node's CPU", per="node"),
+    _column("host_id", _TEXT, "", "process that imported the framework: a fork server, or the trial's", per="host"),
+    _column("cores", _INTS, "", "cores the worker was bound to, read back inside it", per="trial"),
     _column("niceness", _INT, "", "how nice the worker was to others, as that of nice; read back inside it"),
     _column("threads", _INT, "threads", "threads the framework computes with, read back inside the worker"),
-    _column("environment_id", _TEXT, "", "environment; its packages are in environments/<id>.txt"),
-    _column("python", _TEXT, "", "version of the interpreter, read back"),
-    _column("numpy", _TEXT, "", "version of NumPy, read back"),
-    _column("blas", _TEXT, "", "BLAS that NumPy or the framework is linked to, read back"),
-    _column("framework_build", _TEXT, "", "what the framework says of its own build: version, compiler, libraries"),
-    _column("machine", _TEXT, "JSON", "facts about the node: governor, SMT, NUMA, kernel, memory"),
+    _column("environment_id", _TEXT, "", "environment; its packages are in environments/<id>.txt", per="environment"),
+    _column("python", _TEXT, "", "version of the interpreter, read back", per="environment"),
+    _column("numpy", _TEXT, "", "version of NumPy, read back", per="environment"),
+    _column("blas", _TEXT, "", "BLAS that NumPy or the framework is linked to, read back", per="environment"),
+    _column(
+        "framework_build",
+        _TEXT,
+        "",
+        "what the framework says of its own build: version, compiler, libraries",
+        per="environment",
+    ),
+    _column("machine", _TEXT, "JSON", "facts about the node: governor, SMT, NUMA, kernel, memory", per="node"),
     _column("load_before", _FLOAT, "runnable tasks", "other load on the node just before the trial"),
     _column("steal_ratio", _FLOAT, "share", "CPU time that the hypervisor took away during the trial"),
     _column("waited_s", _FLOAT, "s", "how long the trial waited for cores that other trials held"),
     _column("foreign_ratio", _FLOAT, "share", "time of the leased cores that other processes took during the trial"),
     _column("involuntary_switches", _INT, "switches", "times that the kernel took the worker off its core"),
-    _column("user_s", _FLOAT, "s", "CPU time of the worker in user mode"),
-    _column("system_s", _FLOAT, "s", "CPU time of the worker in the kernel"),
-    _column("import_s", _FLOAT, "s", "time it took to import the framework; once per fork server"),
-    _column("compile_s", _FLOAT, "s", "first step of a backend that compiles, before warm-up"),
-    _column("peak_rss_bytes", _INT, "B", "most memory resident at once, by the kernel's own count"),
-    _column("peak_device_bytes", _INT, "B", "most memory of the GPU allocated at once"),
+    _column("user_s", _FLOAT, "s", "CPU time of the worker in user mode", "less"),
+    _column("system_s", _FLOAT, "s", "CPU time of the worker in the kernel", "less"),
+    _column("import_s", _FLOAT, "s", "time it took to import the framework; once per host_id", "less", "host"),
+    _column("compile_s", _FLOAT, "s", "first step of a backend that compiles, before warm-up", "less"),
+    _column("peak_rss_bytes", _INT, "B", "most memory resident at once, by the kernel's own count", "less"),
+    _column("peak_device_bytes", _INT, "B", "most memory of the GPU allocated at once", "less"),
     _column("data_id", _TEXT, "", "prepared data set that the batches were drawn from"),
-    _column("variables", _TEXT, "JSON", "the worker's environment variables, read back: it has no others"),
+    _column(
+        "variables",
+        _TEXT,
+        "JSON",
+        "the worker's environment variables, read back; it has no others but SWEEP_PROCESS, a random mark by which "
+        "processes are found again, and LC_CTYPE, which Python itself may set",
+        per="host",
+    ),
 ]
 
 _GPU = [
     _column("gpu_uuid", _TEXT, "", "the GPU, by the number that no other has"),
-    _column("gpu_driver", _TEXT, "", "version of its driver"),
+    _column("gpu_driver", _TEXT, "", "version of its driver", per="node"),
     _column("gpu_split", pa.bool_(), "", "whether MIG has split it into several that share its clocks"),
     _column("gpu_clock_before_mhz", _INT, "MHz", "clock of its multiprocessors before the trial"),
     _column("gpu_clock_mhz", _INT, "MHz", "the same at the end of the trial's work"),
@@ -93,6 +177,7 @@ _GPU = [
     _column("gpu_others", _INT, "processes", "other processes that were on it; not known where it is split"),
 ]
 
+# below the tolerance one is as good as another, so that none of these is better
 _FAIRNESS = [
     _column("loss_check", _FLOAT, "relative", "difference of the loss from the reference's, before timing"),
     _column("grad_check", _FLOAT, "relative", "difference of the gradient norm from the reference's, before timing"),
@@ -101,33 +186,81 @@ _FAIRNESS = [
 ]
 
 _SAMPLES = [
-    _column("forward_s", _FLOATS, "s", "each sample's forward pass with its loss"),
-    _column("backward_s", _FLOATS, "s", "each sample's backward pass"),
-    _column("step_s", _FLOATS, "s", "each sample's step: forward and backward together"),
-    _column("device_s", _FLOATS, "s", "each sample's step by the device's own clock (GPU events)"),
-    _column("data_s", _FLOATS, "s", "each sample's reading of its batch, with include_data; part of step_s"),
-    _column("warmup_s", _FLOATS, "s", "steps before the samples, set aside"),
+    _column("forward_s", _FLOATS, "s", "each sample's forward pass; in core with its loss, in infer without", "less"),
+    _column("backward_s", _FLOATS, "s", "each sample's backward pass", "less"),
+    _column("step_s", _FLOATS, "s", "each sample's step: forward and backward together; in infer forward", "less"),
+    _column("device_s", _FLOATS, "s", "each sample's step by the device's own clock (GPU events)", "less"),
+    _column("data_s", _FLOATS, "s", "each sample's reading of its batch, with include_data; part of step_s", "less"),
+    _column("warmup_s", _FLOATS, "s", "steps before the samples, set aside", "less"),
     _column("valid", _FLAGS, "", "for each sample: false where it is known to be disturbed; those are left out"),
 ]
 
 _TRAINING = [
     _column("iteration", _INTS, "iterations", "training: number of each iteration, from 1"),
     _column("elapsed_s", _FLOATS, "s", "training: time in iterations up to the end of each, validation left out"),
-    _column("loss", _FLOATS, "loss", "training: loss of each iteration before its update; core: before timing"),
+    _column("loss", _FLOATS, "loss", "training: loss of each iteration before its update; core: before timing", "less"),
     _column(
-        "iteration_s", _FLOATS, "s", "training: each iteration, from the end of the last; waiting for data included"
+        "iteration_s",
+        _FLOATS,
+        "s",
+        "training: each iteration, from the end of the last; waiting for data included",
+        "less",
     ),
-    _column("epoch_s", _FLOATS, "s", "training: duration of each epoch's iterations"),
-    _column("data_wait_s", _FLOATS, "s", "training: part of each epoch spent waiting for batches and placing them"),
+    _column("epoch_s", _FLOATS, "s", "training: duration of each epoch's iterations", "less"),
+    _column(
+        "data_wait_s",
+        _FLOATS,
+        "s",
+        "training: part of each epoch spent waiting for batches and placing them",
+        "less",
+    ),
     _column("validation_epoch", _INTS, "epochs", "training: epochs done at each validation"),
     _column("validation_elapsed_s", _FLOATS, "s", "training: elapsed_s at each validation"),
-    _column("validation_loss", _FLOATS, "loss", "training: loss on the validation set, each time it was taken"),
-    _column("validation_pck", _FLOATS, "share", "training: correct keypoints (PCK), each time they were counted"),
-    _column("validation_pcp", _FLOATS, "share", "training: correct limbs (strict PCP), each time they were counted"),
-    _column("pck_by_joint", _FLOATS, "share", "training: the last PCK of each joint, in the order of docs/training.md"),
-    _column("pcp_by_limb", _FLOATS, "share", "training: the last PCP of each limb, in the order of docs/training.md"),
-    _column("target_epoch", _INT, "epochs", "training: epochs until the validation loss was target_loss or less"),
-    _column("target_s", _FLOAT, "s", "training: elapsed_s until the validation loss was target_loss or less"),
+    _column("validation_loss", _FLOATS, "loss", "training: loss on the validation set, each time it was taken", "less"),
+    _column(
+        "validation_pck",
+        _FLOATS,
+        "share",
+        "training: correct keypoints (PCK), each time they were counted",
+        "more",
+    ),
+    _column(
+        "validation_pcp",
+        _FLOATS,
+        "share",
+        "training: correct limbs (strict PCP), each time they were counted",
+        "more",
+    ),
+    _column(
+        "pck_by_joint",
+        _FLOATS,
+        "share",
+        "training: the last PCK of each joint, in the order of docs/training.md",
+        "more",
+    ),
+    _column(
+        "pcp_by_limb",
+        _FLOATS,
+        "share",
+        "training: the last PCP of each limb, in the order of docs/training.md",
+        "more",
+    ),
+    _column(
+        "target_epoch",
+        _INT,
+        "epochs",
+        "training: epochs until the validation loss was target_loss or less; none: it never was",
+        "less",
+        absent=NEVER,
+    ),
+    _column(
+        "target_s",
+        _FLOAT,
+        "s",
+        "training: elapsed_s until the validation loss was target_loss or less; none: it never was",
+        "less",
+        absent=NEVER,
+    ),
     _column("training_examples", _INT, "examples", "training: examples trained on"),
     _column("validation_examples", _INT, "examples", "training: examples validated on"),
     _column("resumed_after", _INTS, "epochs", "training: epochs after which it went on from a checkpoint, having died"),
@@ -137,7 +270,7 @@ _TRAINING = [
 ]
 
 _INFERENCE = [
-    _column("images_per_s", _FLOAT, "images/s", "infer: images that go through the network in a second"),
+    _column("images_per_s", _FLOAT, "images/s", "infer: images that go through the network in a second", "more"),
     _column("prediction_check", _FLOAT, "relative", "infer: largest difference from the reference's predictions"),
 ]
 
@@ -150,25 +283,67 @@ SCHEMA = pa.schema(
 # what sweep says of a trial, and a workload cannot
 OURS = frozenset(
     [f.name for f in [*_IDENTITY, *_OUTCOME, *_GPU]]
-    + ["node", "cpu_model", "machine", "environment_id", "packages", "log", "data_id", "load_before", "waited_s"]
-    + ["steal_ratio", "foreign_ratio"]
+    + ["node", "cpu_model", "machine", "host_id", "environment_id", "packages", "log", "columns", "data_id"]
+    + ["load_before", "waited_s", "steal_ratio", "foreign_ratio"]
 )
+
+
+def is_measured(field: pa.Field) -> bool:
+    """Whether a column holds numbers of which there can be a mean."""
+    return field.type in (_INT, _FLOAT, _FLOATS)
+
 
 METRICS = tuple(
     f.name
     for f in [*_OUTCOME, *_MACHINE, *_GPU, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE]
-    if f.metadata[b"unit"] and f.type in (_INT, _FLOAT, _FLOATS)
+    if f.metadata[b"unit"] and is_measured(f)
 )
+
+_KNOWN = {field.name: ColumnMetadata.of_field(field) for field in SCHEMA}
+
+
+def metadata_of(field: pa.Field) -> ColumnMetadata:
+    """What is known of a column that was read: of our own what this version says, of others what the file says."""
+    return _KNOWN.get(field.name) or ColumnMetadata.of_field(field)
 
 
 @functools.cache
+def metadata(name: str) -> ColumnMetadata:
+    """What is known of a column by its name alone."""
+    return metadata_of(pa.field(name, _FLOAT))
+
+
+def stated(name: str, said: Mapping[str, Any]) -> dict[str, str]:
+    """What a plug-in states of a column of its own; ValueError says what of it cannot be."""
+    choices = {"direction": DIRECTIONS, "per": UNITS_OF_REPLICATION, "absent": (NEVER,)}
+    if name in _KNOWN:
+        raise ValueError("it is a column that sweep itself describes")
+    for key, value in said.items():
+        if key not in ("unit", "meaning", *choices):
+            raise ValueError(f"{key!r} is none of unit, meaning, {', '.join(choices)}")
+        if not isinstance(value, str) or value not in choices.get(key, (value,)):
+            wanted = f"none of {', '.join(choices[key])}" if key in choices else "no text"
+            raise ValueError(f"{key} is {value!r} and {wanted}")
+    return dict(said)
+
+
+def is_stated(field: pa.Field) -> bool:
+    """Whether a column is a plug-in's that says which way is better."""
+    return field.name not in _KNOWN and b"direction" in (field.metadata or {})
+
+
+def directions(names: Iterable[str], said: Mapping[str, Mapping[str, str]]) -> dict[str, Direction]:
+    """Which way each of these columns goes, and each of those that a plug-in says something of."""
+    fields = [pa.field(name, _FLOAT, metadata=dict(about)) for name, about in said.items()]
+    own = {field.name: ColumnMetadata.of_field(field).direction for field in fields}
+    return {name: metadata(name).direction for name in names} | own
+
+
 def unit(name: str) -> str:
     """Unit of a column, empty where it has none or is not known; a name that ends in a unit carries it."""
-    if name in SCHEMA.names:
-        return str(SCHEMA.field(name).metadata[b"unit"].decode())
-    return "s" if name.endswith("_s") else "B" if name.endswith("_bytes") else ""
+    return metadata(name).unit
 
 
 def meaning(name: str) -> str:
     """What a column holds, empty where it is not known."""
-    return str(SCHEMA.field(name).metadata[b"meaning"].decode()) if name in SCHEMA.names else ""
+    return metadata(name).meaning

@@ -146,9 +146,10 @@ def concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Ta
 def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schema:
     """One schema for all; what is a dictionary of texts in one of them is one in it."""
     kinds: dict[str, pa.DataType] = {f.name: f.type for f in SCHEMA if columns is None or f.name in columns}
+    said: dict[str, Mapping[bytes, bytes]] = {}  # what plug-ins state of their columns: the last word counts
     last: pa.Schema | None = None
     for schema in schemas:
-        if last is not None and schema.equals(last):  # as most are
+        if last is not None and schema.equals(last, check_metadata=True):  # as most are
             continue
         last = schema
         for found in schema:
@@ -157,9 +158,13 @@ def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schem
                 kinds[found.name] = found.type
             elif found.name not in KNOWN:
                 kinds[found.name] = _common(known, found.type)
+                said[found.name] = found.metadata or said.get(found.name, {})
     order = [*kinds] if columns is None else columns
     fields = [
-        SCHEMA.field(n).with_type(kinds[n]) if n in KNOWN else pa.field(n, kinds.get(n, pa.null())) for n in order
+        SCHEMA.field(n).with_type(kinds[n])
+        if n in KNOWN
+        else pa.field(n, kinds.get(n, pa.null()), metadata=said.get(n))
+        for n in order
     ]
     return pa.schema(fields, metadata=SCHEMA.metadata)
 
@@ -241,7 +246,6 @@ def encoded(schema: pa.Schema, tables: Iterable[pa.Table], in_haste: bool = Fals
         compression_level=None if in_haste else 1,
         use_dictionary=not in_haste and [f.name for f in schema if pa.types.is_string(f.type)],
         write_statistics=not in_haste,
-        store_schema=not in_haste,
     ) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=max(1, len(table)))

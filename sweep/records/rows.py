@@ -16,25 +16,28 @@ from sweep.status import Status
 KNOWN = frozenset(SCHEMA.names)  # PyArrow makes that list anew whenever it is asked
 
 _REQUIRED = ("trial_id", "status")
-_FIELDS = {field.name: pa.field(field.name, field.type) for field in SCHEMA}  # without units, which most of it would be
 _NULL = {field.name: pa.nulls(1, field.type) for field in SCHEMA}
 
 
 def table_of(record: Mapping[str, Any]) -> pa.Table:
-    """One row with every column of the schema, without its unit, and one more for each key that it does not know.
+    """One row with every column of the schema, and one more for each key that it does not know.
+
+    `columns` is no column: it is what the record's own workload and framework state of theirs.
 
     A value that does not fit its column is left out, and the record becomes `failed` with the reason: a workload that
     returns nonsense must not end a sweep.
     """
     row = {"schema_version": SCHEMA_VERSION, "attempt": 1} | {k: v for k, v in record.items() if v is not None}
+    said: Mapping[str, Mapping[str, str]] = row.pop("columns", {})
     for key in _REQUIRED:
         if key not in row:
             raise ValueError(f"a record has no {key}: {record!r}")
-    fields = _FIELDS | {key: pa.field(key, _kind(value)) for key, value in row.items() if key not in KNOWN}
+    others = ((key, _kind(value)) for key, value in row.items() if key not in KNOWN)
+    schema = _with(tuple((key, kind, tuple(said.get(key, {}).items())) for key, kind in others))
     arrays: dict[str, pa.Array] = dict(_NULL)
     problems = []
     for name, value in row.items():
-        kind = fields[name].type
+        kind = schema.field(name).type
         try:
             arrays[name] = pa.array([_fitted(value, kind)], kind)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -44,12 +47,14 @@ def table_of(record: Mapping[str, Any]) -> pa.Table:
         error_text = "\n".join([*filter(None, [row.get("error")]), *problems])
         arrays["error"] = pa.array([error_text])
         arrays["status"] = pa.array([Status.FAILED if row["status"] == Status.OK else row["status"]])
-    return pa.table(list(arrays.values()), schema=_plain(tuple(fields.values())))
+    return pa.table(list(arrays.values()), schema=schema)
 
 
 @functools.lru_cache(maxsize=100)
-def _plain(fields: tuple[pa.Field, ...]) -> pa.Schema:
-    return pa.schema(fields, metadata=SCHEMA.metadata)
+def _with(others: tuple[tuple[str, pa.DataType, tuple[tuple[str, str], ...]], ...]) -> pa.Schema:
+    """Our columns and these others, each with its type and what is stated of it."""
+    own = [pa.field(name, kind, metadata=dict(said)) for name, kind, said in others]
+    return pa.schema([*SCHEMA, *own], metadata=SCHEMA.metadata)
 
 
 def _fitted(value: Any, kind: pa.DataType) -> Any:

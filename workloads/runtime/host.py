@@ -39,7 +39,7 @@ def main(arguments: List[str]) -> None:
         return
     kernel.die_with(options.parent)
     request = protocol.decode(sys.stdin.buffer.readline()) or {}
-    trial.run(request, Channel(options.child), lambda: load_file(options.framework))
+    trial.run(request, Channel(options.child), lambda: load_file(options.framework), spawned=True)
 
 
 class Host:
@@ -136,7 +136,7 @@ class Host:
             self._requests.close()
             os.dup2(log, 1)
             os.dup2(log, 2)
-            trial.run(request, self._channel, lambda: self._framework)
+            trial.run(request, self._channel, lambda: self._framework, spawned=False)
         except BaseException:  # noqa: BLE001  a fork must never run on as its parent
             traceback.print_exc()
         finally:

@@ -5,8 +5,8 @@ The host and the trial answer with events, each an object with the key `event`:
 
     ready         the framework is imported: `import_s`, `python`, `executable`, `pid`
     unimportable  it is not: `error`, the last lines of it; the host ends
-    started       the trial's process is bound to its cores, has the framework and begins: `pid`, and what it took
-                  to get there, `import_s` and `cpu_s`
+    started       the trial's process is bound to its cores, has the framework and begins: `pid`, whether it was
+                  `spawned` and so imported the framework itself, and what it took to get there, `import_s`, `cpu_s`
     progress      `facts`: what a long trial says of itself, as it likes: `epoch`, `epochs`, `loss`, `eta_s` …
     outcome       how the trial's work ended: `status`, `error`, `columns` of the record
     exit          how its process ended: `returncode` (negative: the signal), `user_s`, `system_s`,

@@ -48,10 +48,14 @@ class Report:
         self._channel.send("progress", facts=facts)
 
 
-def run(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any]) -> None:
-    """The whole life of a trial's process, which ends here."""
+def run(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool) -> None:
+    """The whole life of a trial's process, which ends here.
+
+    `spawned`: whether it has an interpreter of its own, so that `framework` imports and does not hand over what the
+    host has imported.
+    """
     faulthandler.enable()  # a crash leaves in the log where it was
-    outcome = _outcome(request, channel, framework)
+    outcome = _outcome(request, channel, framework, spawned)
     try:
         channel.send("outcome", **outcome)
     except (TypeError, ValueError, RecursionError) as error:
@@ -83,13 +87,13 @@ def last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-_ERROR_LINES:])
 
 
-def _outcome(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any]) -> Dict[str, Any]:
+def _outcome(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool) -> Dict[str, Any]:
     """Status, error and columns."""
     reserve = mmap.mmap(-1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # counted, and not touched
     columns = {}  # type: Dict[str, Any]
     status, said = "ok", ""
     try:
-        columns = _columns(request, channel, framework)
+        columns = _columns(request, channel, framework, spawned)
     except Refusal as refusal:
         status, said = refusal.status, str(refusal)
     except BaseException as error:  # noqa: BLE001  the one place where a trial ends, whatever its workload or framework raises
@@ -102,7 +106,7 @@ def _outcome(request: Dict[str, Any], channel: Channel, framework: Callable[[], 
     return {"status": status, "error": said, "columns": found}
 
 
-def _columns(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any]) -> Dict[str, Any]:
+def _columns(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool) -> Dict[str, Any]:
     """Binds this process before any thread of the framework's starts, then does the work."""
     kernel.be_first_to_go()
     if request["cores"]:
@@ -112,7 +116,7 @@ def _columns(request: Dict[str, Any], channel: Channel, framework: Callable[[], 
     start = time.perf_counter()
     module = _imported(framework)
     import_s = time.perf_counter() - start
-    channel.send("started", pid=os.getpid(), import_s=import_s, cpu_s=time.process_time())
+    channel.send("started", pid=os.getpid(), spawned=spawned, import_s=import_s, cpu_s=time.process_time())
     workload = load_file(request["workload_file"])
     if request["task"] == protocol.REFERENCE_VALUES:
         return dict(workload.reference_values(request["settings"], request["data"]))
