@@ -39,6 +39,11 @@ class Status(enum.StrEnum):
         return self not in (Status.OK, Status.INVALID)
 
     @property
+    def is_of_its_own(self) -> bool:
+        """Whether the reason for a failure is the trial's own, and not its environment, its plan or its neighbours."""
+        return self.is_failure and self not in (Status.ENV_FAILED, Status.UNSUPPORTED)
+
+    @property
     def retry(self) -> Retry | None:
         """The narrowest `--retry` that runs such a trial again; None where nothing went wrong."""
         if self is Status.OK:
@@ -59,6 +64,12 @@ def retry_for(statuses: Iterable[str]) -> Retry | None:
 def without_times(counts: Mapping[str, int]) -> int:
     """Of trials counted by status, how many did not end `ok`."""
     return sum(count for status, count in counts.items() if status != Status.OK)
+
+
+def failed_of_their_own(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of trials counted by status, those that failed for a reason of their own."""
+    others = {status for status in Status if not status.is_of_its_own}
+    return {status: count for status, count in counts.items() if status not in others}
 
 
 def all_ok(statuses: Collection[str]) -> bool:

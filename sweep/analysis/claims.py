@@ -13,9 +13,11 @@ from sweep.analysis.comparisons import Comparison, compared
 from sweep.analysis.matching import axes_of, value_of
 from sweep.analysis.statistics import Range
 from sweep.analysis.summary import Summary
+from sweep.errors import SweepError
 from sweep.grid.conditions import Conditions, is_value
 from sweep.grid.language import Claim as Stated
 from sweep.grid.language import Expectation, Published
+from sweep.records.columns import ColumnMetadata
 from sweep.selection import VERSION, split
 
 Outcome = Literal["supported", "refuted", "inconclusive", "missing"]
@@ -39,7 +41,11 @@ class Contrast(Protocol):
 
 @dataclass(frozen=True)
 class Claim:
-    """`subject` against `baseline` on an axis, all else being equal, lies between `low` and `high` times its time."""
+    """`subject` against `baseline` on an axis, all else being equal: the ratio of their figures is as `expected`.
+
+    `is_ordered`: one of the two shall be faster. The range is then as of times; of what is better the more it is, it is
+    turned round when the claim is judged, since only the records know which way a metric goes.
+    """
 
     name: str
     axis: str
@@ -48,6 +54,18 @@ class Claim:
     where: Mapping[str, Any]
     metric: str
     expected: Range
+    is_ordered: bool = False
+
+    def oriented(self, about: ColumnMetadata) -> Claim:
+        """The claim as it is of this metric. Raises SweepError where neither more nor less of it is faster."""
+        if not self.is_ordered or about.direction == "less":
+            return self
+        if about.direction == "none":
+            message = f"claim {self.name!r} says what is faster, and neither more nor less {self.metric} is better"
+            raise SweepError(message, "expect equivalent or ratio, or choose another metric, see docs/results.md")
+        low, high = self.expected
+        turned = Range(1 / high, math.inf if low == 0 else 1 / low)
+        return replace(self, expected=turned)
 
     @property
     def expectation(self) -> str:
@@ -89,10 +107,9 @@ class Evidence:
         return statistics.seeds_needed(self.comparison.ratio, self.expected, self.level)
 
     def _outcome(self, p: float | None) -> Outcome:
-        interval = self.comparison.interval
         if self.comparison.ratio is None:
             return "missing"
-        if interval and self.expected.low <= interval.low and interval.high <= self.expected.high:
+        if statistics.lies_within(self.comparison.ratio, self.expected):
             return "supported"
         return "refuted" if p is not None and p <= 1 - statistics.LEVEL else "inconclusive"
 
@@ -109,7 +126,8 @@ class Judgement:
 def parsed(claim: Stated) -> Claim:
     """A claim as a grid states it."""
     axis, subject, baseline = pair_of(claim)
-    return Claim(claim.name, axis, subject, baseline, claim.where, claim.metric, _range(claim.expect))
+    expected, is_ordered = _range(claim.expect), claim.expect.is_ordered
+    return Claim(claim.name, axis, subject, baseline, claim.where, claim.metric, expected, is_ordered)
 
 
 def pair_of(contrast: Stated | Published) -> tuple[str, Any, Any]:
@@ -122,6 +140,7 @@ def pair_of(contrast: Stated | Published) -> tuple[str, Any, Any]:
 
 def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
     """Hold claims against summaries, given by metric; p-values are adjusted for all claims together."""
+    claims = [claim.oriented(summaries[claim.metric][0].about) for claim in claims]
     found = [(claim, comparisons_of(claim, summaries[claim.metric])) for claim in claims]
     evidence = [_evidence(claim, c) for claim, comparisons in found for c in comparisons]
     family = statistics.family([each.p for each in evidence])
@@ -190,7 +209,7 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _range(expect: Expectation) -> Range:
-    """The ratios, subject's time by baseline's, that meet an expectation."""
+    """The ratios, subject's figure by baseline's, that meet an expectation; `faster` as of times."""
     if expect.ratio is not None:
         return Range(*expect.ratio)
     if expect.equivalent is not None:

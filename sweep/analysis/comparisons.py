@@ -1,4 +1,7 @@
-"""Comparisons: two cells that differ in one thing, the ratio of their times, and what it allows one to say."""
+"""Comparisons: two cells that differ in one thing, the ratio of their figures, and what it allows one to say.
+
+Whatever says which of two cells is better asks `Ratio.speedup`, which knows which way the metric goes.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,14 @@ from sweep.analysis.matching import written
 from sweep.analysis.statistics import Interval, Ratio, Verdict
 from sweep.analysis.summary import Summary
 from sweep.errors import SweepError, nearest
+from sweep.records.columns import ColumnMetadata, metadata
 from sweep.selection import Axes, natural, shown
 from sweep.status import Status, all_ok
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`subject` against `baseline`: the ratio of their times, below 1 where the subject is faster.
+    """`subject` against `baseline`: the ratio of their figures, whichever of them is better.
 
     `over` is the axis that they differ in (or `run`, or several axes, as `framework,backend`), `subject_value` and
     `baseline_value` its values (of several axes tuples), `axes` what they share. Without records of either, `ratio` is
@@ -59,13 +63,31 @@ class Comparison:
         return self.ratio.interval() if self.ratio else None
 
     @property
+    def about(self) -> ColumnMetadata:
+        """What is known of the metric."""
+        present = self.subject or self.baseline
+        return present.about if present else metadata(self.metric)
+
+    @property
+    def speedup(self) -> Ratio | None:
+        """How many times better the subject is: faster where it is a time, of more where more is better."""
+        return self.ratio.speedup(self.about.direction) if self.ratio else None
+
+    @property
     def verdict(self) -> Verdict:
-        return statistics.verdict(self.ratio, self.margin, self.p_adjusted)
+        return statistics.verdict(self.ratio, self.margin, self.p_adjusted, self.about.direction)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether only trials that count as never keep it from a verdict."""
+        if self.ratio is None or not self.ratio.is_open or self.verdict != "inconclusive":
+            return False
+        return statistics.verdict(self.ratio.closed(), self.margin, None) != "inconclusive"
 
     @property
     def uncorrected_verdict(self) -> Verdict:
         """What the interval alone says, without the correction for the family."""
-        return statistics.verdict(self.ratio, self.margin)
+        return statistics.verdict(self.ratio, self.margin, direction=self.about.direction)
 
     @property
     def p(self) -> float | None:
@@ -107,6 +129,7 @@ def over_axis(
     if len(values) < 2:
         known = ", ".join(map(written, values)) or "none"
         raise SweepError(f"there is nothing to compare over {over!r}: its values are {known}", "see sweep summarize")
+    _check_direction(summaries)
     given = None if baseline is None else _known(baseline, values)
     matched = matching.matched(summaries, over)
     found = []
@@ -143,6 +166,7 @@ def between_runs(
     How long one measured is left out as well, where it tells no cells of one run apart. `rename` gives axes of either
     run the name that they have in the other. Raises SweepError where cells of one run become one.
     """
+    _check_direction([*subjects, *baselines])
     subjects, baselines = (matching.renamed(side, rename or {}) for side in (subjects, baselines))
     ignored = list(ignore)
     left_out = [*ignored, *matching.left_out_by_default((subjects, baselines), ignored)]
@@ -234,14 +258,38 @@ def _ratio(subject: Summary, baseline: Summary, blocks: bool) -> Ratio | None:
     common = sorted(one.keys() & other.keys()) if blocks else []
     enough = len(common) >= statistics.FEWEST_PROCESSES
     if enough or (common and len(common) == min(subject.processes, baseline.processes)):
-        return statistics.paired_ratio([one[b] for b in common], [other[b] for b in common])
-    return statistics.unpaired_ratio(subject.process_means, baseline.process_means)
+        ratio = statistics.paired_ratio([one[b] for b in common], [other[b] for b in common])
+    else:
+        ratio = statistics.unpaired_ratio(subject.process_means, baseline.process_means)
+    return _opened(ratio, subject, baseline)
+
+
+def _opened(ratio: Ratio, subject: Summary, baseline: Summary) -> Ratio:
+    """The ratio, with what the trials that count as never would make of it: their side would be worse.
+
+    Where neither way is better, they might be anything.
+    """
+    direction = subject.about.direction
+    greater, less = (subject, baseline) if direction == "less" else (baseline, subject)
+    either = bool(subject.never or baseline.never) and direction == "none"
+    return replace(ratio, open_above=either or greater.never > 0, open_below=either or less.never > 0)
+
+
+def _check_direction(summaries: Sequence[Summary]) -> None:
+    """Raise SweepError where neither more nor less of the metric is better."""
+    first = summaries[0]
+    if first.about.direction == "none":
+        hint = "see it with sweep summarize; docs/results.md says which metrics have a better and a worse"
+        raise SweepError(f"neither more nor less {first.metric} is better, so that there is no verdict", hint)
 
 
 def _by_block(summary: Summary) -> dict[Any, float]:
-    """Mean of the processes of each block."""
+    """Mean of the processes of each block; of what is one per host, say, the value of each host.
+
+    A host serves trials of many blocks, and cells may share it.
+    """
     means: dict[Any, list[float]] = defaultdict(list)
-    for block, mean in zip(summary.column("block"), summary.process_means, strict=True):
+    for block, mean in zip(summary.units() or summary.column("block"), summary.process_means, strict=True):
         if block is not None:
             means[block].append(float(mean))
     return {block: float(np.mean(values)) for block, values in means.items()}
@@ -279,9 +327,13 @@ def _with_times_first(summaries: Sequence[Summary]) -> list[Summary]:
 
 def _of_another_kind(pair: Iterable[Sequence[Summary]]) -> bool:
     """Whether all went well and there is no such metric: steps of a training, say."""
-    sides = [summary for side in pair for summary in side]
     both = all(pair)
-    return both and all(not s.processes and all_ok(s.statuses) and s.left_out["without"] for s in sides)
+    return both and all(_has_no_such_metric(summary) for side in pair for summary in side)
+
+
+def _has_no_such_metric(summary: Summary) -> bool:
+    all_went_well = not summary.processes and all_ok(summary.statuses)
+    return all_went_well and summary.left_out["without"] > 0 and not summary.asked_for
 
 
 def _why_missing(value: Any, summary: Summary | None) -> str:
@@ -294,6 +346,8 @@ def _why_missing(value: Any, summary: Summary | None) -> str:
         return f"{written(value)} has no times there: {failed}"
     if summary.left_out["impossible"]:
         return f"{written(value)} has no times there that can be"
+    if summary.asked_for:
+        return f"0 of {summary.trials} trials of {written(value)} reached it there"
     return f"{written(value)} has no {summary.metric} there"
 
 

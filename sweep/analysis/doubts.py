@@ -14,7 +14,7 @@ import numpy as np
 from sweep.analysis import influence, statistics, steadiness
 from sweep.analysis.quantities import quantity
 from sweep.analysis.samples import Floats
-from sweep.analysis.summary import Summary
+from sweep.analysis.summary import Summary, more_units
 from sweep.selection import shown
 from sweep.status import Status, retry_for
 
@@ -45,7 +45,19 @@ class Doubt:
 
 def doubts(summary: Summary) -> list[Doubt]:
     """Everything doubtful about a summary, the gravest first."""
-    signs = (_missing, _left_out, _few, _mixed, _threads, _old_blas, _contaminated, _unsteady, _two_modes, _swayed)
+    signs = (
+        _missing,
+        _left_out,
+        _few,
+        _unit_unknown,
+        _mixed,
+        _threads,
+        _old_blas,
+        _contaminated,
+        _unsteady,
+        _two_modes,
+        _swayed,
+    )
     return [doubt for sign in signs for doubt in sign(summary)]
 
 
@@ -97,9 +109,12 @@ def _left_out(summary: Summary) -> Iterator[Doubt]:
             "look at one with sweep show; that clock or workload is broken",
         )
     if out["without"]:
-        yield Doubt(
-            "not measured", f"{_trials(out['without'])} without {summary.metric}", "choose another with --metric"
-        )
+        if summary.asked_for:
+            text = f"{summary.processes} of {summary.trials} trials reached it, the mean is of those alone"
+            yield Doubt("not reached", text, "the others count as never in comparisons")
+        else:
+            text = f"{_trials(out['without'])} without {summary.metric}"
+            yield Doubt("not measured", text, "choose another with --metric")
     if out["disturbed"]:
         yield Doubt(
             "disturbed samples", f"{out['disturbed']} samples known to be disturbed are left out", "see sweep doctor"
@@ -109,8 +124,19 @@ def _left_out(summary: Summary) -> Iterator[Doubt]:
 def _few(summary: Summary) -> Iterator[Doubt]:
     missing = statistics.FEWEST_PROCESSES - summary.processes
     if missing > 0 and summary.processes:
-        counted = "1 process" if summary.processes == 1 else f"{summary.processes} processes"
-        yield Doubt("few processes", f"no interval from {counted}", f"use --add-seeds {missing} or more")
+        per = summary.about.per
+        if per in ("sample", "trial"):
+            counted = "1 process" if summary.processes == 1 else f"{summary.processes} processes"
+        else:
+            counted = f"{summary.processes} {per}{'' if summary.processes == 1 else 's'}"
+        yield Doubt("few processes", f"no interval from {counted}", more_units(per, missing))
+
+
+def _unit_unknown(summary: Summary) -> Iterator[Doubt]:
+    count = summary.left_out["unit unknown"]
+    if count:
+        text = f"{_trials(count)} of a version that did not record the {summary.about.per}"
+        yield Doubt("unit unknown", text, "each environment and node counts once; run them again with --retry all")
 
 
 def _mixed(summary: Summary) -> Iterator[Doubt]:

@@ -11,7 +11,7 @@ from sweep.analysis.comparisons import Comparison, adjusted
 from sweep.analysis.statistics import MARGIN, Verdict, within
 from sweep.analysis.summary import Summary
 from sweep.grid.language import Published as Stated
-from sweep.records.columns import unit
+from sweep.records.columns import Direction, unit
 
 Agreement = Literal["agrees", "opposite", "differs", "open", "missing"]
 
@@ -33,11 +33,12 @@ class Published:
     def ratio(self) -> float:
         return self.values[0] / self.values[1]
 
-    @property
-    def verdict(self) -> Verdict:
+    def verdict(self, direction: Direction) -> Verdict:
         """What the figures say by themselves; how sure they are is not known."""
         low, high = within(MARGIN)
-        return "faster" if self.ratio < low else "slower" if self.ratio > high else "equivalent"
+        if low <= self.ratio <= high:
+            return "equivalent"
+        return "faster" if (self.ratio > 1) == (direction == "more") else "slower"
 
 
 def parsed(entry: Stated) -> Published:
@@ -57,6 +58,7 @@ def _agreement(published: Published, comparison: Comparison) -> Agreement:
     verdict = comparison.verdict
     if verdict in ("inconclusive", "missing"):
         return "missing" if verdict == "missing" else "open"
-    if verdict == published.verdict:
+    theirs = published.verdict(comparison.about.direction)
+    if verdict == theirs:
         return "agrees"
-    return "differs" if "equivalent" in (verdict, published.verdict) else "opposite"
+    return "differs" if "equivalent" in (verdict, theirs) else "opposite"

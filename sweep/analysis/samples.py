@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sweep.errors import SweepError
-from sweep.records.columns import METRICS, unit
+from sweep.records.columns import METRICS, ColumnMetadata, metadata, metadata_of
 from sweep.status import Status
 
 Floats = NDArray[np.float64]
@@ -72,17 +72,40 @@ class Samples:
         return values[np.repeat(begins - self.starts, self.sizes) + np.arange(int(self.sizes.sum()))]
 
 
+def about(table: pa.Table, metric: str) -> ColumnMetadata:
+    """What is known of a metric, as the records themselves say it."""
+    return metadata_of(table.schema.field(metric)) if metric in table.column_names else metadata(metric)
+
+
 def take(table: pa.Table, metric: str, order: Ints) -> Samples:
     """The samples of the metric, trials in ascending `order` (a number for each row; negative ones are left out)."""
+    is_time = about(table, metric).unit == "s"
     counted = pc.fill_null(pc.equal(table["status"], Status.OK), False).to_numpy() & (order >= 0)
     batches = table.select([name for name in (metric, "valid", "status") if name in table.column_names]).to_batches()
     of_batches = np.split(counted, np.cumsum([len(batch) for batch in batches])[:-1])
-    parts = [_part(batch, metric, own) for batch, own in zip(batches, of_batches, strict=True)]
+    parts = [_part(batch, metric, own, is_time) for batch, own in zip(batches, of_batches, strict=True)]
     _, *figures = zip(*parts, strict=True)
     sizes, means, squares, disturbed, impossible, without = map(np.concatenate, figures)
     rows = np.flatnonzero(sizes)
     rows = rows[np.argsort(order[rows], kind="stable")]
     return Samples(rows, sizes[rows], means[rows], squares[rows], disturbed, impossible, without, parts)
+
+
+def one_per(samples: Samples, order: Ints, units: Ints) -> Samples:
+    """One value for each unit of replication of each group: the mean of its trials', in the row of the first of them.
+
+    `order` is the group of each row of the table, as `take` was given it, and `units` the unit of each row.
+    """
+    keys = order[samples.rows] * (int(units.max(initial=0)) + 1) + units[samples.rows]
+    _, first, unit_of = np.unique(keys, return_index=True, return_inverse=True)
+    rows = samples.rows[first]
+    means = np.bincount(unit_of, samples.means, len(rows)) / np.bincount(unit_of, minlength=len(rows))
+    ones, zeros = np.ones(len(rows), dtype=np.int64), np.zeros(len(rows))
+    sizes = np.zeros(len(order), dtype=np.int64)
+    sizes[rows] = 1
+    left_out = (samples.disturbed, samples.impossible, samples.without)
+    part = _Part(means[np.argsort(rows)], sizes, np.zeros(len(order)), np.zeros(len(order)), *left_out)
+    return Samples(rows, ones, means, zeros, *left_out, [part])
 
 
 def counts(column: pa.ChunkedArray | pa.Array) -> Ints:
@@ -91,10 +114,10 @@ def counts(column: pa.ChunkedArray | pa.Array) -> Ints:
     return known.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
 
-def _part(batch: pa.RecordBatch, metric: str, counted: NDArray[np.bool_]) -> _Part:
+def _part(batch: pa.RecordBatch, metric: str, counted: NDArray[np.bool_], is_time: bool) -> _Part:
     values, lengths = _flat(batch, metric)
     moments = _moments(values, lengths)
-    set_aside, broken = _disturbed(batch, lengths), _impossible(values, moments[0], metric)
+    set_aside, broken = _disturbed(batch, lengths), _impossible(values, moments[0], is_time)
     disturbed = _by_record(set_aside, lengths) * counted
     impossible = (_by_record(broken, lengths) > 0) & counted
     counting = counted & ~impossible & (lengths > disturbed)
@@ -138,11 +161,11 @@ def _disturbed(batch: pa.RecordBatch, lengths: Ints) -> Ints:
     return np.flatnonzero(~valid)
 
 
-def _impossible(values: Floats, means: Floats, metric: str) -> Ints:
+def _impossible(values: Floats, means: Floats, is_time: bool) -> Ints:
     """Where values are that the metric cannot have: not finite, or times that are not positive."""
     if len(values) and values.min() > 0 and np.isfinite(means).all():  # NaN fails the comparison
         return np.zeros(0, dtype=np.int64)
-    possible = np.isfinite(values) & (values > 0) if unit(metric) == "s" else np.isfinite(values)
+    possible = np.isfinite(values) & (values > 0) if is_time else np.isfinite(values)
     return np.flatnonzero(~possible)
 
 

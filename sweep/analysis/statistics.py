@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+
+if TYPE_CHECKING:
+    from sweep.records.columns import Direction
 
 Floats = NDArray[np.float64]
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "missing"]
@@ -78,10 +81,13 @@ def interval(process_means: ArrayLike, level: float = LEVEL, centre: float | Non
 
 @dataclass(frozen=True)
 class Ratio:
-    """How two cells compare, as the ratio of their times; on the log scale where it says so.
+    """How two cells compare, as the ratio of their figures; on the log scale where it says so.
 
     `spread` is the standard deviation of one pair's log ratio, `degrees` the degrees of freedom, `pairs` the number of
     blocks in which both were measured; without common blocks, the smaller number of processes.
+
+    `open_above` and `open_below`: trials that count as never are left out, with which the ratio would be greater, or
+    less. Nothing is then said that such a ratio would contradict.
     """
 
     log_ratio: float
@@ -90,6 +96,25 @@ class Ratio:
     standard_error: float
     pairs: int
     paired: bool
+    open_below: bool = False
+    open_above: bool = False
+
+    def inverse(self) -> Self:
+        """One over the ratio: the other cell against this one."""
+        ends = {"open_below": self.open_above, "open_above": self.open_below}
+        return replace(self, log_ratio=-self.log_ratio, **ends)
+
+    def speedup(self, direction: Direction) -> Self:
+        """How many times better the first cell is: above 1 is better, whichever way the figures go."""
+        return self if direction == "more" else self.inverse()
+
+    @property
+    def is_open(self) -> bool:
+        return self.open_below or self.open_above
+
+    def closed(self) -> Self:
+        """The same as if no trial were left out."""
+        return replace(self, open_below=False, open_above=False)
 
     @property
     def estimate(self) -> float:
@@ -153,7 +178,9 @@ def p_value(ratio: Ratio, expected: Range) -> float:
     if ratio.pairs < FEWEST_PROCESSES:
         return 1.0
     low, high = _logs(expected)
-    beyond = max(low - ratio.log_ratio, ratio.log_ratio - high)
+    below = -math.inf if ratio.open_above else low - ratio.log_ratio
+    above = -math.inf if ratio.open_below else ratio.log_ratio - high
+    beyond = max(below, above)
     if beyond <= 0:
         return 1.0
     if ratio.standard_error == 0:
@@ -221,8 +248,10 @@ def family(p_values: Sequence[float | None]) -> Family:
     return Family(len(known), [absent if p is None else Member(*next(found)) for p in p_values])
 
 
-def verdict(ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | None = None) -> Verdict:
-    """What the ratio of two times says: `faster` where the numerator's is shorter by more than the margin.
+def verdict(
+    ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | None = None, direction: Direction = "less"
+) -> Verdict:
+    """What the ratio of two figures says: `faster` where the numerator is better by more than the margin.
 
     The 95 % interval must lie wholly beyond the margin for a difference, wholly within it for equivalence (two
     one-sided tests, Schuirmann 1987, at the stricter level of 2.5 %); anything else is inconclusive. `p_adjusted` is
@@ -234,12 +263,22 @@ def verdict(ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | Non
     if found is None:
         return "inconclusive"
     same = within(margin)
-    if same.low <= found.low and found.high <= same.high:
+    if lies_within(ratio, same):
         return "equivalent"
     p = p_value(ratio, same) if p_adjusted is None else p_adjusted
     if p > 1 - LEVEL:
         return "inconclusive"
-    return "faster" if ratio.log_ratio < 0 else "slower"
+    return "faster" if ratio.speedup(direction).log_ratio > 0 else "slower"
+
+
+def lies_within(ratio: Ratio, expected: Range) -> bool:
+    """Whether the 95 % interval lies wholly within a range, and trials that are left out could not move it out."""
+    found = ratio.interval()
+    if found is None or found.low < expected.low or expected.high < found.high:
+        return False
+    reaches_below = ratio.open_below and expected.low > 0
+    reaches_above = ratio.open_above and expected.high < math.inf
+    return not reaches_below and not reaches_above
 
 
 def power(
@@ -273,6 +312,8 @@ def seeds_needed(ratio: Ratio, expected: Range, level: float = LEVEL) -> int | N
     few processes, it is a rough guess.
     """
     have = ratio.pairs
+    if _never_decided(ratio, expected):
+        return None
     if not math.isfinite(ratio.spread):
         return FEWEST_PROCESSES - have
 
@@ -286,6 +327,15 @@ def seeds_needed(ratio: Ratio, expected: Range, level: float = LEVEL) -> int | N
         middle = (few + many) // 2
         few, many = (few, middle) if enough(middle) else (middle, many)
     return many - have
+
+
+def _never_decided(ratio: Ratio, expected: Range) -> bool:
+    """Whether trials that are left out keep any number of further ones from deciding."""
+    low, high = _logs(expected)
+    effect = ratio.log_ratio
+    decided_above = effect > high or (math.isinf(high) and effect > low)
+    decided_below = effect < low or (math.isinf(low) and effect < high)
+    return (ratio.open_above and not decided_above) or (ratio.open_below and not decided_below)
 
 
 def detectable(spread: float, pairs: int, margin: float = 0.0) -> float:

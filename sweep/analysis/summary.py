@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sweep.analysis import origins, statistics
-from sweep.analysis.samples import Floats, Ints, Samples, counts, take
+from sweep.analysis.samples import Floats, Ints, Samples, about, counts, one_per, take
 from sweep.analysis.statistics import Interval
 from sweep.axes import ordered
 from sweep.errors import SweepError, nearest
 from sweep.grid.conditions import Conditions
-from sweep.records.columns import METRICS, unit
+from sweep.records.columns import METRICS, NEVER, ColumnMetadata, Per
 from sweep.records.results import Results
 from sweep.selection import Axes, Where, check_axes, natural, split
-from sweep.status import Status
+from sweep.status import Status, failed_of_their_own
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
 FACTS = (  # of each trial, beside the settings of its cell
@@ -34,6 +34,7 @@ FACTS = (  # of each trial, beside the settings of its cell
     "started_at",
     "wall_s",
     "node",
+    "host_id",
     "device_name",
     "cpu_model",
     "blas",
@@ -50,6 +51,8 @@ FACTS = (  # of each trial, beside the settings of its cell
 
 _IDENTITIES = frozenset({"cell_id", "status"})
 _NOT_AXES = frozenset({"seed", "data_path"})
+_PER_TRIAL: tuple[Per, ...] = ("sample", "trial")
+_UNITS: Mapping[Per, str] = {"host": "host_id", "environment": "environment_id", "node": "node"}  # and their columns
 _QUANTILES = (0.0, 0.05, 0.5, 0.95)
 
 
@@ -68,6 +71,7 @@ class _Figures:
     """Figures of summaries made together, an entry of each array for each; trials `bounds[i]:bounds[i + 1]` are i's."""
 
     metric: str
+    about: ColumnMetadata
     samples: Samples
     facts: pa.Table
     bounds: Ints
@@ -76,6 +80,7 @@ class _Figures:
     variances: Floats
     statuses: Mapping[str, Ints]
     left_out: Mapping[str, Ints]
+    units: Sequence[str]  # the unit of replication of each row, empty for one per trial
 
     @functools.cached_property
     def columns(self) -> Mapping[str, _Texts | pa.Array]:
@@ -106,8 +111,13 @@ class Summary:
         return self._of.metric
 
     @property
+    def about(self) -> ColumnMetadata:
+        """What is known of the metric: its unit and meaning, which way is better, what it is one per."""
+        return self._of.about
+
+    @property
     def unit(self) -> str:
-        return unit(self.metric)
+        return self.about.unit
 
     @property
     def cells(self) -> int:
@@ -120,7 +130,10 @@ class Summary:
 
     @functools.cached_property
     def left_out(self) -> Mapping[str, int]:
-        """What does not count: `impossible` and `without` in trials, `disturbed` in samples."""
+        """What does not count: `impossible` and `without` in trials, `disturbed` in samples.
+
+        `unit unknown` are trials that do count, but whose unit of replication is not recorded.
+        """
         return {why: int(counts[self._place]) for why, counts in self._of.left_out.items()}
 
     @property
@@ -134,8 +147,27 @@ class Summary:
         return float(self._of.variances[self._place])
 
     @property
+    def trials(self) -> int:
+        """Trials that went well or failed for a reason of their own; the rest was kept from it by others."""
+        return self.statuses.get(Status.OK, 0) + self._failed
+
+    @property
+    def never(self) -> int:
+        """Trials that never got to the metric, for a reason of their own: they failed, or did not reach it."""
+        return self._failed + (self.left_out["without"] if self.about.absent == NEVER else 0)
+
+    @property
+    def _failed(self) -> int:
+        return sum(failed_of_their_own(self.statuses).values())
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether the trials were to give the metric: a training without `target_loss` has no time to reach it."""
+        return self.about.absent == NEVER and self.axes.get("target_loss", True) is not None
+
+    @property
     def processes(self) -> int:
-        """Trials that count: ended `ok` and with the metric."""
+        """Trials that count: ended `ok` and with the metric. Where it is one per host, say: hosts that have one."""
         return int(self._of.bounds[self._place + 1]) - self._first
 
     @property
@@ -188,6 +220,11 @@ class Summary:
         """The samples of each trial that counts."""
         return np.split(self.samples, np.cumsum(self._sizes)[:-1]) if self.processes else []
 
+    def units(self) -> list[str]:
+        """The unit of replication of each value; empty where that is the trial."""
+        rows = self._of.samples.rows[self._first : self._first + self.processes]
+        return [self._of.units[row] for row in rows] if self._of.units else []
+
     def column(self, name: str) -> list[Any]:
         """One of FACTS, for each trial that counts; empty where the records have no such column.
 
@@ -235,6 +272,18 @@ def _of_cells(texts: Sequence[str | None], of_cell: Ints) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(of_cell, pa.int32()), pa.array(texts, pa.string()))
 
 
+def more_units(per: Per, missing: int) -> str:
+    """What to do where an interval takes so many more units of replication."""
+    if per in _PER_TRIAL:
+        return f"use --add-seeds {missing} or more"
+    told = {
+        "host": "more seeds share the import: set parameters: process to spawn, and each trial imports for itself",
+        "environment": "more seeds share the environment: it takes more environments",
+        "node": "more seeds share the node: it takes more nodes",
+    }
+    return told[per]
+
+
 def known_metric(metric: str) -> str:
     """The metric itself; raises SweepError with the nearest word."""
     if metric not in METRICS:
@@ -265,44 +314,64 @@ def summarize(
     cells_in = np.bincount(of_group[of_group >= 0])
     of_row = of_group[of_cell]
     names: Sequence[str | None] = [None] * len(groups)
+    settings = [cells[cell] for cell in _first_of_each(of_group)]
     if by_machine:
         parents, names, of_row = origins.by_machine(table, groups, of_row)
         groups, cells_in = [groups[parent] for parent in parents.tolist()], cells_in[parents]
+        settings = [settings[parent] for parent in parents.tolist()]
     facts = table.select([name for name in FACTS if name in table.column_names])
     facts = facts.append_column("settings", _of_cells(texts, of_cell))
     summaries = []
-    for name, wanted in _metrics(table, metric, groups, of_row).items():
+    for name, wanted in _metrics(table, metric, groups, of_row, settings).items():
         own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
         of = _figures(table, facts, name, cells_in, own)
         summaries += [Summary(groups[group], of, group, names[group]) for group in wanted]
     return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
 
 
-def _metrics(table: pa.Table, metric: str | None, groups: Sequence[Axes], of_row: Ints) -> dict[str, list[int]]:
+def _metrics(
+    table: pa.Table, metric: str | None, groups: Sequence[Axes], of_row: Ints, settings: Sequence[Axes]
+) -> dict[str, list[int]]:
     """What to look at, and in which groups."""
     if metric:
         return {metric: list(range(len(groups)))}
     of_workload: dict[Any, list[int]] = {}
     for group, axes in enumerate(groups):
         of_workload.setdefault(axes.get("workload"), []).append(group)
+    ok = pc.fill_null(pc.equal(table["status"], Status.OK), False).to_numpy()
     found: dict[str, list[int]] = {}
     for wanted in of_workload.values():
-        found.setdefault(_usual_metric(table, np.isin(of_row, wanted)), []).extend(wanted)
+        usual = _usual_metric(table, ok & np.isin(of_row, wanted), settings[wanted[0]])
+        found.setdefault(usual, []).extend(wanted)
     return found
 
 
-def _usual_metric(table: pa.Table, rows: NDArray[np.bool_]) -> str:
-    """The first of the usual metrics that any of these trials holds."""
+def _first_of_each(of_group: Ints) -> list[int]:
+    """The first cell of each group."""
+    found = np.unique(of_group, return_index=True)
+    return [cell for group, cell in zip(*(each.tolist() for each in found), strict=True) if group >= 0]
+
+
+def _usual_metric(table: pa.Table, rows: NDArray[np.bool_], settings: Axes) -> str:
+    """The first of the usual metrics that any of these trials holds; where none does, the one that they were to."""
     held = (name for name in USUAL_METRICS if name in table.column_names and (counts(table[name])[rows] > 0).any())
-    return next(held, USUAL_METRICS[0])
+    intended = "epoch_s" if "epochs" in settings and "samples" not in settings else USUAL_METRICS[0]
+    return next(held, intended)
 
 
 def _figures(table: pa.Table, facts: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Figures:
     """The figures of each group; `of_row` is the group of each record, -1 for none."""
-    samples = take(table, metric, of_row)
+    samples, known = take(table, metric, of_row), about(table, metric)
+    units, unknown = _units(facts, known.per)
+    left_out = _left_out(samples, of_row, len(cells))
+    if units:
+        _, codes = np.unique(units, return_inverse=True)
+        left_out["unit unknown"] = _counted(unknown[samples.rows], of_row[samples.rows], len(cells))
+        samples = one_per(samples, of_row, codes)
     bounds = np.searchsorted(of_row[samples.rows], np.arange(len(cells) + 1))
     return _Figures(
         metric,
+        known,
         samples,
         facts=_in_order(facts, samples.rows),
         bounds=bounds,
@@ -310,8 +379,27 @@ def _figures(table: pa.Table, facts: pa.Table, metric: str, cells: Ints, of_row:
         means=_means(samples, bounds),
         variances=_variances(samples, bounds),
         statuses=_statuses(table, of_row, len(cells)),
-        left_out=_left_out(samples, of_row, len(cells)),
+        left_out=left_out,
+        units=units,
     )
+
+
+def _units(facts: pa.Table, per: Per) -> tuple[list[str], NDArray[np.bool_]]:
+    """The unit of replication of each record, and where it is not known; none where that is the trial.
+
+    A record of a version before hosts were told apart has no more than its environment and its node: they count once.
+    """
+    if per in _PER_TRIAL:
+        return [], np.zeros(0, dtype=bool)
+    names = (_UNITS[per], "environment_id", "node")
+    columns = (_texts(facts, name) for name in names)
+    rows = list(zip(*columns, strict=True))
+    units = [own or f"{environment}@{node}" for own, environment, node in rows]
+    return units, np.array([own is None for own, *_ in rows], dtype=bool)
+
+
+def _texts(facts: pa.Table, name: str) -> list[str | None]:
+    return facts[name].to_pylist() if name in facts.column_names else [None] * len(facts)
 
 
 def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
@@ -409,6 +497,12 @@ def _statuses(table: pa.Table, of_row: Ints, groups: int) -> dict[str, Ints]:
 
 def _left_out(samples: Samples, of_row: Ints, groups: int) -> dict[str, Ints]:
     """By group: samples that are disturbed, trials whose times cannot be, trials without the metric."""
+    names = ("disturbed", "impossible", "without")
+    left_out = {name: _counted(getattr(samples, name), of_row, groups) for name in names}
+    return left_out | {"unit unknown": np.zeros(groups, dtype=np.int64)}
+
+
+def _counted(weights: NDArray[Any], of_row: Ints, groups: int) -> Ints:
+    """The sum of the weights of each group's rows."""
     inside = of_row >= 0
-    weights = {name: getattr(samples, name)[inside] for name in ("disturbed", "impossible", "without")}
-    return {name: np.bincount(of_row[inside], each, groups).astype(np.int64) for name, each in weights.items()}
+    return np.bincount(of_row[inside], weights[inside], groups).astype(np.int64)

@@ -9,9 +9,11 @@ from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of
 from sweep.analysis.quantities import factor, factors
 from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
+from sweep.analysis.summary import Summary, more_units
 from sweep.axes import AXES, circumstance, said
-from sweep.records.columns import unit
+from sweep.records.columns import NEVER, ColumnMetadata
 from sweep.selection import Axes, shown, varying
+from sweep.status import failed_of_their_own
 
 _ALWAYS_SAID = [axis.name for axis in reversed(list(AXES.values())) if axis.always_said]  # device last
 
@@ -22,14 +24,15 @@ def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
     `varied` are the axes that tell this comparison from others beside it.
     """
     subject, baseline = (name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value))
-    where, counted, interval = circumstances(comparison.axes, varied), _counted(comparison), comparison.interval
-    verdict, say = comparison.verdict, _words(comparison.metric)
+    where, counted = circumstances(comparison.axes, varied), _counted(comparison)
+    verdict, say = comparison.verdict, _words(comparison)
+    better = comparison.speedup.interval() if comparison.speedup else None
     if verdict == "missing":
         return f"{subject} cannot be compared with {baseline}{where}: {comparison.reason}"
-    if verdict == "faster" and interval:
-        return f"{subject} {say.less.format(times(inverse(interval)))} than {baseline}{where} {counted}"
-    if verdict == "slower" and interval:
-        return f"{subject} {say.more.format(times(interval))} than {baseline}{where} {counted}"
+    if verdict == "faster" and better:
+        return f"{subject} {say.better.format(times(better))} than {baseline}{where} {counted}"
+    if verdict == "slower" and better:
+        return f"{subject} {say.worse.format(times(inverse(better)))} than {baseline}{where} {counted}"
     if verdict == "equivalent":
         within = f"to within {percent(comparison.margin)}"
         return f"{subject} {say.same} as {baseline} {within}{where}: {seen(comparison)} {counted}"
@@ -40,7 +43,7 @@ def seen(comparison: Comparison) -> str:
     """The ratio, with its interval where there is one: `0.998× [0.991, 1.005] the time`."""
     if comparison.ratio is None:
         return comparison.reason
-    what = _words(comparison.metric).what
+    what = _words(comparison).what
     if comparison.interval:
         return f"{times(comparison.interval)} {what}"
     return f"{factor(comparison.ratio.estimate)}× {what}, no interval"
@@ -60,9 +63,12 @@ def remedy(comparison: Comparison) -> str:
     """What an inconclusive comparison takes to be decided."""
     ratio = comparison.ratio
     if ratio is None or ratio.pairs < FEWEST_PROCESSES:
-        have = ratio.pairs if ratio else 0
-        return f"use --add-seeds {FEWEST_PROCESSES - have} or more"
+        return more_units(comparison.about.per, FEWEST_PROCESSES - (ratio.pairs if ratio else 0))
+    if comparison.withheld:
+        return unfinished(comparison)
     needed = comparison.seeds_needed
+    if needed is None and ratio.is_open:
+        return unfinished(comparison)
     if needed is None:
         return f"it is too close to the margin of {percent(comparison.margin)} for any sensible number of seeds"
     return f"about {needed} more {'seed' if needed == 1 else 'seeds'} would tell: --add-seeds {needed}"
@@ -78,6 +84,25 @@ def correction(alone: str, decided: str, family: int) -> str:
 def _why_open(comparison: Comparison) -> str:
     why = correction(comparison.uncorrected_verdict, comparison.verdict, comparison.family)
     return "; ".join(filter(None, [why, remedy(comparison)]))
+
+
+def unfinished(comparison: Comparison) -> str:
+    """What keeps a side from being called better, or the two equal: trials that did not come to an end."""
+    sides = [(comparison.subject_value, comparison.subject), (comparison.baseline_value, comparison.baseline)]
+    reached = comparison.about.absent == NEVER
+    told = [
+        f"{side.processes} of {side.trials} trials of {name(comparison.over, value)} "
+        + ("reached it" if reached else f"went well ({_causes(side)})")
+        for value, side in sides
+        if side and side.never
+    ]
+    rest = "the others count as never" if reached else "the others count as worse; see sweep status for why"
+    return f"{' and '.join(told)}, {rest}"
+
+
+def _causes(summary: Summary) -> str:
+    failed = sorted(failed_of_their_own(summary.statuses).items())
+    return ", ".join(f"{n} {status}" for status, n in failed)
 
 
 def percent(share: float) -> str:
@@ -105,10 +130,10 @@ def varied_axes(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 class _Words(NamedTuple):
-    """How a ratio is said of what is measured: times are faster, amounts are less."""
+    """How a ratio is said of what is measured: times are faster, amounts are less, rates are more."""
 
-    less: str
-    more: str
+    better: str
+    worse: str
     same: str
     what: str
 
@@ -119,13 +144,39 @@ _OF_UNIT = {
 }
 
 
-def _words(metric: str) -> _Words:
-    other = _Words(f"has {{}} less {metric}", f"has {{}} more {metric}", f"has the same {metric}", f"the {metric}")
-    return _OF_UNIT.get(unit(metric), other)
+def words(metric: str, about: ColumnMetadata) -> _Words:
+    """How ratios of this metric are said."""
+    rate = about.unit.endswith("/s")
+    what, verb = (f"{about.unit.removesuffix('/s')} per second", "does") if rate else (metric, "has")
+    less, more = f"{verb} {{}} less {what}", f"{verb} {{}} more {what}"
+    more_is_better = about.direction == "more"
+    better, worse = (more, less) if more_is_better else (less, more)
+    other = _Words(better, worse, f"{verb} the same {what}", f"the {what}")
+    return other if more_is_better else _OF_UNIT.get(about.unit, other)
+
+
+def _words(comparison: Comparison) -> _Words:
+    return words(comparison.metric, comparison.about)
 
 
 def _counted(comparison: Comparison) -> str:
-    one, other = comparison.processes
+    """How many there are on each side: `(5 processes each)`, `(3 of 10 and 10 processes)`, `(1 host each)`."""
+    units = _UNITS.get(comparison.about.per, ("process", "processes"))
+    one, other = (_of_all(side) for side in (comparison.subject, comparison.baseline))
     if one == other:
-        return "(1 process each)" if one == 1 else f"({one} processes each)"
-    return f"({one} and {other} processes)"
+        return f"({one} {units[one != '1']} each)"
+    return f"({one} and {other} {units[1]})"
+
+
+def _of_all(summary: Summary | None) -> str:
+    """How many count, and of how many where some count as never."""
+    if summary is None:
+        return "0"
+    return f"{summary.processes} of {summary.trials}" if summary.never else str(summary.processes)
+
+
+_UNITS = {
+    "host": ("host", "hosts"),
+    "environment": ("environment", "environments"),
+    "node": ("node", "nodes"),
+}

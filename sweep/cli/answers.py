@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.cli import output
-from sweep.cli.tables import Column, Format, emit
+from sweep.cli.tables import Column, Format, beside, emit, row
 from sweep.errors import FAILED, INCONCLUSIVE, MISSING
 from sweep.status import all_ok, without_times
 
@@ -49,8 +49,7 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
 
     unit = column_scale(summaries[0].unit, [s.mean for s in summaries])
     sign = f" {unit.sign}" if unit.sign else ""
-    columns = axis_columns([s.axes for s in summaries])
-    columns.append(Column("n", [str(s.processes) for s in summaries]))
+    columns = [Column("n", [str(s.processes) for s in summaries])]
     if not all(all_ok(s.statuses) for s in summaries):
         columns.append(Column("failed", [str(_failed(s)) for s in summaries]))
     columns += [
@@ -62,7 +61,7 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
     for rank, name in enumerate(others, start=1):
         cells = [unit.text(getattr(s, name)) for s in summaries]
         columns.append(Column("MAD" if name == "mad" else name, cells, rank))
-    return columns
+    return beside(axis_columns([s.axes for s in summaries]), columns)
 
 
 def summary_row(summary: Summary, of_run: Sequence[Doubt] = ()) -> dict[str, Any]:
@@ -72,13 +71,15 @@ def summary_row(summary: Summary, of_run: Sequence[Doubt] = ()) -> dict[str, Any
 
     interval, variances = summary.interval, summary.variances
     batch = batch_size(summary.axes)
-    return {
-        **summary.axes,
+    own = {
         **({"batch_size": batch} if batch is not None else {}),
         "metric": summary.metric,
         "unit": summary.unit,
+        "direction": summary.about.direction,
+        "per": summary.about.per,
         "processes": summary.processes,
         "failed": _failed(summary),
+        "never": summary.never,
         "samples": len(summary.samples),
         "mean": summary.mean,
         "variance": summary.variance,
@@ -94,18 +95,19 @@ def summary_row(summary: Summary, of_run: Sequence[Doubt] = ()) -> dict[str, Any
         "sample_variance": variances.sample if variances else None,
         "doubts": [str(doubt) for doubt in [*of_run, *doubts(summary)]],
     }
+    return row(summary.axes, own)
 
 
 def title(summaries: Sequence[Summary]) -> str:
     """What all rows share."""
-    from sweep.records.columns import meaning
     from sweep.selection import varying
 
     first, varied = summaries[0], varying([s.axes for s in summaries])
     constant = [
         _setting(axis, first.axes[axis]) for axis in _TOLD_IF_SHARED if axis in first.axes and axis not in varied
     ]
-    what = f"{first.metric}: {meaning(first.metric)}" if meaning(first.metric) else first.metric
+    meaning = first.about.meaning
+    what = f"{first.metric}: {meaning}" if meaning else first.metric
     return "\n".join(filter(None, [what, ", ".join(filter(None, constant))])) + "\n"
 
 
@@ -177,8 +179,8 @@ def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
         output.emit("\n".join(sentence(comparison, varied) for comparison in found))
     else:
         warnings = [list(map(str, each)) for each in caveats(found)]
-        columns = _comparison_columns(found, varied) + _warning_column(form, warnings)
-        rows = [comparison_row(c, varied) | {"warnings": told} for c, told in zip(found, warnings, strict=True)]
+        columns = _comparison_columns(found, varied, _warning_column(form, warnings))
+        rows = [comparison_row(c, varied, told) for c, told in zip(found, warnings, strict=True)]
         emit(form, columns, rows)
     if form in (None, Format.TABLE):
         tell_caveats(found)
@@ -199,10 +201,10 @@ def _warning_column(form: Format, warnings: Sequence[Sequence[str]]) -> list[Col
     return [Column("warnings", ["; ".join(told) for told in warnings], is_text=True)]
 
 
-def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[str, Any]:
-    from sweep.analysis.wording import sentence
+def comparison_row(comparison: Comparison, varied: Sequence[str] = (), warnings: Sequence[str] = ()) -> dict[str, Any]:
+    from sweep.analysis.wording import sentence, unfinished
 
-    return {
+    own = {
         **_facts(comparison),
         "verdict": comparison.verdict,
         "margin": comparison.margin,
@@ -211,26 +213,32 @@ def comparison_row(comparison: Comparison, varied: Sequence[str] = ()) -> dict[s
         "comparisons": comparison.family,
         "uncorrected": comparison.uncorrected_verdict,
         "seeds_needed": comparison.seeds_needed if comparison.verdict == "inconclusive" else None,
-        "reason": comparison.reason,
+        "reason": unfinished(comparison) if comparison.withheld else comparison.reason,
         "sentence": sentence(comparison, varied),
+        "warnings": list(warnings),
     }
+    return row(comparison.axes, own)
 
 
 def _facts(comparison: Comparison) -> dict[str, Any]:
     """What a comparison is of, and its ratio: nothing that depends on what is asked of it."""
-    interval, ratio = comparison.interval, comparison.ratio
+    interval, ratio, about = comparison.interval, comparison.ratio, comparison.about
     return {
-        **comparison.axes,
         "over": comparison.over,
         "subject": _written(comparison.subject_value),
         "baseline": _written(comparison.baseline_value),
         "metric": comparison.metric,
+        "direction": about.direction,
+        "per": about.per,
         "ratio": ratio.estimate if ratio else None,
+        "speedup": comparison.speedup.estimate if comparison.speedup else None,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
         "paired": ratio.paired if ratio else None,
         "subject_processes": comparison.processes[0],
         "baseline_processes": comparison.processes[1],
+        "subject_never": comparison.subject.never if comparison.subject else 0,
+        "baseline_never": comparison.baseline.never if comparison.baseline else 0,
     }
 
 
@@ -314,16 +322,18 @@ def _failed(summary: Summary) -> int:
     return without_times(summary.statuses)
 
 
-def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> list[Column]:
+def _comparison_columns(
+    found: Sequence[Comparison], varied: Sequence[str], more: Sequence[Column] = ()
+) -> list[Column]:
     from sweep.analysis.quantities import NOTHING, factor
     from sweep.analysis.wording import times
 
-    columns = [_axis_column(name, [c.axes.get(name) for c in found]) for name in varied]
+    axes = [_axis_column(name, [c.axes.get(name) for c in found]) for name in varied]
     intervals = [c.interval for c in found]
     ratios = [factor(c.ratio.estimate) if c.ratio else NOTHING for c in found]
     needed = [str(c.seeds_needed or "") if c.verdict == "inconclusive" else "" for c in found]
-    columns += [
-        _side_column(found, [c.subject_value for c in found]),
+    axes += [_side_column(found, [c.subject_value for c in found])]
+    columns = [
         _side_column(found, [c.baseline_value for c in found])._replace(title="baseline"),
         Column("n", [f"{c.processes[0]}/{c.processes[1]}" for c in found], rank=2),
         Column("ratio", ratios),
@@ -331,7 +341,7 @@ def _comparison_columns(found: Sequence[Comparison], varied: Sequence[str]) -> l
         Column("verdict", [c.verdict for c in found], is_text=True),
         Column("seeds needed", needed, rank=1),
     ]
-    return columns
+    return beside(axes, [*columns, *more])
 
 
 def _side_column(found: Sequence[Comparison], values: Sequence[Any]) -> Column:
@@ -378,7 +388,11 @@ def _evidence_texts(judgement: Judgement) -> list[tuple[Evidence, str]]:
 def _what_it_takes(evidence: Evidence) -> str:
     if evidence.outcome != "inconclusive":
         return ""
-    needed = evidence.seeds_needed
+    from sweep.analysis.wording import unfinished
+
+    needed, ratio = evidence.seeds_needed, evidence.comparison.ratio
+    if not needed and ratio is not None and ratio.is_open:
+        return unfinished(evidence.comparison)
     return f"--add-seeds {needed} would tell" if needed else "too close to tell"
 
 
@@ -391,8 +405,8 @@ def _judgement_rows(judgement: Judgement) -> list[dict[str, Any]]:
     own |= {"high_expected": claim.expected.high}
     warnings = caveats([evidence.comparison for evidence in judgement.evidence])
     rows = [
-        own | _evidence_row(claim, evidence, text) | {"warnings": list(map(str, told))}
-        for (evidence, text), told in zip(_evidence_texts(judgement), warnings, strict=True)
+        row(each.comparison.axes, own | _evidence_row(claim, each, text) | {"warnings": list(map(str, told))})
+        for (each, text), told in zip(_evidence_texts(judgement), warnings, strict=True)
     ]
     return rows or [own | {"evidence": "missing", "warnings": []}]
 

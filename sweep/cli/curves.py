@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweep.cli import answers, output, runs
-from sweep.cli.tables import Column, Format, emit
+from sweep.cli.tables import Column, Format, beside, emit, row
 
 if TYPE_CHECKING:
     from sweep.analysis.curves import Curve, Point
@@ -49,8 +49,7 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
     points = [(curve, point) for curve in found for point in curve.points]
     time = scale("s", [max(point.elapsed_s for _, point in points)])
     plain = scale("", [1.0])
-    return [
-        *answers.axis_columns([curve.axes for curve, _ in points]),
+    columns = [
         Column("epoch", [str(point.epoch) for _, point in points]),
         Column("n", [str(point.trials) for _, point in points]),
         Column("validation loss", [number(point.loss) for _, point in points]),
@@ -60,6 +59,7 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
         Column("PCP", [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points], rank=1),
         Column(f"elapsed {time.sign}", [time.text(point.elapsed_s) for _, point in points]),
     ]
+    return beside(answers.axis_columns([curve.axes for curve, _ in points]), columns)
 
 
 def _range(point: Point) -> str:
@@ -69,8 +69,7 @@ def _range(point: Point) -> str:
 
 
 def _row(curve: Curve, point: Point) -> dict[str, Any]:
-    return {
-        **curve.axes,
+    own = {
         "epoch": point.epoch,
         "trials": point.trials,
         "validation_loss": point.loss,
@@ -82,3 +81,4 @@ def _row(curve: Curve, point: Point) -> dict[str, Any]:
         "validation_pcp": point.pcp,
         "elapsed_s": point.elapsed_s,
     }
+    return row(curve.axes, own)

@@ -15,9 +15,11 @@ from sweep.cli.tables import Column, Format, emit
 from sweep.status import Retry
 
 if TYPE_CHECKING:
+    from sweep.catalog import Framework, Workload
     from sweep.estimate import Estimate
     from sweep.grid import Expansion, Grid, Trial
     from sweep.node.provision import Needs
+    from sweep.records.columns import Direction
     from sweep.records.results import Results
 
 _REASONS = 10
@@ -75,15 +77,25 @@ def expanded(
     """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of."""
     from sweep import catalog, datasets, measured
     from sweep import grid as grids
-    from sweep.records.columns import METRICS
 
-    grid, workloads = grids.load(path, sets or ()).add_seeds(add_seeds), catalog.workloads()
-    known = {"data_sets": datasets.datasets(), "metrics": METRICS}
+    grid = grids.load(path, sets or ()).add_seeds(add_seeds)
+    frameworks, workloads = catalog.frameworks(), catalog.workloads()
+    metrics = _directions([*frameworks.values(), *workloads.values()])
+    undirected = [name for name, direction in metrics.items() if direction == "none"]
+    known = {"data_sets": datasets.datasets(), "metrics": list(metrics), "undirected": undirected}
     content = measured.contents_of(workloads, grid.environments)
-    expansion = grids.expand(grid, catalog.frameworks(), workloads, only or (), content=content, **known)
+    expansion = grids.expand(grid, frameworks, workloads, only or (), content=content, **known)
     for note in expansion.notes:
         output.warn(note)
     return grid, expansion
+
+
+def _directions(files: Iterable[Framework | Workload]) -> dict[str, Direction]:
+    """Which way each metric goes: our own, and the columns that files of the catalog state."""
+    from sweep.records.columns import METRICS, directions
+
+    stated = {name: said for file in files for name, said in file.columns.items()}
+    return directions(METRICS, stated)
 
 
 def statuses_to_retry(what: Retry | None) -> frozenset[str]:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sweep.cli import output
@@ -62,6 +62,34 @@ def emit(form: Format, columns: Sequence[Column], rows: Sequence[Mapping[str, An
         output.emit(as_latex(columns))
     else:
         output.emit("\n".join(filter(None, [title, as_text(columns, room())])))
+
+
+def row(axes: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for programs: the axes and parameters of a cell, and what is found of it.
+
+    Those columns are always called the same. An axis may be called anything: one that is called as one of them is
+    `axis_samples`, say.
+    """
+    names: dict[str, str] = {}
+    for axis in axes:
+        taken = {*own, *names.values(), *(name for name in axes if name != axis)}
+        names[axis] = _apart(axis, taken)
+    return {names[axis]: value for axis, value in axes.items()} | dict(own)
+
+
+def beside(axes: Sequence[Column], own: Sequence[Column]) -> list[Column]:
+    """Columns for people, those of axes first; no two have one title, see `row`."""
+    found: list[Column] = []
+    for column in axes:
+        taken = {each.title for each in [*own, *found]}
+        found.append(column._replace(title=_apart(column.title, taken)))
+    return [*found, *own]
+
+
+def _apart(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name = f"axis_{name}"
+    return name
 
 
 def room() -> int:

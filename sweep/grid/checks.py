@@ -15,8 +15,11 @@ from sweep.grid.words import Words
 from sweep.selection import VERSION
 
 
-def check(grid: Grid, words: Words, space: Space, metrics: Collection[str]) -> None:
-    """SweepError for the first name that is not there; where `metrics` are given, claims must be about one of them."""
+def check(grid: Grid, words: Words, space: Space, metrics: Collection[str], undirected: Collection[str] = ()) -> None:
+    """SweepError for the first name that is not there; where `metrics` are given, claims must be about one of them.
+
+    None may expect that something is faster by a metric that is `undirected`: neither more nor less of it is better.
+    """
     for requirement in grid.file.environments:
         words.framework(("environments", requirement), requirement)
     _check_known(grid, "device", grid.file.resources.device, words.devices)
@@ -28,6 +31,10 @@ def check(grid: Grid, words: Words, space: Space, metrics: Collection[str]) -> N
             if metrics and contrast.metric not in metrics:
                 hint = nearest(contrast.metric, metrics)
                 raise grid.error((key, i, "metric"), f"there is no metric {contrast.metric!r}", hint)
+    for i, claim in enumerate(grid.claims):
+        if claim.expect.is_ordered and claim.metric in undirected:
+            message = f"neither more nor less {claim.metric} is better: nothing is faster by it"
+            raise grid.error(("claims", i, "metric"), message, "expect equivalent or ratio, or name another metric")
 
 
 def unused_environments(grid: Grid, frameworks: Iterable[str]) -> list[str]:

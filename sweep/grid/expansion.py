@@ -36,17 +36,18 @@ def expand(
     *,
     data_sets: Collection[str] = (),
     metrics: Collection[str] = (),
+    undirected: Collection[str] = (),
     content: Content = lambda _workload, _framework: {},
 ) -> Expansion:
     """Every cell and trial of a grid, what is left out with the reason, and what its author may not have meant.
 
-    `only` are globs on names; `content` says what a workload and a framework are beside their names. SweepError for
-    words that neither the grid nor the catalog knows, for more than MOST_TRIALS trials, which is known before any is
-    made, and where nothing is left.
+    `only` are globs on names; `undirected` are metrics of which neither more nor less is better; `content` says what a
+    workload and a framework are beside their names. SweepError for words that neither the grid nor the catalog knows,
+    for more than MOST_TRIALS trials, which is known before any is made, and where nothing is left.
     """
     words = Words(grid, frameworks, workloads, data_sets)
     space = Space(grid, words)
-    check(grid, words, space, metrics)
+    check(grid, words, space, metrics, undirected)
     products = [(Product(space, space.axes), space.seeds)]
     for i, include in enumerate(space.includes):
         axes = _included(grid, space, i, include)

@@ -109,6 +109,11 @@ class Expectation(_Table):
     slower: Excess | None = Field(None, description="Slower by at least this, as 5% or 150%")
     ratio: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(None, description="Low and high")
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether one of the two shall be faster."""
+        return self.faster is not None or self.slower is not None
+
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if len(_given(self)) != 1:

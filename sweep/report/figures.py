@@ -27,7 +27,7 @@ from sweep.analysis.samples import Floats, Ints, counts
 from sweep.analysis.summary import Summary, cells_of
 from sweep.analysis.wording import sentence, varied_axes
 from sweep.errors import SweepError, nearest
-from sweep.records.columns import METRICS, unit
+from sweep.records.columns import METRICS, ColumnMetadata, is_measured, is_stated, unit
 from sweep.report import plots
 from sweep.report.plots import Channel
 from sweep.selection import Axes, natural, shown, varying
@@ -54,6 +54,14 @@ class Metric(NamedTuple):
 
     name: str
     scale: Scale | OwnScale
+    about: ColumnMetadata
+
+    @property
+    def better(self) -> str:
+        """How a speed-up is said that a number and a baseline surround: `2.3 times as fast as torch`."""
+        if self.about.unit == "s" or self.about.unit.endswith("/s"):
+            return "times as fast as"
+        return f"times {self.about.direction} {self.name} than"
 
     @property
     def sign(self) -> str:
@@ -212,14 +220,20 @@ def usual_over(axes: Mapping[str, Channel]) -> str:
 
 
 def metrics_of(run: Run) -> list[str]:
-    """The metrics in seconds or bytes that some trial that went well holds, the usual ones first."""
+    """The times, sizes and rates that some trial that went well holds, the usual ones first.
+
+    A column of a plug-in is one of them where its file says which way is better.
+    """
     table = run.records.filter(pc.equal(run.records["status"], Status.OK))
-    candidates = dict.fromkeys([*_USUAL, *(m for m in METRICS if unit(m) in ("s", "B") and m not in _NOT_SHOWN)])
+    ours = [name for name in METRICS if unit(name) in ("s", "B", "images/s") and name not in _NOT_SHOWN]
+    others = [field.name for field in table.schema if is_stated(field) and is_measured(field)]
+    candidates = dict.fromkeys([*_USUAL, *ours, *others])
     return [name for name in candidates if name in table.column_names and counts(table[name]).any()]
 
 
 def metric_of(summaries: Sequence[Summary]) -> Metric:
-    return Metric(summaries[0].metric, column_scale(summaries[0].unit, [s.mean for s in summaries]))
+    first = summaries[0]
+    return Metric(first.metric, column_scale(first.unit, [s.mean for s in summaries]), first.about)
 
 
 def cells(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
@@ -336,6 +350,7 @@ def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, rows: Sequence
         dash=roles["shape"],
         panels=roles["panels"],
         metric=metric.title,
+        better=metric.better,
         baseline=str(rows[0].get("baseline", "")),
         elapsed=f"elapsed time ({elapsed_scale(run).sign})",
         when="place in the order of execution",
@@ -390,9 +405,9 @@ def _moment(started: dt.datetime | None, first: dt.datetime | None) -> Row:
 
 
 def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
-    interval, ratio = comparison.interval, comparison.ratio
-    speedup = 1 / ratio.estimate if ratio else None
-    ends = (1 / interval.high, 1 / interval.low) if interval else (None, None)
+    better = comparison.speedup
+    speedup, interval = (better.estimate, better.interval()) if better else (None, None)
+    ends = (interval.low, interval.high) if interval else (None, None)
     axes = comparison.subject_axes
     return {
         "cell": known.place(comparison.subject.axes) if comparison.subject else None,
@@ -418,9 +433,9 @@ def _side(over: str, value: Any) -> str:
 
 def _short(comparison: Comparison) -> str:
     """A speed-up in a few characters, with a sign where it is no difference: `=` equivalent, `?` inconclusive."""
-    if comparison.ratio is None:
+    if comparison.speedup is None:
         return NOTHING
-    speedup = 1 / comparison.ratio.estimate
+    speedup = comparison.speedup.estimate
     told = f"{speedup:.2f}" if 0.1 < speedup < 0.9 else factor(speedup)  # the squares of a map are small
     told = f"{speedup:.0e}" if len(told) > _MOST_LETTERS else told
     return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")

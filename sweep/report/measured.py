@@ -10,7 +10,6 @@ from sweep.analysis.comparisons import Comparison
 from sweep.analysis.run import Run
 from sweep.analysis.summary import Summary
 from sweep.errors import SweepError
-from sweep.records.columns import unit
 from sweep.report import figures
 from sweep.report.figures import Cells, Metric
 
@@ -45,12 +44,16 @@ def measure(run: Run) -> Measured:
 
 
 def _comparisons(run: Run, cells: Cells, metrics: Sequence[Metric]) -> dict[tuple[str, str], Sequence[Comparison]]:
-    """Of every time over every axis; of the usual one alone where that would be too many."""
-    times = [m.name for m in metrics if unit(m.name) == "s" and (m.name != "wall_s" or m is metrics[0])]
-    many = len(times) * len(cells.axes) * len(cells.rows) > MOST_COMPARISONS
+    """Of every time and rate over every axis; of the usual one alone where that would be too many."""
+    speeds = [m.name for m in metrics if _is_speed(m) and (m.name != "wall_s" or m is metrics[0])]
+    many = len(speeds) * len(cells.axes) * len(cells.rows) > MOST_COMPARISONS
     found = {}
-    for metric in times[:1] if many else times:
+    for metric in speeds[:1] if many else speeds:
         for axis in cells.axes:
             with contextlib.suppress(SweepError):  # each cell has a value of its own: nothing to compare
                 found[metric, axis] = run.compare(axis, metric=metric)
     return {key: each for key, each in found.items() if each}
+
+
+def _is_speed(metric: Metric) -> bool:
+    return metric.about.unit == "s" or metric.about.direction == "more"

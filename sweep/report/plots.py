@@ -82,6 +82,7 @@ class View:
     dash: Channel = PLACEHOLDERS["dash"]  # what shapes tell too
     panels: Channel = PLACEHOLDERS["panels"]
     metric: str = "@metric"
+    better: str = "times as fast as"
     baseline: str = "@baseline"
     elapsed: str = "elapsed time (s)"
     when: str = "@when"
@@ -458,7 +459,7 @@ def _told(*fields: tuple[str, str]) -> list[alt.Tooltip]:
 
 
 def _speedup_over(view: View) -> str:
-    return f"times as fast as {view.baseline}"
+    return f"{view.better} {view.baseline}"
 
 
 def _ink() -> str:

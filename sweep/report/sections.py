@@ -19,8 +19,9 @@ from sweep.analysis.published import Agreement, Published
 from sweep.analysis.quantities import factor, quantity
 from sweep.analysis.run import Run
 from sweep.analysis.summary import Summary
-from sweep.analysis.wording import circumstances, name, seen, varied_axes
+from sweep.analysis.wording import circumstances, name, seen, varied_axes, words
 from sweep.errors import SweepError
+from sweep.records.columns import metadata
 from sweep.report import plots
 from sweep.report.content import MOST_MISSING
 from sweep.report.figures import label
@@ -124,7 +125,8 @@ def _published(run: Run) -> str:
 def _beside(given: Published, found: Sequence[tuple[Comparison, Agreement]]) -> str:
     pair = [name(given.axis, value) for value in (given.subject, given.baseline)]
     told = " / ".join(f"{value:g} {given.unit}".strip() for value in given.values)
-    ratio = f"{factor(given.ratio)}× the time ({_escaped(' / '.join(pair))})"
+    what = words(given.metric, found[0][0].about if found else metadata(given.metric)).what
+    ratio = f"{factor(given.ratio)}× {what} ({_escaped(' / '.join(pair))})"
     head = f"<b>{_escaped(given.name)}</b>: {_escaped(told)}, {ratio}"
     varied = varied_axes([comparison for comparison, _ in found])
     lines = [
@@ -160,7 +162,7 @@ def _answer(found: Sequence[Comparison]) -> str:
     pair = (name(first.over, value) for value in (first.subject_value, first.baseline_value))
     subject, baseline = map(_escaped, pair)
     told = ", ".join(f"{verdict} in {n}" for verdict, n in counts.most_common())
-    speedups = sorted(1 / c.ratio.estimate for c in found if c.ratio)
+    speedups = sorted(c.speedup.estimate for c in found if c.speedup)
     reach = f": {factor(speedups[0])}× to {factor(speedups[-1])}× as fast" if speedups else ""
     cells = _counted_comparisons(len(found))
     verdict = counts.most_common(1)[0][0] if len(counts) == 1 else "open"
