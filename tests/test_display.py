@@ -59,3 +59,22 @@ def test_a_pipe_hears_how_far_long_trials_are(capsys: pytest.CaptureFixture[str]
     display.detail("torch==1/train", {"phase": "training"})
     display.planned(total=1, done=0, remaining_s=None)
     assert capsys.readouterr().err == "grid: 0/0 trials · torch==1/train: phase training\n"
+
+
+@pytest.mark.parametrize("eta", [float("inf"), float("nan"), "soon", None, {"a": [1]}, "x" * 10**6, 10**400])
+def test_a_workload_may_say_anything_of_itself(eta, capsys: pytest.CaptureFixture[str]) -> None:
+    with LineDisplay("grid") as display:
+        display.detail("t", {"eta_s": eta, "epoch": eta, "epochs": eta})
+        display.planned(total=1, done=0, remaining_s=float("inf"))
+        display.planned(total=1, done=1, remaining_s=None)
+    told = capsys.readouterr().err
+    assert "1/1 trials" in told
+    assert "no longer shown" not in told
+    assert max(map(len, told.splitlines())) < 500
+
+
+def test_a_display_that_fails_is_given_up_with_one_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineDisplay("grid") as display:
+        display.ended({"status": "ok"}, remaining_s=None)  # no name: a record of nobody's
+        display.ended({"status": "ok"}, remaining_s=None)
+    assert capsys.readouterr().err.count("progress is no longer shown") == 1

@@ -63,6 +63,7 @@ def main() -> None:
     """Run the command line and end the process with the documented exit code."""
     # PyArrow's own choice, mimalloc, keeps tens of megabytes that it does not use
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    output.prepare_streams()
     sys.exit(_run())
 
 
@@ -80,7 +81,6 @@ def _run() -> int:
             output.show_error(SweepError(message, _usage_hint(error)))
         return USAGE
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code if isinstance(code, int) else 0
 

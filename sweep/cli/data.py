@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli import output
+from sweep.cli import output, paths
 from sweep.errors import SweepError
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, getting,
 Name = Annotated[str, typer.Argument(help="Which data set; `sweep data list` names them.", show_default=False)]
 From = Annotated[
     Path | None,
-    typer.Option("--path", help="The folder or zip archive with the original files.", show_default=False),
+    typer.Option(
+        "--path",
+        parser=paths.path,
+        metavar="PATH",
+        help="The folder or zip archive with the original files.",
+        show_default=False,
+    ),
 ]
 Options = Annotated[
     list[str] | None,
@@ -100,9 +106,12 @@ def prepare(name: Name, path: From = None, options: Options = None) -> None:
 @app.command()
 def show(
     name: Name,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write: .png, .jpg or .webp.")] = Path(
-        "sheet.png"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", parser=paths.path, metavar="FILE", help="The picture to write: .png, .jpg or .webp."
+        ),
+    ] = Path("sheet.png"),
     path: From = None,
     options: Options = None,
     count: Annotated[int, typer.Option(help="How many examples, spread evenly over the set.", min=1, max=400)] = 24,
@@ -195,7 +204,7 @@ def _preparing(name: str) -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.stderr, transient=True, disable=not output.stderr.is_terminal) as bar:
+    with Progress(*columns, console=output.stderr, transient=True, disable=not output.is_terminal()) as bar:
         tasks: dict[str, Any] = {}
 
         def progress(stage: str, done: int, of: int) -> None:
@@ -218,7 +227,7 @@ def _downloading() -> Iterator[Callable[[str, int, int | None], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=output.stderr, disable=not output.stderr.is_terminal) as bar:
+    with Progress(*columns, console=output.stderr, disable=not output.is_terminal()) as bar:
         tasks: dict[str, Any] = {}
 
         def progress(url: str, done: int, of: int | None) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -17,11 +18,37 @@ from sweep.status import Status
 
 _LINE_EVERY_S = 10.0
 _DETAILS = 4
+_LONGEST_FACT = 80
+_LONGEST_S = 1e10  # three hundred years
 _REFRESH_PER_S = 1.0  # the display shares the machine with what is timed
+
+_P = ParamSpec("_P")
+_D = TypeVar("_D", bound="Display")
+
+
+def _never_raising(method: Callable[Concatenate[_D, _P], None]) -> Callable[Concatenate[_D, _P], None]:
+    """A method of a display that gives up telling, once and with a warning, instead of ending the sweep."""
+
+    @functools.wraps(method)
+    def told(self: _D, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if self.failed:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001  whatever it is: hours of measuring must not end with it
+            self.failed = True
+            output.warn(f"progress is no longer shown ({type(error).__name__}: {error}); the sweep goes on")
+
+    return told
 
 
 class Display:
-    """What the sweep tells while it runs: `planned` once, `started` and `ended` per trial, `note` in between."""
+    """What the sweep tells while it runs: `planned` once, `started` and `ended` per trial, `note` in between.
+
+    None of these raises: a display that fails is given up, and the sweep goes on.
+    """
+
+    failed = False
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -37,14 +64,17 @@ class Display:
     def __exit__(self, *_: object) -> None:
         pass
 
+    @_never_raising
     def planned(self, total: int, done: int, remaining_s: float | None) -> None:
         self._total, self._done, self._remaining_s = total, done, remaining_s
         self._changed()
 
+    @_never_raising
     def started(self, device: str) -> None:
         self._running[device] += 1
         self._changed()
 
+    @_never_raising
     def ended(self, record: Mapping[str, Any], remaining_s: float | None) -> None:
         device = str(record.get("device"))
         self._running[device] = max(0, self._running[device] - 1)
@@ -56,10 +86,12 @@ class Display:
             self.note(_failure_line(record))
         self._changed()
 
+    @_never_raising
     def again(self) -> None:
         """A trial that has ended is to be run once more."""
         self._done -= 1
 
+    @_never_raising
     def detail(self, trial_name: str, facts: Mapping[str, Any]) -> None:
         """What a long trial says of itself: its epoch, its loss; nothing where it has nothing to say any more."""
         if facts:
@@ -68,6 +100,7 @@ class Display:
             self._details.pop(trial_name, None)
         self._changed()
 
+    @_never_raising
     def note(self, text: str) -> None:
         output.say(text)
 
@@ -139,11 +172,13 @@ class LiveDisplay(Display):
 
 
 def display(name: str) -> Display:
-    return LiveDisplay(name) if output.stderr.is_terminal else LineDisplay(name)
+    return LiveDisplay(name) if output.is_terminal() else LineDisplay(name)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `42 s`, `3 min 10 s`, `5 h 20 min`, `2 d 4 h`."""
+    """Seconds as people say them: `42 s`, `3 min 10 s`, `5 h 20 min`, `2 d 4 h`; `unknown` where no number is."""
+    if not abs(seconds) < _LONGEST_S:  # nor is NaN, or an integer too large for a float
+        return "unknown"
     whole = round(seconds)
     for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
@@ -161,12 +196,14 @@ def progress(facts: Mapping[str, Any]) -> str:
 def _told(name: str, value: Any, facts: Mapping[str, Any]) -> str:
     if name == "eta_s" and isinstance(value, int | float):
         return f"{duration(value)} left"
-    of = f" of {facts[f'{name}s']}" if f"{name}s" in facts else ""
+    of = f" of {_short(facts[f'{name}s'])}" if f"{name}s" in facts else ""
     return f"{name} {_short(value)}{of}"
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A value on one line: a workload may say anything of itself."""
+    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+    return text if len(text) <= _LONGEST_FACT else f"{text[: _LONGEST_FACT - 1]}…"
 
 
 def _failure_line(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli import output, runs
+from sweep.cli import output, paths, runs
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import UNAVAILABLE
 
@@ -23,7 +23,9 @@ _MARKS: dict[Grade, str] = {"error": "✗", "warning": "!", "note": "·", "ok": 
 
 def doctor(
     form: Annotated[Format, typer.Option("--format", help="How to write the findings.")] = Format.TABLE,
-    out: Annotated[Path, typer.Option(help="Where runs are written, for the room there.")] = Path(runs.RESULTS),
+    out: Annotated[
+        Path, typer.Option(parser=paths.path, metavar="DIR", help="Where runs are written, for the room there.")
+    ] = Path(runs.RESULTS),
 ) -> int:
     """Look at this machine and say what bears on timings, with the command that changes it; change nothing.
 

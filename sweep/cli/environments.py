@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweep import versions
-from sweep.cli import output
+from sweep.cli import output, paths
 from sweep.errors import UNAVAILABLE, SweepError, nearest
 
 if TYPE_CHECKING:
@@ -93,7 +93,10 @@ def lock(
     requires: _Requires = None,
     wheel: _Wheel = "",
     interpreter: _Interpreter = "",
-    to: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", parser=paths.path, metavar="FILE", help="Write here instead of to stdout."),
+    ] = None,
 ) -> None:
     """Write down an environment's exact versions, building it first where it is missing.
 

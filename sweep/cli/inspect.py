@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli import output, runs
+from sweep.cli import output, paths, runs
 from sweep.cli import poses as pictures
 from sweep.cli.tables import Column, Format, emit, plain
 from sweep.errors import FAILED, MISSING, SweepError, nearest
@@ -93,7 +93,11 @@ def show(
     packages: Annotated[bool, typer.Option("--packages", help="Print the packages of its environment.")] = False,
     poses: Annotated[
         Path | None,
-        typer.Option(help="Write a picture of what a trained network predicts, beside what is true.", dir_okay=False),
+        typer.Option(
+            parser=paths.path,
+            metavar="FILE",
+            help="Write a picture of what a trained network predicts, beside what is true.",
+        ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.TABLE,
 ) -> int:

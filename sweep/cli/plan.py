@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli import output, runs
+from sweep.cli import output, paths, runs
 from sweep.cli.tables import Column, Format, emit
 from sweep.status import Retry
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _REASONS = 10
 
 
-GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.", show_default=False)]
+GridPath = Annotated[Path, typer.Argument(metavar="GRID", parser=paths.path, help="The grid file.", show_default=False)]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="AXIS=V1,V2", help="Other values for an axis or a parameter; repeatable."),
@@ -126,7 +126,7 @@ def tell(
 
 def _results(name: str, out: str) -> Results | None:
     """The run of this name, where there is one already."""
-    if "://" not in out and not Path(out, name).is_dir():
+    if "://" not in out and not paths.path(out).joinpath(name).is_dir():
         return None  # without PyArrow, which takes longer to start than all the rest
     from sweep.records.places import Place
     from sweep.records.results import Results

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli import output, runs
+from sweep.cli import output, paths, runs
 from sweep.cli.answers import summary_code
 from sweep.errors import SweepError, nearest
 
@@ -33,7 +33,14 @@ def report(
         typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The file; by default report.html in the run's folder.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            parser=paths.path,
+            metavar="FILE",
+            help="The file; by default report.html in the run's folder.",
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -63,7 +70,12 @@ def plot(
     kind: Annotated[
         str, typer.Argument(metavar="KIND", help="; ".join(f"{name}: {shows}" for name, shows in KINDS.items()))
     ],
-    file: Annotated[Path, typer.Option("-o", "--output", help="The file, by its ending PNG, SVG or PDF.")],
+    file: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", parser=paths.path, metavar="FILE", help="The file, by its ending PNG, SVG or PDF."
+        ),
+    ],
     metric: Annotated[str | None, typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …")] = None,
     where: Annotated[
         list[str] | None, typer.Option(metavar="CONDITION", help="Only such cells, as device=cpu.")

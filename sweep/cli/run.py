@@ -16,7 +16,7 @@ from sweep import signals
 from sweep.cli import output, runs, shares
 from sweep.cli.plan import AddSeeds, GridPath, Only, Out, RetryWhat, Sets, expanded, statuses_to_retry, tell
 from sweep.cli.tables import Column, Format, emit
-from sweep.errors import FAILED, MISSING, UNAVAILABLE
+from sweep.errors import FAILED, MISSING, UNAVAILABLE, Unavailable
 from sweep.status import Status, without_times
 
 if TYPE_CHECKING:
@@ -98,8 +98,12 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
     from sweep.analysis.run import NoRecords, Run
     from sweep.cli.answers import write_summaries
 
-    with contextlib.suppress(NoRecords):  # all failed: status says how
+    try:
         write_summaries(Run(results.place).summary())
+    except NoRecords:  # all failed: status says how
+        pass
+    except (BrokenPipeError, Unavailable) as error:  # the exit code is the work's, which is done
+        output.warn(f"the summary was not shown: {error}; see sweep summarize {results}")
     failed = without_times(ended)
     if failed:
         output.say(f"{failed} of {planned} trials did not end well: sweep status {results}")

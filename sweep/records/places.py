@@ -151,7 +151,12 @@ def _open(where: str) -> tuple[pafs.FileSystem, str]:
     if _URI.match(where):
         filesystem, path = pafs.FileSystem.from_uri(where)
         return filesystem, path.rstrip("/")
-    return pafs.LocalFileSystem(), str(Path(where).absolute())
+    if not where:
+        raise ValueError("its name is empty")
+    try:
+        return pafs.LocalFileSystem(), str(Path(where).expanduser().absolute())
+    except RuntimeError:
+        raise ValueError("there is no such home folder") from None
 
 
 def _hidden(name: str) -> bool:
