@@ -17,6 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sweep import literals
 from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
 
@@ -133,7 +134,7 @@ def known(framework: str) -> Framework:
 
 def workloads() -> dict[str, Workload]:
     """Every workload, in the tree (files with PARAMETERS) and from entry points `sweep.workloads`, by name."""
-    in_tree = {name: path for name, path in _in_tree(WORKLOADS) if _literal(path, "PARAMETERS") is not None}
+    in_tree = {name: path for name, path in _in_tree(WORKLOADS) if literals.value(path, "PARAMETERS") is not None}
     files = in_tree | dict(_from_entry_points("sweep.workloads"))
     return {name: read_workload(path, name) for name, path in sorted(files.items())}
 
@@ -188,14 +189,14 @@ def read_framework(path: Path, name: str) -> Framework:
 
 def read_workload(path: Path, name: str) -> Workload:
     """The workload file at `path`; SweepError where it declares no PARAMETERS."""
-    parameters = _literal(path, "PARAMETERS")
+    parameters = literals.value(path, "PARAMETERS")
     if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
         raise SweepError(
             f"{path} declares no PARAMETERS", 'a workload opens with PARAMETERS = {"samples": 100, …}, literals only'
         )
-    docstring = ast.get_docstring(_parse(path)) or ""
-    reference, check = (tuple(_literal(path, name) or ()) for name in ("REFERENCE", "CHECK"))
-    choices = _literal(path, "CHOICES") or {}
+    docstring = ast.get_docstring(literals.parsed(path)) or ""
+    reference, check = (tuple(literals.value(path, name) or ()) for name in ("REFERENCE", "CHECK"))
+    choices = literals.value(path, "CHOICES") or {}
     for parameter, values in choices.items():
         if parameter not in parameters or parameters[parameter] not in values:
             hint = "CHOICES names parameters with the values that they may have, the default among them"
@@ -273,33 +274,6 @@ def _first_line(error: ValidationError | InvalidSpecifier) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "[tool.sweep]"
     return f"{place}: {first['msg']}"
-
-
-def _literal(path: Path, name: str) -> Any:
-    """The literal assigned to `name` at the top of the file, or None."""
-    for node in _parse(path).body:
-        targets: Sequence[ast.expr] = node.targets if isinstance(node, ast.Assign) else ()
-        if isinstance(node, ast.AnnAssign):
-            targets = [node.target]
-        value = getattr(node, "value", None)
-        if value is not None and any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return _evaluated(path, name, value)
-    return None
-
-
-def _evaluated(path: Path, name: str, value: ast.expr) -> Any:
-    try:
-        return ast.literal_eval(value)
-    except ValueError:
-        hint = "it is read without running the file: numbers, strings, None, and dicts and tuples of them"
-        raise SweepError(f"{name} in {path}, line {value.lineno}, is no literal", hint) from None
-
-
-def _parse(path: Path) -> ast.Module:
-    try:
-        return ast.parse(_text(path), filename=str(path))
-    except SyntaxError as error:
-        raise SweepError(f"{path}, line {error.lineno}: {error.msg}", "the file cannot be read as Python") from None
 
 
 def _text(path: Path) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sweep import catalog
+from sweep import catalog, grid
 from sweep.errors import SweepError
+from workloads import settings as shared
 
 HEADER = """
     # /// script
@@ -152,6 +155,19 @@ def test_a_workload_is_its_parameters_read_without_running_it(write):
     ("text", "message"),
     [
         ("PARAMETERS = {'samples': 10 ** 2}", "line 1, is no literal"),
+        ("PARAMETERS = {**COMMON}", "PARAMETERS in .*, line 1, is no literal"),  # nothing of that name
+        ("COMMON = {'a': 10 ** 2}\nPARAMETERS = {**COMMON}", "COMMON in .*, line 1, is no literal"),
+        ("PARAMETERS = {**PARAMETERS}", "is no literal"),
+        ("A = {**B}\nB = {**A}\nPARAMETERS = A", "is no literal"),
+        ("PARAMETERS = {**(1, 2)}", "is no literal"),
+        ("PARAMETERS = {[1]: 2}", "is no literal"),
+        ("PARAMETERS = open('x')", "is no literal"),
+        ("PARAMETERS = dict(a=1).copy()", "is no literal"),
+        ("from os import environ\nPARAMETERS = {**environ}", "line 2, is no literal"),
+        ("from .settings import COMMON\nPARAMETERS = {**COMMON}", "line 2, is no literal"),
+        ("from workloads.settings import COMON\nPARAMETERS = {**COMON}", "line 2, is no literal"),
+        ("from workloads.stetings import COMMON\nPARAMETERS = {**COMMON}", "line 2, is no literal"),
+        ("import workloads.settings\nPARAMETERS = {**workloads.settings}", "line 2, is no literal"),
         ("x = 1", "declares no PARAMETERS"),
         ("PARAMETERS = [1]", "declares no PARAMETERS"),
         ("PARAMETERS = {1: 2}", "declares no PARAMETERS"),
@@ -174,6 +190,56 @@ def test_a_parameter_with_few_values_has_them_listed_with_its_default_among_them
     assert found.choices == {"mode": ("a", "b")}
     with pytest.raises(SweepError, match="is wrong about 'mode'"):
         catalog.read_workload(wrong, "core")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "from workloads.settings import COMMON, COMMON_CHOICES\nPARAMETERS = {**COMMON, 'parts': 2}",
+        "from workloads.settings import COMMON as SHARED, COMMON_CHOICES\nPARAMETERS = dict(SHARED, parts=2)",
+        (
+            "from workloads import settings\nCOMMON_CHOICES = settings.COMMON_CHOICES\n"
+            "PARAMETERS = {**settings.COMMON, **{'parts': 2}}"
+        ),
+        (
+            "import workloads.settings as shared\nfrom workloads.settings import COMMON_CHOICES\n"
+            "OWN = {'parts': 2}\nPARAMETERS = dict(shared.COMMON, **OWN)"
+        ),
+        (
+            "import workloads.settings\nfrom workloads.settings import COMMON_CHOICES\n"
+            "PARAMETERS: dict = dict(workloads.settings.COMMON, parts=2)"
+        ),
+    ],
+)
+def test_a_workload_anywhere_takes_settings_from_those_that_all_share(write, head):
+    path = write(f"{head}\nCHOICES = {{**COMMON_CHOICES, 'parts': (1,) + (2, 3)}}\n")
+
+    found = catalog.read_workload(path, "mine")
+
+    assert found.parameters == {**shared.COMMON, "parts": 2}
+    assert found.choices == {**shared.COMMON_CHOICES, "parts": (1, 2, 3)}
+    names: dict[str, Any] = {}
+    exec(path.read_text(), names)  # and Python reads the same
+    assert (names["PARAMETERS"], names["CHOICES"]) == (found.parameters, found.choices)
+
+
+def test_a_setting_that_workloads_share_has_one_default_and_one_set_of_choices():
+    own = [workload for workload in catalog.workloads().values() if workload.path.is_relative_to(catalog.WORKLOADS)]
+
+    assert len(own) >= 3
+    for one, other in itertools.permutations(own, 2):
+        for name in one.parameters.keys() & other.parameters.keys():
+            assert one.parameters[name] == other.parameters[name], (name, one.name, other.name)
+            assert one.choices.get(name) == other.choices.get(name), (name, one.name, other.name)
+
+
+@pytest.mark.parametrize("workload", ["core", "infer", "train"])
+@pytest.mark.parametrize(("name", "wrong"), [("memory_format", "chanels_last"), ("process", "frok")])
+def test_a_misspelt_choice_is_refused_by_every_workload(workload, name, wrong):
+    text = f"axes: {{framework: reference, workload: {workload}}}\nparameters: {{{name}: {wrong}}}"
+
+    with pytest.raises(SweepError, match=f"'{wrong}' is no {name}"):
+        grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads())
 
 
 def test_an_unknown_framework_gets_the_nearest_name():

@@ -11,26 +11,16 @@ import numpy as np
 from workloads import deeppose
 from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
+from workloads.settings import COMMON, COMMON_CHOICES, DIFFERENTIATED, SAMPLED
 
 PARAMETERS = {
-    "samples": 100,
-    "warmup": 10,  # samples before those, kept apart
-    "threads": None,  # of the framework and its BLAS; as many as cores where none are given
-    "process": "fork",  # "spawn": a new interpreter for every trial
-    "data": "synthetic",
-    "data_path": None,
+    **SAMPLED,
+    **DIFFERENTIATED,
+    **COMMON,
     "include_data": False,  # whether a sample begins with reading its batch
-    "use_visibility": True,
-    "dropout": True,
-    "gate_examples": 8,  # that the fairness gate looks at
-    "tolerance": 1e-4,  # relative, of the fairness gate
-    "memory_format": "contiguous",
-    "tf32": False,
-    "cudnn_benchmark": False,
-    "deterministic": False,
 }
 
-CHOICES = {"process": ("fork", "spawn"), "memory_format": ("contiguous", "channels_last")}
+CHOICES = COMMON_CHOICES
 
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
 

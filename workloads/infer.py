@@ -12,21 +12,11 @@ import numpy as np
 from workloads import core, deeppose
 from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
+from workloads.settings import COMMON, COMMON_CHOICES, SAMPLED
 
-PARAMETERS = {
-    "samples": 100,
-    "warmup": 10,  # samples before those, kept apart
-    "threads": None,  # of the framework and its BLAS; as many as cores where none are given
-    "process": "fork",  # or "spawn": a new interpreter for every trial
-    "data": "synthetic",
-    "data_path": None,
-    "gate_examples": 8,  # whose predictions are compared with the reference's
-    "tolerance": 1e-4,  # relative to the largest prediction
-    "memory_format": "contiguous",  # or "channels_last"
-    "tf32": False,
-    "cudnn_benchmark": False,
-    "deterministic": False,
-}
+PARAMETERS = {**SAMPLED, **COMMON}  # the gate compares predictions, `tolerance` is relative to the largest of them
+
+CHOICES = COMMON_CHOICES
 
 REFERENCE = ("seed", "gate_examples")  # the settings that `reference_values` depends on
 

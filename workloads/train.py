@@ -24,13 +24,14 @@ from workloads.runtime import layers, rules
 from workloads.runtime.checkpoints import Checkpoint, Checkpoints
 from workloads.runtime.loading import Loader
 from workloads.runtime.refusals import Diverged, Unusable
+from workloads.settings import COMMON, COMMON_CHOICES, DIFFERENTIATED
 
 PARAMETERS = {
+    **DIFFERENTIATED,
+    **COMMON,
     "epochs": 10,
     "optimizer": "momentum_sgd",
     "learning_rate": None,  # the rule's own where none is given
-    "dropout": True,
-    "use_visibility": True,
     "augment": False,
     "colour_noise": 0.1,  # deviation of the noise, in eigenvalues of the colours' covariance
     "examples": None,  # to train on: the first of them; all where none is given
@@ -40,23 +41,9 @@ PARAMETERS = {
     "target_loss": None,  # validation loss, the time to which is told
     "checkpoint_every": 1,  # epochs; 0: never
     "kept_poses": 12,  # validation examples whose predictions are kept
-    "threads": None,  # of the framework and its BLAS; as many as cores where none are given
-    "process": "fork",  # "spawn": a new interpreter for every trial
-    "data": "synthetic",
-    "data_path": None,
-    "gate_examples": 8,  # that the fairness gate looks at
-    "tolerance": 1e-4,  # relative, of the fairness gate
-    "memory_format": "contiguous",
-    "tf32": False,
-    "cudnn_benchmark": False,
-    "deterministic": False,
 }
 
-CHOICES = {
-    "optimizer": ("momentum_sgd", "adam"),
-    "process": ("fork", "spawn"),
-    "memory_format": ("contiguous", "channels_last"),
-}
+CHOICES = {**COMMON_CHOICES, "optimizer": ("momentum_sgd", "adam")}
 
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
 CHECK = ("batch_exponent", "validation_share", "examples")  # those that `check` depends on

@@ -10,19 +10,16 @@ import numpy as np
 
 from workloads import core, deeppose
 from workloads.runtime import layers
+from workloads.settings import COMMON, COMMON_CHOICES
 
 PARAMETERS = {
+    **COMMON,
     "parts": 2,  # that a batch is computed in, of an example at least
     "samples": 20,
     "warmup": 3,
-    "threads": None,
-    "process": "fork",
-    "data": "synthetic",
-    "data_path": None,
     "use_visibility": True,
-    "gate_examples": 8,  # that the fairness gate looks at
-    "tolerance": 1e-4,  # of that gate, relative
 }
+CHOICES = COMMON_CHOICES
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
 
 

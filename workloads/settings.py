@@ -1,0 +1,30 @@
+"""Settings that workloads share: names, defaults and choices, each written once.
+
+A workload's head is made of them and of its own: `PARAMETERS = {**COMMON, "epochs": 10}`.
+"""
+
+COMMON = {
+    "threads": None,  # of the framework and its BLAS; as many as the cores that the trial has where none are given
+    "process": "fork",  # "spawn": a new interpreter for every trial
+    "data": "synthetic",
+    "data_path": None,
+    "gate_examples": 8,  # that the fairness gate looks at
+    "tolerance": 1e-4,  # relative, of the fairness gate
+    "memory_format": "contiguous",
+    "tf32": False,
+    "cudnn_benchmark": False,
+    "deterministic": False,
+}
+COMMON_CHOICES = {"process": ("fork", "spawn"), "memory_format": ("contiguous", "channels_last")}
+
+# of workloads that time one thing again and again
+SAMPLED = {
+    "samples": 100,
+    "warmup": 10,  # samples before those, kept apart
+}
+
+# of workloads that differentiate the loss
+DIFFERENTIATED = {
+    "use_visibility": True,
+    "dropout": True,
+}
