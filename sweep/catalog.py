@@ -207,7 +207,7 @@ def read_workload(path: Path, name: str) -> Workload:
 
 def _columns(path: Path) -> dict[str, dict[str, str]]:
     """What the file states of its columns, in COLUMNS; SweepError where it cannot be."""
-    given = _literal(path, "COLUMNS")
+    given = literals.value(path, "COLUMNS")
     if not given:
         return {}
     hint = 'write COLUMNS = {"images_per_s": {"unit": "images/s", "direction": "more", "meaning": "…"}}'
