@@ -358,6 +358,22 @@ def test_a_report_of_one_kind_of_machine_holds_its_trials_alone(sweep: Sweep) ->
     assert XEON not in page
 
 
+def test_drift_is_told_of_runs_and_not_where_pairs_bear_it(sweep: Sweep) -> None:
+    def run(drift: float) -> list[dict[str, Any]]:
+        return [
+            record(s, framework=f, step_s=[t * (1 + drift * s) * (1 + 0.001 * (s % 3))] * 5)
+            for f, t in ((TORCH, 1.0), (CHAINER, 2.0))
+            for s in range(10)
+        ]
+
+    keep("results/steady", run(0))
+    keep("results/drifting", run(0.05))
+    assert "drifts" not in sweep("compare", "drifting", "--over", "framework").err
+    assert "warning: drifting: step_s drifts by +" in sweep("compare", "steady", "drifting").err
+    rows = json.loads(sweep("compare", "steady", "drifting", "--format", "json").out)
+    assert [sum("drifts" in warning for warning in row["warnings"]) for row in rows] == [1, 1]
+
+
 def test_many_warnings_of_a_kind_are_few_lines(sweep: Sweep) -> None:
     rows = [
         record(s, framework=f, batch_exponent=b, **({} if s < 3 else {"status": "failed"}))

@@ -6,12 +6,13 @@ BLAS beneath, on the machine and on the version of sweep: where these differ as 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sweep.analysis.comparisons import Comparison
-from sweep.analysis.doubts import Doubt, doubts, together
+from sweep.analysis.doubts import Doubt, doubts, run_warnings
 from sweep.analysis.summary import Summary
 from sweep.analysis.wording import circumstances, name, varied_axes
 
@@ -25,7 +26,16 @@ _MOST_WORDS = 6
 _ALIKE_TOLD = 2  # caveats of one kind that are told one by one
 
 
-Known = dict[tuple[str, str, str], list[Doubt]]  # by run, metric and axes
+class _Cell(NamedTuple):
+    """Whose summary a side is: the run where there are two, the metric, the axes, the kind of machine."""
+
+    run: str
+    metric: str
+    axes: str
+    machine: str | None
+
+
+Known = dict[_Cell, list[Doubt]]
 
 
 class Told(NamedTuple):
@@ -35,31 +45,40 @@ class Told(NamedTuple):
     text: str
 
 
+class _Side(NamedTuple):
+    """One side of a comparison, as it is named: its value, and where it holds."""
+
+    cell: _Cell
+    summary: Summary
+    value: str
+    where: str
+
+
 def caveats(found: Sequence[Comparison], known: Known | None = None) -> list[list[Doubt]]:
     """For each comparison its caveats, those of either side first.
 
     `known` keeps what is doubtful about cells, for further comparisons of the same run.
     """
     known = {} if known is None else known
-    return [[*_of_machines(comparison), *_of_sides(comparison, known), *_of_both(comparison)] for comparison in found]
+    drifts = _drifts(found)
+    return [
+        [
+            *_of_machines(comparison),
+            *_of_sides([(side.value, _doubts(side, known)) for side in _sides(comparison)]),
+            *_of_runs(comparison, drifts),
+            *_of_both(comparison),
+        ]
+        for comparison in found
+    ]
 
 
 def told(found: Sequence[Comparison]) -> list[Told]:
-    """The caveats of comparisons that are shown together: each once, with the cells that it is of, few of each kind."""
-    varied = varied_axes(found)
-    cells = [circumstances(comparison.axes, varied).strip() or "everywhere" for comparison in found]
-    named = [(cell, caveat) for cell, mine in zip(cells, caveats(found), strict=True) for caveat in dict.fromkeys(mine)]
+    """The caveats of comparisons that are shown together: each once, with what it is of, few of each kind."""
+    of_pairs = (_told_of_pairs(found, caveats_of) for caveats_of in (_of_machines, _of_both))
     lines: dict[str, list[str]] = {}
-    for caveat, of in together(named):
-        lines.setdefault(caveat.kind, []).append(_line(caveat, of, len(found)))
+    for caveat, whose in itertools.chain(_told_of_cells(found), _told_of_runs(found), *of_pairs):
+        lines.setdefault(caveat.kind, []).append(f"{whose}: {caveat}" if whose else str(caveat))
     return [each for kind, texts in lines.items() for each in _few(kind, texts)]
-
-
-def _line(caveat: Doubt, of: Sequence[str], comparisons: int) -> str:
-    if len(of) == comparisons:
-        return str(caveat)
-    where = of[0] if len(of) == 1 else f"in {len(of)} of {comparisons} comparisons"
-    return f"{where}: {caveat}"
 
 
 def _few(kind: str, texts: Sequence[str]) -> Iterator[Told]:
@@ -70,18 +89,107 @@ def _few(kind: str, texts: Sequence[str]) -> Iterator[Told]:
         yield Told(kind, f"{len(texts) - _ALIKE_TOLD} more of this kind ({kind}): --format json has them all")
 
 
-def _of_sides(comparison: Comparison, known: Known) -> Iterator[Doubt]:
-    """What is doubtful about either side; what is doubtful about both, once."""
+def _told_of_cells(found: Sequence[Comparison]) -> Iterator[tuple[Doubt, str]]:
+    """What is doubtful about cells, each with those that it is of: a cell is a side of many comparisons."""
+    varied = varied_axes(found)
+    sides = {side.cell: side for comparison in found for side in _sides(comparison, varied)}
+    known: Known = {}
+    named = [(side, doubt) for side in sides.values() for doubt in dict.fromkeys(_doubts(side, known))]
+    of: dict[Doubt, list[_Side]] = {}
+    for side, doubt in named:
+        of.setdefault(doubt, []).append(side)
+    for doubt, members in of.items():
+        yield doubt, _whose(members, list(sides.values()))
+
+
+def _whose(members: Sequence[_Side], sides: Sequence[_Side]) -> str:
+    """Some of the sides in few words."""
+    if len(members) == len(sides):
+        return "both sides" if len(sides) > 1 else members[0].value
+    if len(members) == 1:
+        return f"{members[0].value}{members[0].where}"
+    values = dict.fromkeys(side.value for side in members)
+    if len(values) == 1 and len(members) == sum(side.value in values for side in sides):
+        return members[0].value
+    return f"{len(members)} of {len(sides)} cells"
+
+
+def _told_of_runs(found: Sequence[Comparison]) -> Iterator[tuple[Doubt, str]]:
+    drifts = _drifts(found)
+    for doubt in dict.fromkeys(each for comparison in found for each in _of_runs(comparison, drifts)):
+        yield doubt, ""
+
+
+def _told_of_pairs(
+    found: Sequence[Comparison], caveats_of: Callable[[Comparison], Iterable[Doubt]]
+) -> Iterator[tuple[Doubt, str]]:
+    """What is said of both sides together, with the comparisons that it is of unless it is of all of the two values."""
+    varied = varied_axes(found)
+    pairs = [(comparison.subject_value, comparison.baseline_value) for comparison in found]
+    of: dict[Doubt, list[int]] = {}
+    for place, comparison in enumerate(found):
+        for caveat in caveats_of(comparison):
+            of.setdefault(caveat, []).append(place)
+    for caveat, places in of.items():
+        alike = {pairs[place] for place in places}
+        if len(places) == sum(pair in alike for pair in pairs):
+            yield caveat, ""
+        elif len(places) == 1:
+            yield caveat, circumstances(found[places[0]].axes, varied).strip()
+        else:
+            yield caveat, f"in {len(places)} of {len(found)} comparisons"
+
+
+def _sides(comparison: Comparison, varied: Sequence[str] = ()) -> list[_Side]:
+    """The sides that there are."""
     values = (comparison.subject_value, comparison.baseline_value)
     runs = values if comparison.over == "run" else ("", "")
-    sides = (comparison.subject, comparison.baseline)
-    mine, theirs = (_doubts(run, side, known) for run, side in zip(runs, sides, strict=True))
-    for doubt in mine:
-        whose = "both sides" if doubt in theirs else name(comparison.over, values[0])
+    where = circumstances(comparison.axes, varied)
+    return [
+        _Side(_Cell(run, side.metric, repr(side.axes), side.machine), side, name(comparison.over, value), where)
+        for run, value, side in zip(runs, values, (comparison.subject, comparison.baseline), strict=True)
+        if side
+    ]
+
+
+def _doubts(side: _Side, known: Known) -> list[Doubt]:
+    """What is doubtful about a cell, looked for once."""
+    if side.cell not in known:
+        known[side.cell] = [doubt for doubt in doubts(side.summary) if doubt.kind not in _SAID_BY_THE_VERDICT]
+    return known[side.cell]
+
+
+def _of_sides(sides: Sequence[tuple[str, Sequence[Doubt]]]) -> Iterator[Doubt]:
+    """What is doubtful about either side; what is doubtful about both, once."""
+    of: dict[Doubt, list[str]] = {}
+    for value, found in sides:
+        for doubt in dict.fromkeys(found):
+            of.setdefault(doubt, []).append(value)
+    for doubt, values in of.items():
+        whose = values[0] if len(values) == 1 else "both sides"
         yield Doubt(doubt.kind, f"{whose}: {doubt.text}", doubt.remedy)
-    for doubt in theirs:
-        if doubt not in mine:
-            yield Doubt(doubt.kind, f"{name(comparison.over, values[1])}: {doubt.text}", doubt.remedy)
+
+
+def _drifts(found: Sequence[Comparison]) -> dict[str, list[Doubt]]:
+    """What is doubtful about the cells of each run together, where that bears on any of these comparisons."""
+    of_run: dict[str, dict[_Cell, Summary]] = {}
+    for comparison in found if any(_bears_no_drift(each) for each in found) else ():
+        for side in _sides(comparison):
+            of_run.setdefault(side.cell.run, {})[side.cell] = side.summary
+    return {run: run_warnings(list(summaries.values())) for run, summaries in of_run.items()}
+
+
+def _bears_no_drift(comparison: Comparison) -> bool:
+    """Whether what drifts with the machine does not cancel within pairs."""
+    return comparison.ratio is not None and not comparison.ratio.paired
+
+
+def _of_runs(comparison: Comparison, drifts: Mapping[str, Sequence[Doubt]]) -> Iterator[Doubt]:
+    """What is doubtful about either run, where pairs within blocks do not bear it."""
+    if _bears_no_drift(comparison):
+        for run in dict.fromkeys(side.cell.run for side in _sides(comparison)):
+            for doubt in drifts[run]:
+                yield Doubt(doubt.kind, f"{run}: {doubt.text}" if run else doubt.text, doubt.remedy)
 
 
 def _of_machines(comparison: Comparison) -> Iterator[Doubt]:
@@ -90,16 +198,6 @@ def _of_machines(comparison: Comparison) -> Iterator[Doubt]:
         left_out = " and ".join(comparison.unmatched)
         fix = "run both on the same kinds of machine, or pool them with --across-machines"
         yield Doubt("machines", f"left out: {left_out}, where the other side has none", fix)
-
-
-def _doubts(run: str, side: Summary | None, known: Known) -> list[Doubt]:
-    """The doubts of a summary, looked for once."""
-    if side is None:
-        return []
-    key = (run, side.metric, repr(side.axes))
-    if key not in known:
-        known[key] = [doubt for doubt in doubts(side) if doubt.kind not in _SAID_BY_THE_VERDICT]
-    return known[key]
 
 
 def _of_both(comparison: Comparison) -> Iterator[Doubt]:
