@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sweep import literals
+from sweep import literals, plugins
 from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
+from sweep.plugins import Found
 
 DEFAULT_BACKEND = "default"
+T = TypeVar("T")
 
 # PEP 723: the comment lines between `# /// script` and `# ///`
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
@@ -118,10 +119,10 @@ class Workload:
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def frameworks() -> dict[str, Framework]:
-    """Every framework by name, in the tree and from entry points `sweep.frameworks`; SweepError for a broken header."""
-    files = dict(_in_tree(WORKLOADS / "frameworks")) | dict(_from_entry_points("sweep.frameworks"))
-    return {name: read_framework(path, name) for name, path in sorted(files.items())}
+def frameworks() -> Found[Framework]:
+    """Every framework by name, in the tree and from entry points `sweep.frameworks`."""
+    in_tree = dict(_in_tree(WORKLOADS / "frameworks"))
+    return Found(_readers(read_framework, in_tree, "sweep.frameworks"))
 
 
 def known(framework: str) -> Framework:
@@ -132,11 +133,10 @@ def known(framework: str) -> Framework:
     return every[framework]
 
 
-def workloads() -> dict[str, Workload]:
+def workloads() -> Found[Workload]:
     """Every workload, in the tree (files with PARAMETERS) and from entry points `sweep.workloads`, by name."""
-    in_tree = {name: path for name, path in _in_tree(WORKLOADS) if literals.value(path, "PARAMETERS") is not None}
-    files = in_tree | dict(_from_entry_points("sweep.workloads"))
-    return {name: read_workload(path, name) for name, path in sorted(files.items())}
+    in_tree = {name: path for name, path in _in_tree(WORKLOADS) if _may_be_workload(path)}
+    return Found(_readers(read_workload, in_tree, "sweep.workloads"))
 
 
 @functools.lru_cache(maxsize=65536)
@@ -233,26 +233,26 @@ def _in_tree(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.stem, path
 
 
-def _from_entry_points(group: str) -> Iterator[tuple[str, Path]]:
-    for point in entry_points(group=group):
-        yield point.name, _located(point.value, group)
+def _may_be_workload(path: Path) -> bool:
+    """Whether a file in the tree has PARAMETERS, or cannot be read to see whether it has."""
+    try:
+        return literals.value(path, "PARAMETERS") is not None
+    except SweepError:
+        return True
 
 
-def _located(module: str, group: str) -> Path:
-    """The file of `package.module`. Only the outermost package is looked up by the import system, so nothing is run."""
-    package, *inner = module.partition(":")[0].split(".")
-    spec = importlib.util.find_spec(package)
-    folders = (spec.submodule_search_locations or []) if spec else []
-    found = [Path(folder, *inner).with_name(f"{inner[-1]}.py") for folder in folders] if inner else []
-    found += [Path(spec.origin)] if spec and spec.origin and not inner else []
-    for path in found:
-        if path.is_file():
-            return path
-    raise SweepError(f"entry point {group} names {module}, which is no file", "reinstall the package that declares it")
+def _readers(read: Callable[[Path, str], T], files: Mapping[str, Path], group: str) -> Mapping[str, Callable[[], T]]:
+    """What reads each file, in the tree and of plug-ins, which come first."""
+
+    def of_plugin(point: EntryPoint) -> T:
+        return read(plugins.located(point), point.name)
+
+    in_tree = {name: functools.partial(read, path, name) for name, path in files.items()}
+    return in_tree | {name: functools.partial(of_plugin, point) for name, point in plugins.points(group).items()}
 
 
 def _script_block(path: Path) -> dict[str, Any]:
-    blocks = list(_BLOCK.finditer(_text(path)))
+    blocks = list(_BLOCK.finditer(literals.text(path)))
     if len(blocks) != 1:
         raise SweepError(f"{path} has {len(blocks) or 'no'} recipe blocks", _HEADER_HINT)
     lines = blocks[0]["content"].splitlines(keepends=True)
@@ -274,7 +274,3 @@ def _first_line(error: ValidationError | InvalidSpecifier) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "[tool.sweep]"
     return f"{place}: {first['msg']}"
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")

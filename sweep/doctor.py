@@ -311,6 +311,12 @@ def _indexes(v: Vitals) -> Iterator[Finding]:
     yield Finding("package indexes", "warning", f"{where}: {v.index_refusal}", effect, remedy)
 
 
+def _plugins(v: Vitals) -> Iterator[Finding]:
+    for name, error, hint in v.broken_plugins:
+        effect = f"grids that use {name} do not run; all others do"
+        yield Finding("plug-ins", "warning", f"{name} cannot be used: {error}", effect, hint)
+
+
 def _ray(v: Vitals) -> Iterator[Finding]:
     if not v.versions.get("ray"):
         effect = "trials of a cluster, and several at once on this machine, need it"
@@ -331,7 +337,7 @@ def _versions(v: Vitals) -> Iterator[Finding]:
 _LOOKS = (
     *(_load, _steal, _governor, _turbo, _smt, _cores, _isolation, _memory_nodes, _virtual),
     *(_memory, _swap, _shared_memory, _huge_pages, _randomisation, _clock, _time_service),
-    *(_gpus, _open_files, _folders, _pythons, _indexes, _ray, _versions),
+    *(_gpus, _open_files, _folders, _pythons, _indexes, _plugins, _ray, _versions),
 )
 
 

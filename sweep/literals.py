@@ -28,9 +28,21 @@ def value(path: Path, name: str) -> Any:
 def parsed(path: Path) -> ast.Module:
     """The file as Python reads it; SweepError where it cannot be read."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        return ast.parse(text(path), filename=str(path))
     except SyntaxError as error:
         raise SweepError(f"{path}, line {error.lineno}: {error.msg}", "the file cannot be read as Python") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes; nested too deep
+        raise SweepError(f"{path}: {error}", "the file cannot be read as Python") from None
+
+
+def text(path: Path) -> str:
+    """What is in the file; SweepError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SweepError(f"{path} cannot be read: {error.strerror}", "look at its permissions") from None
+    except UnicodeDecodeError as error:
+        raise SweepError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from None
 
 
 class _NoLiteral(Exception):  # noqa: N818  told to the user as a SweepError, where the name is known

@@ -262,8 +262,11 @@ def test_an_entry_point_without_a_file_is_named(tmp_path, monkeypatch):
     _install(tmp_path, "sweep.workloads", "gone", "gonepackage.gone")
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    with pytest.raises(SweepError, match=r"gonepackage\.gone"):
-        catalog.workloads()
+    found = catalog.workloads()
+
+    assert "core" in found
+    with pytest.raises(SweepError, match=r"gone cannot be used: .* names gonepackage\.gone"):
+        found["gone"]
 
 
 def _install(site: Path, group: str, name: str, module: str) -> None:

@@ -10,7 +10,7 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,20 @@ from sweep.datasets.files import open_files
 from sweep.datasets.preparation import Progress
 from sweep.datasets.store import Prepared
 from sweep.errors import SweepError, nearest
+from sweep.plugins import Found, imported, nothing_written, points
 
 __all__ = ["DataSet", "Prepared", "datasets", "known", "prepare"]
 
 
-def datasets() -> dict[str, DataSet]:
+def datasets() -> Found[DataSet]:
     """Every data set by name, of this package and of plug-ins."""
     modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    own = [module.DATASET for module in modules if hasattr(module, "DATASET")]
-    others = [_plug_in(point) for point in entry_points(group="sweep.datasets")]
-    return {dataset.name: dataset for dataset in sorted([*own, *others], key=lambda d: d.name)}
+    own = {module.DATASET.name: module.DATASET for module in modules if hasattr(module, "DATASET")}
+    others = Found({name: functools.partial(_plug_in, point) for name, point in points("sweep.datasets").items()})
+    every = own | {dataset.name: dataset for dataset in others.values()}
+    found = Found({name: functools.partial(every.__getitem__, name) for name in every})
+    found.broken = others.broken
+    return found
 
 
 def known(name: str) -> DataSet:
@@ -58,7 +62,8 @@ def prepare(
     """
     dataset = known(name)
     chosen = _resolve(dataset, options)
-    prepared = _prepare(dataset, _origin(dataset, path), chosen, progress or _silent, say)
+    with nothing_written():  # a plug-in may import more of its package only now
+        prepared = _prepare(dataset, _origin(dataset, path), chosen, progress or _silent, say)
     if prepared.examples < at_least:
         raise SweepError(
             f"data set {name} in {prepared.folder} holds {prepared.examples} examples and {at_least} are needed",
@@ -150,8 +155,8 @@ def _resolve(dataset: DataSet, given: Mapping[str, Any]) -> dict[str, Any]:
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def _plug_in(point: Any) -> DataSet:
-    found = point.load()
+def _plug_in(point: EntryPoint) -> DataSet:
+    found = imported(point)
     dataset = getattr(found, "DATASET", found)
     if not isinstance(dataset, DataSet):
         raise SweepError(

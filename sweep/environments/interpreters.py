@@ -67,7 +67,7 @@ def program(place: str) -> Path:
 def inspect(path: Path) -> Interpreter | None:
     """What the interpreter at `path` says of itself; None where it does not run or is no CPython."""
     try:
-        ended = process.run([str(path), "-I", "-S", "-c", _ASK], env=dict(os.environ), timeout_s=30)
+        ended = process.run([str(path), "-I", "-S", "-B", "-c", _ASK], env=dict(os.environ), timeout_s=30)
     except OSError:  # not a program of this machine
         return None
     name, _, version = ended.stdout.strip().partition(" ")

@@ -9,7 +9,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from sweep import __version__, environments
+from sweep import __version__, catalog, datasets, environments
 from sweep.datasets import store as data
 from sweep.environments import indexes, interpreters, resolver
 from sweep.node import gpus, limits, machine
@@ -71,6 +71,7 @@ class Vitals:
     indexes: tuple[str, ...] = ()
     index_refusal: str = ""
     environments: int = 0
+    broken_plugins: tuple[tuple[str, str, str], ...] = ()  # name, what is wrong with it, and what would help
     ray_daemons: int = 0  # of Rays that run on this machine, ours or not
 
 
@@ -102,8 +103,15 @@ def take(results: Path, look_s: float = 1.0) -> Vitals:
         indexes=tuple(configured.places),
         index_refusal=resolver.refusal(configured),
         environments=len(environments.environments()),
+        broken_plugins=tuple(_broken_plugins()),
         ray_daemons=sum(1 for each in psutil.process_iter(["name"]) if each.info["name"] in ("raylet", "gcs_server")),
     )
+
+
+def _broken_plugins() -> Iterator[tuple[str, str, str]]:
+    for found in (catalog.frameworks(), catalog.workloads(), datasets.datasets()):
+        for name, error in found.broken.items():
+            yield name, error.message, error.hint
 
 
 def _cpu_times() -> dict[tuple[int, str], float]:

@@ -2,6 +2,7 @@
 
 import faulthandler
 import importlib
+import importlib.machinery
 import importlib.util
 import mmap
 import os
@@ -66,6 +67,13 @@ def run(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any],
     os._exit(0)
 
 
+class _Unwritten(importlib.machinery.SourceFileLoader):
+    """Loads a file of a user's and leaves no bytecode in its folder."""
+
+    def set_data(self, *_: Any, **__: Any) -> None:
+        """Where Python would write it."""
+
+
 def load_file(path: str) -> Any:
     """The module of a file: by its name where it lies in `workloads`, else on its own."""
     path = os.path.abspath(path)
@@ -74,7 +82,7 @@ def load_file(path: str) -> Any:
         return importlib.import_module("workloads." + relative[: -len(".py")].replace(os.sep, "."))
     name = "plugin_{:08x}_{}".format(zlib.crc32(os.fsencode(path)), os.path.basename(path)[: -len(".py")])
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
+        spec = importlib.util.spec_from_file_location(name, path, loader=_Unwritten(name, path))
         if spec is None or spec.loader is None:
             raise ImportError("{} is no Python file".format(path))
         sys.modules[name] = importlib.util.module_from_spec(spec)
