@@ -48,8 +48,8 @@ AFTER = """
 ## What a backend is
 An axis value, `backend: [default, …]`, with the framework's own words. One that a version lacks is an *exclusion* with
 the reason where the version alone tells, and a record with status `unsupported` where only the build or the machine
-does. What was in use is read back into the record: `framework_build`, `blas` and `threads`, and in columns of their own
-`onednn` and `convolutions` (torch), `arrays` and `ideep` (Chainer).
+does. What was in use is read back into the record: `framework_build`, `blas` and `threads`, and what each framework
+tells in [columns of its own](results.md#of-single-frameworks-and-workloads).
 
 | framework | backend | computes with | since |
 |---|---|---|---|

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sweep import catalog
 from sweep.records import columns
 
 PAGE = Path(__file__).with_name("results.md")
@@ -128,7 +129,18 @@ def page() -> str:
         better = "" if about.direction == "none" else about.direction
         cells = [f"`{field.name}`", kind(field.type), about.unit, better, about.per, about.identity, about.meaning]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n" + AFTER
+    return "\n".join([*lines, *of_single_files()]) + "\n" + AFTER
+
+
+def of_single_files() -> list[str]:
+    """The columns that files in the tree state of themselves."""
+    every = [*catalog.frameworks().values(), *catalog.workloads().values()]
+    files = [each for each in every if each.path.is_relative_to(catalog.WORKLOADS)]
+    lines = ["", "### Of single frameworks and workloads", "| column | of | one per | meaning |", "|---|---|---|---|"]
+    for file in files:
+        for name, said in file.columns.items():
+            lines.append(f"| `{name}` | {file.name} | {said.get('per', 'trial')} | {said['meaning']} |")
+    return lines
 
 
 def kind(type_: pa.DataType) -> str:

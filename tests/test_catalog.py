@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import pytest
 
 from sweep import catalog, grid
 from sweep.errors import SweepError
+from sweep.records.columns import SCHEMA
 from workloads import settings as shared
 
 HEADER = """
@@ -240,6 +242,59 @@ def test_a_misspelt_choice_is_refused_by_every_workload(workload, name, wrong):
 
     with pytest.raises(SweepError, match=f"'{wrong}' is no {name}"):
         grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads())
+
+
+def test_a_file_says_which_way_its_columns_go_without_being_run(write):
+    said = {"unit": "tokens/s", "direction": "more", "per": "trial", "meaning": "tokens in a second"}
+    workload = write(f"PARAMETERS = {{}}\nCOLUMNS = {{'tokens_per_s': {said}}}\nraise RuntimeError")
+    framework = write(HEADER.rstrip() + f"\n    COLUMNS = {{'tokens_per_s': {said}}}\n", "framework.py")
+
+    assert catalog.read_workload(workload, "core").columns == {"tokens_per_s": said}
+    assert catalog.read_framework(framework, "tiny").columns == {"tokens_per_s": said}
+    assert catalog.read_workload(write("PARAMETERS = {}"), "core").columns == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"rate": {"direction": "up"}}, "wrong about 'rate': direction is 'up' and none of less, more, none"),
+        ({"rate": {"per": "seed"}}, "wrong about 'rate': per is 'seed' and none of sample, trial"),
+        ({"rate": {"unit": 3}}, "wrong about 'rate': unit is 3 and no text"),
+        ({"rate": {"units": "s"}}, "wrong about 'rate': 'units' is none of unit, meaning"),
+        ({"step_s": {"direction": "more"}}, "wrong about 'step_s': it is a column that sweep itself describes"),
+        ({"rate": "more"}, "is no dict of dicts"),
+        (["rate"], "is no dict of dicts"),
+    ],
+)
+def test_what_cannot_be_said_of_a_column_is_an_error(write, columns, message):
+    path = write(f"PARAMETERS = {{}}\nCOLUMNS = {columns!r}")
+
+    with pytest.raises(SweepError, match=message) as raised:
+        catalog.read_workload(path, "core")
+
+    assert str(path) in raised.value.message
+
+
+@pytest.mark.parametrize("name", ["torch", "chainer", "jax", "reference"])
+def test_whatever_a_framework_of_the_tree_tells_is_described(name):
+    framework = catalog.known(name)
+    told = set(facts_in(ast.parse(framework.path.read_text(encoding="utf-8"))))
+
+    assert told
+    assert told <= {*SCHEMA.names, *framework.columns}
+    assert set(framework.columns) <= told
+
+
+def facts_in(tree):
+    """The keys of what functions called facts give: of dict literals, keywords of dict(), and keys assigned to."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and "facts" in node.name]
+    for node in (node for function in functions for node in ast.walk(function)):
+        if isinstance(node, ast.Dict):
+            yield from (key.value for key in node.keys)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "dict":
+            yield from (keyword.arg for keyword in node.keywords)
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            yield node.slice.value
 
 
 def test_an_unknown_framework_gets_the_nearest_name():

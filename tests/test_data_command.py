@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -239,6 +240,12 @@ def test_fetch_prepare_list_and_show_are_one_way(sweep: Sweep, server: Server, t
     listed = sweep("list").stdout
     assert re.search(rf"lspet +{folder.name} +3 +3 +0", listed)
     assert re.search(r"synthetic +when needed", listed)
+    rows = {row["data_set"]: row for row in json.loads(sweep("list", "--format", "json").stdout)}
+    assert (rows["lspet"]["prepared"], rows["lspet"]["examples"]) == (folder.name, 3)
+    assert rows["lspet"]["bytes"] > 0
+    assert (rows["synthetic"]["prepared"], rows["synthetic"]["generated"]) == (None, True)
+    for form in ("csv", "md", "latex"):
+        assert "synthetic" in sweep("list", "--format", form).stdout
     sweep("show", "lspet", "-o", "sheet of it.png", "--columns", "2")
     with Image.open(tmp_path / "sheet of it.png") as sheet:
         assert sheet.width == 8 + 2 * 264

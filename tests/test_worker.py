@@ -96,6 +96,13 @@ def test_a_record_is_a_row_that_fits_the_schema() -> None:
     assert set(SCHEMA.names) <= set(table.column_names)
 
 
+def test_what_a_workload_says_of_its_columns_goes_with_its_records() -> None:
+    field = table_of({k: v for k, v in run("tells").items() if k not in ("log", "packages")}).schema.field("session")
+
+    assert field.metadata[b"meaning"] == b"whether the trial leads a session of its own"
+    assert field.metadata[b"per"] == b"trial"
+
+
 def test_what_runs_trials_can_be_sent_to_another_machine() -> None:
     sent = pickle.loads(pickle.dumps(runner()))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweep.cli import output, paths
+from sweep.cli.tables import Column, Format, emit
 from sweep.errors import SweepError
 
 if TYPE_CHECKING:
@@ -38,25 +39,52 @@ Options = Annotated[
 
 
 @app.command("list")
-def list_() -> None:
+def list_(form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE) -> None:
     """Data sets, and what of them is prepared on this machine.
 
-    Example: `sweep data list`
-    """
-    from rich.table import Table
+    A row for each that is prepared, and one for each data set that is not.
 
+    Example: `sweep data list --format json`
+    """
     from sweep import datasets
     from sweep.datasets import store
 
-    table = Table("data set", "prepared", "examples", "train", "test", "GB", "what it is", box=None, pad_edge=False)
-    for dataset in datasets.datasets().values():
-        found = store.everything(dataset.name)
-        for row, prepared in enumerate(found):
-            table.add_row("" if row else dataset.name, *_facts(prepared), "" if row else dataset.summary)
-        if not found:
-            table.add_row(dataset.name, "when needed" if dataset.generated else "no", "", "", "", "", dataset.summary)
-    output.stdout.print(table)
+    rows = [row for dataset in datasets.datasets().values() for row in _rows(dataset, store.everything(dataset.name))]
+    emit(form, _columns(rows), rows)
     output.say(f"prepared data sets lie in {store.root()}")
+
+
+def _rows(dataset: DataSet, found: Sequence[Prepared]) -> list[dict[str, Any]]:
+    return [_row(dataset, prepared) for prepared in found] or [_row(dataset, None)]
+
+
+def _row(dataset: DataSet, prepared: Prepared | None) -> dict[str, Any]:
+    """What is known of a data set, and of one of its preparations."""
+    meta = prepared.meta() if prepared else {}
+    return {
+        "data_set": dataset.name,
+        "prepared": prepared.id if prepared else None,
+        "generated": dataset.generated,
+        **{name: meta.get(name) for name in ("examples", "train", "test")},
+        "bytes": sum(meta["bytes"].values()) if prepared else None,
+        "summary": dataset.summary,
+    }
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
+    sizes = ["" if row["bytes"] is None else f"{row['bytes'] / 1e9:.2f}" for row in rows]
+    counts = ("examples", "train", "test")
+    return [
+        Column("data set", [row["data_set"] for row in rows], is_text=True),
+        Column("prepared", [_prepared_or_not(row) for row in rows], is_text=True),
+        *(Column(name, ["" if row[name] is None else str(row[name]) for row in rows]) for name in counts),
+        Column("GB", sizes),
+        Column("what it is", [row["summary"] for row in rows], rank=1, is_text=True),
+    ]
+
+
+def _prepared_or_not(row: dict[str, Any]) -> str:
+    return row["prepared"] or ("when needed" if row["generated"] else "no")
 
 
 @app.command()
@@ -184,12 +212,6 @@ def _parsed(dataset: DataSet, given: Sequence[str]) -> dict[str, Any]:
 
 
 _BOOLEANS = {"true": True, "false": False}
-
-
-def _facts(prepared: Prepared) -> list[str]:
-    meta = prepared.meta()
-    size = sum(meta["bytes"].values()) / 1e9
-    return [prepared.id, str(meta["examples"]), str(meta["train"]), str(meta["test"]), f"{size:.2f}"]
 
 
 def _by_hand(dataset: DataSet) -> str:

@@ -81,6 +81,20 @@ import numpy as np
 from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
+# of the columns of a record, those that this file alone gives
+COLUMNS = {
+    "arrays": {"meaning": "type of the arrays that hold the weights"},
+    "ideep": {"meaning": "backend ideep: version of iDeep", "per": "environment"},
+    "use_ideep": {"meaning": "backend ideep: when iDeep is taken, as Chainer is configured"},
+    "chainerx": {"meaning": "backend chainerx: its device"},
+    "cupy": {"meaning": "on a GPU: version of CuPy", "per": "environment"},
+    "cuda": {"meaning": "version of CUDA", "per": "environment"},
+    "cudnn": {"meaning": "version of cuDNN", "per": "environment"},
+    "cudnn_benchmark": {"meaning": "whether cuDNN tries its algorithms out, read back"},
+    "deterministic": {"meaning": "whether only what is deterministic may be taken, read back"},
+    "tf32": {"meaning": "whether products may round to TF32: never"},
+}
+
 # With Chainer 3 a function became a node whose backward takes and gives Variables; before, arrays
 Function = getattr(chainer, "FunctionNode", chainer.Function)
 

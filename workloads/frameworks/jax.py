@@ -47,6 +47,13 @@ from jax import numpy as jnp
 from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
+# of the columns of a record, those that this file alone gives
+COLUMNS = {
+    "cuda": {"meaning": "version of the platform, CUDA's among it", "per": "environment"},
+    "deterministic": {"meaning": "whether only what is deterministic may be taken, read back"},
+    "tf32": {"meaning": "whether products may round to TF32, read back"},
+}
+
 
 def load(settings: Dict[str, Any]) -> None:
     """Chooses the platform and the threads; touches no device. The last call before a device is touched counts.

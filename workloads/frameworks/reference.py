@@ -31,6 +31,9 @@ import numpy as np
 from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
+# of the columns of a record, the one that this file alone gives
+COLUMNS = {"precision": {"meaning": "type of the numbers that it computes with"}}
+
 # What a layer leaves for the way back: takes the gradient of its output, and whether that of its input is needed;
 # gives the gradient of its input (None where not needed) and those of its parameters by name.
 Back = Callable[[np.ndarray, bool], Tuple[Optional[np.ndarray], Dict[str, np.ndarray]]]

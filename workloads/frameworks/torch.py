@@ -75,6 +75,18 @@ from torch import nn
 from workloads.runtime import layers, rules
 from workloads.runtime.refusals import Unsupported
 
+# of the columns of a record, those that this file alone gives
+COLUMNS = {
+    "dialect": {"meaning": "the interface that is spoken: tensor, or variable before 0.4", "per": "environment"},
+    "convolutions": {"meaning": "what convolves: the name in the graph, or the backend that was chosen"},
+    "onednn": {"meaning": "whether oneDNN is switched on"},
+    "cuda": {"meaning": "version of CUDA", "per": "environment"},
+    "cudnn": {"meaning": "version of cuDNN", "per": "environment"},
+    "cudnn_benchmark": {"meaning": "whether cuDNN tries its algorithms out, read back"},
+    "deterministic": {"meaning": "whether only what is deterministic may be taken, read back"},
+    "tf32": {"meaning": "whether convolutions may round to TF32, read back"},
+}
+
 # Before 0.4 a tensor knows nothing of gradients: a Variable holds it, and the two never mix
 DIALECT = "tensor" if hasattr(torch, "no_grad") else "variable"
 

@@ -16,6 +16,8 @@ PARAMETERS = {
     "threads": None,
 }
 
+COLUMNS = {"session": {"meaning": "whether the trial leads a session of its own", "per": "trial"}}
+
 STRAY = "import time; time.sleep(3600)"
 
 
