@@ -651,6 +651,8 @@ def test_environments_are_built_listed_locked_and_removed_from_the_command_line(
     assert "reference" in built.stdout
 
     (row,) = json.loads(_sweep("list", "--format", "json").stdout)
+    assert _sweep("list", "--format", "csv").stdout.splitlines()[0].startswith("id,framework,python,numpy,size_bytes")
+    assert "MiB" in _sweep("list", "--format", "latex").stdout
     assert row["framework"] == "reference"
     assert Path(row["path"]).exists()
 

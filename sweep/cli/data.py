@@ -79,7 +79,7 @@ def _columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
         Column("prepared", [_prepared_or_not(row) for row in rows], is_text=True),
         *(Column(name, ["" if row[name] is None else str(row[name]) for row in rows]) for name in counts),
         Column("GB", sizes),
-        Column("what it is", [row["summary"] for row in rows], rank=1, is_text=True),
+        Column("what it is", [row["summary"] for row in rows], is_text=True),
     ]
 
 

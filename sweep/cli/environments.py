@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,20 +11,13 @@ import typer
 
 from sweep import versions
 from sweep.cli import output, paths
+from sweep.cli.tables import Column, Format, emit
 from sweep.errors import UNAVAILABLE, SweepError, nearest
 
 if TYPE_CHECKING:
     from sweep.environments import Environment, EnvironmentFailed, Specification
 
 app = typer.Typer(no_args_is_help=True, help="The isolated Pythons trials run in: one per framework version.")
-
-
-class Format(enum.StrEnum):
-    """How rows are written."""
-
-    TABLE = "table"
-    MARKDOWN = "md"
-    JSON = "json"
 
 
 _Requirements = Annotated[list[str], typer.Argument(help="Framework versions, as torch==2.13.0.", show_default=False)]
@@ -231,27 +222,18 @@ def _matching(name: str) -> list[str]:
 
 
 def _show(rows: Sequence[Mapping[str, Any]], form: Format) -> None:
-    if form is Format.JSON:
-        output.emit(json.dumps(list(rows), indent=1))
-    elif rows:
-        shown = [{key.removesuffix("_bytes"): _text(key, value) for key, value in row.items()} for row in rows]
-        output.emit(_markdown(shown) if form is Format.MARKDOWN else _aligned(shown))
+    keys = list(rows[0]) if rows else []
+    columns = [_column(key, [row[key] for row in rows]) for key in keys]
+    if rows or form is Format.JSON:
+        emit(form, columns, rows)
 
 
-def _text(key: str, value: Any) -> str:
-    return (_mib(value) if value else "") if key.endswith("_bytes") else str(value)
+def _column(key: str, values: Sequence[Any]) -> Column:
+    """A column for people: sizes in MiB."""
+    if key.endswith("_bytes"):
+        return Column(key.removesuffix("_bytes"), [_mib(value) if value else "" for value in values])
+    return Column(key, list(map(str, values)), is_text=True)
 
 
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:,.0f} MiB"
-
-
-def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
-
-
-def _aligned(rows: Sequence[Mapping[str, str]]) -> str:
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
-    lines = [dict(zip(widths, widths, strict=True)), *rows]
-    return "\n".join("  ".join(line[key].ljust(width) for key, width in widths.items()).rstrip() for line in lines)
