@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,7 +156,8 @@ class _Sweep:
         locks.work_for(locks.introduction(self._grid.name))
         needs = provision.needs(todo, self._grid.environments, self._run_id)
         if self._options.address is None:
-            provision.provide(needs, self._observer.note)
+            provided = provision.provide(needs, self._observer.note)
+            self._warn(provided.warnings)
         with contextlib.ExitStack() as leaving:
             leaving.callback(_clear_away, self._run_id)
             cluster = leaving.enter_context(Cluster(self._options.address, notify=self._observer.note))
@@ -201,9 +202,16 @@ class _Sweep:
     def _provide_everywhere(self, cluster: Cluster, needs: provision.Needs) -> None:
         count = f"{len(needs.specifications)} environments and {len(needs.data)} data sets"
         self._observer.note(f"preparing {count} on {len(cluster.nodes)} nodes")
+        warnings: dict[str, None] = {}
         for result in cluster.on_every_node(provision.provide, needs):
-            for framework, reason in (result.value or {}).items():
+            for framework, reason in (result.value.failed if result.value else {}).items():
                 self._observer.note(f"node {result.node.name}: no environment for {framework}: {reason}")
+            warnings.update(dict.fromkeys(result.value.warnings if result.value else ()))
+        self._warn(warnings)
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self._observer.note(f"warning: {warning}")
 
     def _placeable(self, cluster: Cluster, todo: Sequence[Trial]) -> list[Trial]:
         """What some node could hold; the rest is recorded as unsupported, with the reason."""

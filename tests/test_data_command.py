@@ -273,9 +273,9 @@ def test_dropped_examples_are_said(sweep: Sweep, tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "lspet" / "joints.mat", {"joints": joints})
     assert (
         "dropped 1: visible joints extend over 227 pixels or more"
-        in sweep("prepare", "lspet", "--path", "lspet").stderr
+        in sweep("prepare", "lspet", "--path", "lspet", code=1).stderr
     )
-    assert "2 examples" in sweep("prepare", "lspet", SWEEP_LSPET_DIR="lspet").stderr
+    assert "2 examples" in sweep("prepare", "lspet", code=1, SWEEP_LSPET_DIR="lspet").stderr
 
 
 def test_synthetic_options_are_taken_and_checked(sweep: Sweep) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import given
+from commands import Sweep
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,6 +30,7 @@ from sweep.datasets.dataset import FLIP_PAIRS, JOINT_NAMES
 from sweep.datasets.files import open_files
 from sweep.datasets.sheet import LEFT, RIGHT, Tile, posed, sheet
 from sweep.errors import SweepError
+from sweep.node import provision
 
 REAL = Path(os.environ.get("SWEEP_LSPET_DIR", Path(__file__).resolve().parents[2] / "shared" / "lspet"))
 
@@ -98,6 +100,7 @@ def by_hand(image: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> tuple
     return padded[y : y + 256, x : x + 256], moved - [x, y]
 
 
+@settings(deadline=None)
 @given(st.integers(40, 600), st.integers(40, 600), st.integers(0, 2**32 - 1))
 def test_an_image_of_any_size_is_padded_and_cropped_as_in_the_study(width: int, height: int, seed: int) -> None:
     random = np.random.RandomState(seed)
@@ -712,18 +715,103 @@ def test_mpii_without_its_layout_or_images_is_an_error(tmp_path: Path) -> None:
         datasets.prepare("mpii", folder)
 
 
-def test_flic_frames_are_read_with_their_split(tmp_path: Path) -> None:
-    folder = tmp_path / "flic"
+@pytest.mark.parametrize(
+    "annotation", ["mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_2", "annotations"]
+)
+@pytest.mark.parametrize("images", ["images", "mpii_human_pose_v1/images"])
+def test_mpii_is_found_where_its_two_archives_unpack(tmp_path: Path, annotation: str, images: str) -> None:
+    points = [{"id": 0, "x": 600.0, "y": 300.0, "is_visible": 1.0}]
+    folder = write_mpii(tmp_path / "flat", points)
+    expected = datasets.prepare("mpii", folder)
+    unpacked = tmp_path / "unpacked"
+    for place, name in ((annotation, "mpii_human_pose_v1_u12_1.mat"), (Path(images).parent, "images")):
+        (unpacked / place).mkdir(parents=True, exist_ok=True)
+        (folder / name).rename(unpacked / place / name)
+    (unpacked / annotation / "images").mkdir()  # pages of its documentation, say
+    (unpacked / annotation / "images" / "logo.jpg").write_bytes(b"")
+
+    assert datasets.prepare("mpii", unpacked).id == expected.id
+
+
+def test_leeds_images_are_found_away_from_their_joints(tmp_path: Path, leeds: Path) -> None:
+    expected = datasets.prepare("lspet", leeds)
+    (leeds / "annotations").mkdir()
+    (leeds / "joints.mat").rename(leeds / "annotations" / "joints.mat")
+
+    assert datasets.prepare("lspet", leeds).id == expected.id
+
+
+def test_images_that_are_nowhere_are_missed_beside_the_annotation(leeds: Path) -> None:
+    (leeds / "images").rename(leeds / "pictures")
+
+    with pytest.raises(SweepError, match=r"/images/im00001\.jpg is missing, with 4 of 4 images") as raised:
+        datasets.prepare("lspet", leeds)
+    assert "give the folder that holds both" in raised.value.hint
+
+
+def test_frames_of_flic_full_in_neither_split_are_no_test_examples(tmp_path: Path) -> None:
+    flags = {
+        "train": {"istrain": 1, "istest": 0},
+        "test": {"istrain": 0, "istest": 1},
+        "neither": {"istrain": 0, "istest": 0},
+        "bad": {"istrain": 1, "istest": 0, "isbad": 1, "torsobox": [1.0, 1.0, 1.0, 1.0]},
+        "unchecked": {"istrain": 0, "istest": 1, "isunchecked": 1},
+    }
+    frames = {name: {"isbad": 0, "isunchecked": 0} | each for name, each in flags.items()}
+
+    prepared = datasets.prepare("flic", write_flic(tmp_path / "FLIC-full", frames))
+
+    assert (prepared.folder / "names.txt").read_text().split() == ["train.jpg", "test.jpg"]
+    np.testing.assert_array_equal(arrays(prepared).split, [0, 1])
+    meta = prepared.meta()
+    assert meta["dropped"] == {}
+    assert meta["left_out"] == {
+        "in neither of the published splits": 1,
+        "marked as bad by its annotators": 1,
+        "not checked by its annotators": 1,
+    }
+    assert prepared.warning() == ""  # its publishers did it
+
+
+def test_what_an_older_reader_prepared_is_not_used_any_more(tmp_path: Path) -> None:
+    folder = write_flic(tmp_path / "flic", {"a": {"istrain": 1}})
+    prepared = datasets.prepare("flic", folder)
+    assert datasets.prepare("flic").id == prepared.id
+    meta = prepared.folder / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"version": 1}))
+
+    with pytest.raises(SweepError, match="data set flic is not prepared"):
+        datasets.prepare("flic")
+
+
+@pytest.mark.parametrize(("large", "is_warned"), [(0, False), (2, False), (3, True), (19, True)])
+def test_more_than_a_tenth_dropped_is_said_with_the_reasons(tmp_path: Path, large: int, is_warned: bool) -> None:
+    joints = np.stack([person() * (3 if i < large else 1) for i in range(20)])
+    folder = write_leeds(tmp_path / "lsp", joints, np.ones((20, 14)), [(400, 600)] * 20)
+
+    warning = datasets.prepare("lspet", folder).warning()
+
+    assert bool(warning) is is_warned
+    if is_warned:
+        assert f"{large} of 20 examples are dropped ({large}: visible joints extend over 227 pixels or more)" in warning
+
+
+def write_flic(folder: Path, frames: dict[str, dict[str, Any]]) -> Path:
+    """FLIC with frames of these flags."""
     (folder / "images").mkdir(parents=True)
     coords = np.full((2, 29), np.nan)
     for number, column in enumerate((0, 1, 2, 3, 4, 5, 6, 9)):
         coords[:, column] = 300 + 10 * number, 150 + 12 * number
     entries = []
-    for i, train in enumerate((1, 0)):
-        Image.new("RGB", (720, 480), (200, 90, 10)).save(folder / "images" / f"{i}.jpg")
-        box = [280.0, 140.0, 400.0, 290.0]
-        entries.append({"filepath": f"{i}.jpg", "coords": coords, "torsobox": box, "istrain": train})
+    for name, flags in frames.items():
+        Image.new("RGB", (720, 480), (200, 90, 10)).save(folder / "images" / f"{name}.jpg")
+        entries.append({"filepath": f"{name}.jpg", "coords": coords, "torsobox": [280.0, 140.0, 400.0, 290.0]} | flags)
     scipy.io.savemat(folder / "examples.mat", {"examples": structures(entries)})
+    return folder
+
+
+def test_flic_frames_are_read_with_their_split(tmp_path: Path) -> None:
+    folder = write_flic(tmp_path / "flic", {"0": {"istrain": 1}, "1": {"istrain": 0}})
     prepared = datasets.prepare("flic", folder)
     found = arrays(prepared)
     np.testing.assert_array_equal(found.split, [0, 1])
@@ -758,3 +846,41 @@ def test_meta_is_json_that_others_can_read(leeds: Path) -> None:
     meta = json.loads((prepared.folder / "meta.json").read_text())
     assert meta["examples"] == 4
     assert sys.getsizeof(meta["pixels_sha256"]) > 64
+
+
+def large_persons(folder: Path, large: int, examples: int = 10) -> Path:
+    """LSPET, some of its persons as large as in its high-resolution edition."""
+    random = np.random.RandomState(0)
+    joints = np.ones((14, 3, examples))
+    joints[:, :2] = 20 + random.random_sample((14, 2, examples)) * 100
+    joints[:, :2, :large] *= 4
+    (folder / "images").mkdir(parents=True)
+    scipy.io.savemat(folder / "joints.mat", {"joints": joints})
+    for i in range(1, examples + 1):
+        Image.new("RGB", (600, 600), (10, 90, 200)).save(folder / "images" / f"im{i:05d}.jpg")
+    return folder
+
+
+def test_a_data_set_that_mostly_does_not_fit_ends_with_one_and_is_told_before_anything_runs(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_DATA_DIR", str(tmp_path / "cache"))
+    few, many = large_persons(tmp_path / "few", 1), large_persons(tmp_path / "many", 8)
+
+    said = sweep("data", "prepare", "lspet", "--path", str(few))
+    assert said.code == 0
+    assert "dropped 1: visible joints" in said.err
+    assert "warning" not in said.err
+
+    said = sweep("data", "prepare", "lspet", "--path", str(many))
+    told = "warning: data set lspet: 8 of 10 examples are dropped (8: visible joints extend over 227 pixels or more)"
+    assert said.code == 1
+    assert told in " ".join(said.err.split())
+    assert Path(said.out.strip()).is_dir()
+
+    Path("grid.yaml").write_text("axes: {framework: reference}\nparameters: {data: lspet}\n")
+    planned = sweep("plan", "grid.yaml")
+    assert planned.code == 0
+    assert told in " ".join(planned.err.split())
+    provided = provision.provide(provision.Needs((), {("lspet", str(many)): 1, ("lspet", str(few)): 1}))
+    assert [f"warning: {warning}".startswith(told) for warning in provided.warnings] == [True]

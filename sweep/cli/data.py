@@ -11,7 +11,7 @@ import typer
 
 from sweep.cli import output, paths
 from sweep.cli.tables import Column, Format, emit
-from sweep.errors import SweepError
+from sweep.errors import FAILED, SweepError
 
 if TYPE_CHECKING:
     from sweep.datasets import DataSet, Prepared
@@ -116,8 +116,10 @@ def fetch(
 
 
 @app.command()
-def prepare(name: Name, path: From = None, options: Options = None) -> None:
+def prepare(name: Name, path: From = None, options: Options = None) -> int:
     """Decode, pad, crop and check a data set into arrays that workers map into memory.
+
+    Ends with 1 where more than a tenth of the examples do not fit: the arrays are there, of fewer examples.
 
     Examples: `sweep data prepare lspet --path lspet_dataset.zip`
 
@@ -127,8 +129,14 @@ def prepare(name: Name, path: From = None, options: Options = None) -> None:
     meta = prepared.meta()
     for reason, count in meta["dropped"].items():
         output.say(f"dropped {count}: {reason}")
+    for reason, count in meta.get("left_out", {}).items():
+        output.say(f"left out {count}: {reason}")
     output.say(f"{prepared.id}: {meta['train']} examples to train on, {meta['test']} to test on")
     output.emit(str(prepared.folder))
+    if warning := prepared.warning():
+        output.warn(warning)
+        return FAILED
+    return 0
 
 
 @app.command()

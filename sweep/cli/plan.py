@@ -164,6 +164,7 @@ def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: 
         yield f"environments {state}: {', '.join(specs)}"
     if data := _data(needs):
         yield f"data: {', '.join(data)}"
+    yield from _data_warnings(needs)
     if (seconds := _total_s(todo, estimate)) is not None:
         yield f"time: about {duration(seconds)}, one trial after the other"
     else:
@@ -199,6 +200,15 @@ def _data(needs: Needs) -> list[str]:
     wanted = list(needs.data)
     there = [(name, path) for name, path in wanted if datasets.known(name).generated or path or store.everything(name)]
     return [name if (name, path) in there else f"{name} (not prepared on this machine)" for name, path in wanted]
+
+
+def _data_warnings(needs: Needs) -> Iterator[str]:
+    """Of data sets that are prepared here and that no path names: of the others nothing is known yet."""
+    from sweep.datasets import store
+
+    for name in dict.fromkeys(name for name, path in needs.data if not path):
+        warnings = [prepared.warning() for prepared in store.everything(name)[:1]]
+        yield from (f"warning: {warning}" for warning in warnings if warning)
 
 
 def _total_s(todo: Sequence[Trial], estimate: Estimate) -> float | None:

@@ -89,12 +89,13 @@ def _prepare(
         return dataset.read(**options) if dataset.generated else dataset.read(origin, **options)
 
     def identity() -> str:
-        return store.identify(dataset.name, options, source())
+        return store.identify(dataset, options, source())
 
     id = store.remembered(_fingerprint(dataset, origin, options), identity) if origin else identity()  # noqa: A001
     if found := store.find(id):
         return found
-    facts = {"name": dataset.name, "source": str(origin or "generated"), "options": dict(options)}
+    facts = {"name": dataset.name, "version": dataset.version, "source": str(origin or "generated")}
+    facts |= {"options": dict(options)}
     return store.make(id, facts, source(), progress, say)
 
 
@@ -102,6 +103,7 @@ def _fingerprint(dataset: DataSet, origin: Path, options: Mapping[str, Any]) -> 
     return repr(
         [
             preparation.VERSION,
+            *([dataset.version] if dataset.version > 1 else []),
             dataset.name,
             sorted(options.items()),
             str(origin),
@@ -126,7 +128,7 @@ def _origin(dataset: DataSet, path: str | Path | None) -> Path | None:
 
 
 def _newest(dataset: DataSet, options: Mapping[str, Any]) -> Prepared:
-    found = [p for p in store.everything(dataset.name) if p.meta()["options"] == options]
+    found = [p for p in store.everything(dataset.name) if _is_of(p.meta(), dataset, options)]
     if not found:
         fetch = f"sweep data fetch {dataset.name}; sweep data prepare {dataset.name}"
         here = f"sweep data prepare {dataset.name} --path DIR"
@@ -135,6 +137,10 @@ def _newest(dataset: DataSet, options: Mapping[str, Any]) -> Prepared:
             f"{fetch} (or, with the original files at hand, {here})" if dataset.archive else here,
         )
     return found[0]
+
+
+def _is_of(meta: Mapping[str, Any], dataset: DataSet, options: Mapping[str, Any]) -> bool:
+    return bool(meta["options"] == options and meta.get("version", 1) == dataset.version)
 
 
 def _variable(dataset: DataSet) -> str:

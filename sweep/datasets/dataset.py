@@ -37,6 +37,7 @@ class Example:
     visible: Flags  # (14,)
     test: bool = False
     scale: float = 1.0  # what the image is resized by before it is padded and cropped
+    left_out: str = ""  # why it is no example, where those who published it say so
 
 
 class Source(Protocol):
@@ -80,7 +81,10 @@ class Archive:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set by name. `read` takes a folder or archive (None where `generated`) and the options."""
+    """A data set by name. `read` takes a folder or archive (None where `generated`) and the options.
+
+    `version` is raised where `read` makes other examples of the same files: what was prepared before is then not used.
+    """
 
     name: str
     summary: str
@@ -89,3 +93,4 @@ class DataSet:
     generated: bool = False  # made by computing; reads no files
     archive: Archive | None = None
     homepage: str = ""
+    version: int = 1

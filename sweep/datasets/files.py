@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import zipfile
@@ -122,18 +123,31 @@ def the_one(files: Files, file: str) -> str:
 
 
 def images_beside(files: Files, annotation: str, wanted: Sequence[str]) -> list[str]:
-    """The files called `wanted` in the folder `images` beside the annotation; SweepError names the first missing."""
-    folder = PurePosixPath(annotation).parent / "images"
+    """The files called `wanted` in the folder `images` of the annotation; SweepError names the first missing.
+
+    That folder lies beside the annotation, or elsewhere where archives unpack so; of several, it is the one that holds
+    the most of them.
+    """
     names = set(files.names())
-    found = [str(folder / image) for image in wanted]
+    listed = [[f"{folder}/{image}" for image in wanted] for folder in image_folders(files, annotation)]
+    found = max(listed, key=lambda paths: sum(path in names for path in paths))  # the nearest of equal ones
     missing = [name for name in found if name not in names]
     if missing:
         count = f", with {len(missing)} of {len(found)} images" if len(missing) > 1 else ""
         raise SweepError(
             f"{files.where(missing[0])} is missing{count}",
-            f"{PurePosixPath(annotation).name} lists it; fetch the data set again",
+            f"{PurePosixPath(annotation).name} lists it; give the folder that holds both, or fetch the data set again",
         )
     return found
+
+
+def image_folders(files: Files, annotation: str) -> list[str]:
+    """Folders called `images`, the nearest to the annotation first; the one beside it is there in any case."""
+    home = PurePosixPath(annotation).parent
+    parents = {PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in files.names()}}
+    folders = {each for parent in parents for each in (parent, *parent.parents) if each.name == "images"}
+    ordered = sorted(folders - {home / "images"}, key=lambda folder: (_steps(home, folder), folder))
+    return [str(folder) for folder in (home / "images", *ordered)]
 
 
 def content_hash(files: Files, names: Iterable[str]) -> str:
@@ -168,6 +182,12 @@ def _stamp(path: Path) -> str:
 
 def _depth(name: str) -> int:
     return len(PurePosixPath(name).parts)
+
+
+def _steps(one: PurePosixPath, other: PurePosixPath) -> int:
+    """How many folders one goes up and down from one to the other."""
+    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one.parts, other.parts, strict=False))
+    return len(one.parts) + len(other.parts) - 2 * len(list(shared))
 
 
 def _digest(parts: Iterable[str]) -> str:

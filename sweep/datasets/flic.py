@@ -1,7 +1,8 @@
 """FLIC: 5,003 frames of films with upper bodies (Sapp and Taskar, CVPR 2013).
 
 Shoulders, elbows, wrists and hips are annotated; the other joints are invisible. Frames are resized so that torsos are
-as large as in Leeds Sports Pose. The published split is kept.
+as large as in Leeds Sports Pose. The published split is kept. FLIC-full, its superset of 20,928 frames, is read as
+well: frames that its authors put in neither split, marked as bad or did not check are left out.
 """
 
 from __future__ import annotations
@@ -45,11 +46,26 @@ def _example(entry: dict[str, Any]) -> Example:
         joints[joint] = coordinates[:, column]
         visible[joint] = np.isfinite(joints[joint]).all()
     joints[~visible] = joints[visible].mean(axis=0) if visible.any() else 0
-    image = str(entry["filepath"])
-    _, top, _, bottom = np.ravel(entry["torsobox"])
+    image, left_out = str(entry["filepath"]), _left_out(entry)
+    scale = 1.0 if left_out else TORSO / _torso_height(image, entry["torsobox"])
+    return Example(image, joints, visible, test=not np.any(entry["istrain"]), scale=scale, left_out=left_out)
+
+
+def _left_out(entry: dict[str, Any]) -> str:
+    """Why a frame is no example: FLIC-full holds four times as many frames as the two splits."""
+    if np.any(entry.get("isbad", False)):
+        return "marked as bad by its annotators"
+    if np.any(entry.get("isunchecked", False)):
+        return "not checked by its annotators"
+    in_either = np.any(entry["istrain"]) or np.any(entry.get("istest", True))
+    return "" if in_either else "in neither of the published splits"
+
+
+def _torso_height(image: str, box: Any) -> float:
+    _, top, _, bottom = np.ravel(box)
     if not bottom > top:
         raise ValueError(f"{image} has a torso box without height")
-    return Example(image, joints, visible, test=not np.any(entry["istrain"]), scale=TORSO / float(bottom - top))
+    return float(bottom - top)
 
 
 DATASET = DataSet(
@@ -57,4 +73,5 @@ DATASET = DataSet(
     summary="FLIC, 5,003 film frames of upper bodies",
     read=read,
     homepage="https://bensapp.github.io/flic-dataset.html",
+    version=2,  # 1 took frames in neither split for test examples
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from sweep.datasets import matlab
 from sweep.datasets.dataset import JOINT_NAMES, Example, Flags, Floats
-from sweep.datasets.files import Files, images_beside, open_files, the_one
+from sweep.datasets.files import Files, image_folders, images_beside, open_files, the_one
 from sweep.datasets.photographs import Photographs
 from sweep.errors import SweepError
 
@@ -66,9 +66,17 @@ def _refuse_bad_numbers(where: str, values: Floats) -> None:
 
 def _images(files: Files, annotation: str, count: int) -> list[str]:
     """The file of each example, in order; SweepError names the first that is missing."""
-    folder = PurePosixPath(annotation).parent / "images"
-    matches = [_IMAGE.fullmatch(PurePosixPath(n).name) for n in files.names() if PurePosixPath(n).parent == folder]
-    found = {int(match[1]): match[0] for match in matches if match}
+    found = _numbered(files, annotation)
     width = len(PurePosixPath(next(iter(found.values()), "im00001.jpg")).stem) - len("im")
     wanted = [found.get(number, f"im{number:0{width}d}.jpg") for number in range(1, count + 1)]
     return images_beside(files, annotation, wanted)
+
+
+def _numbered(files: Files, annotation: str) -> dict[int, str]:
+    """Names of the images by number, in the nearest folder that has any."""
+    for folder in image_folders(files, annotation):
+        paths = (PurePosixPath(name) for name in files.names())
+        matches = (_IMAGE.fullmatch(path.name) for path in paths if str(path.parent) == folder)
+        if found := {int(match[1]): match[0] for match in matches if match}:
+            return found
+    return {}

@@ -45,7 +45,8 @@ class Photographs:
 
     def identity(self) -> str:
         """Of the contents and names of the files used, wherever they lie."""
-        used = [self.annotation, *dict.fromkeys(self.images)]
+        kept = (image for image, example in zip(self.images, self.examples, strict=True) if not example.left_out)
+        used = [self.annotation, *dict.fromkeys(kept)]
         names = json.dumps([PurePosixPath(name).name for name in used])
         return content_hash(self.files, used) + hashlib.sha256(names.encode()).hexdigest()
 

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ CROP = 227  # what the network sees; the visible joints must fit in
 ARRAYS = ("images.npy", "joints.npy", "visible.npy", "split.npy")
 NO_VISIBLE_JOINT = "no visible joint"
 JOINT_OUTSIDE = "a visible joint lies outside the image"
+MOST_DROPPED = 0.1  # share of the examples, beyond which something is probably wrong with the files
 TOO_LARGE = f"visible joints extend over {CROP} pixels or more"
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
@@ -84,12 +85,30 @@ def crop(image: Pixels, corner: tuple[int, int]) -> tuple[Pixels, Pixels]:
     return whole, inside
 
 
+def mostly_dropped(name: str, meta: Mapping[str, Any]) -> str:
+    """What is to be said of a prepared data set where more than a tenth did not fit; empty where that is not so.
+
+    What its publishers leave out themselves is not counted.
+    """
+    lost = sum(meta["dropped"].values())
+    total = lost + meta["examples"]
+    if lost <= MOST_DROPPED * total:
+        return ""
+    reasons = ", ".join(f"{count:,}: {reason}" for reason, count in Counter(meta["dropped"]).most_common())
+    return (
+        f"data set {name}: {lost:,} of {total:,} examples are dropped ({reasons}); "
+        f"persons must fit in {CROP}×{CROP} pixels: is this the edition in that size?"
+    )
+
+
 def write(folder: Path, source: Source, progress: Progress) -> dict[str, Any]:
     """Write the arrays of `source` into `folder` and return what they are; memory does not grow with the examples."""
-    placements, dropped = _place_all(source, progress)
+    placements = _place_all(source, progress)
+    left_out = Counter(e.left_out for e in source.examples if e.left_out)
+    dropped = Counter(p for p in placements if isinstance(p, str)) - left_out
     kept = np.array([i for i, placement in enumerate(placements) if isinstance(placement, Placement)], np.intp)
     if not len(kept):
-        raise _nothing_left(source, dropped)
+        raise _nothing_left(source, dropped + left_out)
     examples = [source.examples[i] for i in kept]
     chosen = [placement for placement in placements if isinstance(placement, Placement)]
     np.save(folder / "joints.npy", np.array([p.joints for p in chosen], np.float32))
@@ -97,16 +116,21 @@ def write(folder: Path, source: Source, progress: Progress) -> dict[str, Any]:
     np.save(folder / "split.npy", np.array([e.test for e in examples], np.uint8))
     (folder / "names.txt").write_text("".join(f"{e.name}\n" for e in examples), encoding="utf-8")
     filled = _fill(folder / "images.npy", source, kept, chosen, progress)
-    return _facts(examples, dropped, filled) | {"locates_invisible": source.locates_invisible}
+    more = {"left_out": dict(sorted(left_out.items())), "locates_invisible": source.locates_invisible}
+    return _facts(examples, dropped, filled) | more
 
 
-def _place_all(source: Source, progress: Progress) -> tuple[list[Placement | str], Counter[str]]:
+def _place_all(source: Source, progress: Progress) -> list[Placement | str]:
+    """Where each example's image is cropped, or why the example is none."""
     placements: list[Placement | str] = []
     for i, example in enumerate(source.examples):
-        joints = example.joints * _scales(source.size(i), example.scale)
-        placements.append(place(_scaled(source.size(i), example.scale), joints, example.visible))
+        placements.append(example.left_out or _placed(source.size(i), example))
         progress("check", i + 1, len(source.examples))
-    return placements, Counter(p for p in placements if isinstance(p, str))
+    return placements
+
+
+def _placed(size: tuple[int, int], example: Example) -> Placement | str:
+    return place(_scaled(size, example.scale), example.joints * _scales(size, example.scale), example.visible)
 
 
 def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], progress: Progress) -> list[_Filled]:

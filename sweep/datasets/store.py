@@ -18,7 +18,7 @@ import platformdirs
 
 from sweep import locks
 from sweep.datasets import preparation
-from sweep.datasets.dataset import Source
+from sweep.datasets.dataset import DataSet, Source
 from sweep.datasets.preparation import ARRAYS, Progress
 from sweep.errors import SweepError
 
@@ -33,6 +33,11 @@ class Prepared:
     id: str
     examples: int
 
+    def warning(self) -> str:
+        """What is to be said where much of the data set does not fit; empty where that is not so."""
+        meta = self.meta()
+        return preparation.mostly_dropped(meta["name"], meta)
+
     def meta(self) -> dict[str, Any]:
         """What the arrays are: see docs/data.md."""
         return _meta(self.folder) or {}
@@ -44,10 +49,11 @@ def root() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("sweep")) / "data"
 
 
-def identify(name: str, options: Mapping[str, Any], source: Source) -> str:
+def identify(dataset: DataSet, options: Mapping[str, Any], source: Source) -> str:
     """The id of what preparing `source` gives: the same on every machine, other where any pixel or joint is."""
-    facts = [preparation.VERSION, name, sorted(options.items()), source.identity()]
-    return f"{name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
+    facts = [preparation.VERSION, dataset.name, sorted(options.items()), source.identity()]
+    facts += [dataset.version] if dataset.version > 1 else []
+    return f"{dataset.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
 
 
 def find(id: str) -> Prepared | None:  # noqa: A002  the word of DESIGN.md

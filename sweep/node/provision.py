@@ -64,8 +64,15 @@ def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run
     return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only)
 
 
-def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
-    """Have it all on this node; what environments failed, by framework, with the reason.
+class Provided(NamedTuple):
+    """What came of it: the environments that failed, by framework, with the reason, and what to warn of."""
+
+    failed: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
+    """Have it all on this node.
 
     A node without a GPU gets no environments for one: gigabytes that no trial would come to.
     A failed environment is remembered for the run, so that its trials say so at once. Raises SweepError where data
@@ -86,7 +93,7 @@ def provide(needs: Needs, say: Say = lambda _: None) -> dict[str, str]:
     }
     if checks := [check for check in needs.checks if check.reference.framework not in failed]:
         _look_at(checks, prepared, needs.run_id)
-    return failed
+    return Provided(failed, tuple(filter(None, (each.warning() for each in prepared.values()))))
 
 
 def _look_at(checks: Iterable[Check], prepared: Mapping[Data, datasets.Prepared], run_id: str) -> None:
