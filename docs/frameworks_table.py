@@ -73,6 +73,8 @@ tells in [columns of its own](results.md#of-single-frameworks-and-workloads).
 `no_grad`, old-style functions. The adapter speaks it, and finds out by itself. No package index has these versions, so
 a grid names a wheel (`environments: {torch==0.1.12.post2: {wheel: …}}`). Tests speak it to torch 1.0.1, from which
 whatever came after 0.1.10 is hidden; what cannot be hidden, broadcasting for one, they do not see.
+Its tensors on the CPU are copies of the batch's arrays, where later versions share their memory: shared, its backward
+thread frees an array without the interpreter lock, and the process crashes. With `include_data` the copy is timed.
 
 **iDeep's dropout** seeds its generator in every call with the clock's whole seconds: within one second, layers of the
 same shape drop the same, and no seed makes it repeat. It costs what it costs, but training with it is another method.

@@ -51,10 +51,18 @@ def told(framework, batch, settings):
         dropping=list(dropping(model, placed, settings)),
         predicted_again=model.predict(batch.images).tolist(),
         dropout_left_on=model.dropout,
+        shares_memory=shares_memory(placed, batch),
         facts=dict(framework.facts(), **model.facts(placed)),
         tasks=tasks,
     )
     return found
+
+
+def shares_memory(placed, batch):
+    """Whether the images on the device are the batch's own; None where they are not torch's."""
+    if "torch" not in sys.modules:
+        return None
+    return bool(np.shares_memory(placed.images.data.numpy(), batch.images))
 
 
 def losses(model, placed, dropout):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from workloads.runtime import layers, protocol
 from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
 from workloads.runtime.refusals import Unsupported
 
+HOUSE = Path(__file__).resolve().parent.parent
 SMALL = Network(
     name="small",
     input=(2, 17, 16),
@@ -219,7 +221,37 @@ def test_torch_before_0_4_is_spoken_to_in_its_own_words_alone(data: Path, expect
     for found in answers:
         computes_the_same(found, answers[0], expected, "aged torch")
         assert found["facts"]["dialect"] == "variable"
+        assert not found["shares_memory"]
         assert found["facts"]["framework_build"] == "torch 0.1.10_2"
+
+
+OWNED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from workloads import deeppose
+from workloads.frameworks import torch as framework
+from workloads.runtime import layers
+weights = layers.draw_weights(deeppose.NETWORK, 0)
+arrays = [np.ones(shape, np.float32) for shape in ((1, 3, 227, 227), (1, 14, 2), (1, 14))]
+moment = np.ones((2, 2), np.float32)
+shared = {}
+for dialect in ("variable", "tensor"):
+    model = framework.Model(deeppose.NETWORK, weights, {"dialect": dialect})
+    placed = model.place(*arrays)
+    pairs = [(placed.images, arrays[0]), (placed.targets, arrays[1]), (placed.visible, arrays[2])]
+    pairs += [(model._moment(moment), moment)]
+    shared[dialect] = [bool(np.shares_memory(tensor.data.numpy(), array)) for tensor, array in pairs]
+print(json.dumps(shared))
+"""
+
+
+@pytest.mark.framework
+def test_tensors_on_the_cpu_have_memory_of_their_own_before_torch_0_4() -> None:
+    """Where the backward thread of torch 0.1.12 freed an array that it shared, the process crashed."""
+    python = python_of("torch", "2.13.0", "default")
+    told = subprocess.run([python, "-c", OWNED, str(HOUSE)], capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout) == {"variable": [False] * 4, "tensor": [True] * 4}
 
 
 @pytest.mark.framework

@@ -159,7 +159,7 @@ class Model:
             self._modules.eval()
 
     def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
-        """The batch as tensors on the device; on the CPU they share the arrays' memory."""
+        """The batch as tensors on the device; on the CPU they share the arrays' memory, from 0.4 on."""
         joints = np.array(max(float(visible.sum()), 1.0), np.float32)
         return Batch(
             images=self._images(images),
@@ -261,7 +261,7 @@ class Model:
         """State of the optimiser as it keeps it: numbers on the host, a tensor where it counts in one."""
         if value.ndim == 0 and value.dtype.kind == "i":
             return int(value)
-        tensor = torch.from_numpy(value)
+        tensor = self._from_numpy(value)
         return tensor.cuda() if self.on_gpu and value.ndim else tensor
 
     def _refuse_what_is_missing(self) -> None:
@@ -309,9 +309,17 @@ class Model:
         placed = self._tensor(images)
         return placed.contiguous(memory_format=torch.channels_last) if self._channels_last else placed
 
-    def _tensor(self, array: np.ndarray) -> Any:
+    def _from_numpy(self, array: np.ndarray) -> Any:
+        """The array as a tensor on the CPU, which shares its memory from 0.4 on.
+
+        Before, the thread that goes backward frees the array of the last tensor that shares it without Python's
+        interpreter lock, and the process crashes: there a tensor gets memory of its own.
+        """
         tensor = torch.from_numpy(array)
-        tensor = tensor.cuda() if self.on_gpu else tensor
+        return tensor.clone() if self._old else tensor
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        tensor = torch.from_numpy(array).cuda() if self.on_gpu else self._from_numpy(array)
         return torch.autograd.Variable(tensor) if self._old else tensor
 
 
