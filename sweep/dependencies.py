@@ -30,8 +30,11 @@ class Source(NamedTuple):
     measures: int
 
 
-def found(path: Path) -> dict[str, Path]:
-    """The file itself and all that it imports, directly or not, by name: the same names wherever they are installed."""
+def found(path: Path, without: Path | None = None) -> dict[str, Path]:
+    """The file itself and all that it imports, directly or not, by name: the same names wherever they are installed.
+
+    Imports from a folder `without` are left aside, with all that these import.
+    """
     top = _top(path)
     files: dict[Path, None] = {}
     waiting = [path]
@@ -39,7 +42,8 @@ def found(path: Path) -> dict[str, Path]:
         here = waiting.pop()
         if here not in files:
             files[here] = None
-            waiting += [each for each in _imported(here) if _is_own(each, top)]
+            own = (each for each in _imported(here) if _is_own(each, top))
+            waiting += [each for each in own if without is None or not each.is_relative_to(without)]
     return dict(sorted((_name(each, top), each) for each in files))
 
 

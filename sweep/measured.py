@@ -75,11 +75,11 @@ def differences(one: Content, other: Content, workload: str, framework: str) -> 
 
 
 def _content(workload: Path, framework: str, environment: str) -> Content:
-    of_trial = {**dependencies.found(_EVERY_TRIAL), **dependencies.found(workload)}
+    # the reference, which a parity check compares with, decides whether a trial is timed and not how long it takes
+    of_trial = dependencies.found(_EVERY_TRIAL) | dependencies.found(workload, without=_FRAMEWORKS)
     of_framework = dependencies.found(_framework(framework.partition("==")[0]).path)
     words = {
-        # the reference of a parity check says whether a trial is timed, not how long it takes
-        WORKLOAD: _word((name, path) for name, path in of_trial.items() if not path.is_relative_to(_FRAMEWORKS)),
+        WORKLOAD: _word(of_trial.items()),
         FRAMEWORK: _word((name, path) for name, path in of_framework.items() if _is_of_a_framework(path)),
         ENVIRONMENT: environment,
     }
