@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep import __version__, adaptive, calibration, locks, process, schedule
+from sweep import __version__, adaptive, calibration, locks, process, resume, schedule
 from sweep.analysis.summary import records_for, summarize
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
@@ -81,7 +81,10 @@ def run(grid: Grid, expansion: Expansion, results: Results, options: Options, ob
     with results.open(_facts(grid, expansion, max((each.noise_floor for each in known), default=0.0))) as writer:
         for part, reason in writer.damaged:
             observer.note(f"{part} was {reason}; it is set aside and its trials run again")
-        todo = schedule.plan(expansion.trials, writer.statuses(), options.retry, grid.order)
+        statuses = writer.statuses()
+        todo = schedule.plan(expansion.trials, statuses, options.retry, grid.order)
+        for line in resume.said(writer, expansion.trials, todo, statuses):
+            observer.note(line)
         ledger = Ledger(expansion.trials, todo)
         ledger.learn(writer)
         observer.planned(len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s())

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from sweep.analysis import statistics
 from sweep.analysis.comparisons import Comparison, compared
-from sweep.analysis.matching import axes_of, value_of
+from sweep.analysis.matching import axes_of, value_of, without
 from sweep.analysis.statistics import Range
 from sweep.analysis.summary import Summary
 from sweep.errors import SweepError
@@ -163,7 +163,7 @@ def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Compar
     groups: dict[str, tuple[dict[str, Any], list[tuple[Any, Summary]]]] = {}
     for axes, summary in wanted:
         if all(name in axes for name in names):
-            rest = {name: value for name, value in axes.items() if name not in names}
+            rest = without(axes, names)
             groups.setdefault(repr(rest), (rest, []))[1].append((value_of(axes, claim.axis), summary))
     pairs = [pair for rest, members in groups.values() for pair in _pairs(claim, rest, members)]
     both = [pair for pair in pairs if pair.subject and pair.baseline]

@@ -19,6 +19,7 @@ from sweep.analysis import matching, statistics
 from sweep.analysis.matching import written
 from sweep.analysis.statistics import Interval, Ratio, Verdict
 from sweep.analysis.summary import Summary
+from sweep.axes import CONTENT_AXES
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import ColumnMetadata, metadata
 from sweep.selection import Axes, natural, shown
@@ -169,7 +170,7 @@ def between_runs(
     _check_direction([*subjects, *baselines])
     subjects, baselines = (matching.renamed(side, rename or {}) for side in (subjects, baselines))
     ignored = list(ignore)
-    left_out = [*ignored, *matching.left_out_by_default((subjects, baselines), ignored)]
+    left_out = [*ignored, *CONTENT_AXES.values(), *matching.left_out_by_default((subjects, baselines), ignored)]
     one = matching.one_each(subjects, left_out, names[0])
     other = matching.one_each(baselines, left_out, names[1])
     if not one.keys() & other.keys():

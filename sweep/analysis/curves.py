@@ -19,7 +19,15 @@ from sweep.selection import Axes, Where, check_axes, natural
 from sweep.status import Status
 
 _VALUES = ("loss", "pck", "pcp", "elapsed_s")
-COLUMNS = ("cell_id", "settings", "status", "validation_epoch", *(f"validation_{name}" for name in _VALUES))
+COLUMNS = (
+    "cell_id",
+    "settings",
+    "content",
+    "started_at",
+    "status",
+    "validation_epoch",
+    *(f"validation_{name}" for name in _VALUES),
+)
 
 
 @dataclass(frozen=True)

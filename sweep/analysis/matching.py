@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from sweep.analysis.summary import Summary
+from sweep.axes import CONTENT_AXES
 from sweep.errors import SweepError
 from sweep.selection import Axes, natural, shown
 
@@ -53,7 +54,7 @@ def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[An
     found: dict[Key, tuple[Axes, dict[Any, list[Summary]]]] = {}
     for summary in summaries:
         if all(name in summary.axes for name in names):
-            rest = {name: value for name, value in summary.axes.items() if name not in names}
+            rest = without(summary.axes, names)
             value = value_of(summary.axes, over)
             found.setdefault(_key(rest), (rest, {}))[1].setdefault(value, []).append(summary)
     for _, by_value in found.values():
@@ -61,6 +62,12 @@ def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[An
             if _coincide(members):
                 raise SweepError(f"two cells have the same axes: {_told(members[0].axes)}", "see sweep show for both")
     return list(found.values())
+
+
+def without(axes: Axes, over: Collection[str]) -> dict[str, Any]:
+    """What cells must share to be compared over some axes. Their contents need not be the same, unless asked about."""
+    aside = {*over, *(() if {*over} & {*CONTENT_AXES.values()} else CONTENT_AXES.values())}
+    return {name: value for name, value in axes.items() if name not in aside}
 
 
 def one_each(summaries: Sequence[Summary], left_out: Collection[str], run: str) -> dict[Key, list[Summary]]:

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep import grid as grids
-from sweep.analysis import claims, comparisons, curves, matching, origins, published, statistics
+from sweep.analysis import claims, comparisons, contents, curves, matching, origins, published, statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
 from sweep.analysis.origins import ORIGINS
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.samples import counts
 from sweep.analysis.summary import Summary, cells_of, known_metric, records_for, summarize
+from sweep.axes import CONTENT_AXES
 from sweep.errors import MISSING, SweepError
 from sweep.grid.conditions import Conditions
 from sweep.records.columns import METRICS, unit
@@ -177,22 +178,34 @@ class Run:
         `ignore` names axes that cells may differ in; `rename` axes that have another name in the other run.
         """
         apart = not across_machines
-        mine, theirs = (run.summary(None, metric, where, by_machine=apart) for run in (self, baseline))
+        both = (run.summary(None, metric, where, by_machine=apart) for run in (self, baseline))
+        mine, theirs = map(contents.newest, both)
         names = _names(str(self.results), str(baseline.results))
         wide = max(self.margin, baseline.margin) if margin is None else margin
         return comparisons.between_runs(mine, theirs, names, ignore, wide, rename)
 
+    def outdated(self, over: str, metric: str | None = None, where: Mapping[str, Any] | None = None) -> list[Summary]:
+        """The cells that `compare` leaves out, since their workload, framework or environment has changed since."""
+        every = self.summary(None, metric, where)
+        last = {id(summary) for summary in contents.newest(every)}
+        asked = set(matching.axes_of(over)) & {*CONTENT_AXES.values()}
+        return [summary for summary in every if id(summary) not in last and not asked]
+
     def verify(self) -> list[claims.Judgement]:
         """The grid's claims, held against the records."""
         stated = [claims.parsed(claim) for claim in self.grid.claims] if self.grid else []
-        summaries = {claim.metric: self._summaries(metric=claim.metric, by_machine=True) for claim in stated}
+        summaries = {claim.metric: self._last(claim.metric) for claim in stated}
         return claims.judge(stated, summaries)
 
     def published(self) -> list[tuple[Published, list[tuple[Comparison, Agreement]]]]:
         """The figures that the grid has from elsewhere, each with the comparisons here that it speaks of."""
         stated = [published.parsed(entry) for entry in self.grid.file.published] if self.grid else []
-        summaries = {each.metric: self._summaries(metric=each.metric, by_machine=True) for each in stated}
+        summaries = {each.metric: self._last(each.metric) for each in stated}
         return [(each, published.beside(each, summaries[each.metric])) for each in stated]
+
+    def _last(self, metric: str) -> list[Summary]:
+        """Of what is there now, for what the grid states."""
+        return contents.newest(self._summaries(metric=metric, by_machine=True))
 
     def _summaries(
         self,
@@ -218,9 +231,10 @@ class Run:
         if not where:
             return table, {}
         cells = cells_of(table)[0]
-        check_axes(where, [*cells, dict.fromkeys(ORIGINS)])
         of_axes, of_origins = origins.divided(where, cells)
-        unmet = Conditions(where).unmet([*cells, *origins.values(table, of_origins)])
+        named = contents.asked_of(where, cells)
+        check_axes(named, [*cells, dict.fromkeys(ORIGINS)])
+        unmet = Conditions(named).unmet([*cells, *origins.values(table, of_origins)])
         for each in unmet:
             if each.is_all:
                 raise NoRecords(f"no cell of {self.results} has {each}", each.hint)
@@ -233,8 +247,9 @@ class Run:
         if not of_axes:
             return table
         cells, of_cell = cells_of(table)
-        conditions = Conditions(of_axes)
-        kept = np.array([conditions.holds(cell) for cell in cells], dtype=bool)
+        given, of_contents = contents.split_where(of_axes)
+        conditions = Conditions(given)
+        kept = np.array([conditions.holds(cell) and contents.meets(cell, of_contents) for cell in cells], dtype=bool)
         return table.filter(pa.array(kept[of_cell]))
 
     def _table(self, metric: str | None) -> pa.Table:
@@ -260,7 +275,11 @@ class Run:
         self, over: str, metric: str | None, where: Mapping[str, Any] | None, by_machine: bool = False
     ) -> list[Summary]:
         by = self._axes_with_version_apart(metric) if "version" in matching.axes_of(over) else None
-        return self.summary(by, metric, where, by_machine)
+        summaries = self.summary(by, metric, where, by_machine)
+        asked = [name for name in matching.axes_of(over) if name in CONTENT_AXES.values()]
+        if not asked:
+            return contents.newest(summaries)
+        return [summary for summary in summaries if all(summary.axes.get(name) is not None for name in asked)]
 
     def _axes_with_version_apart(self, metric: str | None) -> list[str]:
         names = dict.fromkeys(name for summary in self.summary(metric=metric) for name in summary.axes)

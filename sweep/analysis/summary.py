@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sweep.analysis import origins, statistics
+from sweep.analysis.contents import Seen, are_several, meets, split_where, told_apart
 from sweep.analysis.samples import Floats, Ints, Samples, about, counts, one_per, take
 from sweep.analysis.statistics import Interval
-from sweep.axes import ordered
+from sweep.axes import CONTENT_AXES, ordered
 from sweep.errors import SweepError, nearest
 from sweep.grid.conditions import Conditions
 from sweep.records.columns import METRICS, NEVER, ColumnMetadata, Per
@@ -44,6 +46,7 @@ FACTS = (  # of each trial, beside the settings of its cell
     "framework_build",
     "environment_id",
     "code_version",
+    "content",
     "steal_ratio",
     "foreign_ratio",
     "involuntary_switches",
@@ -306,8 +309,8 @@ def summarize(
     a cell was measured on.
     """
     texts, of_cell = _settings(table)
-    cells = _axes(texts)
-    check_axes([*(by or []), *(where or {})], cells)
+    cells = _cells(table, texts, of_cell)
+    check_axes([name for name in [*(by or []), *(where or {})] if name not in CONTENT_AXES.values()], cells)
     groups, of_group = _grouped(cells, by, where or {})
     if not groups:
         return []
@@ -405,7 +408,27 @@ def _texts(facts: pa.Table, name: str) -> list[str | None]:
 def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
     """The axes and parameters of each different cell, and for each record the number of its cell."""
     texts, of_cell = _settings(table)
-    return _axes(texts), of_cell
+    return _cells(table, texts, of_cell), of_cell
+
+
+def _cells(table: pa.Table, texts: Sequence[str | None], of_cell: Ints) -> list[dict[str, Any]]:
+    """The axes and parameters of each cell; contents are told apart where there are several."""
+    cells = _axes(texts)
+    contents = _of_first(table["content"], of_cell) if "content" in table.column_names else []
+    if not are_several(contents):
+        return cells
+    seen = map(Seen, contents, _first_started(table, of_cell, len(cells)))
+    return [ordered(axes) for axes in told_apart(cells, list(seen))]
+
+
+def _first_started(table: pa.Table, of_cell: Ints, cells: int) -> list[dt.datetime | None]:
+    """When the first trial of each cell started, where the records say so."""
+    if "started_at" not in table.column_names:
+        return [None] * cells
+    first: list[dt.datetime | None] = [None] * cells
+    for cell, started in zip(of_cell.tolist(), table["started_at"].to_pylist(), strict=True):
+        first[cell] = min(filter(None, (first[cell], started)), default=None)
+    return first
 
 
 def _settings(table: pa.Table) -> tuple[list[str | None], Ints]:
@@ -414,12 +437,16 @@ def _settings(table: pa.Table) -> tuple[list[str | None], Ints]:
         return [], np.zeros(0, dtype=np.int64)
     cells = table["cell_id"].combine_chunks().dictionary_encode(null_encoding="encode")
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are given in order of appearance
-    settings = table["settings"]
-    if pa.types.is_dictionary(settings.type):
-        texts = _in_one_piece(settings)  # PyArrow would join dictionaries anew for every row
-        return texts.at(first), codes
-    return settings.take(pa.array(first)).to_pylist(), codes
+    return _of_first(table["settings"], codes), codes
+
+
+def _of_first(column: pa.ChunkedArray, of_cell: Ints) -> list[str | None]:
+    """The text that the first record of each cell has."""
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(of_cell), prepend=-1))  # cells are numbered as they appear
+    if pa.types.is_dictionary(column.type):
+        texts = _in_one_piece(column)  # PyArrow would join dictionaries anew for every row
+        return texts.at(first)
+    return column.take(pa.array(first)).to_pylist()  # type: ignore[no-any-return]
 
 
 def _axes(texts: Sequence[str | None]) -> list[dict[str, Any]]:
@@ -435,11 +462,14 @@ def _grouped(
     numbers: dict[str, int] = {}
     groups: list[dict[str, Any]] = []
     of_group = np.full(len(cells), -1, dtype=np.int64)
-    conditions = Conditions(where)
+    given, of_contents = split_where(where)
+    conditions = Conditions(given)
+    # what was measured in several contents is never pooled, whatever axes are named
+    names = None if by is None else [*by, *(name for name in CONTENT_AXES.values() if name in cells[0])]
     for cell, settings in enumerate(cells):
-        if conditions.holds(settings):
+        if conditions.holds(settings) and meets(settings, of_contents):
             seen = split(settings) if by and "version" in by else settings
-            axes = seen if by is None else {name: seen.get(name) for name in by}
+            axes = seen if names is None else {name: seen.get(name) for name in names}
             key = json.dumps(axes)
             if key not in numbers:
                 numbers[key] = len(groups)

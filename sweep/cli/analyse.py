@@ -104,7 +104,7 @@ def compare(
     if other is None:
         if ignore or rename:
             raise SweepError("--ignore and --rename are of two runs", "name a second run, or use --over")
-        axis = over or _question(first, metric, conditions)
+        compared, axis = [first], over or _question(first, metric, conditions)
         found = first.compare(axis, baseline, metric, conditions, margin, across_machines)
         answers.tell_uncompared(first.uncompared(found, metric, conditions), axis)
     else:
@@ -113,10 +113,13 @@ def compare(
                 "two runs are compared cell by cell, not over an axis", "leave out --over, or name one run"
             )
         second = runs.loaded(other)
+        compared = [first, second]
         names = dict(_renaming(each) for each in rename or [])
         found = second.compare_with(first, metric, conditions, margin, ignore or [], across_machines, names)
         runs.tell_damage(second)
     runs.tell_damage(first)
+    for each in compared:
+        answers.tell_outdated(each.outdated(found[0].over, metric, conditions), each.name)
     answers.write_comparisons(found, form)
     answers.tell_correction(found, first.states_claims)
     return answers.comparison_code(found)

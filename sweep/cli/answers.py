@@ -126,11 +126,18 @@ def tell_doubts(summaries: Sequence[Summary]) -> None:
     from sweep.selection import shown, varying
 
     varied = varying([s.axes for s in summaries])
-    named = [("/".join(shown(s.axes.get(axis)) for axis in varied), s) for s in summaries]
+    named = [("/".join(shown(s.axes.get(axis)) for axis in varied if _is_said(axis, s.axes)), s) for s in summaries]
     found = together([(name, doubt) for name, s in named for doubt in doubts(s)])
     for doubt, cells in found:
         of = ", ".join(cells) if len(cells) <= _FEW_CELLS else f"{len(cells)} of {len(summaries)} cells"
         output.warn(f"{doubt}" if len(summaries) == 1 else f"{of}: {doubt}")
+
+
+def _is_said(axis: str, axes: Mapping[str, Any]) -> bool:
+    """Whether a cell has a value of the axis to be named by: what has one content alone has none."""
+    from sweep.axes import CONTENT_AXES
+
+    return axis not in CONTENT_AXES.values() or axes.get(axis) is not None
 
 
 def tell_uncompared(left: Sequence[Summary], over: str) -> None:
@@ -140,6 +147,19 @@ def tell_uncompared(left: Sequence[Summary], over: str) -> None:
         named = ", ".join(_named(summary) for summary in left[:_FEW_CELLS]) + (" …" if len(left) > _FEW_CELLS else "")
         output.warn(
             f"{count} no counterpart that differs in {over} alone: {named}; compare with another --over or --baseline"
+        )
+
+
+def tell_outdated(left: Sequence[Summary], run: str) -> None:
+    """Name the contents of a run that are not compared, since there are newer ones."""
+    from sweep.axes import CONTENT_AXES
+
+    names = [name for name in CONTENT_AXES.values() if any(each.axes.get(name) is not None for each in left)]
+    for name in names:
+        older = ", ".join(sorted({str(each.axes[name]) for each in left if each.axes.get(name) is not None}))
+        output.warn(
+            f"{run} has cells of an earlier {name}, which are not compared: {older}; "
+            f"compare them with --over {name}, or choose one with --where '{name}={older.partition(', ')[0]}'"
         )
 
 

@@ -113,7 +113,7 @@ def tell(
     form: Format = Format.TABLE,
 ) -> int:
     """What would run: trials on stdout, all about them on stderr."""
-    from sweep import schedule
+    from sweep import resume, schedule
 
     results = _results(grid.name, out)
     statuses = results.statuses() if results else {}
@@ -121,6 +121,8 @@ def tell(
     estimate = _estimate(results, expansion)
     for line in _summary(grid, expansion, todo, estimate):
         output.say(line)
+    for change in resume.said(results, expansion.trials, todo, statuses) if results else ():
+        output.say(change)
     rows = [_row(trial, estimate) for trial in todo]
     if rows or form is not Format.TABLE:
         emit(form, _columns(rows), rows)
