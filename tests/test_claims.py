@@ -16,10 +16,11 @@ from sweep.analysis.comparisons import Comparison, between_runs, over_axis, unco
 from sweep.analysis.quantities import quantity, scale
 from sweep.analysis.statistics import adjusted
 from sweep.analysis.summary import Summary, summarize
-from sweep.analysis.wording import sentence
+from sweep.analysis.wording import sentence, varied_axes
 from sweep.errors import SweepError
 from sweep.grid.language import Claim
 from sweep.records.rows import table_of
+from sweep.report import figures
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 
@@ -157,6 +158,8 @@ def test_two_kinds_of_machine_are_two_comparisons() -> None:
     found = between_runs(summaries(*after), summaries(*before), ("after", "before"))
     assert {c.axes["cpu_model"]: c.verdict for c in found} == {"EPYC": "equivalent", "Xeon": "slower"}
     assert [c.unmatched for c in found] == [(), ()]
+    rows = figures.ratios(found, figures.Cells.of(summaries(*after, by_machine=False)))
+    assert sorted(row["label"] for row in rows) == ["EPYC", "Xeon"]
     within = over_axis(summaries(*before, *on("Xeon", 4.0, range(3), backward="explicit")), "backward", "autograd")
     assert [(c.axes["cpu_model"], c.verdict) for c in within] == [("Xeon", "slower")]
 
@@ -290,6 +293,7 @@ def test_versions_are_compared_with_the_first_of_their_framework() -> None:
     table = pa.concat_tables([table_of(r) for f in names for r in cell(framework=f)], promote_options="permissive")
     axes = ["framework", "version", "workload", "backend", "backward", "device", "batch_exponent"]
     found = over_axis(summarize(table, axes), "version")
+    assert " for chainer at batch 32" in sentence(found[0], varied_axes(found[:1]))
     assert {(c.axes["framework"], c.subject_value, c.baseline_value) for c in found} == {
         ("torch", "2.13.0", "1.13.1"),
         ("chainer", "7.8.1", "7.7.0"),

@@ -17,10 +17,10 @@ from sweep.analysis.samples import Ints
 from sweep.grid.conditions import Conditions
 from sweep.selection import Axes, Where
 
+MACHINES = ("cpu_model", "device_name")  # kinds of machine, by the device that computed
 ORIGINS = (  # columns that conditions may name as if they were axes
     "node",
-    "cpu_model",
-    "device_name",
+    *MACHINES,
     "python",
     "numpy",
     "blas",

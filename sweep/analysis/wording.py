@@ -12,7 +12,7 @@ from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
 from sweep.analysis.summary import Summary, more_units
 from sweep.axes import AXES, circumstance, said
 from sweep.records.columns import NEVER, ColumnMetadata
-from sweep.selection import Axes, shown, varying
+from sweep.selection import VERSION, Axes, shown, varying
 from sweep.status import failed_of_their_own
 
 _ALWAYS_SAID = [axis.name for axis in reversed(list(AXES.values())) if axis.always_said]  # device last
@@ -126,7 +126,10 @@ def circumstances(axes: Axes, varied: Iterable[str] = ()) -> str:
 
 
 def varied_axes(comparisons: Sequence[Comparison]) -> list[str]:
-    return varying([comparison.axes for comparison in comparisons])
+    """The axes that tell comparisons apart; of versions also whose they are."""
+    varied = varying([comparison.axes for comparison in comparisons])
+    of_versions = any(VERSION in axes_of(comparison.over) for comparison in comparisons)
+    return ["framework", *varied] if of_versions and "framework" not in varied else varied
 
 
 class _Words(NamedTuple):

@@ -21,6 +21,7 @@ from sweep import axes as built_in
 from sweep.analysis.caveats import Known, caveats
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of, questions
+from sweep.analysis.origins import MACHINES
 from sweep.analysis.quantities import NOTHING, OwnScale, Scale, column_scale, factor, quantity
 from sweep.analysis.run import NoRecords, Run
 from sweep.analysis.samples import Floats, Ints, counts
@@ -409,10 +410,11 @@ def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
     speedup, interval = (better.estimate, better.interval()) if better else (None, None)
     ends = (interval.low, interval.high) if interval else (None, None)
     axes = comparison.subject_axes
+    machine = [name for name in MACHINES if name in comparison.axes]
     return {
         "cell": known.place(comparison.subject.axes) if comparison.subject else None,
         **fields(axes, known.axes),
-        "label": label(axes, known.axes),
+        "label": label(axes, [*known.axes, *machine]),
         "over": comparison.over,
         "subject": _side(comparison.over, comparison.subject_value),
         "baseline": _side(comparison.over, comparison.baseline_value),

@@ -176,7 +176,7 @@ def _warned(found: Sequence[Comparison]) -> str:
     if not lines:
         return ""
     shown_at_once, others = "".join(lines[:_WARNINGS]), "".join(lines[_WARNINGS:])
-    more = f"<details><summary>{len(lines) - _WARNINGS} more warnings</summary><ul>{others}</ul></details>"
+    more = f"<details><summary>more warnings: {len(lines) - _WARNINGS}</summary><ul>{others}</ul></details>"
     return f'<ul class="doubts">{shown_at_once}</ul>' + (more if others else "")
 
 
