@@ -246,7 +246,7 @@ def test_an_import_that_many_trials_share_is_one_replicate(sweep: Sweep) -> None
     said = sweep("compare", "--metric", "import_s", "--baseline", OTHER)
     assert said.code == 3
     assert "no interval (1 host each)" in said.out
-    assert "set parameters: process to spawn" in said.out
+    assert "it takes 2 more hosts; more seeds share the import, but with --set process=spawn" in said.out
     (one, _) = json.loads(sweep("summarize", "--metric", "import_s", "--format", "json").out)
     assert (one["processes"], one["samples"], one["low"], one["per"]) == (1, 1, None, "host")
     assert "no interval from 1 host" in sweep("summarize", "--metric", "import_s").err
@@ -265,6 +265,21 @@ def test_the_number_of_replicates_is_that_of_hosts(tmp_path: Path) -> None:
     assert "(4 hosts each)" in sentence(comparison)
     assert comparison.ratio is not None
     assert not comparison.ratio.paired  # a host has trials in many blocks
+
+
+def test_more_hosts_and_not_more_seeds_are_advised_for_what_is_one_per_host(tmp_path: Path) -> None:
+    rows = imports(hosts=3)
+    for row in rows:
+        row["import_s"] = 1.0 + 0.02 * (row["host_id"][-1] == "1") + 0.012 * row["cell_name"].startswith(ONE)
+    run = Run(keep(tmp_path, rows).place)
+    (comparison,) = run.compare("framework", OTHER, "import_s")
+    assert comparison.verdict == "inconclusive"
+    assert comparison.seeds_needed is None
+    assert "more hosts; more seeds share the import" in sentence(comparison)
+    claim = {"name": "c", "compare": {"framework": [ONE, OTHER]}, "metric": "import_s", "expect": {"slower": 0.01}}
+    (judgement,) = judge([parsed(Claim.model_validate(claim))], {"import_s": run.summary(metric="import_s")})
+    assert judgement.evidence[0].seeds_needed is None
+    assert (judgement.evidence[0].units_needed or 0) > 0
 
 
 def test_cells_that_share_their_hosts_have_the_same_import(tmp_path: Path) -> None:

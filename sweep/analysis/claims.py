@@ -12,7 +12,7 @@ from sweep.analysis import statistics
 from sweep.analysis.comparisons import Comparison, compared
 from sweep.analysis.matching import axes_of, value_of, without
 from sweep.analysis.statistics import Range
-from sweep.analysis.summary import Summary
+from sweep.analysis.summary import Summary, is_per_trial
 from sweep.errors import SweepError
 from sweep.grid.conditions import Conditions, is_value
 from sweep.grid.language import Claim as Stated
@@ -101,7 +101,12 @@ class Evidence:
 
     @property
     def seeds_needed(self) -> int | None:
-        """Further seeds that would probably decide it; None where that is over a thousand, or it is decided."""
+        """Further seeds that would probably decide it; None where no number of them does, or it is decided."""
+        return self.units_needed if is_per_trial(self.comparison.about.per) else None
+
+    @property
+    def units_needed(self) -> int | None:
+        """As `seeds_needed`, of whatever the metric is one per: trials, hosts, nodes. None where over a thousand."""
         if self.outcome != "inconclusive" or self.comparison.ratio is None:
             return None
         return statistics.seeds_needed(self.comparison.ratio, self.expected, self.level)

@@ -18,7 +18,7 @@ from sweep import versions
 from sweep.analysis import matching, statistics
 from sweep.analysis.matching import written
 from sweep.analysis.statistics import Interval, Ratio, Verdict
-from sweep.analysis.summary import Summary
+from sweep.analysis.summary import Summary, is_per_trial
 from sweep.axes import CONTENT_AXES
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import ColumnMetadata, metadata
@@ -99,7 +99,12 @@ class Comparison:
 
     @property
     def seeds_needed(self) -> int | None:
-        """Further seeds that an inconclusive comparison is likely to take; None where over a thousand."""
+        """Further seeds that an inconclusive comparison is likely to take; None where no number of them helps."""
+        return self.units_needed if is_per_trial(self.about.per) else None
+
+    @property
+    def units_needed(self) -> int | None:
+        """As `seeds_needed`, of whatever the metric is one per: trials, hosts, nodes. None where over a thousand."""
         if self.ratio is None:
             return None
         return statistics.seeds_needed(self.ratio, statistics.within(self.margin), self.level)

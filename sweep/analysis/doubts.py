@@ -14,7 +14,7 @@ import numpy as np
 from sweep.analysis import influence, statistics, steadiness
 from sweep.analysis.quantities import quantity
 from sweep.analysis.samples import Floats
-from sweep.analysis.summary import Summary, more_units
+from sweep.analysis.summary import Summary, is_per_trial, more_units
 from sweep.selection import shown
 from sweep.status import Status, retry_for
 
@@ -125,7 +125,7 @@ def _few(summary: Summary) -> Iterator[Doubt]:
     missing = statistics.FEWEST_PROCESSES - summary.processes
     if missing > 0 and summary.processes:
         per = summary.about.per
-        if per in ("sample", "trial"):
+        if is_per_trial(per):
             counted = "1 process" if summary.processes == 1 else f"{summary.processes} processes"
         else:
             counted = f"{summary.processes} {per}{'' if summary.processes == 1 else 's'}"
@@ -136,7 +136,7 @@ def _unit_unknown(summary: Summary) -> Iterator[Doubt]:
     count = summary.left_out["unit unknown"]
     if count:
         text = f"{_trials(count)} of a version that did not record the {summary.about.per}"
-        yield Doubt("unit unknown", text, "each environment and node counts once; run them again with --retry all")
+        yield Doubt("unit unknown", text, "each environment and node counts once; a new run tells them apart")
 
 
 def _mixed(summary: Summary) -> Iterator[Doubt]:

@@ -22,7 +22,7 @@ from sweep.analysis.summary import Summary, cells_of, known_metric, records_for,
 from sweep.axes import CONTENT_AXES
 from sweep.errors import MISSING, SweepError
 from sweep.grid.conditions import Conditions
-from sweep.records.columns import METRICS, unit
+from sweep.records.columns import METRICS, metadata
 from sweep.records.facts import RunFacts
 from sweep.records.places import Place
 from sweep.records.results import Damage, Results
@@ -267,8 +267,8 @@ class Run:
         return table
 
     def _held(self) -> list[str]:
-        """The metrics in seconds or bytes that some trial holds."""
-        table = self.results.records([name for name in METRICS if unit(name) in ("s", "B")])
+        """The metrics that some trial holds and of which one way is better."""
+        table = self.results.records([name for name in METRICS if metadata(name).direction != "none"])
         return [name for name in table.column_names if counts(table[name]).any()]
 
     def _to_compare(

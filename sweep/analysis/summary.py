@@ -277,14 +277,21 @@ def _of_cells(texts: Sequence[str | None], of_cell: Ints) -> pa.DictionaryArray:
 
 def more_units(per: Per, missing: int) -> str:
     """What to do where an interval takes so many more units of replication."""
-    if per in _PER_TRIAL:
+    if is_per_trial(per):
         return f"use --add-seeds {missing} or more"
-    told = {
-        "host": "more seeds share the import: set parameters: process to spawn, and each trial imports for itself",
-        "environment": "more seeds share the environment: it takes more environments",
-        "node": "more seeds share the node: it takes more nodes",
-    }
-    return told[per]
+    return f"it takes {missing} more {per}{'' if missing == 1 else 's'}; {_MORE_OF[per]}"
+
+
+def is_per_trial(per: Per) -> bool:
+    """Whether trials are the units of replication, so that more seeds make more of them."""
+    return per in _PER_TRIAL
+
+
+_MORE_OF: Mapping[Per, str] = {
+    "host": "more seeds share the import, but with --set process=spawn each trial imports for itself",
+    "environment": "more seeds share the environment",
+    "node": "more seeds share the node",
+}
 
 
 def known_metric(metric: str) -> str:
@@ -392,7 +399,7 @@ def _units(facts: pa.Table, per: Per) -> tuple[list[str], NDArray[np.bool_]]:
 
     A record of a version before hosts were told apart has no more than its environment and its node: they count once.
     """
-    if per in _PER_TRIAL:
+    if is_per_trial(per):
         return [], np.zeros(0, dtype=bool)
     names = (_UNITS[per], "environment_id", "node")
     columns = (_texts(facts, name) for name in names)

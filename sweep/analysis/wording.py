@@ -9,7 +9,7 @@ from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of
 from sweep.analysis.quantities import factor, factors
 from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
-from sweep.analysis.summary import Summary, more_units
+from sweep.analysis.summary import Summary, is_per_trial, more_units
 from sweep.axes import AXES, circumstance, said
 from sweep.records.columns import NEVER, ColumnMetadata
 from sweep.selection import VERSION, Axes, shown, varying
@@ -66,9 +66,11 @@ def remedy(comparison: Comparison) -> str:
         return more_units(comparison.about.per, FEWEST_PROCESSES - (ratio.pairs if ratio else 0))
     if comparison.withheld:
         return unfinished(comparison)
-    needed = comparison.seeds_needed
+    needed = comparison.units_needed
     if needed is None and ratio.is_open:
         return unfinished(comparison)
+    if needed and not is_per_trial(comparison.about.per):
+        return more_units(comparison.about.per, needed)
     if needed is None:
         return f"it is too close to the margin of {percent(comparison.margin)} for any sensible number of seeds"
     return f"about {needed} more {'seed' if needed == 1 else 'seeds'} would tell: --add-seeds {needed}"

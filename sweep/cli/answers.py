@@ -408,9 +408,12 @@ def _evidence_texts(judgement: Judgement) -> list[tuple[Evidence, str]]:
 def _what_it_takes(evidence: Evidence) -> str:
     if evidence.outcome != "inconclusive":
         return ""
+    from sweep.analysis.summary import is_per_trial, more_units
     from sweep.analysis.wording import unfinished
 
-    needed, ratio = evidence.seeds_needed, evidence.comparison.ratio
+    needed, ratio, per = evidence.units_needed, evidence.comparison.ratio, evidence.comparison.about.per
+    if needed and not is_per_trial(per):
+        return more_units(per, needed)
     if not needed and ratio is not None and ratio.is_open:
         return unfinished(evidence.comparison)
     return f"--add-seeds {needed} would tell" if needed else "too close to tell"
