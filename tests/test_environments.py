@@ -214,6 +214,41 @@ def test_pyenvs_folders_are_looked_into_before_its_shims(tmp_path):
     assert found.path == home / "python"  # the symlink is kept
 
 
+def test_a_dry_run_says_that_a_python_would_be_installed_and_does_not(tiny, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path / "pythons"))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wanted = ("3.3", "3.9", "3.8")
+    if interpreters.present(wanted, os.environ):
+        pytest.skip("this machine has one of them where it is always looked for")
+
+    planned = environments.plan(specify(tiny, "1.0", override={"python": wanted}))
+
+    assert planned.python == "3.9"
+    assert planned.packages == ("helper==1.0", "tiny==1.0")
+    assert planned.notes == ("Python 3.9 is not on this machine and would be installed",)
+    assert not (tmp_path / "pythons").exists()
+    assert _left_in(cache) == []
+
+
+def test_a_dry_run_with_no_python_to_be_had_says_which(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path / "pythons"))
+
+    with pytest.raises(EnvironmentFailed, match=r"no Python 3\.3 on this machine"):
+        environments.plan(specify(tiny, "1.0", override={"python": "3.3"}))
+
+    assert not (tmp_path / "pythons").exists()
+
+
+def test_a_dry_run_for_a_python_of_ones_own_says_what_is_in_it(tiny):
+    environment = prepare(specify(tiny, "1.0"))
+
+    planned = environments.plan(specify(tiny, "1.0", override={"interpreter": str(environment.python)}))
+
+    assert planned.packages == environment.packages
+    assert planned.python == environment.python_version
+
+
 def test_a_missing_interpreter_is_named_with_the_way_to_get_it(tiny):
     with pytest.raises(EnvironmentFailed, match=r"no Python 3\.3 on this machine") as raised:
         prepare(specify(tiny, "1.0", override={"python": "3.3"}))

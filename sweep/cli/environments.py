@@ -171,10 +171,10 @@ def _tell(error: EnvironmentFailed) -> None:
 def _plan(spec: Specification) -> None:
     from sweep.environments import plan
 
-    planned = plan(spec, output.say)
+    planned = plan(spec)
     for note in planned.notes:
         output.warn(note)
-    output.emit("\n".join([f"# {spec.framework} on Python {planned.interpreter.version}", *planned.packages]))
+    output.emit("\n".join([f"# {spec.framework} on Python {planned.python}", *planned.packages]))
 
 
 def _probe(specs: Sequence[Specification], backend: str, device: str, discard: bool, form: Format) -> int:

@@ -34,9 +34,9 @@ _IMPORT_HINT = "requires: in the grid's environments adds or bounds packages"
 
 @dataclass(frozen=True)
 class Plan:
-    """What building a specification would install here: the interpreter and the exact packages."""
+    """What building a specification would install here: for which Python, and the exact packages."""
 
-    interpreter: interpreters.Interpreter
+    python: str
     packages: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -68,12 +68,20 @@ def prepare(
         return _remembered(spec, run_id, lambda: _build(spec, progress, keep_downloads))
 
 
-def plan(spec: Specification, progress: Callable[[str], None] = _silent) -> Plan:
-    """What `prepare` would install, without installing it."""
+def plan(spec: Specification) -> Plan:
+    """What `prepare` would install. Nothing is installed, no Python either where it is not here."""
+    if spec.interpreter:
+        brought = _brought(spec)
+        return Plan(brought.python_version, brought.packages, ())
     resolver = _resolver(spec)
-    interpreter = interpreters.find(spec.python, resolver.indexes.variables, progress)
-    resolution = resolver.resolve(interpreter.path)
-    return Plan(interpreter, resolution.requirements, resolution.notes)
+    variables = resolver.indexes.variables
+    if here := interpreters.present(spec.python, variables):
+        resolution = resolver.resolve(here.path)
+        return Plan(here.version, resolution.requirements, resolution.notes)
+    version = interpreters.installable(spec.python, variables)
+    resolution = resolver.resolve(version)
+    note = f"Python {version} is not on this machine and would be installed"
+    return Plan(version, resolution.requirements, (note, *resolution.notes))
 
 
 def lock(environment: Environment) -> str:

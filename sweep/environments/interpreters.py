@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -29,22 +30,36 @@ class Interpreter:
 
 
 def find(wanted: tuple[str, ...], environment: Mapping[str, str], progress: Callable[[str], None]) -> Interpreter:
-    """The first of the `wanted` versions (`3.10` or `3.10.13`) that this machine has, or that uv can install.
-
-    uv's own search stops at pyenv's shims for versions that are not active, so pyenv's folders are looked into first.
-    """
-    for version in wanted:
-        for path in _candidates(version, environment):
-            if found := _matching(path, version):
-                return found
+    """The first of the `wanted` versions (`3.10` or `3.10.13`) that this machine has, or that uv can install."""
+    if found := present(wanted, environment):
+        return found
     failures = []
     for version in wanted:
         progress(f"installing Python {version}, which is not on this machine")
-        found, why = _installed(version, environment)
-        if found:
-            return found
+        installed, why = _installed(version, environment)
+        if installed:
+            return installed
         failures.append(why)
     raise _missing(wanted, failures)
+
+
+def present(wanted: tuple[str, ...], environment: Mapping[str, str]) -> Interpreter | None:
+    """The first of the `wanted` versions that this machine has; nothing is installed.
+
+    uv's own search stops at pyenv's shims for versions that are not active, so pyenv's folders are looked into first.
+    """
+    matching = (_matching(path, version) for version in wanted for path in _candidates(version, environment))
+    return next(filter(None, matching), None)
+
+
+def installable(wanted: tuple[str, ...], environment: Mapping[str, str]) -> str:
+    """The first of the `wanted` versions that uv knows how to install; EnvironmentFailed where it knows none."""
+    for version in wanted:
+        asked = [uv.find_uv_bin(), "python", "list", "--only-downloads", "--output-format", "json", version]
+        ended = process.run(asked, env=dict(environment), timeout_s=60)
+        if ended.returncode == 0 and any(each["implementation"] == "cpython" for each in json.loads(ended.stdout)):
+            return version
+    raise _missing(wanted, ())
 
 
 def everywhere(environment: Mapping[str, str], minors: Iterable[int] = range(6, 15)) -> list[Interpreter]:

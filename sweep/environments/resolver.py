@@ -48,8 +48,8 @@ class Resolver:
     spec: Specification
     indexes: Indexes
 
-    def resolve(self, python: Path) -> Resolution:
-        """What the specification comes down to for the interpreter at `python`.
+    def resolve(self, python: Path | str) -> Resolution:
+        """What the specification comes down to for the interpreter at `python`, or for a version that is not here.
 
         A CPU build is looked for first where the specification prefers one: under the local version `+cpu` in the
         configured indexes and wheel folders, then with uv's `--torch-backend cpu`; else the index's own build is taken,
@@ -63,7 +63,7 @@ class Resolver:
                 return Resolution(_pins(ended.stdout), "")
         return self._resolve_elsewhere(python)
 
-    def _resolve_elsewhere(self, python: Path) -> Resolution:
+    def _resolve_elsewhere(self, python: Path | str) -> Resolution:
         """As `resolve`, where nothing is pinned and no version `+cpu` is to be had."""
         spec = self.spec
         if self._prefers_cpu:
@@ -123,11 +123,15 @@ class Resolver:
         self,
         requires: tuple[str, ...],
         torch_backend: str,
-        python: Path,
+        python: Path | str,
         variables: Mapping[str, str],
         timeout_s: float,
     ) -> process.Completed:
-        arguments = ["compile", _WANTED, "--python", str(python), "--no-header", "--no-annotate"]
+        which = ["--python", str(python)]
+        if isinstance(python, str):  # uv still runs some Python, and would fetch that version where it may
+            which = ["--python", sys.executable, "--python-version", python]
+        arguments = ["compile", _WANTED, *which, "--no-header", "--no-annotate"]
+        variables = {**variables, "UV_PYTHON_DOWNLOADS": "never"}
         return self._with_files(arguments, requires, torch_backend, variables, timeout_s)
 
     def _with_files(
