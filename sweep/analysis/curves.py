@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.analysis import statistics
+from sweep.analysis.logs import Log, log_of
 from sweep.analysis.statistics import Interval
 from sweep.analysis.summary import cells_of
 from sweep.grid.conditions import Conditions
@@ -19,6 +21,7 @@ from sweep.selection import Axes, Where, check_axes, natural
 from sweep.status import Status
 
 _VALUES = ("loss", "pck", "pcp", "elapsed_s")
+_OTHERS = ("validation_pck", "validation_pcp", "validation_elapsed_s")
 COLUMNS = (
     "cell_id",
     "settings",
@@ -45,47 +48,59 @@ class Point:
     interval: Interval | None  # of the loss, 95 %; None with fewer than three trials
     pck: float | None
     pcp: float | None
-    elapsed_s: float
+    elapsed_s: float | None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One cell: its axes, and its points by epoch."""
+    """One cell: its axes, its points by epoch, and how many validations could not be used for them."""
 
     axes: Axes
     points: tuple[Point, ...]
+    left_out: int = 0
 
 
 class _Seen(NamedTuple):
-    """One validation of one trial."""
+    """One validation of one trial; NaN where it does not tell."""
 
     loss: float
-    pck: float | None
-    pcp: float | None
+    pck: float
+    pcp: float
     elapsed_s: float
+
+
+class _Cell:
+    """What the trials of a cell found, by epoch."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, list[_Seen]] = defaultdict(list)
+        self.left_out = 0
+
+    def add(self, log: Log) -> None:
+        self.left_out += log.left_out
+        columns = (log.values[f"validation_{name}"].tolist() for name in _VALUES)
+        for epoch, *values in zip(log.steps.tolist(), *columns, strict=True):
+            self.seen[int(epoch)].append(_Seen(*values))
 
 
 def curves(table: pa.Table, where: Where | None = None) -> list[Curve]:
     """The curve of each cell with trials that ended `ok` and were validated, in the order of the axes' values."""
     cells, of_cell = cells_of(table)
     check_axes(where or (), cells)
-    wanted = pc.and_(pc.equal(table["status"], Status.OK), pc.is_valid(table["validation_epoch"])).to_numpy()
-    seen: dict[int, dict[int, list[_Seen]]] = defaultdict(lambda: defaultdict(list))
-    for row in np.flatnonzero(wanted):
-        for epoch, each in _validations(table.slice(int(row), 1).to_pylist()[0]):
-            seen[int(of_cell[row])][epoch].append(each)
+    validated = pc.or_(pc.is_valid(table["validation_epoch"]), pc.is_valid(table["validation_loss"]))
+    found: dict[int, _Cell] = defaultdict(_Cell)
+    for row in np.flatnonzero(pc.and_(pc.equal(table["status"], Status.OK), validated).to_numpy()):
+        record = table.slice(int(row), 1).to_pylist()[0]
+        found[int(of_cell[row])].add(log_of(record, "validation_epoch", ["validation_loss"], _OTHERS))
     conditions = Conditions(where or {})
-    chosen = [cell for cell in seen if conditions.holds(cells[cell])]
-    found = [
-        Curve(cells[cell], tuple(_point(epoch, seen[cell][epoch]) for epoch in sorted(seen[cell]))) for cell in chosen
-    ]
-    return sorted(found, key=lambda curve: [natural(value) for value in curve.axes.values()])
+    chosen = [number for number in found if conditions.holds(cells[number])]
+    told = [_curve(cells[number], found[number]) for number in chosen]
+    return sorted(told, key=lambda curve: [natural(value) for value in curve.axes.values()])
 
 
-def _validations(record: dict[str, Any]) -> Iterable[tuple[int, _Seen]]:
-    epochs = record["validation_epoch"]
-    lists = (record[f"validation_{name}"] or [None] * len(epochs) for name in _VALUES)
-    return zip(epochs, map(_Seen, *lists), strict=True)
+def _curve(axes: Axes, cell: _Cell) -> Curve:
+    points = tuple(_point(epoch, cell.seen[epoch]) for epoch in sorted(cell.seen))
+    return Curve(axes, points, cell.left_out)
 
 
 def _point(epoch: int, seen: Sequence[_Seen]) -> Point:
@@ -99,10 +114,10 @@ def _point(epoch: int, seen: Sequence[_Seen]) -> Point:
         interval=statistics.interval(losses),
         pck=_mean([each.pck for each in seen]),
         pcp=_mean([each.pcp for each in seen]),
-        elapsed_s=float(np.mean([each.elapsed_s for each in seen])),
+        elapsed_s=_mean([each.elapsed_s for each in seen]),
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep import grid as grids
-from sweep.analysis import claims, comparisons, contents, curves, matching, origins, published, statistics
+from sweep.analysis import claims, comparisons, contents, curves, logs, matching, origins, published, statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
 from sweep.analysis.origins import ORIGINS
@@ -133,6 +133,10 @@ class Run:
         found = curves.curves(table, of_axes)
         if not found:
             raise NoRecords(f"no trial of {self.results} was trained", "curves are of workload train, see sweep ls")
+        if not any(curve.points for curve in found):
+            reason = logs.said(sum(curve.left_out for curve in found))
+            hint = "see what one trial recorded with sweep show"
+            raise NoRecords(f"no trial of {self.results} was validated{reason and ': '}{reason}", hint)
         return found
 
     def compare(

@@ -12,6 +12,7 @@ from sweep.cli.tables import Column, Format, beside, emit, row
 
 if TYPE_CHECKING:
     from sweep.analysis.curves import Curve, Point
+    from sweep.analysis.quantities import Scale
 
 
 def curves(
@@ -31,6 +32,7 @@ def curves(
 
     Example: sweep curves training --where framework=torch --format csv
     """
+    from sweep.analysis import logs
     from sweep.grid.conditions import parsed
 
     loaded = runs.loaded(run)
@@ -40,6 +42,8 @@ def curves(
     few = {point.trials for curve in found for point in curve.points if point.interval is None}
     if few and form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
         output.warn(f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {3 - max(few)}")
+    if left_out := logs.said(sum(curve.left_out for curve in found)):
+        output.warn(f"{left_out}; see what one trial recorded with sweep show")
     return answers.missing_code(loaded)
 
 
@@ -47,7 +51,7 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
     from sweep.analysis.quantities import NOTHING, number, scale
 
     points = [(curve, point) for curve in found for point in curve.points]
-    time = scale("s", [max(point.elapsed_s for _, point in points)])
+    time = scale("s", [max((point.elapsed_s or 0.0 for _, point in points), default=0.0)])
     plain = scale("", [1.0])
     columns = [
         Column("epoch", [str(point.epoch) for _, point in points]),
@@ -57,9 +61,15 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
         Column("95 % interval", [plain.interval(point.interval) for _, point in points]),
         Column("PCK", [NOTHING if point.pck is None else f"{point.pck:.1%}" for _, point in points]),
         Column("PCP", [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points], rank=1),
-        Column(f"elapsed {time.sign}", [time.text(point.elapsed_s) for _, point in points]),
+        Column(f"elapsed {time.sign}", [_time(point, time) for _, point in points]),
     ]
     return beside(answers.axis_columns([curve.axes for curve, _ in points]), columns)
+
+
+def _time(point: Point, time: Scale) -> str:
+    from sweep.analysis.quantities import NOTHING
+
+    return NOTHING if point.elapsed_s is None else time.text(point.elapsed_s)
 
 
 def _range(point: Point) -> str:

@@ -19,7 +19,7 @@ def draw(record: Mapping[str, Any], out: Path) -> None:
     """Write a contact sheet of the poses that a record keeps, true and predicted side by side."""
     from sweep.datasets.sheet import sheet
 
-    if not record.get("pose_example"):
+    if not record.get("pose_example") or not record.get("data_id"):
         raise SweepError(f"{record['trial_name']} keeps no predictions", "trials of workload train do that ended ok")
     page = sheet(_tiles(record, _data(record)), 2 * _PAIRS_IN_A_ROW, _title(record))
     try:
@@ -50,7 +50,7 @@ def _tiles(record: Mapping[str, Any], prepared: Prepared) -> list[Tile]:
     )
     names = (prepared.folder / "names.txt").read_text(encoding="utf-8").splitlines()
     hidden_mean_nothing = not prepared.meta()["locates_invisible"]
-    predicted = np.reshape(record["pose_joints"], (-1, *joints.shape[1:]))
+    predicted = np.reshape(_predictions(record, joints[0].size, len(images)), (-1, *joints.shape[1:]))
     tiles = []
     for example, pose in zip(record["pose_example"], predicted, strict=True):
         seen, true = visible[example] != 0, np.array(joints[example])
@@ -59,6 +59,17 @@ def _tiles(record: Mapping[str, Any], prepared: Prepared) -> list[Tile]:
         tiles.append(Tile(images[example], true, seen, f"{names[example]}: true"))
         tiles.append(Tile(images[example], pose, None, "predicted"))
     return tiles
+
+
+def _predictions(record: Mapping[str, Any], each: int, examples: int) -> list[float]:
+    """The predicted coordinates; raises SweepError where they are not those of the examples named."""
+    places, found = record["pose_example"], record.get("pose_joints") or []
+    if len(found) != each * len(places):
+        told = f"{len(found)} coordinates for {len(places)} examples of {each} each"
+        raise SweepError(f"{record['trial_name']} keeps {told}", "its workload gives lists that do not fit")
+    if not all(place is not None and 0 <= place < examples for place in places):
+        raise SweepError(f"{record['trial_name']} keeps predictions of examples that its data set does not have")
+    return list(found)
 
 
 def _title(record: Mapping[str, Any]) -> str:

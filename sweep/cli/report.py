@@ -102,6 +102,9 @@ def plot(
     loaded = runs.loaded(run)
     drawn = figures.picture(loaded, kind, choice)
     runs.tell_damage(loaded)
+    left_out = figures.unusable(loaded) if plots.known(kind).rows in figures.COURSES else ""
+    if left_out:
+        output.warn(f"{left_out}; see what one trial recorded with sweep show")
     _write(file, plots.image(drawn, form))
     return 0
 

@@ -20,11 +20,13 @@ import pyarrow.compute as pc
 from sweep import axes as built_in
 from sweep.analysis.caveats import Known, caveats
 from sweep.analysis.comparisons import Comparison
+from sweep.analysis.logs import Log, log_of
+from sweep.analysis.logs import said as said_of_logs
 from sweep.analysis.matching import axes_of, questions
 from sweep.analysis.origins import MACHINES
 from sweep.analysis.quantities import NOTHING, OwnScale, Scale, column_scale, factor, quantity
 from sweep.analysis.run import NoRecords, Run
-from sweep.analysis.samples import Floats, Ints, counts
+from sweep.analysis.samples import Ints, counts
 from sweep.analysis.summary import Summary, cells_of
 from sweep.analysis.wording import sentence, varied_axes
 from sweep.errors import SweepError, nearest
@@ -282,11 +284,18 @@ def curves(run: Run, known: Cells) -> list[Row]:
     axes, of_row = cells_of(trained)
     places = [known.place(each) for each in axes]
     by, rows = elapsed_scale(run).factor, []
-    for measured, (step, elapsed) in COURSES.items():
-        for cell, logs in _logs(trained, of_row, step, elapsed, measured).items():
+    for measured in COURSES:
+        for cell, logs in _logs(trained, of_row, measured).items():
             own = {"cell": places[cell], "of": measured}
-            rows += [own | row for row in _course(logs, step.removeprefix("validation_"), by)]
+            rows += [own | row for row in _course(logs, measured, by)]
     return [row for row in rows if row["cell"] is not None]
+
+
+def unusable(run: Run) -> str:
+    """What is to be said of logged losses that cannot be drawn; empty where there are none."""
+    trained = run.records.filter(pc.equal(run.records["status"], Status.OK))
+    every = [_logs(trained, np.zeros(len(trained), dtype=np.int64), loss) for loss in ("loss", "validation_loss")]
+    return said_of_logs(sum(log.left_out for logs in every for log in logs[0]))
 
 
 def drawable(row: Row) -> bool:
@@ -296,7 +305,8 @@ def drawable(row: Row) -> bool:
 
 def elapsed_scale(run: Run) -> Scale:
     """The unit in which the time that the run's trainings took is read well."""
-    longest = pc.max(pc.list_flatten(run.records["elapsed_s"])).as_py() or 0.0
+    elapsed = pc.list_flatten(run.records["elapsed_s"])
+    longest = pc.max(elapsed.filter(pc.is_finite(elapsed))).as_py() or 0.0
     if longest < 300:
         return Scale(1.0, "s")
     return Scale(60.0, "min") if longest < 7200 else Scale(3600.0, "h")
@@ -307,14 +317,6 @@ def number(value: float | None, digits: int = 5) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")
-
-
-class _Log(NamedTuple):
-    """What one training has logged of one quantity."""
-
-    step: Floats
-    elapsed_s: Floats
-    value: Floats
 
 
 def _rows_of(run: Run, wanted: str, summaries: Sequence[Summary], metric: Metric, choice: Choice) -> list[Row]:
@@ -443,32 +445,38 @@ def _short(comparison: Comparison) -> str:
     return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
 
 
-def _logs(trained: pa.Table, of_row: Ints, *columns: str) -> dict[int, list[_Log]]:
-    """The logs of each cell, by its number; trials that have none are left out."""
-    logs: dict[int, list[_Log]] = defaultdict(list)
-    if not set(columns) <= set(trained.column_names):
+def _logs(trained: pa.Table, of_row: Ints, measured: str) -> dict[int, list[Log]]:
+    """What each training has logged of a quantity, by the number of its cell; those that have not are left out."""
+    logs: dict[int, list[Log]] = defaultdict(list)
+    step, elapsed = COURSES[measured]
+    if not {step, elapsed, measured} <= set(trained.column_names):
         return logs
-    for cell, row in zip(of_row.tolist(), trained.select(columns).to_pylist(), strict=True):
-        log = _Log(*(np.asarray(row[name] or [], dtype=float) for name in columns))
-        if len(log.step) and len({len(column) for column in log}) == 1:
-            logs[cell].append(log)
+    for cell, row in zip(of_row.tolist(), trained.select([step, elapsed, measured]).to_pylist(), strict=True):
+        if row[step] and row[measured]:
+            logs[cell].append(log_of(row, step, [elapsed, measured]))
     return logs
 
 
-def _course(logs: Sequence[_Log], step: str, by: float) -> list[Row]:
+def _course(logs: Sequence[Log], measured: str, by: float) -> list[Row]:
     """The steps that every seed has logged, evenly spread over the logarithm of their number."""
-    common = np.array(sorted(set.intersection(*(set(log.step.tolist()) for log in logs))))
+    step, timed = COURSES[measured]
+    usable = [log for log in logs if len(log.steps)]
+    if not usable:
+        return []
+    common = np.array(sorted(set.intersection(*(set(log.steps.tolist()) for log in usable))))
     if not len(common):
         return []
     wanted = common[np.unique(np.geomspace(1, len(common), _POINTS_OF_A_CURVE).astype(int) - 1)]
-    places = [np.searchsorted(log.step, wanted) for log in logs]
-    elapsed = np.stack([log.elapsed_s[at] for log, at in zip(logs, places, strict=True)]).mean(axis=0) / by
-    values = np.stack([log.value[at] for log, at in zip(logs, places, strict=True)])
+    places = [np.searchsorted(log.steps, wanted) for log in usable]
+    elapsed, values = (
+        np.stack([log.values[name][at] for log, at in zip(usable, places, strict=True)]) for name in (timed, measured)
+    )
+    elapsed = elapsed.mean(axis=0) / by
     return [
-        {"at": f"{step} {wanted[i]:g}", "seeds": len(logs)}
+        {"at": f"{step.removeprefix('validation_')} {wanted[i]:g}", "seeds": len(usable)}
         | _rounded({"elapsed": elapsed[i], "value": values[:, i].mean()})
         | _rounded({"low": values[:, i].min(), "high": values[:, i].max()})
-        for i in np.flatnonzero((elapsed > 0) & np.isfinite(values).all(axis=0))
+        for i in np.flatnonzero(elapsed > 0)
     ]
 
 

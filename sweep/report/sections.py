@@ -24,7 +24,7 @@ from sweep.errors import SweepError
 from sweep.records.columns import metadata
 from sweep.report import plots
 from sweep.report.content import MOST_MISSING
-from sweep.report.figures import label
+from sweep.report.figures import label, unusable
 from sweep.report.measured import Measured
 from sweep.selection import natural, shown
 from sweep.status import all_ok
@@ -49,7 +49,7 @@ def sections(run: Run, measured: Measured) -> list[Section]:
         Section("look", "Look", _look()),
         Section("cells", "Cells", _table("cells")),
         Section("comparisons", "Comparisons", _table("ratios") if measured.comparisons else ""),
-        Section("doubts", "Doubts and remedies", _doubts(measured)),
+        Section("doubts", "Doubts and remedies", _doubts(run, measured)),
         Section("failures", "Failures by cause", _table("causes") if _failed(run) else ""),
         Section("missing", "Trials without a record", _missing(run)),
         Section("exclusions", "Left out of the grid", _table("exclusions") if run.exclusions else ""),
@@ -201,12 +201,14 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _doubts(measured: Measured) -> str:
+def _doubts(run: Run, measured: Measured) -> str:
     """Every doubt once, with its remedy and the cells that it is of."""
     axes = measured.cells.axes
     named = [(label(s.axes, axes), doubt) for s in measured.usual if _is_meant(s) for doubt in doubts(s)]
     total = len(measured.usual)
     lines = [_doubt("the whole run", warning) for warning in run_warnings(measured.usual)]
+    if left_out := unusable(run):
+        lines.append(_doubt("learning curves", Doubt("logs", left_out, "see what one trial recorded with sweep show")))
     for doubt, of in together(named):
         cells = ", ".join(of[:_NAMED]) + (f" and {len(of) - _NAMED} other cells" if len(of) > _NAMED else "")
         lines.append(_doubt("every cell" if len(of) == total > 1 else cells, doubt))
