@@ -616,3 +616,19 @@ def test_a_training_whose_first_epochs_are_slow_is_not_sent_to_a_parameter_that_
     keep("results/run", [training(seed=s, epochs=80, epoch_s=slow_start) for s in range(3)])
     said = sweep("summarize", "--metric", "epoch_s")
     assert "3 of 3 processes still warming up; the first 20 count too: the median bears them" in said.err
+
+
+@pytest.mark.parametrize(
+    ("statuses", "advice"),
+    [
+        (["unsupported"], "change the grid, or with a machine that can, use sweep run --retry failed"),
+        (["crashed", "unsupported"], "see sweep status for why, then sweep run --retry failed"),
+        (["timeout"], "see sweep status for why, then sweep run --retry timeout"),
+    ],
+)
+def test_trials_that_nothing_here_can_run_are_not_just_to_be_tried_again(
+    sweep: Sweep, statuses: list[str], advice: str
+) -> None:
+    keep("results/study", [record(seed=s, status=statuses[s % len(statuses)]) for s in range(4)])
+
+    assert advice in " ".join(sweep("summarize", "study").err.split())

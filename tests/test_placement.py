@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trials import Trial
 
 from benchmarks.scale import scheduling
+from sweep.cluster import Unplaceable, refusal
 from sweep.cluster.placement import Node, Placement, Shape, Waiting, unplaceable
 
 
@@ -269,3 +271,11 @@ def test_a_pass_over_simulated_nodes_that_die_under_their_trials_loses_none() ->
     ok, died = (int(found.replace(",", "")) for found in re.findall(r"([\d,]+) (?:ok|nodes died)", told))
     assert ok == 20_000
     assert died > 5
+
+
+def test_trials_of_too_many_cores_are_told_of_threads_which_take_one_each() -> None:
+    trial = Trial("x", resources=Wants(cpu=64))
+    reason = unplaceable(Shape.of(trial.resources), [node("n", cpu=2)])
+    assert reason == "want 64 cores and the largest node has 2 cores"
+    assert refusal([Unplaceable(trial, reason)], 1).hint.startswith("lower `threads` or `resources.cpu`, ")
+    assert refusal([Unplaceable(trial, "want a GPU and no node has one")], 1).hint.startswith("start a node with a GPU")

@@ -20,6 +20,7 @@ from made_up import keep, record
 
 from sweep import catalog, cli, grid
 from sweep.cli import tables
+from sweep.node import limits
 
 HOUSE = Path(__file__).resolve().parent.parent
 GRID = """\
@@ -265,3 +266,17 @@ def test_an_environment_of_what_is_left_out_need_not_be_there(sweep):
     Path("grid.yaml").write_text(f"{text}{excluded}environments: {{reference==9.9.0: {{interpreter: nowhere}}}}\n")
 
     assert sweep("plan", "grid.yaml").code == 0
+
+
+def test_more_threads_than_this_machine_has_cores_are_warned_of(sweep: Sweep) -> None:
+    cores = limits.core_count()
+    grid = Path("grid.yaml")
+    for parameters, wanted in (("threads: [1, 4096]", 4096), (f"threads: [1, {cores + 1}]", cores + 1)):
+        grid.write_text(f"axes: {{framework: reference, seed: [0, 1], {parameters}}}")
+        told = f"warning: 2 of 4 trials want up to {wanted} cores and this machine has {cores}: lower threads or"
+        assert told in " ".join(sweep("plan", "grid.yaml").err.split())
+
+    grid.write_text(f"axes: {{framework: reference}}\nparameters: {{threads: {cores}}}")
+    assert "this machine has" not in sweep("plan", "grid.yaml").err
+    grid.write_text("axes: {framework: reference}\nresources: {cpu: 4096}")
+    assert "want up to 4096 cores" in " ".join(sweep("plan", "grid.yaml").err.split())

@@ -96,7 +96,7 @@ def _missing(summary: Summary) -> Iterator[Doubt]:
         yield Doubt(
             "failed",
             f"{sum(failed.values())} of {sum(summary.statuses.values())} trials have no times: {told}",
-            _retry(str(retry_for(failed))),
+            _NO_RETRY if set(failed) == {Status.UNSUPPORTED} else _retry(str(retry_for(failed))),
         )
 
 
@@ -321,6 +321,9 @@ def _greater(share: float) -> str:
 
 def _is_steady(rows: Sequence[Floats]) -> bool:
     return all(course.kind in ("flat", "unknown") for course in _courses(rows, steadiness.screened(rows)))
+
+
+_NO_RETRY = "see sweep status for why: change the grid, or with a machine that can, use sweep run --retry failed"
 
 
 def _retry(what: str) -> str:

@@ -159,6 +159,7 @@ def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: 
     done = f", {total - len(todo):,} done, {len(todo):,} to run" if len(todo) < total else ""
     yield f"{grid.name}: {_many(cells, 'cell')}, {_many(total, 'trial')} in {_many(blocks, 'block')}{done}"
     yield from _reasons(expansion)
+    yield from _too_large(todo)
     if not todo:
         return
     needs = provision.needs(todo, grid.environments)
@@ -181,6 +182,19 @@ def _reasons(expansion: Expansion) -> Iterator[str]:
     if len(counts) > _REASONS:
         rest = counts.total() - sum(count for _, count in counts.most_common(_REASONS))
         yield f"left out, {rest}: {len(counts) - _REASONS} more reasons"
+
+
+def _too_large(todo: Sequence[Trial]) -> Iterator[str]:
+    """Trials that this machine has too few cores for, as many as their threads where the grid says no resources.cpu."""
+    from sweep.node import limits
+
+    cores = limits.core_count()
+    wanted = [trial.resources.cpu for trial in todo if trial.resources.cpu > cores]
+    if wanted:
+        yield (
+            f"warning: {len(wanted):,} of {_many(len(todo), 'trial')} want up to {max(wanted)} cores and this machine "
+            f"has {cores}: lower threads or resources.cpu, unless they run on larger nodes"
+        )
 
 
 def _environments(needs: Needs) -> dict[str, list[str]]:

@@ -53,6 +53,8 @@ def refusal(unplaceables: list[Unplaceable], total: int) -> SweepError:
     first = unplaceables[0]
     alike = sum(1 for each in unplaceables if each.reason == first.reason)
     hint = "lower `resources` in the grid, start a larger node, or leave them out with --only"
+    if " core" in first.reason:  # as many as threads, where the grid says no resources.cpu
+        hint = "lower `threads` or `resources.cpu`, start a larger node, or leave them out with --only"
     if "GPU" in first.reason:
         hint = "start a node with a GPU, or leave them out with --only '*/cpu/*'"
     return SweepError(f"{alike} of {total} trials {first.reason}, first {first.trial.name}", hint)

@@ -151,7 +151,7 @@ class Own(Session):
             with _lean(), _connecting_whole():
                 ray.init(
                     address="local",
-                    num_cpus=cpus or core_count(),
+                    num_cpus=cpus or limits.core_count(),
                     num_gpus=gpus,
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
@@ -213,12 +213,6 @@ class Joined(Session):
             with _explained(address), _connecting_whole():
                 ray.init(address=address, runtime_env=environment, **_INIT)
         self.watch()
-
-
-def core_count() -> int:
-    """The cores this process may use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0))
-    return max(1, min(cores, int(limits.cpu_quota() or cores)))
 
 
 def housekeeping(cores: set[int]) -> set[int]:

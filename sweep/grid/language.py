@@ -66,7 +66,7 @@ class Environment(_Table):
 class Amounts(_Table):
     """What a trial asks of its node."""
 
-    cpu: Annotated[int, Field(ge=1)] | None = Field(None, description="Cores; as many as threads unless given")
+    cpu: Annotated[int, Field(ge=1)] | None = Field(None, description="Cores; as many as threads, or one, unless given")
     gpu: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs of a trial on device gpu, 1 unless given")
     memory: Bytes | None = Field(None, description="Memory, as 4GB; also the limit of the worker")
     exclusive: bool | None = Field(None, description="Whether no other trial may run on the node meanwhile")

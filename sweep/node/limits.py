@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 _MOUNT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def core_count() -> int:
+    """The cores this process may use: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, int(cpu_quota() or cores)))
 
 
 def cpu_quota(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> float | None:
