@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -34,14 +33,10 @@ COMMANDS = [
 ]
 
 
-def everything(folder: Path) -> dict[str, tuple[int, int]]:
-    """All below a folder, with when it was changed."""
-    found = {}
-    for top, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            status = os.stat(os.path.join(top, name), follow_symlinks=False)
-            found[os.path.relpath(os.path.join(top, name), folder)] = status.st_mtime_ns, status.st_size
-    return found
+def everything(folder: Path) -> dict[Path, tuple[int, int]]:
+    """All below a folder, with when it was changed and its size."""
+    found = ((path, path.lstat()) for path in folder.rglob("*"))
+    return {path: (status.st_mtime_ns, status.st_size) for path, status in found}
 
 
 @pytest.mark.network
