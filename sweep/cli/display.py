@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sweep.cli import output
 from sweep.status import Status
+from sweep.texts import printable
 
 _LINE_EVERY_S = 10.0
 _DETAILS = 4
@@ -108,7 +109,7 @@ class Display:
         """Something to show has changed."""
 
     def _shown_details(self) -> list[str]:
-        return [f"{name}: {text}" for name, text in sorted(self._details.items())[:_DETAILS]]
+        return [printable(f"{name}: {text}") for name, text in sorted(self._details.items())[:_DETAILS]]
 
     def _status_text(self) -> str:
         parts = [f"{self._done}/{self._total} trials"]
@@ -149,9 +150,12 @@ class LiveDisplay(Display):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), console=output.stderr
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=output.stderr,
         )
-        self._task = self._bar.add_task(name, total=None)
+        self._task = self._bar.add_task(printable(name), total=None)
         self._live = Live(
             self, console=output.stderr, refresh_per_second=_REFRESH_PER_S, redirect_stdout=False, transient=False
         )

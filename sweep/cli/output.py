@@ -56,8 +56,8 @@ class _Forgiving:
             _silence(sys.stderr)
 
 
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(file=cast(IO[str], _Forgiving()), highlight=False, soft_wrap=True)
+stdout = Console(highlight=False, soft_wrap=True, markup=False)
+stderr = Console(file=cast(IO[str], _Forgiving()), highlight=False, soft_wrap=True, markup=False)
 
 
 def prepare_streams() -> None:
@@ -96,11 +96,11 @@ def is_terminal() -> bool:
 
 def say(text: str) -> None:
     """One line for the reader, on stderr; never markup."""
-    stderr.print(_harmless(text), markup=False)
+    stderr.print(harmless(text))
 
 
 def warn(text: str) -> None:
-    stderr.print(f"warning: {_harmless(text)}", style="yellow", markup=False)
+    stderr.print(f"warning: {harmless(text)}", style="yellow")
 
 
 def emit(text: str) -> None:
@@ -119,9 +119,9 @@ def emit(text: str) -> None:
 
 
 def show_error(error: SweepError) -> None:
-    stderr.print(f"error: {_harmless(error.message)}", style="bold red", markup=False)
+    stderr.print(f"error: {harmless(error.message)}", style="bold red")
     if error.hint:
-        stderr.print(f"hint: {_harmless(error.hint)}", markup=False)
+        stderr.print(f"hint: {harmless(error.hint)}")
 
 
 def _silence(stream: IO[str]) -> None:
@@ -132,10 +132,12 @@ def _silence(stream: IO[str]) -> None:
         os.close(nowhere)
 
 
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # of the direction of writing
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160), *_TURNS) if chr(code) not in "\n\t"}
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """Text for a terminal, without credentials and what would steer it."""
     return redacted(_without_controls(text))
 
 

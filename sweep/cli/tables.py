@@ -8,14 +8,22 @@ import io
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rich.cells import cell_len
+
 from sweep.cli import output
+from sweep.texts import printable
 
 _GAP = "  "
 _WIDTH_OF_A_FILE = 120
+# What CommonMark and GitHub's tables read otherwise: of brackets those that end the text of a link, of underscores
+# those within no word, `#` and `@` where GitHub makes links of them.
+_MARKDOWN = re.compile(r"[\\`*<>&~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|(?<!\w)[#@](?=\w)")
+_EDGES = re.compile(r"^\s+|\s+$")
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -24,7 +32,15 @@ _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{"
     "–": "--",
     "µ": r"\textmu{}",
     "²": r"\textsuperscript{2}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "…": r"\ldots{}",
+    "·": r"\textperiodcentered{}",
 }
+_LIGATURES = re.compile(
+    r"(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=,)(?=,)|(?<=[!?])(?=`)"
+)  # signs that LaTeX would join
 
 
 class Format(enum.StrEnum):
@@ -47,7 +63,7 @@ class Column(NamedTuple):
 
     @property
     def width(self) -> int:
-        return max(len(self.title), *(len(cell) for cell in self.cells)) if self.cells else len(self.title)
+        return max(cell_len(printable(text)) for text in (self.title, *self.cells))
 
 
 def emit(form: Format, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
@@ -111,32 +127,39 @@ def as_text(columns: Sequence[Column], width: int) -> str:
 
 def as_markdown(columns: Sequence[Column]) -> str:
     marks = ["---" if column.is_text else "---:" for column in columns]
-    lines = [[column.title for column in columns], marks, *zip(*(column.cells for column in columns), strict=True)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    titles, *lines = _lines(columns, markdown)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (titles, marks, *lines))
 
 
 def as_latex(columns: Sequence[Column]) -> str:
     """A `tabular` for the package booktabs."""
     kinds = "".join("l" if column.is_text else "r" for column in columns)
-    lines = [
-        " & ".join(latex(cell) for cell in line) + r" \\"
-        for line in [[column.title for column in columns], *zip(*(column.cells for column in columns), strict=True)]
-    ]
+    lines = [_shielded(" & ".join(line)) + r" \\" for line in _lines(columns, latex)]
     body = "\n".join([lines[0], r"\midrule", *lines[1:]])
     return f"\\begin{{tabular}}{{{kinds}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+    return "".join(f"{_csv_line(line)}\n" for line in lines)
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # else a carriage return would not be quoted
+    return text.getvalue().removesuffix("\r\n")
+
+
+def markdown(text: str) -> str:
+    """Text as it is read in a table of GitHub's Markdown."""
+    escaped = _MARKDOWN.sub(lambda match: f"\\{match[0]}", printable(text))
+    return _EDGES.sub(lambda match: "&#32;" * len(match[0]), escaped)
 
 
 def latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    spaced = _LIGATURES.split(printable(text))
+    return "{}".join("".join(_LATEX.get(character, character) for character in part) for part in spaced)
 
 
 def plain(value: Any) -> Any:
@@ -148,6 +171,17 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _lines(columns: Sequence[Column], write: Callable[[str], str]) -> list[list[str]]:
+    """The titles, and the cells of each row."""
+    rows = zip(*(column.cells for column in columns), strict=True)
+    return [[write(text) for text in line] for line in [[column.title for column in columns], *rows]]
+
+
+def _shielded(line: str) -> str:
+    """A row that the command before it does not take for its argument: `\\\\` and `\\midrule` read on for a bracket."""
+    return f"{{}}{line}" if line.lstrip().startswith(("[", "*")) else line
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return "; ".join(str(each) for each in value)
@@ -157,8 +191,14 @@ def _cell(value: Any) -> Any:
 def _aligned(column: Column) -> list[str]:
     """Title, rule and cells, all of one width."""
     width = column.width
-    texts = [column.title, "─" * width, *column.cells]
-    return [text.ljust(width) if column.is_text else text.rjust(width) for text in texts]
+    texts = [printable(column.title), "─" * width, *map(printable, column.cells)]
+    return [_padded(text, width, column.is_text) for text in texts]
+
+
+def _padded(text: str, width: int, is_text: bool) -> str:
+    """The text in so many columns of a terminal, of which a Chinese sign takes two."""
+    space = " " * (width - cell_len(text))
+    return text + space if is_text else space + text
 
 
 def _line_width(columns: Sequence[Column]) -> int:

@@ -23,8 +23,9 @@ from pydantic_core import PydanticCustomError
 from sweep import versions
 from sweep.errors import SweepError, nearest
 from sweep.grid.quantities import ANY_SCALAR, Range, Scalar, Steps, numbers, problem, values_schema, written
-from sweep.grid.source import Source, printable, scalar
+from sweep.grid.source import Source, scalar
 from sweep.selection import VERSION, framework_version, shown
+from sweep.texts import printable
 
 Alternatives = Sequence[Scalar | Range]  # any of them will do
 

@@ -10,7 +10,8 @@ from typing import Any
 from sweep.axes import AXES
 from sweep.errors import SweepError
 from sweep.grid.language import GridFile
-from sweep.grid.source import Source, printable
+from sweep.grid.source import Source
+from sweep.texts import printable
 
 _HINT = "write --set batch_exponent=0,1 for an axis, --set samples=5 for a parameter, --set resources.cpu=2 for a key"
 _DEEP = ("axes", "parameters", "resources")

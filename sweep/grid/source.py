@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sweep.errors import SweepError
+from sweep.texts import printable
 
 Keys = Sequence[str | int]  # where something stands in a grid: keys, and places in lists
 
@@ -60,11 +61,6 @@ def scalar(text: str) -> Any:
     if _INTEGER.fullmatch(text):
         return int(text, 10 if text.lstrip("+-").isdigit() else 0)
     return float(text) if _FLOAT.fullmatch(text) else text
-
-
-def printable(text: str) -> str:
-    """Text on one line, whatever is in it."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 class Source:

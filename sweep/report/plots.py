@@ -17,6 +17,7 @@ import altair as alt
 import vl_convert
 
 from sweep.errors import SweepError, nearest
+from sweep.texts import printable
 
 _Layered = alt.LayerChart | alt.FacetChart  # what Altair says that alt.layer gives
 
@@ -122,12 +123,21 @@ def known(kind: str) -> Kind:
 
 def image(drawn: Mapping[str, Any], form: str) -> bytes:
     """A spec with its rows as PNG, SVG or PDF; needs no network and takes none."""
-    themed = {**drawn, "config": _paper()}
+    themed = _printable({**drawn, "config": _paper()})
     options: dict[str, Any] = {"vl_version": _VEGA_LITE, "allowed_base_urls": []}
     if form == "png":
         options |= {"ppi": _DOTS_PER_INCH}
     made = getattr(vl_convert, f"vegalite_to_{form}")(json.dumps(themed), **options)
     return made.encode() if isinstance(made, str) else bytes(made)
+
+
+def _printable(node: Any) -> Any:
+    """The same with escapes for control characters: an SVG cannot hold them, and drawing ends the whole process."""
+    if isinstance(node, Mapping):
+        return {key: _printable(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_printable(value) for value in node]
+    return printable(node) if isinstance(node, str) else node
 
 
 @functools.lru_cache(maxsize=1)

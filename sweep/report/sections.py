@@ -28,6 +28,7 @@ from sweep.report.figures import label, unusable
 from sweep.report.measured import Measured
 from sweep.selection import natural, shown
 from sweep.status import all_ok
+from sweep.texts import printable
 
 _NAMED = 3
 _WARNINGS = 3
@@ -293,7 +294,8 @@ def _verdict(outcome: str) -> str:
 
 
 def _escaped(text: object) -> str:
-    return html.escape(str(text))
+    """Text as HTML can hold it: a control character is not allowed there, not even as a reference."""
+    return html.escape(printable(str(text), keep="\n\t"))
 
 
 _OTHER_MACHINES = """
