@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -461,3 +462,21 @@ def test_the_page_about_results_is_what_the_schema_says() -> None:
     script = Path(__file__).parent.parent / "docs" / "results_columns.py"
     page = runpy.run_path(str(script))["page"]()
     assert script.with_name("results.md").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ([[1.0, 2.0], []], [[1.0, 2.0], []]),
+        ([[1.0, 2.0], 3], [[1.0, 2.0], [3.0]]),
+        ([[], [None, 1.0], None], [[], [None, 1.0], None]),
+        ([[1.0], ["a"]], ["[1.0]", '["a"]']),
+        ([[1.0], "x", None], ["[1.0]", "x", None]),
+    ],
+)
+def test_a_plug_in_may_give_lists_of_any_length_and_what_is_none(tmp_path: Path, given: list[Any], read: Any) -> None:
+    rows = [{"trial_id": f"{i:016x}", "status": "ok", "extra_s": value} for i, value in enumerate(given)]
+    with Results(tmp_path).open(RunFacts("lists", "")) as writer:
+        for row in rows:
+            writer.append(row)
+    assert Results(tmp_path).records()["extra_s"].to_pylist() == read

@@ -5,6 +5,7 @@ A part carries the CRC-32 of its bytes in its name, so that a flipped bit is a d
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,18 +175,29 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return one
     if pa.types.is_null(one):
         return other
-    numbers = {pa.int64(), pa.float64()}
-    return pa.float64() if {one, other} == numbers else pa.string()
+    numbers, lists = {pa.int64(), pa.float64()}, pa.list_(pa.float64())
+    if {one, other} <= {*numbers, lists}:
+        return lists if lists in (one, other) else pa.float64()
+    return pa.string()
 
 
 def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if table.schema.equals(schema):
         return pa.table(table.columns, schema=schema)
     arrays = [
-        table[f.name].cast(f.type, safe=False) if f.name in table.schema.names else pa.nulls(len(table), f.type)
-        for f in schema
+        _cast(table[f.name], f.type) if f.name in table.schema.names else pa.nulls(len(table), f.type) for f in schema
     ]
     return pa.table(arrays, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The column in another type; a list becomes JSON where that is text, a number a list of one."""
+    if column.type == kind or pa.types.is_list(column.type) == pa.types.is_list(kind) or pa.types.is_null(column.type):
+        return column.cast(kind, safe=False)
+    values = column.to_pylist()
+    if pa.types.is_list(kind):
+        return pa.chunked_array([pa.array([None if v is None else [v] for v in values], kind)])
+    return pa.chunked_array([pa.array([None if v is None else json.dumps(v) for v in values], kind)])
 
 
 def newest(table: pa.Table) -> pa.Table:

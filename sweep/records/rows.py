@@ -73,7 +73,7 @@ def _kind(value: Any) -> pa.DataType:
     for type_, kind in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
         if isinstance(value, type_):
             return kind
-    if _is_sequence(value) and value and all(isinstance(v, int | float) for v in value):
+    if _is_sequence(value) and all(v is None or isinstance(v, int | float) for v in value):
         return pa.list_(pa.float64())
     return pa.string()
 
