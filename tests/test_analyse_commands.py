@@ -444,6 +444,7 @@ def test_batches_of_one_framework_are_no_question(sweep: Sweep) -> None:
     assert (said.code, said.out) == (2, "")
     assert "error: the cells differ in batch_exponent alone, which is no choice" in said.err
     assert "use --over batch_exponent if that is the question" in said.err
+    assert sweep("plot", "run", "speedup", "-o", "speedup.svg").err == said.err
     rows = [record(s, batch_exponent=b, backward=w) for b in (0, 1) for w in ("autograd", "explicit") for s in range(3)]
     keep("results/two", rows)
     assert "against" not in sweep("compare", "two", "--over", "batch_exponent").err

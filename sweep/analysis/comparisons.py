@@ -22,7 +22,7 @@ from sweep.analysis.summary import Summary, is_per_trial
 from sweep.axes import CONTENT_AXES
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import ColumnMetadata, metadata
-from sweep.selection import Axes, natural, shown
+from sweep.selection import VERSION, Axes, check_axes, natural, shown
 from sweep.status import Status, all_ok
 
 
@@ -169,12 +169,17 @@ def between_runs(
 ) -> list[Comparison]:
     """The cells of one run against the same cells of another, matched by their axes but for those to `ignore`.
 
-    How long one measured is left out as well, where it tells no cells of one run apart. `rename` gives axes of either
+    `version` among those to ignore matches every version of a framework. How long one measured is left out as well,
+    where it tells no cells of one run apart. `rename` gives axes of either
     run the name that they have in the other. Raises SweepError where cells of one run become one.
     """
     _check_direction([*subjects, *baselines])
-    subjects, baselines = (matching.renamed(side, rename or {}) for side in (subjects, baselines))
+    names_of = rename or {}
     ignored = list(ignore)
+    check_axes([*ignored, *names_of, *names_of.values()], [summary.axes for summary in (*subjects, *baselines)])
+    subjects, baselines = (matching.renamed(side, names_of) for side in (subjects, baselines))
+    if VERSION in ignored:
+        subjects, baselines = (matching.version_apart(side) for side in (subjects, baselines))
     left_out = [*ignored, *CONTENT_AXES.values(), *matching.left_out_by_default((subjects, baselines), ignored)]
     one = matching.one_each(subjects, left_out, names[0])
     other = matching.one_each(baselines, left_out, names[1])

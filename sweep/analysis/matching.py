@@ -15,7 +15,7 @@ from typing import Any
 from sweep.analysis.summary import Summary
 from sweep.axes import CONTENT_AXES
 from sweep.errors import SweepError
-from sweep.selection import Axes, natural, shown
+from sweep.selection import Axes, natural, shown, split
 
 EFFORT = ("samples", "warmup")  # how long one measured, not what
 _NO_QUESTION = frozenset({"workload", "batch_exponent", "batch_size", "epochs", *EFFORT})
@@ -43,6 +43,14 @@ def written(value: Any) -> str:
 def questions(varying: Iterable[str]) -> list[str]:
     """Of the axes that vary, those whose values someone would choose between: a larger batch only takes longer."""
     return [name for name in varying if name not in _NO_QUESTION]
+
+
+def no_question(varying: Sequence[str]) -> SweepError:
+    """What is said where cells differ in nothing that one would choose between."""
+    if not varying:
+        return SweepError("nothing says what to compare", "name two runs")
+    message = f"the cells differ in {', '.join(varying)} alone, which is no choice between two ways to do the same"
+    return SweepError(message, f"use --over {varying[0]} if that is the question, or name two runs")
 
 
 def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[Any, list[Summary]]]]:
@@ -82,6 +90,11 @@ def one_each(summaries: Sequence[Summary], left_out: Collection[str], run: str) 
     return groups
 
 
+def version_apart(summaries: Sequence[Summary]) -> list[Summary]:
+    """The summaries with the version as an axis of its own."""
+    return [replace(summary, axes=split(summary.axes)) for summary in summaries]
+
+
 def left_out_by_default(runs: Iterable[Sequence[Summary]], ignored: Collection[str]) -> list[str]:
     """Those of EFFORT that tell no two cells of a run apart. One that does is an axis like any other."""
     without = {*EFFORT, *ignored}
@@ -105,6 +118,11 @@ def what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> s
     if not apart:
         return "see sweep summarize for the cells of each"
     told = [f"{name} is {_list(subjects, name)} in one and {_list(baselines, name)} in the other" for name in apart]
+    by_name = [version_apart(side) for side in (subjects, baselines)]
+    one, other = ({*_values(side, "framework")} for side in by_name)
+    if "framework" in apart and one & other:  # other versions of the same framework
+        subjects, baselines = by_name
+        apart = ["version" if name == "framework" else name for name in apart]
     return f"{'; '.join(told)}: {_how_to_match(subjects, baselines, apart)}"
 
 

@@ -152,7 +152,7 @@ def verify(
 
 def _question(run: Run, metric: str | None, where: Any) -> str:
     """The axis that goes without saying: the framework where there are several, or the only one that asks something."""
-    from sweep.analysis.matching import questions
+    from sweep.analysis.matching import no_question, questions
     from sweep.selection import varying
 
     axes = varying([summary.axes for summary in run.summary(metric=metric, where=where)])
@@ -163,10 +163,7 @@ def _question(run: Run, metric: str | None, where: Any) -> str:
         return asked[0]
     if asked:
         raise SweepError("nothing says what to compare", f"use --over with one of {', '.join(asked)}, or name two runs")
-    if axes:
-        message = f"the cells differ in {', '.join(axes)} alone, which is no choice between two ways to do the same"
-        raise SweepError(message, f"use --over {axes[0]} if that is the question, or name two runs")
-    raise SweepError("nothing says what to compare", "name two runs")
+    raise no_question(axes)
 
 
 def _renaming(text: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from sweep.analysis.caveats import Known, caveats
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.logs import Log, log_of
 from sweep.analysis.logs import said as said_of_logs
-from sweep.analysis.matching import axes_of, questions
+from sweep.analysis.matching import axes_of, no_question, questions
 from sweep.analysis.origins import MACHINES
 from sweep.analysis.quantities import NOTHING, OwnScale, Scale, column_scale, factor, quantity
 from sweep.analysis.run import NoRecords, Run
@@ -114,6 +114,8 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     chosen = choice.metric or run.summary(where=choice.where)[0].metric
     summaries = run.summary(metric=chosen, where=choice.where)
     cells, metric = Cells.of(summaries), metric_of(summaries)
+    if wanted == "ratios" and not choice.over and not questions(cells.axes):
+        raise no_question(list(cells.axes))
     over = choice.over or usual_over(cells.axes)
     roles = _roles(kind, cells.axes, choice.roles, over)
     if wanted == "ratios":
