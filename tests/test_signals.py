@@ -18,7 +18,7 @@ import psutil
 import pytest
 from plugged import alive
 
-from sweep import signals
+from sweep import catalog, environments, locks, signals
 
 HOUSE = Path(signals.__file__).resolve().parent.parent
 GRID = """\
@@ -235,6 +235,24 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(swept: Sweep, name
     swept.process.send_signal(getattr(signal, f"SIG{name}"))
     assert swept.process.wait(PATIENCE_S) == 0, swept.said
     assert "2/2 trials" in swept.said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_every_command_with_its_own_code(tmp_path: Path, number: signal.Signals) -> None:
+    """Here one that waits for an environment that another process builds."""
+    spec = environments.specify(catalog.known("torch"), "2.13.0")
+    environment = {**os.environ, "PYTHONPATH": str(HOUSE), "SWEEP_ENV_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "sweep", "env", "build", "torch==2.13.0"]
+    with (
+        locks.held(tmp_path / f".{spec.id}.lock", "it"),
+        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stderr
+        assert process.stderr.readline() == "preparing torch==2.13.0\n"
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 128 + number
+    assert said.splitlines()[-1] == ("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
 
 
 OVERRIDDEN = """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+import typer.core
 
 from sweep import __version__, signals
 from sweep.cli import analyse, calibrate, curves, data, doctor, environments, inspect, output, plan, report, run
@@ -14,8 +16,21 @@ from sweep.errors import USAGE, SweepError
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; Typer itself ends every interrupted one with 130 and says nothing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            output.say(signals.cause())
+            raise typer.Exit(signals.exit_code()) from None
+
+
 app = typer.Typer(
     name="sweep",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
