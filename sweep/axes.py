@@ -16,7 +16,7 @@ from sweep.selection import shown
 
 SEED = "seed"
 # where a run holds several contents of a workload or a framework, see sweep.analysis.contents
-CONTENT_AXES = MappingProxyType({"workload": "workload_content", "framework": "framework_content"})
+CONTENT_AXES = MappingProxyType({name: f"{name}_content" for name in ("workload", "framework", "data")})
 NOT_AXES = ("data_path", "until")  # a path says where, not what; stopping is the sweep's matter and no trial's
 
 

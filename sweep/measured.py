@@ -4,6 +4,7 @@ A content is a few words, each there only where it says something:
 
 - `workload` and `framework`: a digest of the file of a plug-in with all that it imports from its own package
   (`sweep.dependencies`), and the MEASURES above 1 of the files of sweep that the trial runs.
+- `data`: a digest of a plug-in's data set, of its file with all that it imports; the version above 1 of one of sweep's.
 - `environment`: what is really in an environment that the grid changes (`sweep.environments.contents`).
 
 A trial of sweep's own files in a recipe's environment has none: it is known by its settings alone, in every version of
@@ -20,14 +21,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep import catalog, dependencies, digests
+from sweep import catalog, datasets, dependencies, digests
 from sweep.catalog import Workload
 from sweep.environments import contents
 from sweep.errors import SweepError
 
-WORKLOAD, FRAMEWORK, ENVIRONMENT = "workload", "framework", "environment"
+WORKLOAD, FRAMEWORK, ENVIRONMENT, DATA = "workload", "framework", "environment", "data"
 
 Content = Mapping[str, str]
+Settings = Mapping[str, Any]
 Overrides = Mapping[str, Mapping[str, Any]]
 
 _FRAMEWORKS = dependencies.WORKLOADS / "frameworks"
@@ -35,8 +37,8 @@ _FIRST = 1
 _EVERY_TRIAL = dependencies.WORKLOADS / "__main__.py"  # the host, which makes its process and waits for it
 
 
-def contents_of(workloads: Mapping[str, Workload], overrides: Overrides) -> Callable[[str, str], Content]:
-    """The contents of a grid with these `environments`, by workload and framework.
+def contents_of(workloads: Mapping[str, Workload], overrides: Overrides) -> Callable[[str, str, str | None], Content]:
+    """The contents of a grid with these `environments`, by workload, framework and data set.
 
     Calls raise SweepError where an environment names something that is not there or does not go together.
     """
@@ -45,36 +47,46 @@ def contents_of(workloads: Mapping[str, Workload], overrides: Overrides) -> Call
     def environment(framework: str) -> str:
         return _environment(framework, overrides.get(framework, {}))
 
-    return lambda workload, framework: _content(workloads[workload].path, framework, environment(framework))
+    @functools.cache
+    def of_data(name: str | None) -> str:
+        return _data(name)
+
+    def content(workload: str, framework: str, data: str | None) -> Content:
+        return _content(workloads[workload].path, framework, environment(framework), of_data(data))
+
+    return content
 
 
-def check(content: Content, workload: Workload, framework: str, overrides: Overrides, run_id: str) -> None:
+def check(content: Content, workload: Workload, settings: Settings, overrides: Overrides, run_id: str) -> None:
     """SweepError where this machine now holds something else than was planned: a trial would not be what it says.
 
     Files are looked at each time, an environment once in a run.
     """
     if not content:
         return
-    environment = ""
+    framework, environment = settings["framework"], ""
     if ENVIRONMENT in content:
         environment = _environment_in(run_id, framework, json.dumps(dict(overrides.get(framework, {}))))
-    now = _content(workload.path, framework, environment)
-    if changed := differences(content, now, workload.name, framework):
+    data = _data(settings.get("data")) if DATA in content else ""
+    now = _content(workload.path, framework, environment, data)
+    if changed := differences(content, now, settings):
         hint = "if it was edited meanwhile, start sweep run again; if nodes differ, install the same on all of them"
         raise SweepError(f"{' and '.join(changed)} is not what was planned", hint)
 
 
-def differences(one: Content, other: Content, workload: str, framework: str) -> list[str]:
-    """What has changed between two contents, in words."""
+def differences(one: Content, other: Content, settings: Settings) -> list[str]:
+    """What has changed between two contents of a trial with these settings, in words."""
+    framework = settings["framework"]
     words = {
-        WORKLOAD: f"workload {workload}",
+        WORKLOAD: f"workload {settings['workload']}",
         FRAMEWORK: f"framework {framework.partition('==')[0]}",
         ENVIRONMENT: f"the environment of {framework}",
+        DATA: f"data set {settings.get('data')}",
     }
     return [said for name, said in words.items() if one.get(name) != other.get(name)]
 
 
-def _content(workload: Path, framework: str, environment: str) -> Content:
+def _content(workload: Path, framework: str, environment: str, data: str) -> Content:
     # the reference, which a parity check compares with, decides whether a trial is timed and not how long it takes
     of_trial = dependencies.found(_EVERY_TRIAL) | dependencies.found(workload, without=_FRAMEWORKS)
     of_framework = dependencies.found(_framework(framework.partition("==")[0]).path)
@@ -82,6 +94,7 @@ def _content(workload: Path, framework: str, environment: str) -> Content:
         WORKLOAD: _word(of_trial.items()),
         FRAMEWORK: _word((name, path) for name, path in of_framework.items() if _is_of_a_framework(path)),
         ENVIRONMENT: environment,
+        DATA: data,
     }
     return {name: word for name, word in words.items() if word}
 
@@ -98,6 +111,10 @@ def _word(files: Iterable[tuple[str, Path]]) -> str:
     versions = {name: dependencies.measures(path) for name, path in listed if name not in own}
     raised = [f"{name} {version}" for name, version in versions.items() if version != _FIRST]
     return ", ".join([*([digests.of_files(own)] if own else []), *raised])
+
+
+def _data(name: str | None) -> str:
+    return ", ".join(map(str, datasets.known(name).made_by)) if name else ""
 
 
 def _environment(framework: str, override: Mapping[str, Any]) -> str:

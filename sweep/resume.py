@@ -48,7 +48,7 @@ def changes(planned: Collection[Trial], todo: Sequence[Trial], records: Mapping[
 
 
 def _change(content: Mapping[str, str], trial: Trial) -> _Change:
-    what = measured.differences(content, trial.cell.content, trial.settings["workload"], trial.settings["framework"])
+    what = measured.differences(content, trial.cell.content, trial.settings)
     return _Change(" and ".join(what), is_known=bool(content) or not trial.cell.content)
 
 

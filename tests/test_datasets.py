@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -385,6 +386,31 @@ def test_a_plug_in_of_another_package_is_a_data_set(tmp_path: Path, monkeypatch:
     (info / "entry_points.txt").write_text("[sweep.datasets]\ndots = dots\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert datasets.prepare("dots").examples == 2
+
+
+def test_a_plug_in_s_data_are_prepared_anew_when_its_code_changes(tmp_path: Path) -> None:
+    """In processes of their own, as commands are."""
+    package, info = tmp_path / "dots", tmp_path / "dots-1.dist-info"
+    package.mkdir()
+    info.mkdir()
+    (package / "__init__.py").write_text(
+        "from sweep.datasets import DataSet\n"
+        "from dots.made import read\n"
+        "DATASET = DataSet('dots', 'two figures', read, generated=True)\n"
+    )
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dots\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[sweep.datasets]\ndots = dots\n")
+    ask = "from sweep import datasets; print(datasets.prepare('dots').id)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "SWEEP_DATA_DIR": str(tmp_path / "data")}
+    found = []
+    for comment in ("", "", "# drawn otherwise\n"):
+        text = f"{comment}from sweep.datasets.synthetic import Figures\ndef read():\n    return Figures(2, 9)\n"
+        (package / "made.py").write_text(text)
+        said = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        found.append(said.stdout)
+
+    assert found[0] == found[1] != found[2]
 
 
 # bad files: one error each, naming the file

@@ -38,7 +38,7 @@ FRAMEWORK = """\
 WORKLOAD = """\
 from mine import model
 
-PARAMETERS = {"samples": 2, "threads": 1, "process": "fork"}
+PARAMETERS = {"samples": 2, "threads": 1, "process": "fork", "data": "dots"}
 
 def run(framework, settings, data, reference, report):
     return {"step_s": [0.01] * settings["samples"]}
@@ -49,6 +49,15 @@ quick = mine.quick
 
 [sweep.workloads]
 discs = mine.discs
+
+[sweep.datasets]
+dots = mine.dots
+"""
+DATA = """\
+from sweep.datasets import DataSet
+from sweep.datasets.synthetic import Figures
+from mine.drawn import COUNT
+DATASET = DataSet("dots", "figures", lambda: Figures(COUNT, 9), generated=True)
 """
 GRID = """\
 name: mine
@@ -72,12 +81,16 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "quick.py").write_text(FRAMEWORK)
     (package / "discs.py").write_text(WORKLOAD)
     (package / "model.py").write_text("WIDTH = 16\n")
+    (package / "dots.py").write_text(DATA)
+    (package / "drawn.py").write_text("COUNT = 2\n")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
     (info / "entry_points.txt").write_text(ENTRIES)
     monkeypatch.syspath_prepend(str(package.parent))
     measured._framework.cache_clear()
     yield package
     measured._framework.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        del sys.modules[name]
     importlib.invalidate_caches()
     hosts.close_all()
 
@@ -122,6 +135,9 @@ CHANGES: dict[str, tuple[Callable[[Path, Path], None], str, int]] = {
     ),
     "a module that it imports": (
         lambda mine, _: edit(mine / "model.py", "WIDTH = 4\n"), "workload discs has changed", 12
+    ),
+    "a module of the data set": (
+        lambda mine, _: edit(mine / "drawn.py", "COUNT = 3\n"), "data set dots has changed", 12
     ),
     "the framework's file": (
         lambda mine, _: edit(mine / "quick.py", f"{FRAMEWORK}THREADS = 2\n"), "framework quick has changed", 6
@@ -235,7 +251,8 @@ def test_whoever_has_a_record_can_compute_its_id(mine: Path, venv: Path, sweep: 
     for trial in trials():
         record = recorded(trial)
         content = json.loads(record["content"])
-        assert set(content) == ({"workload", "framework", "environment"} if "quick" in trial.name else {"workload"})
+        assert set(content) - {"framework", "environment"} == {"workload", "data"}
+        assert ({"framework", "environment"} <= set(content)) == ("quick" in trial.name)
         assert grids.identify(json.loads(record["settings"]), content) == record["trial_id"]
 
 

@@ -16,7 +16,8 @@ from sweep.axes import CONTENT_AXES
 from sweep.grid.conditions import Conditions
 from sweep.selection import Axes, Where, natural
 
-_WORDS = {"workload": ("workload",), "framework": ("framework", "environment")}  # of a content, by the axis they are of
+# of a content, by the axis that they are of
+_WORDS = {"workload": ("workload",), "framework": ("framework", "environment"), "data": ("data",)}
 _SHORT = 6
 
 
@@ -40,7 +41,7 @@ def are_several(contents: Sequence[str | None]) -> bool:
 
 
 def told_apart(cells: Sequence[dict[str, Any]], seen: Sequence[Seen]) -> list[dict[str, Any]]:
-    """The cells with an axis more for each of workload and framework that has changed in this run."""
+    """The cells with an axis more for each of workload, framework and data set that has changed in this run."""
     told = [dict(axes) for axes in cells]
     for axis, name in CONTENT_AXES.items():
         words = [_word(each.content, _WORDS[axis]) for each in seen]
@@ -83,7 +84,7 @@ def newest(summaries: Sequence[_Some]) -> list[_Some]:
 
 def _contents(axes: Axes) -> dict[tuple[Any, ...], Any]:
     """The contents of a cell by what they are of; a framework may have its version apart."""
-    of = {"workload": (axes.get("workload"),), "framework": (axes.get("framework"), axes.get("version"))}
+    of = {axis: (axes.get(axis), axes.get("version") if axis == "framework" else None) for axis in CONTENT_AXES}
     return {(name, *of[axis]): axes[name] for axis, name in CONTENT_AXES.items() if axes.get(name) is not None}
 
 

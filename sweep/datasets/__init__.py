@@ -5,6 +5,7 @@ A data set is a file of this package, or a plug-in named by an entry point `swee
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import os
@@ -14,14 +15,14 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from sweep import locks
+from sweep import dependencies, digests, locks
 from sweep.datasets import preparation, store
 from sweep.datasets.dataset import DataSet, Source
 from sweep.datasets.files import open_files
 from sweep.datasets.preparation import Progress
 from sweep.datasets.store import Prepared
 from sweep.errors import SweepError, nearest
-from sweep.plugins import Found, imported, nothing_written, points
+from sweep.plugins import Found, imported, located, nothing_written, points
 
 __all__ = ["DataSet", "Prepared", "datasets", "known", "prepare"]
 
@@ -94,7 +95,12 @@ def _prepare(
     id = store.remembered(_fingerprint(dataset, origin, options), identity) if origin else identity()  # noqa: A001
     if found := store.find(id):
         return found
-    facts = {"name": dataset.name, "version": dataset.version, "source": str(origin or "generated")}
+    facts = {
+        "name": dataset.name,
+        "version": dataset.version,
+        "code": dataset.code,
+        "source": str(origin or "generated"),
+    }
     facts |= {"options": dict(options)}
     return store.make(id, facts, source(), progress, say)
 
@@ -103,7 +109,7 @@ def _fingerprint(dataset: DataSet, origin: Path, options: Mapping[str, Any]) -> 
     return repr(
         [
             preparation.VERSION,
-            *([dataset.version] if dataset.version > 1 else []),
+            *dataset.made_by,
             dataset.name,
             sorted(options.items()),
             str(origin),
@@ -140,7 +146,8 @@ def _newest(dataset: DataSet, options: Mapping[str, Any]) -> Prepared:
 
 
 def _is_of(meta: Mapping[str, Any], dataset: DataSet, options: Mapping[str, Any]) -> bool:
-    return bool(meta["options"] == options and meta.get("version", 1) == dataset.version)
+    alike = (meta.get("version", 1), meta.get("code", "")) == (dataset.version, dataset.code)
+    return bool(meta["options"] == options and alike)
 
 
 def _variable(dataset: DataSet) -> str:
@@ -168,7 +175,7 @@ def _plug_in(point: EntryPoint) -> DataSet:
         raise SweepError(
             f"entry point sweep.datasets {point.name} = {point.value} is no data set", "it must name a DataSet"
         )
-    return dataset
+    return dataclasses.replace(dataset, code=digests.of_files(dependencies.found(located(point))))
 
 
 def _silent(stage: str, done: int, of: int) -> None:

@@ -84,6 +84,7 @@ class DataSet:
     """A data set by name. `read` takes a folder or archive (None where `generated`) and the options.
 
     `version` is raised where `read` makes other examples of the same files: what was prepared before is then not used.
+    `code` is a digest of a plug-in's files, which does the same for it: sweep fills it in.
     """
 
     name: str
@@ -94,3 +95,9 @@ class DataSet:
     archive: Archive | None = None
     homepage: str = ""
     version: int = 1
+    code: str = ""
+
+    @property
+    def made_by(self) -> list[int | str]:
+        """What else than files and options decides the examples; nothing at first, in sweep's own data sets."""
+        return [*([self.version] if self.version > 1 else []), *filter(None, [self.code])]

@@ -52,7 +52,7 @@ def root() -> Path:
 def identify(dataset: DataSet, options: Mapping[str, Any], source: Source) -> str:
     """The id of what preparing `source` gives: the same on every machine, other where any pixel or joint is."""
     facts = [preparation.VERSION, dataset.name, sorted(options.items()), source.identity()]
-    facts += [dataset.version] if dataset.version > 1 else []
+    facts += dataset.made_by
     return f"{dataset.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
 
 

@@ -22,7 +22,8 @@ from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 from sweep.grid.words import Framework, Words, Workload
 from sweep.versions import normal_requirement
 
-Content = Callable[[str, str], Mapping[str, str]]  # of a workload and a framework with its version
+# of a workload, a framework with its version, and a data set, if there is one
+Content = Callable[[str, str, str | None], Mapping[str, str]]
 
 MOST_TRIALS = 1_000_000
 _FEWEST_SEEDS = 3  # from which an interval can be told
@@ -37,13 +38,13 @@ def expand(
     data_sets: Collection[str] = (),
     metrics: Collection[str] = (),
     undirected: Collection[str] = (),
-    content: Content = lambda _workload, _framework: {},
+    content: Content = lambda _workload, _framework, _data: {},
 ) -> Expansion:
     """Every cell and trial of a grid, what is left out with the reason, and what its author may not have meant.
 
     `only` are globs on names; `undirected` are metrics of which neither more nor less is better; `content` says what a
-    workload and a framework are beside their names. SweepError for words that neither the grid nor the catalog knows,
-    for more than MOST_TRIALS trials, which is known before any is made, and where nothing is left.
+    workload, a framework and a data set are beside their names. SweepError for words that neither the grid nor the
+    catalog knows, for more than MOST_TRIALS trials, which is known before any is made, and where nothing is left.
     """
     words = Words(grid, frameworks, workloads, data_sets)
     space = Space(grid, words)
@@ -118,7 +119,7 @@ class _Cells:
             self._excluded[key] = [Exclusion(name, reason)]
             return
         # what is left out is not looked at: its wheel need not be there
-        content = self._content(axes["workload"], axes["framework"])
+        content = self._content(axes["workload"], axes["framework"], axes.get("data", shape.common.get("data")))
         if content:
             identity = shape.identity(axes, content)
         cell = Cell(identity.cell_id, name, axes, shape.common, content)

@@ -95,7 +95,7 @@ class RunTrial:
         spec = self.specification(settings)
         environment, numpy = _environment(spec, self.run_id), yardstick.specification(self.overrides)
         workload, data = _workload(settings["workload"]), _data(settings)
-        measured.check(trial.cell.content, workload, settings["framework"], self.overrides, self.run_id)
+        measured.check(trial.cell.content, workload, settings, self.overrides, self.run_id)
         threads = settings.get("threads") or max(1, cpu)
 
         def waiting(what: str) -> None:
