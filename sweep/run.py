@@ -25,6 +25,7 @@ from sweep.node import hosts, provision, worker
 from sweep.records.facts import RunFacts
 from sweep.records.results import CHECKPOINTS, Record, Results, Writer
 from sweep.status import Status
+from sweep.texts import counted
 
 _NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
 _TELL_EVERY_S = 1.0
@@ -203,8 +204,8 @@ class _Sweep:
             todo = self._carry_out(run_all, todo)
 
     def _provide_everywhere(self, cluster: Cluster, needs: provision.Needs) -> None:
-        count = f"{len(needs.specifications)} environments and {len(needs.data)} data sets"
-        self._observer.note(f"preparing {count} on {len(cluster.nodes)} nodes")
+        count = f"{counted(len(needs.specifications), 'environment')} and {counted(len(needs.data), 'data set')}"
+        self._observer.note(f"preparing {count} on {counted(len(cluster.nodes), 'node')}")
         warnings: dict[str, None] = {}
         for result in cluster.on_every_node(provision.provide, needs):
             for framework, reason in (result.value.failed if result.value else {}).items():

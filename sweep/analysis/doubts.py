@@ -17,6 +17,7 @@ from sweep.analysis.samples import Floats
 from sweep.analysis.summary import Summary, is_per_trial, more_units
 from sweep.selection import shown
 from sweep.status import Status, retry_for
+from sweep.texts import counted
 
 STEAL_MUCH = 0.02
 FOREIGN_MUCH = 0.1
@@ -125,11 +126,8 @@ def _few(summary: Summary) -> Iterator[Doubt]:
     missing = statistics.FEWEST_PROCESSES - summary.processes
     if missing > 0 and summary.processes:
         per = summary.about.per
-        if is_per_trial(per):
-            counted = "1 process" if summary.processes == 1 else f"{summary.processes} processes"
-        else:
-            counted = f"{summary.processes} {per}{'' if summary.processes == 1 else 's'}"
-        yield Doubt("few processes", f"no interval from {counted}", more_units(per, missing))
+        units = counted(summary.processes, "process" if is_per_trial(per) else per)
+        yield Doubt("few processes", f"no interval from {units}", more_units(per, missing))
 
 
 def _unit_unknown(summary: Summary) -> Iterator[Doubt]:
@@ -167,7 +165,9 @@ def _threads(summary: Summary) -> Iterator[Doubt]:
     )
     for (threads, wanted), count in wrong.items():
         remedy = "give the trials as many cores as threads, in the grid's resources"
-        yield Doubt("threads", f"{_trials(count)} computed with {threads} threads, not {shown(wanted)}", remedy)
+        yield Doubt(
+            "threads", f"{_trials(count)} computed with {counted(threads, 'thread')}, not {shown(wanted)}", remedy
+        )
 
 
 def _old_blas(summary: Summary) -> Iterator[Doubt]:
@@ -331,7 +331,7 @@ def _retry(what: str) -> str:
 
 
 def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count} trials"
+    return counted(count, "trial")
 
 
 def together(found: Sequence[tuple[str, Doubt]]) -> list[tuple[Doubt, list[str]]]:

@@ -25,6 +25,7 @@ from sweep.records.columns import METRICS, NEVER, ColumnMetadata, Per
 from sweep.records.results import Results
 from sweep.selection import Axes, Where, check_axes, natural, split
 from sweep.status import Status, failed_of_their_own
+from sweep.texts import counted
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
 FACTS = (  # of each trial, beside the settings of its cell
@@ -279,7 +280,7 @@ def more_units(per: Per, missing: int) -> str:
     """What to do where an interval takes so many more units of replication."""
     if is_per_trial(per):
         return f"use --add-seeds {missing} or more"
-    return f"it takes {missing} more {per}{'' if missing == 1 else 's'}; {_MORE_OF[per]}"
+    return f"it takes {counted(missing, f'more {per}')}; {_MORE_OF[per]}"
 
 
 def is_per_trial(per: Per) -> bool:

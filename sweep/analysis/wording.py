@@ -14,6 +14,7 @@ from sweep.axes import AXES, circumstance, said
 from sweep.records.columns import NEVER, ColumnMetadata
 from sweep.selection import VERSION, Axes, shown, varying
 from sweep.status import failed_of_their_own
+from sweep.texts import counted
 
 _ALWAYS_SAID = [axis.name for axis in reversed(list(AXES.values())) if axis.always_said]  # device last
 
@@ -73,7 +74,7 @@ def remedy(comparison: Comparison) -> str:
         return more_units(comparison.about.per, needed)
     if needed is None:
         return f"it is too close to the margin of {percent(comparison.margin)} for any sensible number of seeds"
-    return f"about {needed} more {'seed' if needed == 1 else 'seeds'} would tell: --add-seeds {needed}"
+    return f"about {counted(needed, 'more seed')} would tell: --add-seeds {needed}"
 
 
 def correction(alone: str, decided: str, family: int) -> str:

@@ -9,6 +9,7 @@ import typer
 from sweep.cli import answers, output, runs, shares
 from sweep.cli.tables import Format
 from sweep.errors import SweepError
+from sweep.texts import having
 
 if TYPE_CHECKING:
     from sweep.analysis.run import Run
@@ -144,7 +145,7 @@ def verify(
         raise SweepError(f"the grid of {loaded.results} states no claims", "add claims: to the grid, see sweep schema")
     runs.tell_damage(loaded)
     if loaded.missing:
-        output.warn(f"{len(loaded.missing)} planned trials have no record yet: judged is what is there")
+        output.warn(f"{having(len(loaded.missing), 'planned trial')} no record yet: judged is what is there")
     answers.write_judgements(judgements, form)
     answers.tell_correction_of_claims(judgements)
     return answers.judgement_code(judgements)

@@ -10,6 +10,7 @@ from sweep.cli import output
 from sweep.cli.tables import Column, Format, beside, emit, row
 from sweep.errors import FAILED, INCONCLUSIVE, MISSING
 from sweep.status import all_ok, without_times
+from sweep.texts import having
 
 if TYPE_CHECKING:
     from sweep.analysis.claims import Claim, Evidence, Judgement
@@ -183,7 +184,7 @@ def missing_code(run: Run) -> int:
     """The exit code of what can be told, with a warning where planned trials have no record."""
     if run.missing:
         output.warn(
-            f"{len(run.missing)} planned trials have no record yet, first {run.missing[0]}; run sweep run again"
+            f"{having(len(run.missing), 'planned trial')} no record yet, first {run.missing[0]}; run sweep run again"
         )
         return MISSING
     return 0

@@ -11,6 +11,7 @@ import typer
 from sweep.cli import output, runs
 from sweep.cli.plan import GridPath, Only, Out, Sets, expanded
 from sweep.cli.run import MaxForeign, interruptible
+from sweep.texts import counted
 
 if TYPE_CHECKING:
     from sweep.calibration import Calibration
@@ -49,7 +50,7 @@ def calibrate(
     cell, doubled = calibration.doubled(expansion, seeds)
     name = f"calibration-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
     results = Results(Place(out).child(name))
-    output.say(f"measuring {cell.name} against itself, {seeds} processes each")
+    output.say(f"measuring {cell.name} against itself, {counted(seeds, 'process')} each")
     options = sweeps.Options(address=address, foreign_most=max_foreign)
     named = dataclasses.replace(chosen, name=name)
     unfinished = f"the calibration is not finished; its records so far are in {results}"
@@ -73,10 +74,9 @@ def _said(found: Calibration, seeds: int) -> str:
     apart = f"{found.ratio - 1:+.2%} [{found.low - 1:+.2%}, {found.high - 1:+.2%}]"
     least = found.detectable(seeds)
     finds = f"differences of {least:.1%} and more" if least < _ENDLESS else "no difference whatever"
-    counted = f"{seeds} seed{'' if seeds == 1 else 's'}"
     return (
         f"On {found.place}, {found.cell} measured against itself comes out {apart} apart in {found.metric}, "
-        f"over {found.pairs} pairs of processes.\n"
+        f"over {counted(found.pairs, 'pair')} of processes.\n"
         f"The noise floor is {found.noise_floor:.2%}. "
-        f"With {counted} per cell, as in this grid, {finds} are found in four of five sweeps."
+        f"With {counted(seeds, 'seed')} per cell, as in this grid, {finds} are found in four of five sweeps."
     )

@@ -12,6 +12,7 @@ import typer
 from sweep.cli import output, paths, runs
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import UNAVAILABLE
+from sweep.texts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,11 +60,7 @@ def _lines(found: Sequence[Finding]) -> list[str]:
 
 def _in_short(found: Sequence[Finding]) -> str:
     counts = Counter(finding.grade for finding in found)
-    told = [
-        f"{counts[grade]} {grade}{'s' if counts[grade] > 1 else ''}"
-        for grade in _MARKS
-        if counts[grade] and grade != "ok"
-    ]
+    told = [counted(counts[grade], grade) for grade in _MARKS if counts[grade] and grade != "ok"]
     return f"{len(found)} things looked at: {', '.join(told) or 'all is well'}; nothing was changed"
 
 

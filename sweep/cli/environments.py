@@ -13,6 +13,7 @@ from sweep import versions
 from sweep.cli import output, paths
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import UNAVAILABLE, SweepError, nearest
+from sweep.texts import counted
 
 if TYPE_CHECKING:
     from sweep.environments import Environment, EnvironmentFailed, Specification
@@ -38,7 +39,7 @@ def list_(form: _Format = Format.TABLE) -> None:
     found = env.environments()
     _show([_row(e) for e in found], form)
     total = sum(e.size_bytes for e in found)
-    output.say(f"{len(found)} environments, {_mib(total)} in {env.root()}")
+    output.say(f"{counted(len(found), 'environment')}, {_mib(total)} in {env.root()}")
     for specification in env.unfinished():
         output.say(f"{specification} is unfinished: being built now, or removed with sweep env rm {specification}")
 

@@ -17,6 +17,7 @@ from sweep.cli import poses as pictures
 from sweep.cli.tables import Column, Format, emit, plain
 from sweep.errors import FAILED, MISSING, SweepError, nearest
 from sweep.status import Status, all_ok, retry_for, without_times
+from sweep.texts import counted
 
 if TYPE_CHECKING:
     from sweep.analysis.failures import Failure
@@ -141,7 +142,7 @@ def _tell_status(run: Run, counts: Counter[str], causes: Sequence[Failure], miss
     for failure in causes[:_CAUSES]:
         output.emit(f"  {failure.trials} {failure.status}: {failure.cause}")
     if len(causes) > _CAUSES:
-        output.emit(f"  and {len(causes) - _CAUSES} other causes")
+        output.emit(f"  and {counted(len(causes) - _CAUSES, 'other cause')}")
     for trial, facts in sorted(run.results.progress().items()):
         said = progress({key: value for key, value in facts.items() if key not in ("trial", "trial_id")})
         output.emit(f"  running {facts.get('trial', trial)}: {said}")

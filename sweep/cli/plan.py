@@ -13,6 +13,7 @@ import typer
 from sweep.cli import output, paths, runs
 from sweep.cli.tables import Column, Format, emit
 from sweep.status import Retry
+from sweep.texts import counted
 
 if TYPE_CHECKING:
     from sweep.catalog import Framework, Workload
@@ -181,7 +182,7 @@ def _reasons(expansion: Expansion) -> Iterator[str]:
         yield f"left out, {count}: {reason}"
     if len(counts) > _REASONS:
         rest = counts.total() - sum(count for _, count in counts.most_common(_REASONS))
-        yield f"left out, {rest}: {len(counts) - _REASONS} more reasons"
+        yield f"left out, {rest}: {counted(len(counts) - _REASONS, 'more reason')}"
 
 
 def _too_large(todo: Sequence[Trial]) -> Iterator[str]:
@@ -258,4 +259,4 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
 
 
 def _many(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+    return counted(count, thing)

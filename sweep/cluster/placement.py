@@ -15,6 +15,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from sweep.texts import plural
+
 _EPSILON = 1e-6  # a third of a GPU, three times over, is a GPU
 
 
@@ -390,8 +392,10 @@ def _shortage(name: str, amount: float, most: float) -> str:
 def _quantity(name: str, amount: float) -> str:
     if name == "memory":
         return f"{amount / 1e9:.1f} GB of memory"
-    plural = "" if amount == 1 else "s"
-    return f"{amount:g} " + {"CPU": f"core{plural}", "GPU": f"GPU{plural}"}.get(name, name)
+    noun = {"CPU": "core", "GPU": "GPU"}.get(name)
+    if noun is None:
+        return f"{amount:g} {name}"
+    return f"{amount:g} {noun if amount == 1 else plural(noun)}"
 
 
 def _preference(room: _Room) -> tuple[bool, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from sweep.node import machine
 from sweep.node.gpus import Gpu
 from sweep.node.machine import Usage
+from sweep.texts import counted
 
 _SHORTEST_S = 0.2  # the kernel counts in hundredths of a second: what is shorter is mostly rounding
 _OVERHEATED_MOST = 0.01
@@ -118,5 +119,5 @@ def misplacement(record: Mapping[str, Any], cores: Sequence[int], threads: int) 
     if cores and record.get("cores") and list(record["cores"]) != list(cores):
         return f"it ran on cores {record['cores']} and was bound to {list(cores)}"
     if record.get("threads") and record["threads"] != threads:
-        return f"it computed with {record['threads']} threads and was given {threads}"
+        return f"it computed with {counted(record['threads'], 'thread')} and was given {threads}"
     return ""

@@ -28,7 +28,7 @@ from sweep.report.figures import label, unusable
 from sweep.report.measured import Measured
 from sweep.selection import natural, shown
 from sweep.status import all_ok
-from sweep.texts import printable
+from sweep.texts import counted, printable
 
 _NAMED = 3
 _WARNINGS = 3
@@ -64,10 +64,10 @@ def sections(run: Run, measured: Measured) -> list[Section]:
 def facts(run: Run, measured: Measured) -> str:
     """One line: how many trials, on what, when."""
     counts = Counter(run.records["status"].to_pylist())
-    told = [f"{counts.total()} trials in {len(measured.cells.rows)} cells: " + _counted(counts)]
+    told = [f"{counted(counts.total(), 'trial')} in {counted(len(measured.cells.rows), 'cell')}: " + _counted(counts)]
     if run.missing:
         told.append(f"{len(run.missing)} more planned")
-    told += _same(run, "cpu_model") + [f"{n} threads" for n in _same(run, "threads")]
+    told += _same(run, "cpu_model") + [counted(n, "thread") for n in _same(run, "threads")]
     started = pc.min_max(run.records["started_at"]).as_py()
     if started["min"] is not None:
         told.append(f"{started['min']:%Y-%m-%d %H:%M} to {started['max']:%Y-%m-%d %H:%M} UTC")
@@ -182,7 +182,7 @@ def _warned(found: Sequence[Comparison]) -> str:
 
 
 def _counted_comparisons(count: int) -> str:
-    return "1 comparison" if count == 1 else f"{count} comparisons"
+    return counted(count, "comparison")
 
 
 def _look() -> str:
@@ -211,7 +211,7 @@ def _doubts(run: Run, measured: Measured) -> str:
     if left_out := unusable(run):
         lines.append(_doubt("learning curves", Doubt("logs", left_out, "see what one trial recorded with sweep show")))
     for doubt, of in together(named):
-        cells = ", ".join(of[:_NAMED]) + (f" and {len(of) - _NAMED} other cells" if len(of) > _NAMED else "")
+        cells = ", ".join(of[:_NAMED]) + (f" and {counted(len(of) - _NAMED, 'other cell')}" if len(of) > _NAMED else "")
         lines.append(_doubt("every cell" if len(of) == total > 1 else cells, doubt))
     return f'<ul class="doubts">{"".join(f"<li>{line}</li>" for line in lines)}</ul>' if lines else ""
 
