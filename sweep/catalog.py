@@ -20,6 +20,7 @@ from sweep import literals, plugins
 from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
 from sweep.plugins import Found
+from sweep.records.stated import checked
 
 DEFAULT_BACKEND = "default"
 T = TypeVar("T")
@@ -213,15 +214,13 @@ def _columns(path: Path) -> dict[str, dict[str, str]]:
     hint = 'write COLUMNS = {"images_per_s": {"unit": "images/s", "direction": "more", "meaning": "…"}}'
     if not isinstance(given, dict) or not all(isinstance(said, dict) for said in given.values()):
         raise SweepError(f"COLUMNS in {path} is no dict of dicts", hint)
-    from sweep.records.columns import stated  # PyArrow with it, which few files need
-
-    checked = {}
+    found = {}
     for name, said in given.items():
         try:
-            checked[str(name)] = stated(str(name), said)
+            found[str(name)] = checked(said)
         except ValueError as error:
             raise SweepError(f"COLUMNS in {path} is wrong about {name!r}: {error}", hint) from None
-    return checked
+    return found
 
 
 _HEADER_HINT = "a framework file opens with a `# /// script` block holding [tool.sweep]; see docs/environments.md"

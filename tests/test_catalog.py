@@ -261,7 +261,6 @@ def test_a_file_says_which_way_its_columns_go_without_being_run(write):
         ({"rate": {"per": "seed"}}, "wrong about 'rate': per is 'seed' and none of sample, trial"),
         ({"rate": {"unit": 3}}, "wrong about 'rate': unit is 3 and no text"),
         ({"rate": {"units": "s"}}, "wrong about 'rate': 'units' is none of unit, meaning"),
-        ({"step_s": {"direction": "more"}}, "wrong about 'step_s': it is a column that sweep itself describes"),
         ({"rate": "more"}, "is no dict of dicts"),
         (["rate"], "is no dict of dicts"),
     ],

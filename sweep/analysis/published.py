@@ -11,7 +11,8 @@ from sweep.analysis.comparisons import Comparison, adjusted
 from sweep.analysis.statistics import MARGIN, Verdict, within
 from sweep.analysis.summary import Summary
 from sweep.grid.language import Published as Stated
-from sweep.records.columns import Direction, unit
+from sweep.records.columns import unit
+from sweep.records.stated import Direction
 
 Agreement = Literal["agrees", "opposite", "differs", "open", "missing"]
 

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 if TYPE_CHECKING:
-    from sweep.records.columns import Direction
+    from sweep.records.stated import Direction
 
 Floats = NDArray[np.float64]
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "missing"]

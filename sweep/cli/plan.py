@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sweep.estimate import Estimate
     from sweep.grid import Expansion, Grid, Trial
     from sweep.node.provision import Needs
-    from sweep.records.columns import Direction
     from sweep.records.results import Results
+    from sweep.records.stated import Direction
 
 _REASONS = 10
 

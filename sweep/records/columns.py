@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 
+from sweep.records.stated import NEVER, Direction, Identity, Per
 from sweep.status import Status
 
 SCHEMA_VERSION = 1
-
-Direction = Literal["less", "more", "none"]
-Per = Literal["sample", "trial", "host", "environment", "node"]
-Identity = Literal["", "cell", "trial"]
-
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
-UNITS_OF_REPLICATION: tuple[Per, ...] = get_args(Per)
-NEVER = "never"
 
 
 class ColumnMetadata(NamedTuple):
@@ -313,20 +306,6 @@ def metadata(name: str) -> ColumnMetadata:
     return metadata_of(pa.field(name, _FLOAT))
 
 
-def stated(name: str, said: Mapping[str, Any]) -> dict[str, str]:
-    """What a plug-in states of a column of its own; ValueError says what of it cannot be."""
-    choices = {"direction": DIRECTIONS, "per": UNITS_OF_REPLICATION, "absent": (NEVER,)}
-    if name in _KNOWN:
-        raise ValueError("it is a column that sweep itself describes")
-    for key, value in said.items():
-        if key not in ("unit", "meaning", *choices):
-            raise ValueError(f"{key!r} is none of unit, meaning, {', '.join(choices)}")
-        if not isinstance(value, str) or value not in choices.get(key, (value,)):
-            wanted = f"none of {', '.join(choices[key])}" if key in choices else "no text"
-            raise ValueError(f"{key} is {value!r} and {wanted}")
-    return dict(said)
-
-
 def is_stated(field: pa.Field) -> bool:
     """Whether a column is a plug-in's that says which way is better."""
     return field.name not in _KNOWN and b"direction" in (field.metadata or {})
@@ -336,7 +315,7 @@ def directions(names: Iterable[str], said: Mapping[str, Mapping[str, str]]) -> d
     """Which way each of these columns goes, and each of those that a plug-in says something of."""
     fields = [pa.field(name, _FLOAT, metadata=dict(about)) for name, about in said.items()]
     own = {field.name: ColumnMetadata.of_field(field).direction for field in fields}
-    return {name: metadata(name).direction for name in names} | own
+    return own | {name: metadata(name).direction for name in names}
 
 
 def unit(name: str) -> str:
