@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sweep import catalog, measured
 from sweep import grid as grids
 from sweep.grid import Cell, Trial
 from sweep.node.worker import RunTrial
@@ -18,6 +19,15 @@ def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
     grid = grids.parse(facts.grid, facts.overrides, facts.grid_path)
     run_trial = RunTrial(facts.name, overrides=grid.environments, foreign_most=None, steal_most=None)
     return run_trial(_trial(grid, record))
+
+
+def changed(facts: RunFacts, record: Mapping[str, Any]) -> list[str]:
+    """What this machine has otherwise than when the trial was recorded, in words."""
+    grid = grids.parse(facts.grid, facts.overrides, facts.grid_path)
+    settings = json.loads(record["settings"])
+    content = measured.contents_of(catalog.workloads(), grid.environments)
+    now = content(settings["workload"], settings["framework"], settings.get("data"))
+    return measured.differences(json.loads(record.get("content") or "{}"), now, settings)
 
 
 def _trial(grid: grids.Grid, record: Mapping[str, Any]) -> Trial:

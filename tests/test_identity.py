@@ -19,7 +19,7 @@ from made_up import keep, samples
 from plugged import PLUGINS, runner
 from test_environments import _wheel
 
-from sweep import catalog, measured, resume
+from sweep import catalog, measured, reproduction, resume
 from sweep import grid as grids
 from sweep.analysis.run import Run
 from sweep.grid import Trial
@@ -254,6 +254,17 @@ def test_whoever_has_a_record_can_compute_its_id(mine: Path, venv: Path, sweep: 
         assert set(content) - {"framework", "environment"} == {"workload", "data"}
         assert ({"framework", "environment"} <= set(content)) == ("quick" in trial.name)
         assert grids.identify(json.loads(record["settings"]), content) == record["trial_id"]
+
+
+def test_a_trial_that_is_run_again_says_what_has_changed_since(mine: Path, venv: Path, sweep: Sweep) -> None:
+    keep("results/mine", [recorded(trial) for trial in trials()], GRID, grid_path=str(Path("grid.yaml").absolute()))
+    run = Run("results/mine")
+    record = next(row for row in run.records.to_pylist() if "quick" in row["trial_name"])
+    first = reproduction.changed(run.facts, record)
+    edit(mine / "model.py", "WIDTH = 4\n")
+
+    assert first == []
+    assert reproduction.changed(run.facts, record) == ["workload discs"]
 
 
 def test_a_node_that_holds_something_else_than_was_planned_times_nothing(mine: Path, venv: Path, sweep: Sweep) -> None:
