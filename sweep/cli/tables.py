@@ -86,11 +86,16 @@ def row(axes: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     Those columns are always called the same. An axis may be called anything: one that is called as one of them is
     `axis_samples`, say.
     """
-    names: dict[str, str] = {}
-    for axis in axes:
-        taken = {*own, *names.values(), *(name for name in axes if name != axis)}
-        names[axis] = _apart(axis, taken)
-    return {names[axis]: value for axis, value in axes.items()} | dict(own)
+    clashing = own.keys() & axes.keys()
+    if not clashing:
+        return {**axes, **own}
+    taken = {*own, *axes}
+    found: dict[str, Any] = {}
+    for axis, value in axes.items():
+        name = _apart(f"axis_{axis}", taken) if axis in clashing else axis
+        taken.add(name)
+        found[name] = value
+    return {**found, **own}
 
 
 def beside(axes: Sequence[Column], own: Sequence[Column]) -> list[Column]:
