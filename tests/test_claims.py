@@ -152,6 +152,20 @@ def test_machines_that_overlap_in_part_are_compared_within_each_kind() -> None:
     assert only(between_runs(*pooled, ("mixed", "alike"))).verdict != "equivalent"
 
 
+def test_files_that_changed_between_two_runs_are_told() -> None:
+    def run(content: str | None) -> list[Summary]:
+        return summaries(*[r | {"content": content} for r in cell()])
+
+    def differing(one: str | None, other: str | None) -> list[str]:
+        found = between_runs(run(one), run(other), ("after", "before"))
+        return [caveat.text for caveat in caveats(found)[0] if caveat.kind == "differs"]
+
+    edited, before = ('{"workload": "%s"}' % (digest * 8) for digest in ("ab", "cd"))
+    assert differing(edited, before) == ["after and before differ in more: the files of the workload (ababab, cdcdcd)"]
+    assert differing(edited, None) == ["after and before differ in more: the files of the workload (ababab, –)"]
+    assert differing(edited, edited) == differing(None, None) == []
+
+
 def test_two_kinds_of_machine_are_two_comparisons() -> None:
     before = on("Xeon", 2.0, range(3)) + on("EPYC", 1.0, range(3, 6))
     after = on("Xeon", 4.0, range(3)) + on("EPYC", 1.0, range(3, 6))

@@ -7,6 +7,7 @@ BLAS beneath, on the machine and on the version of sweep: where these differ as 
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -21,6 +22,12 @@ _OF_ANY = {"python": "Python", "numpy": "NumPy", "blas": "BLAS"}
 _OF_ONE_FRAMEWORK = {"framework_build": "the build of the framework"}  # of two frameworks it tells nothing
 _OF_THE_SAME = {"environment_id": "packages of the environment"}  # where nothing that is told above differs
 _OF_MACHINES = {"cpu_model": "CPU", "device_name": "device", "code_version": "version of sweep"}
+_OF_CONTENT = {  # the words of a record's content
+    "workload": "the files of the workload",
+    "framework": "the files of the framework",
+    "environment": "what the environment holds",
+}
+_SHORT = 6  # digits of a hash
 _WHOLE_TEXT = 40  # characters; of longer texts the words that differ are told
 _MOST_WORDS = 6
 _ALIKE_TOLD = 2  # caveats of one kind that are told one by one
@@ -209,12 +216,33 @@ def _of_both(comparison: Comparison) -> Iterator[Doubt]:
     if _framework(sides[0]) == _framework(sides[1]):
         found = found or _differing(_OF_ONE_FRAMEWORK, *sides)
         found = found or _differing(_OF_THE_SAME, *sides)
-    found = list(dict.fromkeys([*found, *_differing(_OF_MACHINES, *sides)]))
+    found = list(dict.fromkeys([*_contents_apart(*sides), *found, *_differing(_OF_MACHINES, *sides)]))
     if found:
         pair = (name(comparison.over, value) for value in (comparison.subject_value, comparison.baseline_value))
         text = f"{' and '.join(pair)} differ in more: {', '.join(found)}"
         fix = "the ratio is that of all together; docs/environments.md says how to give both the same"
         yield Doubt("differs", text, fix)
+
+
+def _contents_apart(one: Summary, other: Summary) -> list[str]:
+    """What has changed of the files or the environment that both sides are of: a plug-in edited in between, say."""
+    contents = [_content(side) for side in (one, other)]
+    same_workload = one.axes.get("workload") == other.axes.get("workload")
+    same_framework = _framework(one) == _framework(other)
+    of_both = {"workload": same_workload, "framework": same_framework, "environment": same_framework}
+    found = []
+    for word, what in _OF_CONTENT.items():
+        mine, theirs = (content.get(word, "–")[:_SHORT] for content in contents)
+        if of_both[word] and mine != theirs:
+            found.append(f"{what} ({mine}, {theirs})")
+    return found
+
+
+def _content(side: Summary) -> dict[str, str]:
+    """What the trials of a cell measured, which is the same of all of them."""
+    known = [content for content in side.column("content") if content]
+    content: dict[str, str] = json.loads(known[0]) if known else {}
+    return content
 
 
 def _framework(side: Summary) -> tuple[object, object]:
