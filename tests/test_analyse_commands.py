@@ -589,7 +589,7 @@ def test_text_of_grids_is_never_taken_for_markup(sweep: Sweep) -> None:
     keep("results/core", [record(seed=s, framework=f"[red]{s % 2}|x==1_0") for s in range(6)])
     assert "[red]0|x==1_0" in sweep("summarize").out
     assert "[red]0\\|x==1_0" in sweep("summarize", "--format", "md").out
-    assert "[red]0|x==1\\_0" in sweep("summarize", "--format", "latex").out
+    assert "[red]0\\textbar{}x==1\\_0" in sweep("summarize", "--format", "latex").out
 
 
 def test_a_uri_is_a_place_like_any_other(sweep: Sweep, tmp_path: Path) -> None:
