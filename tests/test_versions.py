@@ -69,7 +69,7 @@ def test_every_spelling_gives_the_id_that_the_usual_one_has():
 
 
 @pytest.mark.parametrize("rest", [
-    "exclude: [{framework: torch==2.13}]", "exclude: [{version: 2.13}]", "exclude: [{version: '2.13'}]",
+    "exclude: [{framework: torch==2.13}]", "exclude: [{version: '2.13'}]",
     "exclude: [{framework: torch}]\ninclude: [{framework: torch==2.13.0.0, batch_exponent: 0}]",
 ])  # fmt: skip
 def test_rules_mean_a_version_however_it_is_spelled(rest):
