@@ -41,6 +41,16 @@ def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
     return f"{subject} against {baseline}{where} is inconclusive: {seen(comparison)} {counted}; {_why_open(comparison)}"
 
 
+def basis(comparison: Comparison) -> str:
+    """What a verdict rests on, and what an open one takes: `3 processes each; about 2 more seeds would tell: …`."""
+    if comparison.verdict == "missing":
+        return comparison.reason
+    counted_trials = _counted(comparison).strip("()")
+    if comparison.verdict == "inconclusive":
+        return f"{counted_trials}; {_why_open(comparison)}"
+    return counted_trials
+
+
 def seen(comparison: Comparison) -> str:
     """The ratio, with its interval where there is one: `0.998× [0.991, 1.005] the time`."""
     if comparison.ratio is None:

@@ -49,7 +49,7 @@ _COLUMNS = {
         Column("speedup", "times as fast"),
         Column("interval", "95 % interval"),
         Column("verdict", "verdict", numeric=False),
-        Column("sentence", "in words", numeric=False),
+        Column("basis", "rests on", numeric=False),
         Column("warnings", "warnings", numeric=False),
     ],
     "causes": [

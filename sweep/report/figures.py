@@ -28,7 +28,7 @@ from sweep.analysis.quantities import NOTHING, OwnScale, Scale, column_scale, fa
 from sweep.analysis.run import NoRecords, Run
 from sweep.analysis.samples import Ints, counts
 from sweep.analysis.summary import Summary, cells_of
-from sweep.analysis.wording import sentence, varied_axes
+from sweep.analysis.wording import basis
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import METRICS, ColumnMetadata, is_measured, is_stated, unit
 from sweep.report import plots
@@ -274,9 +274,8 @@ def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
 
 def ratios(found: Sequence[Comparison], known: Cells, doubtful: Known | None = None) -> list[Row]:
     """Comparisons as speed-ups: the baseline's time by the subject's; `doubtful` is kept from one call to the next."""
-    varied = varied_axes(found)
     warnings = [", ".join(dict.fromkeys(caveat.kind for caveat in each)) for each in caveats(found, doubtful)]
-    rows = [_ratio(comparison, known, varied) for comparison in found]
+    rows = [_ratio(comparison, known) for comparison in found]
     return [row | {"warnings": told} for row, told in zip(rows, warnings, strict=True)]
 
 
@@ -409,7 +408,7 @@ def _moment(started: dt.datetime | None, first: dt.datetime | None) -> Row:
     return {"at": started.isoformat(sep=" ", timespec="seconds"), "started": number(minutes)}
 
 
-def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
+def _ratio(comparison: Comparison, known: Cells) -> Row:
     better = comparison.speedup
     speedup, interval = (better.estimate, better.interval()) if better else (None, None)
     ends = (interval.low, interval.high) if interval else (None, None)
@@ -427,7 +426,7 @@ def _ratio(comparison: Comparison, known: Cells, varied: Sequence[str]) -> Row:
         "log_speedup": number(math.log2(speedup)) if speedup else None,
         "verdict": comparison.verdict,
         "text": _short(comparison),
-        "sentence": sentence(comparison, varied),
+        "basis": basis(comparison),
     }
 
 

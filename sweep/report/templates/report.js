@@ -270,7 +270,7 @@ class Table {
         cell.textContent = key === "interval" ? interval(row, power) : quantity(row[key], key, power);
         if (numeric) cell.className = "number";
         if (key === "verdict") cell.className = row[key];
-        if (key === "sentence") cell.className = "words";
+        if (key === "basis") cell.className = "words";
       }
     }
     return body;
