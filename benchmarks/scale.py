@@ -345,7 +345,7 @@ def progress(trials: int) -> str:
     cells = {
         f"{number:012x}": Cell(f"{number:012x}", "", _settings(number), {}) for number in range(max(1, trials // SEEDS))
     }
-    estimate = Estimate()
+    estimate = Estimate(catalog.workloads())
     remaining = Remaining(estimate, cells, dict.fromkeys(cells, SEEDS))
     with LineDisplay("scale") as display:
         display.planned(trials, 0, None)

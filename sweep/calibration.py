@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import platformdirs
 
+from sweep import catalog
 from sweep.analysis import statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.errors import FAILED, SweepError
@@ -93,7 +94,8 @@ def doubled(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
         raise SweepError(
             "no cell is left to calibrate with", "leave out some of --only; sweep plan shows what there is"
         )
-    cell = min(expansion.cells, key=lambda each: (each.axes.get("device") != "cpu", work(each.settings)))
+    workloads = catalog.workloads()
+    cell = min(expansion.cells, key=lambda each: (each.axes.get("device") != "cpu", work(each.settings, workloads)))
     first = next(trial for trial in expansion.trials if trial.cell.id == cell.id)
     cells = [_labelled(cell, label) for label in LABELS]
     trials = [_seeded(first, each, seed) for seed in range(seeds) for each in cells]

@@ -107,6 +107,9 @@ class Workload:
     `reference`: the settings that its `reference_values` depends on; empty where it has none to be compared with.
     `check`: those that its `check` depends on, which says before anything is timed what cannot be; empty likewise.
     `choices`: the values of those parameters that have only a few.
+    `least`: the smallest value of those parameters that are whole numbers with a lower bound.
+    `steps`: the settings whose sum says how many steps a trial has, for estimates of its time; empty where it is one.
+    `exclusive`: whether a trial has its node to itself unless the grid says otherwise.
     `columns`: what the file states of the columns that it alone gives; see `records.columns.ColumnMetadata`.
     """
 
@@ -117,6 +120,9 @@ class Workload:
     reference: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    exclusive: bool = False
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -138,6 +144,14 @@ def workloads() -> Found[Workload]:
     """Every workload, in the tree (files with PARAMETERS) and from entry points `sweep.workloads`, by name."""
     in_tree = {name: path for name, path in _in_tree(WORKLOADS) if _may_be_workload(path)}
     return Found(_readers(read_workload, in_tree, "sweep.workloads"))
+
+
+def known_workload(name: str) -> Workload:
+    """The workload called `name`; SweepError with the nearest name where there is none."""
+    every = workloads()
+    if name not in every:
+        raise SweepError(f"there is no workload {name!r}", nearest(name, every))
+    return every[name]
 
 
 @functools.lru_cache(maxsize=65536)
@@ -197,13 +211,63 @@ def read_workload(path: Path, name: str) -> Workload:
         )
     docstring = ast.get_docstring(literals.parsed(path)) or ""
     reference, check = (tuple(literals.value(path, name) or ()) for name in ("REFERENCE", "CHECK"))
-    choices = literals.value(path, "CHOICES") or {}
+    return Workload(
+        name=name,
+        path=path,
+        parameters=parameters,
+        summary=docstring.partition("\n")[0],
+        reference=reference,
+        check=check,
+        choices=_choices(path, parameters),
+        least=_least(path, parameters),
+        steps=_steps(path, parameters),
+        exclusive=_exclusive(path),
+        columns=_columns(path),
+    )
+
+
+def _choices(path: Path, parameters: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    choices: dict[str, Sequence[Any]] = literals.value(path, "CHOICES") or {}
     for parameter, values in choices.items():
         if parameter not in parameters or parameters[parameter] not in values:
             hint = "CHOICES names parameters with the values that they may have, the default among them"
             raise SweepError(f"CHOICES in {path} is wrong about {parameter!r}", hint)
-    summary = docstring.partition("\n")[0]
-    return Workload(name, path, parameters, summary, reference, check, choices, _columns(path))
+    return choices
+
+
+def _least(path: Path, parameters: Mapping[str, Any]) -> dict[str, int]:
+    least = literals.value(path, "LEAST") or {}
+    hint = 'LEAST names parameters with the smallest whole number that they may be, as {"samples": 1}'
+    if not isinstance(least, dict):
+        raise SweepError(f"LEAST in {path} is no dict", hint)
+    for parameter, bound in least.items():
+        default = parameters.get(parameter)
+        is_known = parameter in parameters and (default is None or _is_whole(default))
+        if not is_known or not _is_whole(bound) or (default is not None and default < bound):
+            raise SweepError(f"LEAST in {path} is wrong about {parameter!r}", hint)
+    return least
+
+
+def _steps(path: Path, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    steps = literals.value(path, "STEPS") or ()
+    hint = 'STEPS names the parameters whose sum is the number of steps, as ("samples", "warmup")'
+    if not isinstance(steps, tuple | list):
+        raise SweepError(f"STEPS in {path} is no list of parameters", hint)
+    for parameter in steps:
+        if not _is_whole(parameters.get(parameter)):
+            raise SweepError(f"STEPS in {path} is wrong about {parameter!r}", hint)
+    return tuple(steps)
+
+
+def _exclusive(path: Path) -> bool:
+    exclusive = literals.value(path, "EXCLUSIVE") or False
+    if not isinstance(exclusive, bool):
+        raise SweepError(f"EXCLUSIVE in {path} is {exclusive!r}", "write EXCLUSIVE = True, or leave it out")
+    return exclusive
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _columns(path: Path) -> dict[str, dict[str, str]]:

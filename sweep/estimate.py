@@ -15,6 +15,13 @@ Kinship = tuple[object, ...]
 _RECENT = 501  # trials of a cell or kinship that are remembered: enough for a median, however many have ended
 
 
+class Workload(Protocol):
+    """What is needed of a workload of the catalog."""
+
+    @property
+    def steps(self) -> Sequence[str]: ...
+
+
 class Cell(Protocol):
     """What is needed of a cell; see `sweep.grid`."""
 
@@ -28,7 +35,8 @@ LEARNT_FROM = ("cell_id", "status", "wall_s")
 class Estimate:
     """Wall time per trial: of its own cell where one has ended, else scaled from its nearest kin, else unknown."""
 
-    def __init__(self) -> None:
+    def __init__(self, workloads: Mapping[str, Workload]) -> None:
+        self._workloads = workloads
         self._by_cell: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
         self._per_work: dict[Kinship, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
         self._rates: dict[Kinship, float] = {}  # their medians, where nothing has ended since
@@ -42,14 +50,18 @@ class Estimate:
     def observe(self, cell_id: str, settings: Settings, wall_s: float) -> None:
         self._by_cell[cell_id].append(wall_s)
         for kin in _kinships(settings):
-            self._per_work[kin].append(wall_s / work(settings))
+            self._per_work[kin].append(wall_s / self.work(settings))
             self._rates.pop(kin, None)
 
     def seconds(self, cell_id: str, settings: Settings) -> float | None:
         """Expected wall time of one trial of a cell, or None before anything like it has ended."""
         own = self.own_s(cell_id)
         rate = self.rate(_kinships(settings)) if own is None else None
-        return own if rate is None else rate * work(settings)
+        return own if rate is None else rate * self.work(settings)
+
+    def work(self, settings: Settings) -> float:
+        """Examples that a trial with these settings sees; see `work`."""
+        return work(settings, self._workloads)
 
     def own_s(self, cell_id: str) -> float | None:
         """The median of a cell's own trials, the last ones where there were very many."""
@@ -97,7 +109,7 @@ class Remaining:
         if left > 0:
             settings, own = self._cells[cell_id].settings, self._estimate.own_s(cell_id)
             kin = _kinships(settings)[0] if own is None else None
-            self._counted[cell_id] = (kin, left * (work(settings) if own is None else own))
+            self._counted[cell_id] = (kin, left * (self._estimate.work(settings) if own is None else own))
             self._count(*self._counted[cell_id], sign=1)
 
     def total_s(self) -> float | None:
@@ -123,8 +135,8 @@ def _kinships(settings: Settings) -> list[Kinship]:
 _SETUP_EXAMPLES = 64.0  # starting, drawing weights and checking cost about as much as this many examples
 
 
-def work(settings: Settings) -> float:
+def work(settings: Settings, workloads: Mapping[str, Workload]) -> float:
     """Examples that a trial sees, with its set-up counted as examples."""
     batch = batch_size(settings) or 1
-    steps = float(settings.get("samples") or 0) + float(settings.get("warmup") or 0)
-    return _SETUP_EXAMPLES + batch * (steps or float(settings.get("epochs") or 1))
+    steps = sum(float(settings.get(name) or 0) for name in workloads[settings["workload"]].steps)
+    return _SETUP_EXAMPLES + batch * (steps or 1.0)

@@ -38,7 +38,12 @@ def _trial(grid: grids.Grid, record: Mapping[str, Any]) -> Trial:
         id=record["trial_id"],
         cell=cell,
         seed=seed,
-        resources=grid.file.resources.of(settings["device"], settings["workload"], settings.get("threads")),
+        resources=grid.file.resources.of(
+            settings["device"],
+            settings["workload"],
+            settings.get("threads"),
+            catalog.known_workload(settings["workload"]).exclusive,
+        ),
         block=record["block"] or 0,
         position=record["position"] or 0,
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep import __version__, adaptive, calibration, locks, process, resume, schedule
+from sweep import __version__, adaptive, calibration, catalog, locks, process, resume, schedule
 from sweep.analysis.summary import records_for, summarize
 from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
@@ -100,7 +100,7 @@ class Ledger:
     def __init__(self, trials: Sequence[Trial], todo: Sequence[Trial]) -> None:
         self.failures = 0
         self._cells = {trial.cell.id: trial.cell for trial in trials}
-        self._estimate = Estimate()
+        self._estimate = Estimate(catalog.workloads())
         self._remaining = Remaining(self._estimate, self._cells, Counter(trial.cell.id for trial in todo))
         self._told: float | None = None
         self._told_at = float("-inf")

@@ -194,6 +194,36 @@ def test_a_parameter_with_few_values_has_them_listed_with_its_default_among_them
         catalog.read_workload(wrong, "core")
 
 
+def test_a_workload_says_in_its_file_what_the_grid_and_the_estimate_need_of_it(write):
+    text = "PARAMETERS = {'rounds': 3, 'rest': None}\nLEAST = {'rounds': 1, 'rest': 0}\nSTEPS = ('rounds',)\n"
+
+    found = catalog.read_workload(write(f"{text}EXCLUSIVE = True\n"), "core")
+    silent = catalog.read_workload(write("PARAMETERS = {}", "silent.py"), "core")
+
+    assert (found.least, found.steps, found.exclusive) == ({"rounds": 1, "rest": 0}, ("rounds",), True)
+    assert (silent.least, silent.steps, silent.exclusive) == ({}, (), False)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("LEAST = {'other': 1}", "LEAST in .* is wrong about 'other'"),
+        ("LEAST = {'rounds': 0.5}", "LEAST in .* is wrong about 'rounds'"),
+        ("LEAST = {'rounds': 4}", "LEAST in .* is wrong about 'rounds'"),
+        ("LEAST = {'name': 1}", "LEAST in .* is wrong about 'name'"),
+        ("LEAST = ('rounds',)", "LEAST in .* is no dict"),
+        ("STEPS = ('name',)", "STEPS in .* is wrong about 'name'"),
+        ("STEPS = 'rounds'", "STEPS in .* is no list"),
+        ("EXCLUSIVE = 'no'", "EXCLUSIVE in .* is 'no'"),
+    ],
+)
+def test_what_a_workload_says_of_itself_is_checked(write, line, message):
+    path = write(f"PARAMETERS = {{'rounds': 3, 'name': 'a'}}\n{line}\n")
+
+    with pytest.raises(SweepError, match=message):
+        catalog.read_workload(path, "core")
+
+
 @pytest.mark.parametrize(
     "head",
     [

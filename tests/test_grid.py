@@ -49,12 +49,16 @@ class MadeUpFramework:
 class MadeUpWorkload:
     parameters: Mapping[str, Any]
     choices: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"data": ("x", "y", "no", "lsp")})
+    least: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    exclusive: bool = False
 
 
 FRAMEWORKS = {"a": MadeUpFramework(), "b": MadeUpFramework(), "plain": MadeUpFramework(package="")}
 WORKLOADS = {
     "core": MadeUpWorkload(
-        {"samples": 100, "threads": None, "rate": 0.1, "flag": False, "data": "x", "data_path": None}
+        {"samples": 100, "threads": None, "rate": 0.1, "flag": False, "data": "x", "data_path": None},
+        least={"samples": 1},
+        exclusive=True,
     ),
     "train": MadeUpWorkload({"epochs": 2, "threads": None, "rate": 0.1, "data": "x", "data_path": None}),
 }
@@ -368,6 +372,19 @@ def test_a_trial_on_a_gpu_takes_one_unless_told_and_training_shares_its_node():
     assert wanted["core", "gpu"] == grid.Resources(gpu=1)
     assert wanted["train", "gpu"] == grid.Resources(gpu=1, exclusive=False)
     assert several == [0, 0.5, 0, 0.5]
+
+
+def test_any_workload_says_whether_its_trials_have_the_node_to_themselves_and_bounds_its_parameters():
+    grid_of_mine = grid.parse("workload: mine\naxes: {framework: a==2.0.0, seed: 0}\nparameters: {parts: 0}")
+    mine = MadeUpWorkload({"parts": 2}, least={"parts": 1}, exclusive=True)
+
+    with pytest.raises(SweepError, match="0 is no whole number from 1 on"):
+        grid.expand(grid_of_mine, FRAMEWORKS, {"mine": mine})
+    unbounded = dataclasses.replace(mine, least={}, choices={})
+    for exclusive in (True, False):
+        workloads = {"mine": dataclasses.replace(unbounded, exclusive=exclusive)}
+        found = grid.expand(grid_of_mine, FRAMEWORKS, workloads)
+        assert found.trials[0].resources.exclusive is exclusive
 
 
 # ids and names

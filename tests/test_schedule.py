@@ -120,7 +120,7 @@ def test_a_seed_added_to_a_grid_comes_as_a_new_block_after_the_old_ones():
             return None
 
     class Workload:
-        parameters, choices = {"samples": 3}, {}
+        parameters, choices, least, exclusive = {"samples": 3}, {}, {}, True
 
     def planned(read):
         return schedule.plan(grid.expand(read, {"a": Framework()}, {"core": Workload()}).trials)

@@ -11,7 +11,7 @@ import numpy as np
 from workloads import deeppose
 from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
-from workloads.settings import COMMON, COMMON_CHOICES, DIFFERENTIATED, SAMPLED
+from workloads.settings import COMMON, COMMON_CHOICES, DIFFERENTIATED, SAMPLED, SAMPLED_LEAST, SAMPLED_STEPS
 
 PARAMETERS = {
     **SAMPLED,
@@ -21,6 +21,9 @@ PARAMETERS = {
 }
 
 CHOICES = COMMON_CHOICES
+LEAST = SAMPLED_LEAST
+STEPS = SAMPLED_STEPS
+EXCLUSIVE = True  # other trials on the node would change what is timed
 
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
 

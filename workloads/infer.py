@@ -12,11 +12,14 @@ import numpy as np
 from workloads import core, deeppose
 from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
-from workloads.settings import COMMON, COMMON_CHOICES, SAMPLED
+from workloads.settings import COMMON, COMMON_CHOICES, SAMPLED, SAMPLED_LEAST, SAMPLED_STEPS
 
 PARAMETERS = {**SAMPLED, **COMMON}  # the gate compares predictions, `tolerance` is relative to the largest of them
 
 CHOICES = COMMON_CHOICES
+LEAST = SAMPLED_LEAST
+STEPS = SAMPLED_STEPS
+EXCLUSIVE = True  # other trials on the node would change what is timed
 
 REFERENCE = ("seed", "gate_examples")  # the settings that `reference_values` depends on
 

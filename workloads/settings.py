@@ -22,6 +22,8 @@ SAMPLED = {
     "samples": 100,
     "warmup": 10,  # samples before those, kept apart
 }
+SAMPLED_LEAST = {"samples": 1, "warmup": 0}
+SAMPLED_STEPS = ("samples", "warmup")  # their sum is how many batches a trial computes
 
 # of workloads that differentiate the loss
 DIFFERENTIATED = {

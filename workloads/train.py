@@ -44,6 +44,8 @@ PARAMETERS = {
 }
 
 CHOICES = {**COMMON_CHOICES, "optimizer": ("momentum_sgd", "adam")}
+LEAST = {"epochs": 1}
+STEPS = ("epochs",)
 
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
 CHECK = ("batch_exponent", "validation_share", "examples")  # those that `check` depends on

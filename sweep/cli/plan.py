@@ -143,9 +143,10 @@ def _results(name: str, out: str) -> Results | None:
 
 def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
     """What the run's own records teach about how long its trials take."""
+    from sweep import catalog
     from sweep.estimate import LEARNT_FROM, Estimate
 
-    estimate = Estimate()
+    estimate = Estimate(catalog.workloads())
     if results:
         estimate.learn(results.records(LEARNT_FROM).to_pydict(), {cell.id: cell for cell in expansion.cells})
     return estimate

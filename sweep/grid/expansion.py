@@ -54,7 +54,7 @@ def expand(
         axes = _included(grid, space, i, include)
         products.append((Product(space, axes, named=include), space.seeds_of(include)))
     _check_size(grid, products)
-    cells = _Cells(grid, space, frameworks, functools.cache(content))
+    cells = _Cells(grid, space, frameworks, workloads, functools.cache(content))
     for place, (product, seeds) in enumerate(products):
         for chosen in product:
             cells.add(chosen, seeds, by_include=place > 0)
@@ -93,8 +93,16 @@ def _included(
 class _Cells:
     """The cells found so far, each once, and those left out: by the id that their settings alone would give."""
 
-    def __init__(self, grid: Grid, space: Space, frameworks: Mapping[str, Framework], content: Content) -> None:
-        self._grid, self._space, self._frameworks, self._content = grid, space, frameworks, content
+    def __init__(
+        self,
+        grid: Grid,
+        space: Space,
+        frameworks: Mapping[str, Framework],
+        workloads: Mapping[str, Workload],
+        content: Content,
+    ) -> None:
+        self._grid, self._space, self._content = grid, space, content
+        self._frameworks, self._workloads = frameworks, workloads
         rules = [Rule(condition, i) for i, condition in enumerate(space.excludes, 1)]
         self._rules = [rule for rule in rules if SEED not in rule.wanted]
         self._seed_rules = [rule for rule in rules if SEED in rule.wanted]
@@ -202,7 +210,8 @@ class _Cells:
     def _resources_of(self, axes: Axes, shape: Shape) -> Resources:
         key = (axes["device"], axes["workload"], axes["threads"] if "threads" in axes else shape.common.get("threads"))
         if key not in self._resources:
-            self._resources[key] = self._grid.file.resources.of(*key)
+            exclusive = self._workloads[axes["workload"]].exclusive
+            self._resources[key] = self._grid.file.resources.of(*key, exclusive)
         return self._resources[key]
 
 

@@ -79,11 +79,11 @@ class ResourceRules(Amounts):
     device: dict[str, Amounts] = Field(default_factory=dict, description="Amounts per device")
     workload: dict[str, Amounts] = Field(default_factory=dict, description="Amounts per workload")
 
-    def of(self, device: str, workload: str, threads: Any) -> Resources:
-        """What a trial asks for: by default a core per thread, a GPU on `gpu`, the node alone where time counts."""
+    def of(self, device: str, workload: str, threads: Any, exclusive: bool) -> Resources:
+        """What a trial asks for: by default a core per thread, a GPU on `gpu`, and `exclusive` as its workload says."""
         given: dict[str, Any] = {
             "cpu": threads if isinstance(threads, int) and threads > 0 else 1,
-            "exclusive": workload in ("core", "infer"),
+            "exclusive": exclusive,
         }
         general = _given(self)
         wanted_gpus = general.pop("gpu", 1.0)

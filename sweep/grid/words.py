@@ -18,7 +18,7 @@ from sweep.grid.language import Grid
 from sweep.grid.quantities import Scalar, written
 from sweep.grid.source import Keys
 
-_LEAST = {"samples": 1, "warmup": 0, "threads": 1, "epochs": 1}
+_LEAST = {"threads": 1}  # of the parameters that sweep itself acts on
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+?)\s*(?:==\s*(\S.*?)\s*)?")
 
 
@@ -41,6 +41,10 @@ class Workload(Protocol):
     def parameters(self) -> Mapping[str, Any]: ...
     @property
     def choices(self) -> Mapping[str, Sequence[Any]]: ...
+    @property
+    def least(self) -> Mapping[str, int]: ...
+    @property
+    def exclusive(self) -> bool: ...
 
 
 class Words:
@@ -62,6 +66,7 @@ class Words:
         own = [workloads[workload] for workload in self.workloads]
         self.defaults = {name: value for each in own for name, value in each.parameters.items() if name not in NOT_AXES}
         self._choices = {name: values for each in own for name, values in each.choices.items()}
+        self._least = _LEAST | {name: bound for each in own for name, bound in each.least.items()}
 
     def values(self, keys: Keys, name: str, values: Sequence[Scalar]) -> Sequence[Scalar]:
         """The values of an axis, each once; a range of seeds or batch exponents stays one."""
@@ -118,8 +123,9 @@ class Words:
         wanted = _kind(default)
         if wanted and _kind(value) != wanted and not (value is None and isinstance(default, str)):
             raise self._grid.error(keys, f"{written(value)} is not {wanted}", f"the default is {written(default)}")
-        if name in _LEAST and value is not None and (not _is_int(value) or value < _LEAST[name]):
-            raise self._grid.error(keys, f"{written(value)} is no whole number from {_LEAST[name]} on", "write one")
+        least = self._least.get(name)
+        if least is not None and value is not None and (not _is_int(value) or value < least):
+            raise self._grid.error(keys, f"{written(value)} is no whole number from {least} on", "write one")
         if name == "data_path" and not isinstance(value, str | None):
             raise self._grid.error(keys, f"{written(value)} is no path", "name a folder or a zip archive, in quotes")
         if value not in self._choices.get(name, [value]):

@@ -233,7 +233,7 @@ def _environment(spec: environments.Specification, run_id: str) -> Environment:
 
 @functools.lru_cache(maxsize=64)
 def _workload(name: str) -> Workload:
-    return catalog.workloads()[name]
+    return catalog.known_workload(name)
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from workloads import core, deeppose
 from workloads.runtime import layers
-from workloads.settings import COMMON, COMMON_CHOICES
+from workloads.settings import COMMON, COMMON_CHOICES, SAMPLED_LEAST, SAMPLED_STEPS
 
 PARAMETERS = {
     **COMMON,
@@ -20,6 +20,8 @@ PARAMETERS = {
     "use_visibility": True,
 }
 CHOICES = COMMON_CHOICES
+LEAST = {**SAMPLED_LEAST, "parts": 1}
+STEPS = SAMPLED_STEPS
 REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
 
 
