@@ -21,7 +21,6 @@ import pytest
 from sweep import catalog, environments, grid, process
 from sweep.environments import EnvironmentFailed, Specification, indexes, interpreters, prepare, specify, store
 from sweep.environments.probing import probe, step
-from sweep.environments.resolver import Resolver
 from sweep.errors import SweepError, Unavailable
 from sweep.node import gpus, provision
 
@@ -331,18 +330,34 @@ def test_where_a_cpu_build_is_at_hand_uv_is_asked_for_an_environment_its_package
     assert sorted(words) == ["freeze", "install", "venv"]
 
 
-def test_that_a_build_brings_cuda_libraries_is_told_before_it_is_installed(tiny, wheels, monkeypatch):
-    _wheel(wheels, "tiny", "5.0", needs="nvidia-tiny")
+@pytest.fixture
+def closed_index(tmp_path, wheels):
+    """An index in a folder, all that pip can reach: every request for another goes to a port where nobody answers."""
+    index = tmp_path / "simple"
+    for wheel in wheels.glob("*.whl"):
+        page = index / wheel.name.partition("-")[0].replace("_", "-") / "index.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(f'<a href="{wheel.as_uri()}">{wheel.name}</a>')
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {index.as_uri()}\nproxy = http://127.0.0.1:9\n")
+
+
+@pytest.fixture
+def brings_cuda(tmp_path, wheels, cache):
+    """A framework called as one whose CPU builds uv knows where to look for, and whose own build brings CUDA."""
+    path = tmp_path / "torch.py"
+    path.write_text(HEADER.replace('package = "tiny"', 'package = "torch"'))
+    _wheel(wheels, "torch", "5.0", needs="nvidia-tiny")
     _wheel(wheels, "nvidia_tiny", "1.0")
-    compile_ = Resolver._compile
-    closed = process.Completed(1, "", "the network is closed")
-    monkeypatch.setattr(
-        Resolver, "_compile", lambda it, wanted, of, *how: closed if of == "cpu" else compile_(it, wanted, of, *how)
-    )
+    return catalog.read_framework(path, "torch")
+
+
+def test_that_a_build_brings_cuda_libraries_is_told_before_it_is_installed(brings_cuda, closed_index, monkeypatch):
     said: list[str] = []
     _hear_commands(monkeypatch, said)
 
-    environment = prepare(specify(tiny, "5.0"), said.append)
+    environment = prepare(specify(brings_cuda, "5.0"), said.append)
+
+    assert any("--torch-backend cpu" in each for each in said)
 
     (note,) = environment.notes
     last_install = max(place for place, each in enumerate(said) if " install " in each)

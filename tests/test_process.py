@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from plugged import alive, there
+from tiny import HOUSE
 
 from sweep import process
 
@@ -200,9 +202,19 @@ def test_what_is_held_is_abandoned_when_its_holder_is_gone_and_its_children(
     assert eventually(lambda: list(process.abandoned([log, mine])) == [log, mine])
 
 
-def test_nobody_sees_what_is_not_held_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, seen = tmp_path / "held", []
-    monkeypatch.setattr(process.fcntl, "flock", lambda *_: seen.append(path.exists()))
-    process.hold(path).close()
-    assert seen == [False]
+HOLDS = """
+import sys
+from pathlib import Path
+from sweep import process
+path = Path(sys.argv[1])
+sys.addaudithook(lambda event, _: print(event, path.exists()) if event in ("fcntl.flock", "os.rename") else None)
+process.hold(path).close()
+"""
+
+
+def test_nobody_sees_what_is_not_held_yet(tmp_path: Path) -> None:
+    """Python tells of each call before it makes it."""
+    path = tmp_path / "held"
+    told = subprocess.run([sys.executable, "-c", HOLDS, str(path)], cwd=HOUSE, capture_output=True, text=True)
+    assert (told.stdout.split(), told.stderr) == (["fcntl.flock", "False", "os.rename", "False"], "")
     assert [found.name for found in tmp_path.iterdir()] == ["held"]

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from made_up import keep, record
 from test_environments import cache, tiny, wheels  # noqa: F401  fixtures
+from test_terminals import watched
 
 from sweep import catalog, grid, process
 from sweep.cli import output
@@ -108,9 +109,11 @@ def test_no_id_in_a_record_leads_out_of_its_run(tmp_path: Path, name: str) -> No
 
 def test_another_users_folder_of_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(os, "getuid", lambda: 4242)
-    with pytest.raises(Unavailable, match="belongs to another user"), slots.lease(1, exclusive=False):
-        pass
+    mine = slots.own_folder()
+    assert mine.stat().st_mode & 0o777 == 0o700
+    assert slots.own_folder() == mine
+    with pytest.raises(Unavailable, match="belongs to another user"):
+        slots.own_folder(user=os.getuid() + 1)
 
 
 # what is fetched and installed
@@ -265,11 +268,17 @@ def test_no_variable_of_the_users_reaches_a_trial(monkeypatch: pytest.MonkeyPatc
 # the terminal
 
 
-def test_a_log_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    output.emit("a\x1b]0;title\x07b\x9b2J\tc\n")
-    output.say("\x1b[2Jd")
-    assert capsys.readouterr() == ("a]0;titleb2J\tc\n", "[2Jd\n")
+STEERING = r"""
+from sweep.cli import output
+output.emit("a\x1b]0;title\x07b\x9b2J\tc\n")
+output.say("\x1b[2Jd")
+"""
+
+
+def test_a_log_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "steering.py").write_text(STEERING)
+    told = watched(f'"{sys.executable}" steering.py', tmp_path, TERM="dumb")
+    assert told.decode().splitlines() == ["a]0;titleb2J\tc", "[2Jd"]
 
 
 # Ray

@@ -49,7 +49,7 @@ def lease(
     usable = machine.usable_cores()
     if cpu > len(usable):
         raise NoSlot(f"{cpu} cores are wanted and this node has {len(usable)}", "lower resources: {cpu: …} in the grid")
-    folder = folder or _folder()
+    folder = folder or own_folder()
     wait = _Wait(timeout_s, lambda: say(_holders(folder, usable)))
     with contextlib.ExitStack() as held:
         with contextlib.ExitStack() as turn:
@@ -146,10 +146,11 @@ def _holder(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") or "another trial"
 
 
-def _folder() -> Path:
-    """One per user and node, where nobody else may write."""
-    folder = Path(tempfile.gettempdir()) / f"sweep-slots-{os.getuid()}"
+def own_folder(user: int | None = None) -> Path:
+    """The locks of a user on this node, where nobody else may write; NoSlot where another user has made the folder."""
+    user = os.getuid() if user is None else user
+    folder = Path(tempfile.gettempdir()) / f"sweep-slots-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    if folder.stat().st_uid != user:
         raise NoSlot(f"{folder} belongs to another user", "set TMPDIR to a folder of your own")
     return folder
