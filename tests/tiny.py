@@ -126,6 +126,7 @@ class Sweep:
         self.grid.write_text(
             GRID.format(last=seeds - 1, nap_s=nap_s, eats_bytes=eats_bytes, exclusive=str(exclusive).lower())
         )
+        self.paths = f"{HOUSE}:{self.folder / 'plugin'}"  # where Python finds this code and plug-ins
         self.tmp = self.folder / "t"
         self.tmp.mkdir()
         self.nodes: list[str] = []  # names of nodes with folders of their own below it
@@ -153,8 +154,7 @@ class Sweep:
 
     @property
     def environment(self) -> dict[str, str]:
-        paths = f"{HOUSE}:{self.folder / 'plugin'}"
-        return {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(self.tmp), "SWEEP_MAX_FOREIGN": "any"}
+        return {**os.environ, "PYTHONPATH": self.paths, "TMPDIR": str(self.tmp), "SWEEP_MAX_FOREIGN": "any"}
 
     @property
     def kept(self) -> int:
