@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ axes:
   seed: {range: [0, 1]}
 parameters: {samples: 2, warmup: 1, threads: 1, gate_examples: 1}
 """
+MINE = "environments: {torch==mine: {interpreter: bare/bin/python}}\n"  # a Python without torch
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -162,9 +164,9 @@ def test_what_cannot_run_is_recorded_and_the_rest_runs(command: Command, folder:
         "  device: [cpu, gpu]\n"
         "  seed: [0]\n"
         "  batch_exponent: [0]\n"
-        "parameters: {samples: 1, warmup: 0, threads: 1, gate_examples: 1}\n"
-        "environments: {torch==mine: {interpreter: /nowhere/python}}\n"
+        "parameters: {samples: 1, warmup: 0, threads: 1, gate_examples: 1}\n" + MINE
     )
+    venv.create(folder / "bare")
     ended = command("run", "grid.yaml")
     assert ended.returncode == 1, ended.stderr
     found = {(row["framework"], row["version"] or "", row["device"]): row for row in records(folder)}
@@ -199,14 +201,12 @@ def test_settings_that_do_not_fit_the_data_are_one_error_before_any_trial(comman
 
 
 def test_a_sweep_stops_at_max_failures(command: Command, folder: Path) -> None:
+    venv.create(folder / "bare")
     (folder / "grid.yaml").write_text(GRID.replace("[reference]", "['torch==mine']") + MINE)
     ended = command("run", "grid.yaml", "--max-failures", "2")
     assert ended.returncode == 1
     assert "error: 2 trials have failed" in ended.stderr
     assert len(records(folder)) == 2
-
-
-MINE = "environments: {torch==mine: {interpreter: /nowhere/python}}\n"
 
 
 @pytest.mark.slow
