@@ -1,4 +1,4 @@
-"""The launcher: starts a host, or with `--child` one trial in an interpreter of its own.
+"""The launcher: starts a host, with `--child` one trial in an interpreter of its own, with `--step` a single step.
 
 The package `workloads` is registered by where this file lies, so that nothing else that is installed beside it (the
 orchestrator's own packages, another NumPy) can be imported by a trial.
@@ -23,6 +23,11 @@ def _register() -> None:
 
 if __name__ == "__main__":
     _register()
-    from workloads.runtime import host
+    if sys.argv[1:2] == ["--step"]:
+        from workloads.runtime import step
 
-    host.main(sys.argv[1:])
+        step.main(sys.argv[2:])
+    else:
+        from workloads.runtime import host
+
+        host.main(sys.argv[1:])

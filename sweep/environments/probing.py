@@ -16,35 +16,6 @@ from sweep.environments.failure import EnvironmentFailed, tail
 from sweep.environments.specification import Specification
 from sweep.environments.store import Environment
 
-# One step of the real network on one made-up example, held against NumPy's; `workloads` is registered by its place, so
-# that nothing else that lies there can be imported.
-_STEP = """
-import importlib.util, json, os, sys
-
-def load(name, path, **options):
-    spec = importlib.util.spec_from_file_location(name, path, **options)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-folder, path, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-load("workloads", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder])
-import numpy as np
-from workloads import core, deeppose
-from workloads.frameworks import reference
-from workloads.runtime import layers
-
-random = np.random.RandomState(0)
-images = random.random_sample((1, 3, deeppose.CROP, deeppose.CROP)).astype(np.float32)
-targets = random.random_sample((1, deeppose.JOINTS, 2)).astype(np.float32)
-batch = deeppose.Batch(images, targets, np.ones((1, deeppose.JOINTS), np.float32))
-weights = layers.draw_weights(deeppose.NETWORK, 0)
-yardstick = reference.Model(deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"})
-expected = core.evaluate(yardstick, batch)
-framework = load("probed", path)
-framework.load(settings)
-core.gate(framework.Model(deeppose.NETWORK, weights, settings), batch, expected, 1e-4)
-"""
 _TIMEOUT_S = 600
 _REFUSED = "workloads.runtime.refusals.Unsupported: "
 
@@ -104,7 +75,8 @@ def step(environment: Environment, framework: Framework, backend: str, device: s
         "batch_exponent": 0,
         "threads": 1,
     }
-    command = [str(environment.python), "-I", "-B", "-c", _STEP, str(WORKLOADS), str(framework.path)]
+    launcher = str(WORKLOADS / "__main__.py")
+    command = [str(environment.python), "-I", "-B", launcher, "--step", str(framework.path)]
     variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
         ended = process.run([*command, json.dumps(settings)], variables, _TIMEOUT_S, Path(empty))

@@ -1,0 +1,35 @@
+"""Step: forward and backward of the real network on one made-up example, compared with the reference's.
+
+`sweep env build --probe` runs it to see whether a framework works in its environment.
+"""
+
+import json
+from typing import List
+
+import numpy as np
+
+from workloads import core, deeppose
+from workloads.frameworks import reference
+from workloads.runtime import layers
+from workloads.runtime.trial import load_file
+from workloads.settings import COMMON
+
+
+def main(arguments: List[str]) -> None:
+    """Takes the path of a framework's file and its settings as JSON; raises what the framework raises, or Refusal."""
+    path, settings = arguments[0], json.loads(arguments[1])
+    batch = example()
+    weights = layers.draw_weights(deeppose.NETWORK, 0)
+    exact = reference.Model(deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"})
+    expected = core.evaluate(exact, batch)
+    framework = load_file(path)
+    framework.load(settings)
+    core.gate(framework.Model(deeppose.NETWORK, weights, settings), batch, expected, COMMON["tolerance"])
+
+
+def example() -> deeppose.Batch:
+    """A batch of one, drawn at random with a fixed seed."""
+    random = np.random.RandomState(0)
+    images = random.random_sample((1, 3, deeppose.CROP, deeppose.CROP)).astype(np.float32)
+    targets = random.random_sample((1, deeppose.JOINTS, 2)).astype(np.float32)
+    return deeppose.Batch(images, targets, np.ones((1, deeppose.JOINTS), np.float32))
