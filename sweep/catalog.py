@@ -126,6 +126,9 @@ class Workload:
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+ENTRY_POINTS = ("sweep.frameworks", "sweep.workloads", "sweep.datasets")  # by which plug-ins are found
+
+
 def frameworks() -> Found[Framework]:
     """Every framework by name, in the tree and from entry points `sweep.frameworks`."""
     in_tree = dict(_in_tree(WORKLOADS / "frameworks"))

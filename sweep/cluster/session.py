@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 import psutil
 
-from sweep import signals
+from sweep import catalog, signals
 from sweep.cluster.placement import Node
 from sweep.errors import SweepError, Unavailable
 from sweep.node import limits
@@ -295,15 +296,34 @@ def _remove(folder: Path) -> None:
 
 
 def _code(folder: Path) -> str:
-    """A copy of this process's `sweep` and `workloads`, side by side as they expect to be."""
+    """A copy of this process's `sweep` and `workloads`, side by side as they expect to be, and of its plug-ins."""
     for name in ("sweep", "workloads"):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise SweepError(
-                f"the package {name} has no folder to send to the nodes", "install sweep from its checkout"
-            )
-        shutil.copytree(Path(spec.origin).parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        _copy_package(name, folder)
+    points = [point for group in catalog.ENTRY_POINTS for point in entry_points(group=group)]
+    for package in {point.module.partition(".")[0] for point in points}:
+        _copy_package(package, folder)
+    for distribution in {point.dist.name: point.dist for point in points if point.dist}.values():
+        _copy_entry_points(distribution, folder)
     return str(folder)
+
+
+def _copy_package(name: str, folder: Path) -> None:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not (spec.origin or spec.submodule_search_locations):
+        raise SweepError(f"the package {name} has no folder to send to the nodes", "install it from its checkout")
+    for place in map(Path, spec.submodule_search_locations or []):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(place, folder / name, ignore=ignored, dirs_exist_ok=True)
+    if not spec.submodule_search_locations and spec.origin:
+        shutil.copy(spec.origin, folder)
+
+
+def _copy_entry_points(distribution: Distribution, folder: Path) -> None:
+    """What makes a node see the package as installed; an editable one has little else that could be copied."""
+    information = folder / f"{distribution.name.replace('-', '_')}-{distribution.version}.dist-info"
+    information.mkdir()
+    for file in ("METADATA", "entry_points.txt"):
+        (information / file).write_text(distribution.read_text(file) or "", encoding="utf-8")
 
 
 def _resolved(address: str) -> str:
