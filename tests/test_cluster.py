@@ -285,6 +285,56 @@ def test_what_answers_but_is_no_ray_is_refused() -> None:
             pass
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_what_says_nothing_is_refused_within_seconds_also_where_connections_are_encrypted(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with socket.create_server(("", 0)) as silent:  # Ray calls this machine by another address than 127.0.0.1
+        address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Unavailable, match=r"no Ray cluster at .*timed out"), Cluster(address):
+            pass
+
+
+ASKED = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+from sweep.cluster import session
+
+def asks_for_a_token(_, context):
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+
+class Everything(grpc.GenericRpcHandler):
+    def service(self, _):
+        return grpc.unary_unary_rpc_method_handler(asks_for_a_token)
+
+key, certificate = (open(os.environ[name], "rb").read() for name in ("RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT"))
+server = grpc.server(ThreadPoolExecutor(1), handlers=[Everything()])
+port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
+server.start()
+session._require_answer(f"localhost:{port}")
+session._show_token_where_asked(f"localhost:{port}")
+print(os.environ["RAY_AUTH_MODE"])
+server.stop(None)
+"""
+
+
+@pytest.mark.slow
+def test_a_token_that_is_asked_for_is_shown_also_where_connections_are_encrypted(tmp_path: Path) -> None:
+    files = tmp_path / "key", tmp_path / "certificate"
+    making = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run([*making.split(), "-keyout", *files[:1], "-out", *files[1:]], check=True, capture_output=True)
+    names = ("RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT", "RAY_TLS_CA_CERT")
+    variables = dict(zip(names, map(str, [*files, files[1]]), strict=True))
+    with driver(ASKED, RAY_USE_TLS="1", **variables) as process:
+        out, err = process.communicate(timeout=100)
+    assert (out, process.returncode) == ("token\n", 0), err
+
+
 def test_a_ray_of_our_own_answers_nobody_who_does_not_know_its_token(cluster: Cluster) -> None:
     address = cluster.session.ray.get_runtime_context().gcs_address
     with grpc.insecure_channel(address) as channel:

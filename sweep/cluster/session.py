@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -377,35 +378,65 @@ def _require_answer(address: str) -> None:
     """Refuse within seconds what is no Ray: `ray.init` itself tries for two minutes and then ends the process."""
     host, port = _host_and_port(address)
     try:
-        with socket.create_connection((host, port), timeout=REACH_S) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
-                connection.settimeout(REACH_S)
-                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
-                answer = connection.recv(9)
-                if answer[3:4] != b"\x04":  # a settings frame opens every answer of gRPC
-                    raise ConnectionError("what answers there is not Ray")
+        with _connection(host, port) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            answer = connection.recv(9)
+            if answer[3:4] != b"\x04":  # a settings frame opens every answer of gRPC
+                raise ConnectionError("what answers there is not Ray")
     except OSError as error:
         hint = "check that the head is up (ray status there), the port (6379, or 10001 for ray://) and the firewall"
         raise Unavailable(f"no Ray cluster at {address}: {error or type(error).__name__}", hint) from None
 
 
+@contextlib.contextmanager
+def _connection(host: str, port: int) -> Iterator[socket.socket]:
+    """A connection that is silent for a few seconds at the most, encrypted where Ray's are."""
+    with socket.create_connection((host, port), timeout=REACH_S) as connection:
+        if not _uses_tls():
+            yield connection
+            return
+        context = ssl.create_default_context(cafile=os.environ.get("RAY_TLS_CA_CERT"))
+        context.check_hostname = False  # that is left to Ray
+        context.set_alpn_protocols(["h2"])
+        if certificate := os.environ.get("RAY_TLS_SERVER_CERT"):
+            context.load_cert_chain(certificate, os.environ.get("RAY_TLS_SERVER_KEY"))
+        with context.wrap_socket(connection) as encrypted:
+            yield encrypted
+
+
+def _uses_tls() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0") not in ("0", "")
+
+
 def _show_token_where_asked(address: str) -> None:
     """And nowhere else: a driver that asks its workers for one that they do not have never hears from them."""
-    if os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
-        return
     import grpc
     import ray._raylet
 
     raylet: Any = ray._raylet
     service = "ray.rpc.RayletDriver/ClusterInfo" if address.startswith("ray://") else _FIRST_QUESTION
-    with grpc.insecure_channel(address.removeprefix("ray://"), [("grpc.enable_http_proxy", 0)]) as channel:
+    with _channel(address.removeprefix("ray://")) as channel:
         try:
             channel.unary_unary(f"/{service}")(b"", timeout=REACH_S)
-            asked = False
+            answer = grpc.StatusCode.OK
         except grpc.RpcError as error:
-            asked = error.code() == grpc.StatusCode.UNAUTHENTICATED
-    os.environ["RAY_AUTH_MODE"] = "token" if asked else "disabled"
+            answer = error.code()
+    if _uses_tls() and answer is grpc.StatusCode.UNAVAILABLE:
+        return  # a certificate, say, that is for another name: Ray says it better
+    os.environ["RAY_AUTH_MODE"] = "token" if answer is grpc.StatusCode.UNAUTHENTICATED else "disabled"
     raylet.Config.initialize("")  # Ray has read the variable already
+
+
+def _channel(address: str) -> Any:
+    """A channel of gRPC, encrypted where Ray's are."""
+    import grpc
+
+    options = [("grpc.enable_http_proxy", 0)]
+    if not _uses_tls():
+        return grpc.insecure_channel(address, options)
+    names = ("RAY_TLS_CA_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")
+    files = [Path(os.environ[name]).read_bytes() if os.environ.get(name) else None for name in names]
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*files), options)
 
 
 @contextlib.contextmanager
