@@ -18,6 +18,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,16 +32,19 @@ from benchmarks.figures import OURS, Figure, target
 from benchmarks.summarize import ROWS_PER_PART, keep, part
 from sweep import catalog, grid, schedule
 from sweep.cli.display import LineDisplay
+from sweep.cluster.autoscaler import NodeType
+from sweep.cluster.demand import pieces
 from sweep.cluster.mapping import Pass
-from sweep.cluster.placement import Node
+from sweep.cluster.placement import Node, Shape
 from sweep.estimate import Estimate, Remaining
 from sweep.grid import Cell, Resources, Trial
 
 CORES, GPUS, SEEDS = 16, 8, 5
 TRIAL_S, RETURN_S = 60.0, 120.0
+LAUNCH_S, IDLE_S = 180.0, 600.0  # of nodes that an autoscaler starts and ends
 TRIALS_PER_DEATH = 1000
 LOOK_S = 0.02  # what has happened within it is heard of together
-TRIALS, NODES, APPENDED = 1_000_000, 1000, 10_000
+TRIALS, NODES, GROWN, APPENDED = 1_000_000, 1000, 256, 10_000
 MOST_S, MOST_BYTES = TRIAL_S / 7300, 2 * 2**30
 
 
@@ -132,9 +136,21 @@ class Simulation:
     expecting = True  # a node that died comes back
     refusals: tuple[str, ...] = ()
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, is_growing: bool = False) -> None:
+        """Nodes that are there, or as many at most that come when trials want them and go when they idle."""
         self.random = random.Random(0)
-        self._nodes = {node.id: node for node in map(_node, range(nodes))}
+        self._nodes = {} if is_growing else {node.id: node for node in map(_node, range(nodes))}
+        gpu_nodes = -(-nodes // 10)
+        self._types = (
+            (
+                NodeType("gpu", _node(0).resources, gpu_nodes),
+                NodeType("cpu", _node(1).resources, nodes - gpu_nodes),
+            )
+            if is_growing
+            else ()
+        )
+        self._launching: list[Node] = []
+        self.launched = 0
         self._events: list[tuple[float, int, str, Any]] = []
         self._flights: dict[str, set[_Flight]] = {name: set() for name in self._nodes}
         self._count = self.deaths = self.changes = 0
@@ -164,7 +180,28 @@ class Simulation:
         flight.over = True
 
     def want(self, shapes: Callable[[], Any]) -> None:
-        shapes()
+        """Each demand starts a node, as long as there may be another of its type."""
+        waiting = Counter(shapes())
+        if not self._types:
+            return
+        for piece, count in pieces(waiting, self._launching, [*self.nodes, *self._launching], self._types).items():
+            kind = self._types[0 if "GPU" in dict(piece) else 1]
+            there = sum(1 for node in [*self.nodes, *self._launching] if node.resources == kind.resources)
+            for _ in range(min(count, kind.most - there)):
+                self.launched += 1
+                node = Node(f"n{self.launched}", f"{kind.name}-{self.launched}", kind.resources)
+                self._flights[node.id] = set()
+                self._launching.append(node)
+                self._at(LAUNCH_S * (1 + self.random.random()), "joins", node)
+
+    def has_gone(self, node: Node) -> bool:
+        return node.id not in self._nodes
+
+    def is_spared(self, _shape: Shape) -> bool:
+        return False
+
+    def began(self, node: Node) -> None:
+        """Every node here begins what it is given."""
 
     def doubt(self, node: Node) -> None:
         """A node that has died is known to be gone at once."""
@@ -195,21 +232,32 @@ class Simulation:
                 heard[flight] = None
                 if answer[0] == "record":
                     self._flights[flight.node.id].discard(flight)
+                    if self._types and not self._flights[flight.node.id]:
+                        self._at(IDLE_S, "idles", flight.node)
             elif kind == "dies" and what.id in self._nodes:
                 heard |= dict.fromkeys(self._die(what))
             elif kind == "joins":
-                self._nodes[what.id] = what
+                self._join(what)
+            elif kind == "idles" and what.id in self._nodes and not self._flights[what.id]:
+                del self._nodes[what.id]
                 self.changes += 1
         speaking = [flight for flight in heard if not flight.over]
         self._unheard = {flight: None for flight in speaking if len(flight.answers) > 1}  # each is heard once at a time
         return speaking
+
+    def _join(self, node: Node) -> None:
+        self._nodes[node.id] = node
+        self.changes += 1
+        if node in self._launching:
+            self._launching.remove(node)
 
     def _die(self, node: Node) -> Iterator[_Flight]:
         """Half of its trials are answered with an error, of the rest nothing is heard."""
         del self._nodes[node.id]
         self.deaths += 1
         self.changes += 1
-        self._at(RETURN_S, "joins", node)
+        if not self._types:
+            self._at(RETURN_S, "joins", node)
         for flight in self._flights[node.id]:
             if self.random.random() < 0.5:
                 flight.answers.append(_Lost())
@@ -235,9 +283,9 @@ def _node(number: int) -> Node:
     return Node(f"n{number}", f"node-{number}", {"CPU": float(CORES), "memory": 64e9, **gpus})
 
 
-def scheduling(trials: int, nodes: int) -> str:
+def scheduling(trials: int, nodes: int, is_growing: bool = False) -> str:
     """Every trial through `Pass`: placed, started, moved where its node died, its record taken."""
-    simulation = Simulation(nodes)
+    simulation = Simulation(nodes, is_growing)
     statuses: dict[str, int] = {}
 
     def pair(trial: Trial) -> int:
@@ -248,7 +296,8 @@ def scheduling(trials: int, nodes: int) -> str:
         statuses[record["status"]] = statuses.get(record["status"], 0) + 1
         simulation.expecting = sum(statuses.values()) < trials
     told = ", ".join(f"{count:,} {status}" for status, count in statuses.items())
-    return f"{told}; {simulation.deaths:,} nodes died; up to {simulation.most_under_way:,} under way"
+    came = f"{simulation.launched:,} nodes came, " if is_growing else ""
+    return f"{told}; {came}{simulation.deaths:,} nodes died; up to {simulation.most_under_way:,} under way"
 
 
 def _nothing(_: Any) -> dict[str, Any]:
@@ -372,6 +421,7 @@ def _settings(cell: int) -> dict[str, Any]:
 STAGES: dict[str, Callable[[int, Path], str]] = {
     "plan": lambda trials, _: planning(trials),
     "schedule": lambda trials, _: scheduling(trials, NODES),
+    "schedule on nodes that come and go": lambda trials, _: scheduling(trials, GROWN, is_growing=True),
     "append": appending,
     "append, ten together": functools.partial(appending, together=10),
     "resume": resuming,

@@ -51,7 +51,8 @@ class Options:
 
     `retry` are the statuses whose trials run again;
     `disturbed_attempts` is how often in one sweep a trial is tried that others disturb, `foreign_most` the share of
-    its cores' time that they may take from a trial that has the node to itself.
+    its cores' time that they may take from a trial that has the node to itself. `wait_s` is how long to wait for a node
+    that can hold a trial; by default as long as `Cluster` does.
     """
 
     address: str | None = None
@@ -60,6 +61,7 @@ class Options:
     max_failures: int | None = None
     disturbed_attempts: int = 3
     foreign_most: float | None = worker.FOREIGN_MOST
+    wait_s: float | None = None
 
 
 class TooManyFailures(SweepError):  # noqa: N818  what happened, as users say it
@@ -164,13 +166,16 @@ class _Sweep:
             self._warn(provided.warnings)
         with contextlib.ExitStack() as leaving:
             leaving.callback(_clear_away, self._run_id)
-            cluster = leaving.enter_context(Cluster(self._options.address, notify=self._observer.note))
+            cluster = leaving.enter_context(self._cluster())
             if self._options.address is not None:
                 leaving.callback(cluster.take_leave, hosts.end_run, self._run_id)
                 self._provide_everywhere(cluster, needs)
             while todo:
                 self._complete(functools.partial(self._mapped, cluster), self._placeable(cluster, todo))
                 todo = self.further()
+
+    def _cluster(self) -> Cluster:
+        return Cluster(self._options.address, wait_s=self._options.wait_s, notify=self._observer.note)
 
     def further(self) -> list[Trial]:
         """Trials with more seeds where intervals are still too wide, as the grid's `until` wants them."""
@@ -205,13 +210,9 @@ class _Sweep:
 
     def _provide_everywhere(self, cluster: Cluster, needs: provision.Needs) -> None:
         count = f"{counted(len(needs.specifications), 'environment')} and {counted(len(needs.data), 'data set')}"
-        self._observer.note(f"preparing {count} on {counted(len(cluster.nodes), 'node')}")
-        warnings: dict[str, None] = {}
-        for result in cluster.on_every_node(provision.provide, needs):
-            for framework, reason in (result.value.failed if result.value else {}).items():
-                self._observer.note(f"node {result.node.name}: no environment for {framework}: {reason}")
-            warnings.update(dict.fromkeys(result.value.warnings if result.value else ()))
-        self._warn(warnings)
+        here = counted(len(cluster.nodes), "node") if cluster.nodes else "every node that comes"
+        self._observer.note(f"preparing {count} on {here}")
+        cluster.prepare(provision.provide, needs)
 
     def _warn(self, warnings: Iterable[str]) -> None:
         for warning in warnings:

@@ -29,7 +29,8 @@ from sweep.errors import SweepError, Unavailable
 pytestmark = pytest.mark.ray
 
 HOUSE = Path(__file__).resolve().parent.parent
-cloudpickle.register_pickle_by_value(trials)  # Ray's workers know nothing of this folder
+for module in (trials, sys.modules[__name__]):  # Ray's workers know nothing of this folder
+    cloudpickle.register_pickle_by_value(module)
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +190,15 @@ def test_what_trials_say_while_they_run_is_heard(cluster: Cluster) -> None:
     assert (bad["status"], "trial/bad will not" in bad["error"]) == ("failed", True)
 
 
-def test_a_function_called_on_every_node_answers_and_has_all_cores(cluster: Cluster) -> None:
-    (result,) = cluster.on_every_node(lambda argument: (argument, os.sched_getaffinity(0)), "here")
-    assert result.error is None
-    assert result.value == ("here", os.sched_getaffinity(0) | cluster.session.cores)  # type: ignore[operator]
+def test_a_node_is_prepared_on_all_its_cores(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.prepare(_cores_to, tmp_path / "cores")
+    assert [r["status"] for r in cluster.map(trials.run, some(2))] == ["ok", "ok"]
+    cores = os.sched_getaffinity(0) | cluster.session.cores  # type: ignore[operator]
+    assert (tmp_path / "cores").read_text() == str(sorted(cores))
+
+
+def _cores_to(file: Path) -> None:
+    file.write_text(str(sorted(os.sched_getaffinity(0))))
 
 
 @pytest.mark.slow

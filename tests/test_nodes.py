@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 import trials
 from ray import cloudpickle
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster as Raylets
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from trials import Trial, Wants, most_at_once, overlap, some, until
 
 from sweep.cluster import Cluster
 from sweep.errors import Unavailable
+from sweep.node.provision import Provided
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -105,7 +108,7 @@ def test_gpu_trials_run_where_gpus_are_each_with_its_own(cluster: Cluster) -> No
     )
 
 
-def _signed(folder: str) -> str:
+def _signed(folder: str) -> None:
     """Leave a file for the node that this runs on; where a file says so, fail or be slow."""
     import ray
 
@@ -115,7 +118,6 @@ def _signed(folder: str) -> str:
         raise RuntimeError("no room for environments")
     time.sleep(0.5)
     (Path(folder) / node).touch()
-    return node
 
 
 def _until_seen(node: str, records: list[dict[str, Any]]) -> Iterator[Trial]:
@@ -140,8 +142,7 @@ def _checked(folder: str) -> Callable[[Trial], dict[str, Any]]:
 def test_every_node_is_prepared_before_it_gets_trials_also_those_that_join_later(
     raylets: Raylets, cluster: Cluster, said: list[str], tmp_path: Path
 ) -> None:
-    results = cluster.on_every_node(_signed, str(tmp_path))
-    assert sorted(r.value for r in results) == sorted(node.id for node in cluster.nodes)
+    cluster.prepare(_signed, str(tmp_path))
     late = None
     heard: list[dict[str, Any]] = []
     for record in cluster.map(_checked(str(tmp_path)), _until_seen("late", heard)):
@@ -158,33 +159,120 @@ def test_a_node_that_cannot_be_prepared_gets_no_trials_and_the_rest_goes_on(
 ) -> None:
     one = next(node for node in cluster.nodes if node.name == "one")
     (tmp_path / "refuses").write_text(one.id)
-    errors = {r.node.name: r.error for r in cluster.on_every_node(_signed, str(tmp_path))}
+    cluster.prepare(_signed, str(tmp_path))
     records = list(cluster.map(trials.run, [Trial(str(n), nap_s=0.1, block=n) for n in range(8)]))
-    assert errors == {"one": "RuntimeError: no room for environments", "two": None, "dear": None}
     assert "one" not in {r["node"] for r in records}
     assert said == ["node one is not used: RuntimeError: no room for environments"]
 
 
 def test_where_no_node_can_be_prepared_the_reason_is_told(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "refuses").write_text(" ".join(node.id for node in cluster.nodes))
-    cluster.on_every_node(_signed, str(tmp_path))
+    cluster.prepare(_signed, str(tmp_path))
     with pytest.raises(Unavailable, match="no room for environments"):
         list(cluster.map(trials.run, some(3)))
 
 
-def test_a_node_that_takes_too_long_gets_no_trials(cluster: Cluster) -> None:
-    results = cluster.on_every_node(lambda _: time.sleep(60), None, timeout_s=1.0)
-    assert {r.error for r in results} == {"not done after 1 s"}
-    assert cluster.nodes == []
+def _held_up_on(argument: tuple[str, str]) -> None:
+    """A node whose id this is is prepared once another has run a trial."""
+    import ray
+
+    node, mark = argument
+    while ray.get_runtime_context().get_node_id() == node and not Path(mark).exists():
+        time.sleep(0.05)
+
+
+def test_nodes_begin_while_another_is_still_being_prepared(cluster: Cluster, tmp_path: Path) -> None:
+    slow = next(node for node in cluster.nodes if node.name == "one")
+    cluster.prepare(_held_up_on, (slow.id, str(tmp_path / "ran")))
+    heard: list[dict[str, Any]] = []
+    for record in cluster.map(trials.run, _until_seen("one", heard)):
+        heard.append(record)
+        (tmp_path / "ran").touch()
+    assert heard[0]["node"] != "one"
+
+
+def _given(lacking: dict[str, list[str]]) -> Provided:
+    """What a node has of two environments."""
+    import ray
+
+    lacks = lacking.get(ray.get_runtime_context().get_node_id(), [])
+    time.sleep(0.0 if lacks else 1.0)  # its answer comes first
+    return Provided(frozenset({"a", "b"} - set(lacks)), {each: f"{each} cannot be built" for each in lacks})
+
+
+def test_an_environment_that_fails_on_one_node_is_that_nodes_fault(cluster: Cluster, said: list[str]) -> None:
+    ids = {node.name: node.id for node in cluster.nodes}
+    cluster.prepare(_given, {ids["one"]: ["b"], ids["two"]: ["a", "b"]})
+    records = list(cluster.map(trials.run, [Trial(str(n), nap_s=0.1, block=n) for n in range(8)]))
+    assert {r["node"] for r in records} == {"dear"}
+    assert sorted(said) == [
+        "node one is not used: b cannot be built",
+        "node two is not used: a cannot be built",
+    ]
+
+
+def test_an_environment_that_fails_on_every_node_is_no_nodes_fault(cluster: Cluster, said: list[str]) -> None:
+    cluster.prepare(_given, {node.id: ["b"] for node in cluster.nodes})
+    records = list(cluster.map(trials.run, [Trial(str(n), nap_s=0.3, block=n) for n in range(12)]))
+    assert {r["node"] for r in records} == {"one", "two", "dear"}
+    assert said == ["no environment: b cannot be built"]
+
+
+class Spoilt:
+    """What cannot be loaded on the nodes whose ids it knows, as where a copy of the code is damaged."""
+
+    def __init__(self, nodes: list[str]) -> None:
+        self.nodes = nodes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unspoilt, (self.nodes,)
+
+    def __call__(self, trial: Trial) -> dict[str, Any]:
+        return trials.run(trial)
+
+
+def _unspoilt(nodes: list[str]) -> Spoilt:
+    import ray
+
+    if ray.is_initialized() and ray.get_runtime_context().get_node_id() in nodes:
+        raise ModuleNotFoundError("No module named 'sweep.node'")
+    return Spoilt(nodes)
+
+
+def test_a_node_that_cannot_begin_trials_is_refused_and_its_trials_run_elsewhere(
+    cluster: Cluster, said: list[str]
+) -> None:
+    black_holes = [node.id for node in cluster.nodes if node.name in ("one", "two")]
+
+    def until_refused() -> Iterator[Trial]:
+        for number in range(10_000):
+            if len(said) == 2:
+                return
+            yield Trial(str(number), nap_s=0.1, block=number)
+
+    records = list(cluster.map(Spoilt(black_holes), until_refused()))
+    assert {(r["status"], r["node"], r["attempt"]) for r in records} == {("ok", "dear", 1)}
+    why = "it cannot begin trials: ModuleNotFoundError: No module named 'sweep.node'"
+    assert sorted(said) == [f"node one is not used: {why}", f"node two is not used: {why}"]
+
+
+def test_where_no_node_can_begin_a_trial_the_reason_is_told_and_no_trial_has_failed(cluster: Cluster) -> None:
+    heard: list[dict[str, Any]] = []
+    with pytest.raises(Unavailable, match="No module named"):
+        heard.extend(cluster.map(Spoilt([node.id for node in cluster.nodes]), some(6)))
+    assert heard == []
 
 
 def test_trials_of_a_node_that_dies_run_elsewhere_and_none_is_lost(raylets: Raylets, said: list[str]) -> None:
     doomed = raylets.add_node(num_cpus=2, node_name="doomed")
     heard = []
     with Cluster(raylets.address, notify=said.append) as cluster:
-        for record in cluster.map(trials.run, [Trial(f"{n:02d}", nap_s=0.5, block=n) for n in range(40)]):
+        todo = [Trial(f"{n:02d}", nap_s=0.2 if n % 2 else 3.0, block=n) for n in range(40)]
+        slow = {each.name for each in todo if each.nap_s > 1}
+        for record in cluster.map(trials.run, todo):
             heard.append(record)
-            if doomed in raylets.worker_nodes and "doomed" in cluster.running.values():
+            runs_there = {name for name, node in cluster.running.items() if node == "doomed"}
+            if doomed in raylets.worker_nodes and runs_there & slow:
                 raylets.remove_node(doomed, allow_graceful=False)
     assert sorted(r["trial_id"] for r in heard) == [f"{n:02d}" for n in range(40)]
     assert {r["status"] for r in heard} == {"ok"}
@@ -192,6 +280,31 @@ def test_trials_of_a_node_that_dies_run_elsewhere_and_none_is_lost(raylets: Rayl
     assert moved
     assert all(r["node"] != "doomed" for r in moved)
     assert "node doomed is gone" in said
+
+
+def test_a_node_that_is_about_to_end_gets_no_more_trials_and_those_that_run_there_end(
+    raylets: Raylets, said: list[str]
+) -> None:
+    """As a spot node from its notice on, where Ray has been told of it."""
+    leaving = raylets.add_node(num_cpus=2, node_name="leaving")
+    later = []
+    with Cluster(raylets.address, notify=said.append) as cluster:
+        for record in cluster.map(trials.run, [Trial(f"{n:02d}", nap_s=1.0, block=n) for n in range(60)]):
+            assert (record["status"], record["attempt"]) == ("ok", 1)
+            if record["node"] == "leaving" and not said:
+                assert until(lambda: _drained(raylets.address, leaving.node_id))
+            later += [record["node"]] * bool(said)
+    raylets.remove_node(leaving)
+    assert said[0] == "node leaving is about to end: it gets no more trials"
+    assert later.count("leaving") <= 2 < len(later)
+
+
+def _drained(address: str, node_id: str) -> bool:
+    """Tell Ray that a node will be taken away in a minute, as `ray drain-node` does."""
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    in_a_minute = int(time.time() * 1000) + 60_000
+    client = GcsClient(address=address)
+    return bool(client.drain_node(node_id, reason, "taken away", in_a_minute)[0])
 
 
 def driver(script: str, **environment: str) -> tuple[int, str, str]:

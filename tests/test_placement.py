@@ -131,7 +131,7 @@ def test_every_trial_that_a_node_can_hold_runs_once_and_no_exclusive_one_in_comp
     possible = {
         each.order for each in world.placement.waiting(100) if unplaceable(each.shape, world.nodes.values()) is None
     }
-    stranded = {each.order for each in world.placement.stranded}
+    stranded = {each.order for each in world.placement.waiting(world.placement.stranded)}
     world.run()
     assert world.ended == dict.fromkeys(possible, 1)
     assert not stranded & possible
@@ -154,7 +154,7 @@ def test_nodes_that_come_and_go_lose_no_trial(world: World, data: st.DataObject)
     world.placement.add(world.nodes["last"])
     world.run()
     assert world.ended == dict.fromkeys(everything, 1)
-    assert world.placement.stranded == []
+    assert world.placement.stranded == 0
 
 
 @given(st.lists(shapes, min_size=1, max_size=30), st.integers(0, 99))
@@ -245,7 +245,7 @@ def test_a_trial_goes_back_to_the_node_where_it_failed_rather_than_nowhere() -> 
 def test_stranded_trials_come_back_with_a_node_that_can_hold_them() -> None:
     world = World([node("plain")], [waiting(0, gpu=1), waiting(1)])
     assert [order for order, _ in world.start_all()] == [1]
-    assert [each.order for each in world.placement.stranded] == [0]
+    assert [each.order for each in world.placement.waiting(world.placement.stranded)] == [0]
     world.placement.add(node("dear", gpu=1))
     assert world.start_all() == [(0, "dear")]
 
@@ -279,3 +279,11 @@ def test_trials_of_too_many_cores_are_told_of_threads_which_take_one_each() -> N
     assert reason == "want 64 cores and the largest node has 2 cores"
     assert refusal([Unplaceable(trial, reason)], 1).hint.startswith("lower `threads` or `resources.cpu`, ")
     assert refusal([Unplaceable(trial, "want a GPU and no node has one")], 1).hint.startswith("start a node with a GPU")
+
+
+def test_a_pass_over_simulated_nodes_that_come_when_trials_want_them_and_die_loses_none() -> None:
+    told = scheduling(20_000, 50, is_growing=True)
+    ok, came, died = (int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:ok|nodes came|nodes died)", told))
+    assert ok == 20_000
+    assert died > 5
+    assert 50 <= came < 100, "a node comes for many trials"

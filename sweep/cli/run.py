@@ -53,6 +53,14 @@ def run(
             metavar="TIME", help="Kill trials after so long, as 90, 30m or 2h; else after the grid's timeout."
         ),
     ] = "",
+    wait: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Wait so long for a node that can hold a trial, as 90, 30m or 2h; else 10 minutes where the cluster "
+            "starts nodes itself, 1 minute on other clusters.",
+        ),
+    ] = "",
     max_failures: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N failed trials.")] = None,
     max_foreign: MaxForeign = 0.5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, as sweep plan does.")] = False,
@@ -81,6 +89,7 @@ def run(
         address=address,
         retry=statuses_to_retry(retry),
         timeout_s=duration_s(timeout) if timeout else None,
+        wait_s=duration_s(wait) if wait else None,
         max_failures=max_failures,
         foreign_most=max_foreign,
     )

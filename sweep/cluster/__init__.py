@@ -9,18 +9,20 @@ and each trial has a time limit.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from sweep.cluster import demand
 from sweep.cluster import session as sessions
-from sweep.cluster.mapping import Pass, Record, Tell
+from sweep.cluster.autoscaler import Activity, Autoscaler
+from sweep.cluster.mapping import Pass, Record, Tell, last_line
 from sweep.cluster.placement import Node, Shape, unplaceable
+from sweep.cluster.preparation import Preparation, Provided
 from sweep.errors import SweepError, Unavailable
 
 POLL_S = 2.0  # how often nodes are counted
@@ -28,7 +30,9 @@ FIRST_S = 600.0  # how long the first node may take to come: after `ray up` it i
 ADMIT_S = 120.0  # how long a node may take to greet
 LEAVE_S = 10.0  # and how long what is called on it when we leave
 _FEW, _GATHER_S = 100, 5e-5  # to ask Ray about 7,000 trials takes 20 ms: of so many, all are heard that speak meanwhile
-_REQUEST_MOST = 1000  # trials' worth of nodes asked of an autoscaler at once
+_BAD_STARTS = 3  # a node that has failed to begin so many trials is not used any more
+_REFUSED_MOST = 3  # by so many nodes that are not used may outnumber the others before no more are asked for
+_FADES = 0.1  # and how many such failures a trial makes up for that did begin: workers that were warm still can
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,6 @@ class Unplaceable:
 
     trial: Any
     reason: str
-
-
-@dataclass(frozen=True)
-class NodeResult:
-    """What a function returned on a node, or what went wrong there."""
-
-    node: Node
-    value: Any = None
-    error: str | None = None
 
 
 def refusal(unplaceables: list[Unplaceable], total: int) -> SweepError:
@@ -92,17 +87,28 @@ class Cluster:
         self.running: dict[str, str] = {}  # name of each trial that runs now -> name of its node
         self._cpus, self._gpus, self._wait_s, self._notify = cpus, gpus, wait_s, notify
         self._session: sessions.Session | None = None
+        self._up: list[Node] = []  # all nodes that are there, whatever their state
         self._ready: dict[str, Node] = {}
+        self._prepared: dict[str, Node] = {}  # that may lack something: to be used or not when others have answered
         self._refused: dict[str, str] = {}  # id of a node that is not used -> why
+        self._admitted: set[str] = set()  # nodes that were ever ready
         self._gone: set[str] = set()  # nodes that have died, also where Ray does not know yet
+        self._at_first: set[str] | None = None  # nodes that were there when the cluster was opened
         self._doors: dict[str, tuple[str, int]] = {}  # id of a node -> where its raylet listens
-        self._greeting: dict[Any, tuple[Node, float]] = {}
-        self._hooks: list[tuple[Callable[[Any], Any], Any]] = []
+        self._greeting: dict[Any, _Greeting] = {}
+        self._greet_until: dict[str, float] = {}  # by node, since it was first seen
+        self._hook: tuple[Callable[[Any], Any], Any] | None = None
+        self._preparation = Preparation()
+        self._resting: dict[str, float] = {}  # by node: until when it gets no trials, as it has failed to begin one
+        self._bad_starts: dict[str, float] = {}  # by node: trials that could not begin, fading with those that could
         self._counted_at = float("-inf")
         self.changes = 0  # goes up whenever nodes have been counted, greeted or refused
         self._answering = False  # whether the head did when last asked; what else is asked of it meanwhile hangs
-        self._types: list[Node] = []  # what an autoscaler could start
-        self._wanted: Counter[Shape] = Counter()
+        self._autoscaler: Autoscaler | None = None
+        self._activity = Activity()
+        self._demand: demand.Demand | None = None
+        self._asked: set[Shape] = set()  # what the user knows to be asked for
+        self._told: set[str] = set()  # what need not be told again
 
     def __enter__(self) -> Self:
         try:
@@ -126,11 +132,14 @@ class Cluster:
             self._session = sessions.Own(ray, self._cpus, self._gpus)
         else:
             self._session = sessions.Joined(ray, self.address)
+        self._autoscaler = self._session.find_autoscaler(self._session.nodes() or [])
+        self._demand = demand.Demand(self._session)
         self._count()
         self._wait_for_the_first()
         while self._greeting:
             self.wait([])
-        if self._refused and not self._ready:
+        self._at_first = set(self._ready)
+        if self._refused and not (self._ready or self._autoscaler):
             hint = "install the same version of sweep there, with the same Python"
             raise Unavailable(f"no node can run trials: {next(iter(self._refused.values()))}", hint)
 
@@ -141,11 +150,7 @@ class Cluster:
             return
         self._ready.clear()
         self._greeting.clear()
-        try:
-            if self._wanted and not session.lost:
-                session.request([])
-        finally:
-            session.close()
+        session.close()
 
     @property
     def session(self) -> sessions.Session:
@@ -156,63 +161,87 @@ class Cluster:
     @property
     def nodes(self) -> list[Node]:
         """The nodes that are ready for trials."""
-        return list(self._ready.values())
+        ready = [node for node in self._ready.values() if node.id not in self._activity.draining]
+        return [node for node in ready if not self._rests(node)]
 
     @property
     def expecting(self) -> bool:
-        """Whether a node has joined that may be ready soon."""
-        return bool(self._greeting)
+        """Whether there is a node that may be ready soon."""
+        return bool(self._greeting) or any(self._rests(node) for node in self._ready.values())
 
     @property
     def refusals(self) -> list[str]:
-        """Which nodes are not used, and why."""
-        return list(self._refused.values())
+        """Which nodes are not used and which could not be had, with the reasons."""
+        launches = [f"{kind} could not be launched: {why}" for kind, why in self._activity.refused.items()]
+        return [*self._refused.values(), *launches]
+
+    def has_gone(self, node: Node) -> bool:
+        """Whether a node has died, and what ran there with it."""
+        return node.id in self._gone
+
+    def is_spared(self, shape: Shape) -> bool:
+        """Whether nodes with a GPU are not for trials of this shape, as nodes without one can be started for them."""
+        types = self._autoscaler.types if self._autoscaler else None
+        return not shape.amount("GPU") and bool(demand.without_gpu(shape, types or ()))
 
     @property
     def wait_s(self) -> float:
+        if self._is_hopeless:
+            return 0.0
         if self._wait_s is not None:
             return self._wait_s
         if self.address is None:
             return 0.0
-        return 600.0 if self._types else 60.0
+        return 600.0 if self._autoscaler else 60.0
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether nodes that are started are of no use: each costs money, and the next one will be as the last."""
+        used = self._admitted - self._refused.keys()
+        return self._autoscaler is not None and len(self._refused) >= _REFUSED_MOST + len(used)
 
     def check(self, trials: Iterable[Any]) -> list[Unplaceable]:
-        """The trials that no node could ever hold, found before any is started; types of nodes still to come count."""
-        nodes = self.nodes + self._types
+        """The trials that no node could ever hold, found before any is started.
+
+        None, where nodes may come of which nothing is known.
+        """
+        nodes = self._present()
+        if self._autoscaler:
+            if self._autoscaler.types is None:
+                return []
+            types = self._autoscaler.types
+        elif self._wait_s:
+            return []
+        else:
+            types = ()
         reasons: dict[Shape, str | None] = {}
         found = []
         for trial in trials:
             shape = Shape.of(trial.resources)
             if shape not in reasons:
-                reasons[shape] = unplaceable(shape, nodes)
+                coming = any(demand.could_hold(kind, shape) for kind in types)
+                reasons[shape] = None if coming else unplaceable(shape, [*nodes, *(kind.node for kind in types)])
             if reason := reasons[shape]:
                 found.append(Unplaceable(trial, reason))
         return found
 
-    def on_every_node(
-        self, function: Callable[[Any], Any], argument: Any, timeout_s: float | None = None
-    ) -> list[NodeResult]:
-        """Call `function(argument)` on every node, all at once, and on nodes that join later before they get trials.
+    def _present(self) -> list[Node]:
+        """The nodes that run trials, or will."""
+        return [*self._ready.values(), *self._coming()]
 
-        A node where it raises or takes longer than `timeout_s` gets no trials.
+    def _coming(self) -> list[Node]:
+        return [*self._prepared.values(), *(greeting.node for greeting in self._greeting.values())]
+
+    def prepare(self, function: Callable[[Any], Provided | None], argument: Any) -> None:
+        """Call `function(argument)` on every node before it gets trials, also on nodes that join later.
+
+        Nodes are prepared all at once, each on its own: one that is ready begins while others are still at it. A node
+        where the function raises, or that lacks what another one could be given, gets no trials.
         """
-        self._hooks.append((function, argument))
-        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_prepare)
-        hooks, cores = [(function, argument)], self.session.cores
-        calls = {self.session.at(task, node).remote(hooks, cores): node for node in self.nodes}
-        end = time.monotonic() + timeout_s if timeout_s else float("inf")
-        results = []
-        while calls:
-            results += [self._answer(calls.pop(ref), ref) for ref in self.wait(list(calls))]
-            for ref, node in list(calls.items()):
-                if node.id not in self._ready or time.monotonic() > end:
-                    why = f"not done after {timeout_s:.0f} s" if node.id in self._ready else "the node died"
-                    results.append(NodeResult(calls.pop(ref), error=why))
-                    self.session.ray.cancel(ref, force=True)
-        for result in results:
-            if result.error:
-                self._refuse(result.node, result.error)
-        return results
+        self._hook = (function, argument)
+        nodes, self._ready = list(self._ready.values()), {}
+        for node in nodes:
+            self._prepare(node)
 
     def take_leave(self, function: Callable[[Any], Any], argument: Any) -> None:
         """Call `function(argument)` on every node at once, for a few seconds at the most: no trial runs any more."""
@@ -220,8 +249,8 @@ class Cluster:
         if session.lost or not self._answering:
             return
         with contextlib.suppress(ConnectionError):  # the head has gone since
-            task = session.ray.remote(num_cpus=0, max_retries=0)(_prepare)
-            calls = [session.at(task, node).remote([(function, argument)], None) for node in self.nodes]
+            task = session.ray.remote(num_cpus=0, max_retries=0)(_call)
+            calls = [session.at(task, node).remote((function, argument), None) for node in self.nodes]
             session.ray.wait(calls, num_returns=len(calls), timeout=LEAVE_S)
 
     def map(self, function: Callable[..., Record], trials: Iterable[Any], **how: Any) -> Generator[Record]:
@@ -280,19 +309,50 @@ class Cluster:
         if node.id in self._ready and not self.session.is_client and not sessions.connects(*self._doors[node.id]):
             self._lose(node)
 
+    def began(self, node: Node) -> None:
+        """A trial has started on a node: what could not begin there before counts for a little less."""
+        if bad := self._bad_starts.get(node.id):
+            self._bad_starts[node.id] = max(0.0, bad - _FADES)
+
+    def could_not_begin(self, node: Node, why: str) -> bool:
+        """A node has failed to begin a trial; whether it is still used, which it is not after a few such failures.
+
+        It gets no trials for a moment: what fails in that time counts as one, and a node that is about to end says so.
+        """
+        if node.id in self._ready and not self._rests(node):
+            self._resting[node.id] = time.monotonic() + POLL_S
+            self.changes += 1
+            self._bad_starts[node.id] = self._bad_starts.get(node.id, 0.0) + 1
+            if self._bad_starts[node.id] >= _BAD_STARTS:
+                self._refuse(node, f"it cannot begin trials: {why}")
+        return node.id in self._ready
+
+    def _rests(self, node: Node) -> bool:
+        return time.monotonic() < self._resting.get(node.id, 0.0)
+
     def want(self, shapes: Callable[[], Iterable[Shape]]) -> None:
         """Ask the autoscaler, where there is one, for nodes that can run these at once."""
-        wanted = Counter(shapes()) if self._types and self._answering else self._wanted
-        if wanted != self._wanted:
-            self._wanted = wanted
-            bundles = [_bundle(shape, self._types) for shape in itertools.islice(wanted.elements(), _REQUEST_MOST)]
-            self.session.request(bundles)
+        if self._autoscaler is None or self._demand is None or not self._answering:
+            return
+        waiting = Counter() if self._is_hopeless else Counter(shapes())
+        if new := [shape for shape in waiting if shape not in self._asked]:
+            self._asked.update(new)
+            wanted = "; ".join(f"{waiting[shape]} × {shape}" for shape in new)
+            self._notify(f"asking for nodes for trials that wait, {wanted}; {self._autoscaler}")
+        pieces = demand.pieces(waiting, self._coming(), self._up, self._autoscaler.types)
+        self._demand.ask(pieces, frozenset(self._doors))
+
+    def stuck(self, trials: int) -> None:
+        """Trials are left that no node can hold that is there."""
+        if self.wait_s:
+            count = f"{trials} trial{'s' if trials > 1 else ''}"
+            self._notify(f"{count} cannot run on any node that is there: waiting {self.wait_s:.0f} s at most for one")
 
     def _wait_for_the_first(self) -> None:
         """Until a node is there, or known to come when trials want it."""
         patience_s = FIRST_S if self._wait_s is None else self._wait_s
         end = time.monotonic() + patience_s
-        while not (self._greeting or any(kind.resources for kind in self._types)):
+        while not (self._greeting or self._autoscaler):
             if time.monotonic() >= end:
                 hint = "start one, as docs/cluster.md says; ray status on the head tells which are up"
                 raise Unavailable(f"the cluster at {self.address} has no node that runs trials", hint)
@@ -308,62 +368,128 @@ class Cluster:
         self._answering = alive is not None
         if alive is None:
             return
-        self._types = self.session.node_types()
+        self._look_at_the_autoscaler()
         self._doors = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive}
         nodes = {node.id: node for node in _usable(alive) if node.id not in self._gone}
-        known = self._ready.keys() | self._refused.keys() | {node.id for node, _ in self._greeting.values()}
-        for node_id in nodes.keys() - known:
+        self._up = list(nodes.values())
+        known = {node.id: node for node in [*self._ready.values(), *self._coming()]}
+        for node_id in nodes.keys() - known.keys() - self._refused.keys():
             self._greet(nodes[node_id])
-        for node_id in self._ready.keys() - nodes.keys():
-            self._lose(self._ready[node_id])
-        for ref, (node, since) in list(self._greeting.items()):
-            if node.id not in nodes or (not self._hooks and time.monotonic() - since > ADMIT_S):
+        for node_id in known.keys() - nodes.keys():
+            self._lose(known[node_id])
+        self._gone |= self._refused.keys() - nodes.keys()
+        for ref, greeting in list(self._greeting.items()):
+            if not greeting.is_prepared and self._is_late(greeting.node):
                 del self._greeting[ref]
-                self._refuse(node, "it did not answer")
+                self._refuse(greeting.node, "it did not answer")
+        self._admit()
+
+    def _look_at_the_autoscaler(self) -> None:
+        """Tell what has changed there, and which nodes are about to end."""
+        if self.session.cores is not None:
+            return
+        before, self._activity = self._activity, self.session.activity()
+        for kind, count in self._activity.launching.items():
+            if count > before.launching.get(kind, 0):
+                self._notify(f"launching {count} {kind}")
+        for kind, why in self._activity.refused.items():
+            self._tell_once(f"{kind} could not be launched: {why}")
+        for node_id in self._activity.draining & self._ready.keys():
+            self._tell_once(f"node {self._ready[node_id].name} is about to end: it gets no more trials")
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._notify(text)
 
     def _greet(self, node: Node) -> None:
-        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_prepare)
-        ref = self.session.at(task, node).remote(self._hooks, self.session.cores)
-        self._greeting[ref] = (node, time.monotonic())
+        """See that this process's code can be loaded on a node."""
+        self._greet_until.setdefault(node.id, time.monotonic() + ADMIT_S)
+        self._ask(node, None)
+
+    def _prepare(self, node: Node) -> None:
+        self._ask(node, self._hook)
+
+    def _ask(self, node: Node, hook: tuple[Callable[[Any], Any], Any] | None) -> None:
+        task = self.session.ray.remote(num_cpus=0, max_retries=0)(_call)
+        ref = self.session.at(task, node).remote(hook, self.session.cores)
+        self._greeting[ref] = _Greeting(node, is_prepared=hook is not None)
 
     def _greeted(self, ref: Any) -> None:
         self.changes += 1
-        node, _ = self._greeting.pop(ref)
-        result = self._answer(node, ref)
-        if result.error:
-            self._refuse(node, result.error)
-            return
-        self._ready[node.id] = node
-        if self._hooks:
-            self._notify(f"node {node.name} has joined")
-
-    def _answer(self, node: Node, ref: Any) -> NodeResult:
+        node, is_prepared = self._greeting.pop(ref)
+        errors = self.session.ray.exceptions
         try:
-            return NodeResult(node, self.session.ray.get(ref))
-        except self.session.ray.exceptions.RayError as error:
-            return NodeResult(node, error=_last_line(error))
+            provided = self.session.ray.get(ref)
+        except errors.RayError as error:
+            lost_sight = isinstance(error, errors.TaskUnschedulableError)
+            if lost_sight and not self._is_late(node):
+                return  # this end of the cluster does not know the node yet: it is greeted again when next counted
+            self._refuse(node, "Ray cannot place anything on it" if lost_sight else last_line(error))
+            provided = None
+        else:
+            if self._hook and not is_prepared:
+                self._prepare(node)
+                return
+            self._prepared[node.id] = node
+        if provided is not None:
+            self._preparation.answered(node.id, provided)
+            for warning in provided.warnings:
+                self._tell_once(f"warning: {warning}")
+        self._admit()
+
+    def _is_late(self, node: Node) -> bool:
+        return time.monotonic() > self._greet_until[node.id]
+
+    def _admit(self) -> None:
+        """Begin to use the nodes that have all they need, or that lack only what no node can be given."""
+        for node in [*self._ready.values(), *self._prepared.values()]:
+            if why := self._preparation.fault(node.id):
+                self._refuse(node, why)
+        for node in list(self._prepared.values()):
+            lacking = self._preparation.lacks(node.id)
+            if lacking and self._greeting:
+                continue
+            for why in lacking.values():
+                self._tell_once(f"no environment: {why}")
+            self._ready[node.id] = self._prepared.pop(node.id)
+            self._admitted.add(node.id)
+            if self._at_first is not None and node.id not in self._at_first:
+                self._notify(f"node {node.name} has joined")
 
     def _lose(self, node: Node) -> None:
         self.changes += 1
         self._gone.add(node.id)
-        del self._ready[node.id]
+        self._preparation.forget(node.id)
+        self._greeting = {ref: each for ref, each in self._greeting.items() if each.node.id != node.id}
+        self._prepared.pop(node.id, None)
+        self._ready.pop(node.id, None)
         self._notify(f"node {node.name} is gone")
 
     def _refuse(self, node: Node, why: str) -> None:
         self.changes += 1
         self._ready.pop(node.id, None)
+        self._prepared.pop(node.id, None)
+        self._preparation.forget(node.id)
         self._refused[node.id] = f"node {node.name}: {why}"
         self._notify(f"node {node.name} is not used: {why}")
 
 
-def _prepare(hooks: list[tuple[Callable[[Any], Any], Any]], cores: set[int] | None) -> Any:
-    """Runs on a node before it gets trials, on all its cores; that it can be loaded there is half of its use."""
+class _Greeting(NamedTuple):
+    """A node that is asked whether it can run trials, or prepared for them."""
+
+    node: Node
+    is_prepared: bool
+
+
+def _call(hook: tuple[Callable[[Any], Any], Any] | None, cores: set[int] | None) -> Any:
+    """Runs on a node, on all its cores; that it can be loaded there is half of its use."""
     if cores:
         os.sched_setaffinity(0, cores)
-    value = None
-    for function, argument in hooks:
-        value = function(argument)
-    return value
+    if hook is None:
+        return None
+    function, argument = hook
+    return function(argument)
 
 
 def _usable(alive: list[dict[str, Any]]) -> Iterator[Node]:
@@ -385,17 +511,3 @@ def _names(node: dict[str, Any]) -> list[str]:
     """What a node may be called, the best first: as it was started, else by its host, else by its address."""
     address, given = node["NodeManagerAddress"], node["NodeName"]
     return [given] * (given not in ("", address)) + [node["NodeManagerHostname"], address]
-
-
-def _bundle(shape: Shape, types: list[Node]) -> dict[str, float]:
-    """A trial as an autoscaler counts; an exclusive one takes all the cores of the smallest that would do."""
-    bundle = dict(shape.amounts)
-    if shape.exclusive:
-        fitting = [node.resources.get("CPU", 0.0) for node in types if shape.fits(node.resources)]
-        bundle["CPU"] = min(fitting, default=bundle.get("CPU", 0.0))
-    return bundle
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ Record = dict[str, Any]
 Tell = Callable[[Any, dict[str, Any] | None], None]
 
 WINDOW = 2048  # trials that wait at once: enough to choose from, however many there are
+UNBEGUN_MOST = 10  # how often a trial may fail to begin on nodes that begin others
 
 
 class Nodes(Protocol):
@@ -43,9 +45,14 @@ class Nodes(Protocol):
     def expecting(self) -> bool: ...
     @property
     def refusals(self) -> list[str]: ...
+    def has_gone(self, node: Node) -> bool: ...
+    def is_spared(self, shape: Shape) -> bool: ...
     def wait(self, refs: list[Any]) -> list[Any]: ...
     def doubt(self, node: Node) -> None: ...
+    def began(self, node: Node) -> None: ...
+    def could_not_begin(self, node: Node, why: str) -> bool: ...
     def want(self, shapes: Callable[[], Iterable[Shape]]) -> None: ...
+    def stuck(self, trials: int) -> None: ...
 
 
 @dataclass
@@ -77,13 +84,14 @@ class Pass:
         seat = _Seat(self._session.cores, os.getpriority(os.PRIO_PROCESS, 0))
         run = kind(function, seat, tell is not None)
         self._task = self._ray.remote(max_retries=0)(run)
-        self._placement = Placement()
+        self._placement = Placement(spared=cluster.is_spared)
         self._flights: dict[Any, _Flight] = {}
         self._failed: dict[int, int] = {}  # order -> how often its node or Ray worker has died
+        self._unbegun: dict[int, int] = {}  # order -> how often it could not begin on a node that is still used
         self._exhausted = False
         self._exclusive = False  # whether any trial so far wants its node to itself
         self._stuck_since: float | None = None
-        self._changes = -1
+        self._changes = self._wanted_at = -1
         self._count_nodes()
 
     def groups(self) -> Iterator[list[Record]]:
@@ -109,6 +117,7 @@ class Pass:
     def _go_on(self) -> bool:
         """Start what can start; false once nothing is left."""
         self._start_all()
+        self._want()
         if self._flights or (self._cluster.expecting and not self._done()):
             self._stuck_since = None
             return True
@@ -120,7 +129,7 @@ class Pass:
         return not (self._flights or self._placement.stranded or len(self._placement))
 
     def _refill(self) -> None:
-        while not self._exhausted and len(self._placement) < WINDOW:
+        while not self._exhausted and self._has_room():
             order, trial = next(self._trials, (0, None))
             if trial is None:
                 self._exhausted = True
@@ -128,6 +137,11 @@ class Pass:
                 shape = Shape.of(trial.resources)
                 self._exclusive = self._exclusive or shape.exclusive
                 self._placement.put(Waiting(order, shape, self._pair(trial), trial))
+
+    def _has_room(self) -> bool:
+        """Trials that no node here can hold must not keep others from being taken, but for where there is no node."""
+        passed_over = 0 if self._placement.nodes else self._placement.stranded
+        return len(self._placement) + passed_over < WINDOW
 
     def _start(self, waiting: Waiting, node: Node) -> None:
         amounts = dict(waiting.shape.amounts)
@@ -144,6 +158,7 @@ class Pass:
     def _started(self, flight: _Flight) -> None:
         flight.since = time.monotonic()
         self._cluster.running[flight.waiting.trial.name] = flight.node.name
+        self._cluster.began(flight.node)
         self._tell(flight.waiting.trial, None)
 
     def _landed(self, ref: Any) -> Iterator[Record]:
@@ -151,26 +166,58 @@ class Pass:
         flight = self._flights[ref]
         try:
             kind, said = self._ray.get(ref if self._session.is_client else next(ref))
-        except self._ray.exceptions.RayTaskError as error:
-            kind, said = _RECORD, self._failure(flight.waiting.trial, Status.FAILED, str(error))
         except (self._ray.exceptions.RayError, StopIteration) as error:
-            self._cluster.doubt(flight.node)
-            yield from self._again(ref, _cause(error, flight.node))
+            yield from self._broken_off(ref, error)
             return
         if kind == _STARTED:
             self._started(flight)
         elif kind == _PROGRESS:
             self._tell(flight.waiting.trial, said)
+        elif kind == _RAISED:
+            yield from self._ended(ref, self._failure(flight.waiting.trial, Status.FAILED, said))
         else:
-            self._forget(ref)
-            yield said | {"node": flight.node.name}
+            yield from self._ended(ref, said)
+
+    def _ended(self, ref: Any, record: Record) -> Iterator[Record]:
+        flight = self._forget(ref)
+        yield record | {"node": flight.node.name}
+
+    def _broken_off(self, ref: Any, error: Exception) -> Iterator[Record]:
+        """Ray has an error instead of an answer.
+
+        Where a Ray worker was killed before anything was heard of it, the trial itself may have done that.
+        """
+        flight = self._flights[ref]
+        raised = isinstance(error, self._ray.exceptions.RayTaskError)
+        if (flight.since is None or self._session.is_client) and (raised or type(error).__name__ in _NOT_BEGUN):
+            yield from self._not_begun(ref, error)
+        elif raised:
+            yield from self._ended(ref, self._failure(flight.waiting.trial, Status.FAILED, str(error)))
+        else:
+            self._cluster.doubt(flight.node)
+            yield from self._again(ref, _cause(error, flight.node))
+
+    def _not_begun(self, ref: Any, error: Exception) -> Iterator[Record]:
+        """A node could not begin a trial: that is the node's failure and not the trial's, which is placed elsewhere.
+
+        Only a trial that many nodes cannot begin which begin others is given up.
+        """
+        flight = self._forget(ref)
+        waiting, why = flight.waiting, last_line(error)
+        self._cluster.doubt(flight.node)
+        if self._cluster.could_not_begin(flight.node, why):
+            count = self._unbegun[waiting.order] = self._unbegun.get(waiting.order, 0) + 1
+            if count >= UNBEGUN_MOST:
+                record = self._failure(waiting.trial, Status.FAILED, f"it could not begin, {count} times: {why}")
+                yield record | {"node": flight.node.name}
+                return
+        self._placement.put(waiting, avoid=flight.node.id)
 
     def _lost_and_overdue(self) -> Iterator[Record]:
         """Flights whose node has gone, or that have taken longer than they may: Ray may never say so."""
-        ready = {node.id for node in self._cluster.nodes}
         now = time.monotonic()
         for ref, flight in list(self._flights.items()):
-            if flight.node.id not in ready:
+            if self._cluster.has_gone(flight.node):
                 yield from self._again(ref, f"node {flight.node.name} died")
             elif self._limit_s and flight.since and now - flight.since > self._limit_s:
                 yield from self._again(ref, f"no answer from node {flight.node.name} for {self._limit_s:.0f} s")
@@ -180,6 +227,9 @@ class Pass:
         flight = self._forget(ref)
         self._ray.cancel(ref, force=True)
         waiting = flight.waiting
+        if flight.since is None and self._cluster.has_gone(flight.node):  # it had not begun
+            self._placement.put(waiting, avoid=flight.node.id)
+            return
         count = self._failed[waiting.order] = self._failed.get(waiting.order, 0) + 1
         if count >= self._cluster.attempts:
             times = f", {count} times" if count > 1 else ""
@@ -202,17 +252,19 @@ class Pass:
             self._placement.remove(gone)
         for come in ready.keys() - known:
             self._placement.add(ready[come])
-        self._cluster.want(self._shapes)
 
-    def _shapes(self) -> list[Shape]:
-        """What should run at once, for an autoscaler."""
-        waiting = [each.shape for each in self._placement.waiting(limit=WINDOW)]
-        return [flight.waiting.shape for flight in self._flights.values()] + waiting
+    def _want(self) -> None:
+        """Tell the autoscaler what waits, once all is started that the nodes can hold."""
+        if self._wanted_at != self._cluster.changes:
+            self._wanted_at = self._cluster.changes
+            self._cluster.want(lambda: [each.shape for each in self._placement.waiting(limit=WINDOW)])
 
     def _wait_for_nodes(self) -> bool:
         """Trials are left that no node here can hold: wait for one as long as that makes sense."""
-        left = len(self._placement.stranded) + len(self._placement)
-        self._stuck_since = self._stuck_since or time.monotonic()
+        left = self._placement.stranded + len(self._placement)
+        if self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+            self._cluster.stuck(left)
         if time.monotonic() - self._stuck_since < self._cluster.wait_s:
             return True
         first = self._placement.waiting(limit=1)[0].trial
@@ -226,14 +278,18 @@ class Pass:
         """End what still runs; a cluster that is ours ends with it, on another's we wait a moment for it."""
         flights, self._flights = list(self._flights), {}
         self._cluster.running.clear()
-        if self._session.lost or not flights:
+        if self._session.lost:
+            return
+        self._cluster.want(list)
+        if not flights:
             return
         for ref in flights:
             self._ray.cancel(ref, force=True)
         self._ray.wait(flights, num_returns=len(flights), timeout=3.0)
 
 
-_STARTED, _PROGRESS, _RECORD = "started", "progress", "record"
+_NOT_BEGUN = frozenset({"RuntimeEnvSetupError", "TaskUnschedulableError"})  # of Ray's errors: no trial has seen them
+_STARTED, _PROGRESS, _RECORD, _RAISED = "started", "progress", "record", "raised"
 
 
 @dataclass(frozen=True)
@@ -293,7 +349,10 @@ def _alone(function: Callable[..., Record], seat: _Seat, tells: bool) -> Callabl
 
     def run(trial: Any) -> Any:
         seat.take()
-        return _RECORD, function(trial, _unheard) if tells else function(trial)
+        try:
+            return _RECORD, function(trial, _unheard) if tells else function(trial)
+        except Exception:  # noqa: BLE001  what Ray raises instead would not say whether the trial had begun
+            return _RAISED, traceback.format_exc()
 
     return run
 
@@ -320,3 +379,9 @@ def _cause(error: Exception, node: Node) -> str:
         "TaskCancelledError": f"the trial was cancelled on node {node.name}",
     }
     return known.get(name) or f"{name} on node {node.name}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def last_line(error: Exception) -> str:
+    """What of an error's text says the most, or its name where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -11,7 +11,7 @@ import functools
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -56,6 +56,15 @@ class Shape(NamedTuple):
     def amount(self, name: str) -> float:
         return dict(self.amounts).get(name, 0.0)
 
+    def without(self, name: str) -> Shape:
+        """The same demand but for one resource."""
+        return Shape(tuple(pair for pair in self.amounts if pair[0] != name), self.exclusive)
+
+    def __str__(self) -> str:
+        """As in `2 cores and 1 GPU, alone on a node`."""
+        wanted = " and ".join(_quantity(name, amount) for name, amount in self.amounts)
+        return f"{wanted}, alone on a node" if self.exclusive else wanted
+
     def fits(self, free: Mapping[str, float]) -> bool:
         return all(free.get(name, 0.0) + _EPSILON >= amount for name, amount in self.amounts)
 
@@ -91,6 +100,7 @@ class _Room:
     number: int
     kind: int
     free: dict[str, float]
+    spared: Callable[[Shape], bool]
     running: int = 0
     closed: bool = False  # by an exclusive trial
     stamp: int = 0
@@ -98,7 +108,15 @@ class _Room:
     def admits(self, shape: Shape) -> bool:
         if self.closed or (shape.exclusive and self.running):
             return False
-        return shape.fits(self.free)
+        return shape.fits(self.free) and not self.is_spared(shape)
+
+    def could_hold(self, shape: Shape) -> bool:
+        """Were it empty."""
+        return shape.fits(self.node.resources) and not self.is_spared(shape)
+
+    def is_spared(self, shape: Shape) -> bool:
+        """Whether it has a GPU that is not for trials of this shape."""
+        return bool(self.node.resources.get("GPU")) and self.spared(shape)
 
     def book(self, shape: Shape, sign: int) -> None:
         for name, amount in shape.amounts:
@@ -189,10 +207,14 @@ class Placement:
     """The nodes, and the trials that wait for them.
 
     A decision costs the number of different shapes times the kinds of node, however many nodes and trials there are.
-    A trial that no node could ever hold is put aside in `stranded` and comes back when such a node joins.
+    A trial that no node could ever hold is `stranded`: it is put aside and comes back when such a node joins.
+    Nodes with a GPU are spared trials of the shapes for which `spared` is true: nodes without can be started for them.
     """
 
-    def __init__(self, nodes: Mapping[str, Node] | None = None) -> None:
+    def __init__(
+        self, nodes: Mapping[str, Node] | None = None, spared: Callable[[Shape], bool] = lambda _: False
+    ) -> None:
+        self._spared = functools.cache(spared)
         self._rooms: dict[str, _Room] = {}
         self._kinds: dict[tuple[tuple[str, float], ...], int] = {}
         self._by_load: dict[int, _Ranking] = defaultdict(_Ranking)  # all rooms of a kind
@@ -203,7 +225,7 @@ class Placement:
         self._oldest: list[int] = []  # orders; of those that wait no longer it is cleared as they come to the top
         self._holders_of: dict[Shape, list[_Room]] = {}
         self._numbers = itertools.count()
-        self.stranded: list[Waiting] = []
+        self._stranded: dict[Shape, list[Waiting]] = {}
         for node in (nodes or {}).values():
             self.add(node)
 
@@ -211,9 +233,14 @@ class Placement:
         """How many trials wait that some node could hold."""
         return len(self._waiting)
 
+    @property
+    def stranded(self) -> int:
+        """How many trials wait that no node here can hold."""
+        return sum(map(len, self._stranded.values()))
+
     def waiting(self, limit: int) -> list[Waiting]:
         """Some of those that wait, stranded ones first."""
-        return list(itertools.islice(itertools.chain(self.stranded, self._waiting.values()), limit))
+        return list(itertools.islice(itertools.chain(*self._stranded.values(), self._waiting.values()), limit))
 
     @property
     def nodes(self) -> list[Node]:
@@ -223,11 +250,11 @@ class Placement:
         """A node joins; trials that only it can hold wait no longer in vain."""
         self._holders_of.clear()
         kind = self._kinds.setdefault(node.kind, len(self._kinds))
-        room = self._rooms[node.id] = _Room(node, next(self._numbers), kind, dict(node.resources))
+        room = self._rooms[node.id] = _Room(node, next(self._numbers), kind, dict(node.resources), self._spared)
         self._changed(room)
-        again, self.stranded = self.stranded, []
-        for waiting in again:
-            self.put(waiting)
+        for shape in [shape for shape in self._stranded if room.could_hold(shape)]:
+            for waiting in self._stranded.pop(shape):
+                self.put(waiting)
 
     def remove(self, node_id: str) -> None:
         """A node is gone; what waited for it goes elsewhere. What ran there is the caller's to put again."""
@@ -249,7 +276,7 @@ class Placement:
             self._meet(shape)
         holders = self._holders(shape)
         if not holders:
-            self.stranded.append(waiting)
+            self._stranded.setdefault(shape, []).append(waiting)
             return
         line = self._lines[shape]
         others = [room for room in holders if room.node.id != avoid] if avoid else []
@@ -297,7 +324,7 @@ class Placement:
     def _holders(self, shape: Shape) -> list[_Room]:
         known = self._holders_of.get(shape)
         if known is None:
-            known = [room for room in self._rooms.values() if shape.fits(room.node.resources)]
+            known = [room for room in self._rooms.values() if room.could_hold(shape)]
             self._holders_of[shape] = known
         return known
 
@@ -365,7 +392,7 @@ class Placement:
     def _least_busy(self, shape: Shape) -> _Room:
         """Of the rooms that could ever hold the shape."""
         first = (ranking.first() for ranking in self._by_load.values())
-        fitting = [room for room in first if room and shape.fits(room.node.resources)]
+        fitting = [room for room in first if room and room.could_hold(shape)]
         return min(fitting or self._holders(shape), key=_preference)
 
 
@@ -378,7 +405,7 @@ def unplaceable(shape: Shape, nodes: Iterable[Node]) -> str | None:
         most = max((node.resources.get(name, 0.0) for node in nodes), default=0.0)
         if most + _EPSILON < amount:
             return _shortage(name, amount, most)
-    together = " and ".join(_quantity(name, amount) for name, amount in shape.amounts)
+    together = shape._replace(exclusive=False)
     return f"want {together} together and no node has both"
 
 

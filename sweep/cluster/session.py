@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -14,7 +15,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from sweep import catalog, signals
+from sweep.cluster import autoscaler
+from sweep.cluster.autoscaler import Activity, Autoscaler
 from sweep.cluster.placement import Node
 from sweep.errors import SweepError, Unavailable
 from sweep.node import limits
@@ -30,8 +33,10 @@ from sweep.process import abandoned, hold
 
 REACH_S = 5.0  # how long an address may take to answer
 HEAD_S = 10.0  # how long the head may be silent before it counts as dead
+HEAD_ANSWER_S = 30.0  # how long a task on it may take, with the start of a Ray worker
 OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
+_HEAD = "node:__internal_head__"  # the resource by which Ray marks the node of the head
 _FOLDER = "sweep-ray-"
 _MARK = "SWEEP_RAY_FOLDER"  # a variable by which the processes of a Ray of our own are known
 _OWN_FOLDERS: list[Path] = []  # of this process
@@ -76,6 +81,8 @@ class Session:
         self.cores: set[int] | None = None
         self.is_client = False
         self.lost = False
+        self._head = ""  # the node id of the head
+        self._refusals: dict[str, str] = {}  # types that could not be launched, and why
         self._silent_since: float | None = None
         self._endpoints: list[tuple[int, Any]] = []
 
@@ -110,23 +117,36 @@ class Session:
         mine = [node for node in self.ray.nodes() if node["NodeID"] == context.get_node_id()]
         self._endpoints += [(socket.AF_UNIX, node["RayletSocketName"]) for node in mine if node["RayletSocketName"]]
 
-    def node_types(self) -> list[Node]:
-        """The types of nodes that the cluster's autoscaler may start, as nodes; none where it has no autoscaler."""
-        if self.is_client or self.cores is not None:
-            return []
-        from ray._private.state import state
+    def find_autoscaler(self, alive: list[dict[str, Any]]) -> Autoscaler | None:
+        """What can start nodes of this cluster; None where nothing can."""
+        if self.cores is not None:
+            return None
+        self._head = next((node["NodeID"] for node in alive if _HEAD in node["Resources"]), "")
+        config = None
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            config = self._on_the_head(autoscaler.started_with)
+        return autoscaler.known(config, self.activity().reports)
 
-        config = state.get_cluster_config()
-        groups = config.node_group_configs if config else []
-        return [
-            Node(f"type {group.name}", group.name, dict(group.resources)) for group in groups if group.max_count > 0
-        ]
+    def activity(self) -> Activity:
+        """What the autoscaler is doing, and which nodes are about to end; nothing where nobody says."""
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            found = self._on_the_head(autoscaler.activity) if self.is_client else autoscaler.activity()
+            return dataclasses.replace(found, refused=self._explained_refusals(found.refused))
+        return Activity()
 
-    def request(self, bundles: list[dict[str, float]]) -> None:
-        """Tell the autoscaler what the cluster should be able to hold at once."""
-        from ray.autoscaler.sdk import request_resources
+    def _explained_refusals(self, refused: Mapping[str, str]) -> dict[str, str]:
+        """With what the head's log says of them, which is asked once for each type."""
+        if unexplained := refused.keys() - self._refusals.keys():
+            logged = self._on_the_head(autoscaler.logged_refusals)
+            self._refusals.update({kind: logged.get(kind, refused[kind]) for kind in unexplained})
+        return {kind: self._refusals[kind] for kind in refused}
 
-        request_resources(bundles=bundles)
+    def _on_the_head(self, function: Callable[[], Any]) -> Any:
+        """Call it where the head is: in this process, or in a task there."""
+        if not self.is_client and self.ray.get_runtime_context().get_node_id() == self._head:
+            return function()
+        task = self.ray.remote(num_cpus=0, max_retries=0)(function)
+        return self.ray.get(self.at(task, Node(self._head, "head", {})).remote(), timeout=HEAD_ANSWER_S)
 
     def at(self, task: Any, node: Node, **demand: Any) -> Any:
         """The remote function bound to a node; it fails rather than run elsewhere."""

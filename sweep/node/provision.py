@@ -26,6 +26,14 @@ class Check(NamedTuple):
     reference: Specification
 
 
+class Provided(NamedTuple):
+    """What came of it: ids of the environments that are there, of those that failed with the reason, and warnings."""
+
+    ready: frozenset[str]
+    failed: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Needs:
     """Environments and data sets of some trials; `run_id` tells one invocation from the next.
@@ -64,13 +72,6 @@ def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run
     return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only)
 
 
-class Provided(NamedTuple):
-    """What came of it: the environments that failed, by framework, with the reason, and what to warn of."""
-
-    failed: dict[str, str]
-    warnings: tuple[str, ...]
-
-
 def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
     """Have it all on this node.
 
@@ -78,22 +79,29 @@ def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
     A failed environment is remembered for the run, so that its trials say so at once. Raises SweepError where data
     cannot be had, or a workload cannot do with it: that is for the user to put right before anything is timed.
     """
-    failed = {}
+    ready, failed = _environments(needs, say)
+    prepared = {
+        (name, path): datasets.prepare(name, path, at_least=least, progress=_stages(name, say), say=say)
+        for (name, path), least in needs.data.items()
+    }
+    if checks := [check for check in needs.checks if check.reference.id not in failed]:
+        _look_at(checks, prepared, needs.run_id)
+    return Provided(ready, failed, tuple(filter(None, (each.warning() for each in prepared.values()))))
+
+
+def _environments(needs: Needs, say: Say) -> tuple[frozenset[str], dict[str, str]]:
+    """Every environment that a trial could come to here: those that are there now, and those that failed."""
+    ready, failed = set(), {}
     for spec in needs.specifications:
         if spec in needs.gpu_only and not gpus.has_driver():
             continue
         try:
             environments.prepare(spec, say, needs.run_id)
+            ready.add(spec.id)
         except EnvironmentFailed as error:
-            failed[spec.framework] = error.message
+            failed[spec.id] = error.message
             say(f"env_failed: {error.message}")
-    prepared = {
-        (name, path): datasets.prepare(name, path, at_least=least, progress=_stages(name, say), say=say)
-        for (name, path), least in needs.data.items()
-    }
-    if checks := [check for check in needs.checks if check.reference.framework not in failed]:
-        _look_at(checks, prepared, needs.run_id)
-    return Provided(failed, tuple(filter(None, (each.warning() for each in prepared.values()))))
+    return frozenset(ready), failed
 
 
 def _look_at(checks: Iterable[Check], prepared: Mapping[Data, datasets.Prepared], run_id: str) -> None:

@@ -2,6 +2,7 @@
 
     python tests/cluster/storm.py                              # a node and the driver are killed; a minute
     python tests/cluster/storm.py --trials 2000 --every 4      # a soak: something dies every few seconds
+    python tests/cluster/storm.py --autoscaler v2              # from no node: the cluster starts and ends them itself
 
 Each node is a raylet on this machine with temporary files, cores and locks of its own. Every kill is a SIGKILL; a
 node's is one for each of its processes at once. What is lost is counted from the plan and the records, and by looking
@@ -25,6 +26,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from growing import Growing, NodeType
 from raylets import HEAD, Raylets
 from rich.box import MARKDOWN
 from rich.console import Console
@@ -80,7 +82,7 @@ class Storm:
     """A sweep, the nodes that it runs on, and what has been done to both."""
 
     sweep: Sweep
-    nodes: Raylets
+    nodes: Raylets | Growing
     chance: random.Random
     watch: Callable[[int, str], None]
     faults: list[Fault] = field(default_factory=list)
@@ -125,7 +127,10 @@ class Storm:
         """Kill one of these; false where there is none now."""
         recorded, processes, name = self.look(), 1, ""
         if part == "node":
-            name = self.chance.choice(self.nodes.names)
+            names = self.nodes.names
+            if not names:
+                return False
+            name = self.chance.choice(names)
             processes = self.nodes.kill(name)
         elif self.sweep.strike(part) is None:
             return False
@@ -172,19 +177,37 @@ def ended(driver: subprocess.Popen[str]) -> int:
 
 
 def unleash(
-    trials: int, nodes: int, nap_s: float, every_s: float, seed: int, watch: Callable[[int, str], None]
+    trials: int,
+    nodes: int,
+    nap_s: float,
+    every_s: float,
+    seed: int,
+    watch: Callable[[int, str], None],
+    autoscaler: str = "",
 ) -> Outcome:
     """A cluster, a sweep on it, what befalls both, and what is left; without `every_s` a node and the driver die."""
     sweep = Sweep(-(-trials // 4), nap_s=nap_s)  # four cells
     sweep.nodes = [HEAD, *NODES[:nodes]]
     try:
-        with Raylets(sweep.tmp, sweep.folder / "r", PYTHONPATH=sweep.environment["PYTHONPATH"]) as raylets:
-            storm = Storm(sweep, raylets, random.Random(seed), watch)
+        with cluster(sweep, nodes, autoscaler) as under_it:
+            storm = Storm(sweep, under_it, random.Random(seed), watch)
             storm.restore()
             storm.soak(every_s) if every_s else storm.disasters()
+            if isinstance(under_it, Growing):
+                sweep.nodes = under_it.started
         return storm.outcome()
     finally:
         sweep.remove()
+
+
+def cluster(sweep: Sweep, nodes: int, autoscaler: str) -> Raylets | Growing:
+    """Nodes that are there, or an autoscaler of that version and no node yet."""
+    if not autoscaler:
+        return Raylets(sweep.tmp, sweep.folder / "r", PYTHONPATH=sweep.environment["PYTHONPATH"])
+    folder = sweep.folder / "g"
+    folder.mkdir()
+    kind = NodeType(nodes, {"CPU": 2})
+    return Growing(folder, autoscaler == "v2", nodes=sweep.tmp, cpu=kind)
 
 
 def table(outcome: Outcome) -> Table:
@@ -228,6 +251,7 @@ def main() -> int:
     parser.add_argument("--nap", type=float, default=0.2, help="seconds that a trial takes")
     parser.add_argument("--every", type=float, default=0.0, metavar="S", help="kill something every S seconds or so")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--autoscaler", choices=("v1", "v2"), default="", help="start no node: the cluster does that")
     options = parser.parse_args()
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -239,7 +263,9 @@ def main() -> int:
             if said:
                 progress.console.print(f"{recorded:5} records: {said}")
 
-        outcome = unleash(options.trials, options.nodes, options.nap, options.every, options.seed, watch)
+        outcome = unleash(
+            options.trials, options.nodes, options.nap, options.every, options.seed, watch, options.autoscaler
+        )
     console.print(
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}: {outcome.account.planned} trials on {options.nodes} nodes, "
         f"{outcome.runs} times `sweep run`, {outcome.took_s:.0f} s\n"
