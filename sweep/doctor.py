@@ -317,6 +317,11 @@ def _plugins(v: Vitals) -> Iterator[Finding]:
         yield Finding("plug-ins", "warning", f"{name} cannot be used: {error}", effect, hint)
 
 
+def _local_ray(v: Vitals) -> Iterator[Finding]:
+    for what, hint in v.obstacles:
+        yield Finding("local Ray", "error", what, "no trial can run without a cluster", hint)
+
+
 def _ray(v: Vitals) -> Iterator[Finding]:
     if not v.versions.get("ray"):
         effect = "trials of a cluster, and several at once on this machine, need it"
@@ -337,7 +342,7 @@ def _versions(v: Vitals) -> Iterator[Finding]:
 _LOOKS = (
     *(_load, _steal, _governor, _turbo, _smt, _cores, _isolation, _memory_nodes, _virtual),
     *(_memory, _swap, _shared_memory, _huge_pages, _randomisation, _clock, _time_service),
-    *(_gpus, _open_files, _folders, _pythons, _indexes, _plugins, _ray, _versions),
+    *(_gpus, _open_files, _folders, _pythons, _indexes, _plugins, _local_ray, _ray, _versions),
 )
 
 

@@ -31,6 +31,8 @@ parameters: {samples: 2, warmup: 1, threads: 1, gate_examples: 1}
 """
 MINE = "environments: {torch==mine: {interpreter: bare/bin/python}}\n"  # a Python without torch
 
+_FOLDER = "SWEEP_TESTED_FOLDER"
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -49,7 +51,12 @@ def command(folder: Path) -> Iterator[Command]:
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            invocation(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=280
+            invocation(*arguments),
+            cwd=folder,
+            env=environment(**{_FOLDER: str(folder)}),
+            capture_output=True,
+            text=True,
+            timeout=280,
         )
 
     yield call
@@ -69,12 +76,17 @@ def environment(**more: str) -> dict[str, str]:
 def left_behind(folder: Path) -> list[str]:
     """Processes that still work for a sweep of this folder, given a moment to end.
 
+    Ray's daemons work in a folder of their own, and are known by a variable.
     Ray's own agents do no work any more; where the driver was killed they notice only after a minute.
     """
     alive: list[str] = []
     for _ in range(100):
-        found = psutil.process_iter(["cmdline", "cwd"])
-        alive = [" ".join(p.info["cmdline"] or []) for p in found if p.info["cwd"] == str(folder)]
+        found = psutil.process_iter(["cmdline", "cwd", "environ"])
+        alive = [
+            " ".join(p.info["cmdline"] or [])
+            for p in found
+            if p.info["cwd"] == str(folder) or (p.info["environ"] or {}).get(_FOLDER) == str(folder)
+        ]
         alive = [command for command in alive if "Agent" not in command]
         if not alive:
             break
@@ -90,7 +102,12 @@ def records(folder: Path, run: str = "tiny") -> list[dict[str, Any]]:
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        invocation(*arguments), cwd=folder, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        invocation(*arguments),
+        cwd=folder,
+        env=environment(**{_FOLDER: str(folder)}),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 

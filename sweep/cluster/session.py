@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from sweep import catalog, signals
-from sweep.cluster import autoscaler
+from sweep.cluster import autoscaler, startup
 from sweep.cluster.autoscaler import Activity, Autoscaler
 from sweep.cluster.placement import Node
 from sweep.errors import SweepError, Unavailable
@@ -38,6 +38,7 @@ OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
 _HEAD = "node:__internal_head__"  # the resource by which Ray marks the node of the head
 _FOLDER = "sweep-ray-"
+_LONG = 24  # letters of a temporary folder's path that leave room for the names of Ray's sockets
 _MARK = "SWEEP_RAY_FOLDER"  # a variable by which the processes of a Ray of our own are known
 _OWN_FOLDERS: list[Path] = []  # of this process
 _DIE_S = 5.0  # how long a killed process may take to be gone
@@ -45,6 +46,8 @@ _FIRST_QUESTION = "ray.rpc.NodeInfoGcsService/GetClusterId"  # what Ray itself a
 
 # Set before Ray is imported; its daemons inherit them.
 _QUIET = {
+    # under `uv run` it would send the user's whole project to the workers; the code is at hand or is sent by us
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill Ray's workers; the kernel ends the trial itself
@@ -61,6 +64,8 @@ _RESTART = "the records so far are safe: run the same command again once the clu
 
 def load(address: str | None) -> Any:
     """The module `ray`, which will not write on the terminal."""
+    if not address:
+        startup.drop_foreign_variables()
     for name, value in (_QUIET | ({} if address else _PRIVATE)).items():
         os.environ.setdefault(name, value)
     if "ray" not in sys.modules:
@@ -164,14 +169,22 @@ class Own(Session):
 
     def __init__(self, ray: Any, cpus: int | None, gpus: int | None) -> None:
         super().__init__(ray)
+        startup.require()
         self._affinity = os.sched_getaffinity(0)
         self.cores = set(self._affinity)
         self._folder, self._lock = _own_folder()
         os.environ[_MARK] = str(self._folder)
         try:
             os.sched_setaffinity(0, housekeeping(self._affinity))
-            with _lean(), _connecting_whole():
+            with (
+                startup.explained(self._folder),
+                startup.limited(self._folder, self._kill),
+                startup.apart(self._folder),
+                _lean(),
+                _connecting_whole(),
+            ):
                 ray.init(
+                    job_config=ray.job_config.JobConfig(_py_driver_sys_path=startup.code_path()),
                     address="local",
                     num_cpus=cpus or limits.core_count(),
                     num_gpus=gpus,
@@ -290,11 +303,15 @@ def _connecting_whole() -> Iterator[None]:
 def _own_folder() -> tuple[Path, IO[bytes]]:
     """A fresh folder with a lock beside it; those of killed processes go. Short: a socket's name has 107 letters."""
     parent = Path(tempfile.gettempdir())
-    if len(str(parent)) > 24:
+    if len(str(parent)) > _LONG:
         parent = Path("/tmp")  # noqa: S108  the folder itself is made by mkdtemp
     for lock in abandoned(parent.glob(f"{_FOLDER}*.lock")):
         _remove(lock.with_suffix(""))
-    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=parent))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=parent))
+    except OSError as error:
+        hint = f"set TMPDIR to a folder that can be written to, with a path of {_LONG} letters at most"
+        raise Unavailable(f"no folder for the local Ray in {parent}: {error.strerror}", hint) from None
     _OWN_FOLDERS.append(folder)
     return folder, hold(_lock_of(folder))
 

@@ -20,8 +20,9 @@ import psutil
 from sweep import __version__, catalog, datasets, environments
 from sweep.datasets import store as data
 from sweep.environments import indexes, interpreters, resolver
-from sweep.node import gpus, limits, machine
+from sweep.node import gpus, limits, machine, obstacles
 from sweep.node.gpus import Gpu, NoNvml
+from sweep.node.obstacles import Obstacle
 
 _PACKAGES = ("ray", "numpy", "pyarrow", "uv", "psutil")
 _TIME_ERROR = 5  # what adjtimex returns while the clock follows no other
@@ -72,6 +73,7 @@ class Vitals:
     index_refusal: str = ""
     environments: int = 0
     broken_plugins: tuple[tuple[str, str, str], ...] = ()  # name, what is wrong with it, and what would help
+    obstacles: tuple[Obstacle, ...] = ()  # what keeps a Ray of our own from starting
     ray_daemons: int = 0  # of Rays that run on this machine, ours or not
 
 
@@ -104,6 +106,7 @@ def take(results: Path, look_s: float = 1.0) -> Vitals:
         index_refusal=resolver.refusal(configured),
         environments=len(environments.environments()),
         broken_plugins=tuple(_broken_plugins()),
+        obstacles=tuple(obstacles.obstacles()),
         ray_daemons=sum(1 for each in psutil.process_iter(["name"]) if each.info["name"] in ("raylet", "gcs_server")),
     )
 
