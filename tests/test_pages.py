@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +16,13 @@ from typing import Any
 
 import pytest
 import typer.main
+from made_up import keep, record
 
-from sweep import cli
+from sweep import catalog, cli, errors, signals
+from sweep.axes import AXES
+from sweep.datasets import datasets
+from sweep.node import hosts
+from sweep.status import Status
 
 HOUSE = Path(__file__).resolve().parent.parent
 PAGES = sorted([*HOUSE.glob("*.md"), *(HOUSE / "docs").glob("*.md")])
@@ -22,7 +31,15 @@ NAMES = [str(page.relative_to(HOUSE)) for page in PAGES]
 # folders of the user's cache and of Ray's, which are no files of the project
 ELSEWHERE = {"sweep/data", "sweep/reference", "sweep/environments"}
 # options of pip, uv, Ray and a project's own scripts, which pages speak of too
-OF_OTHERS = {"--cpus", "--every", "--node-name", "--quick", "--torch-backend", "--xla_gpu_deterministic_ops"}
+OF_OTHERS = {
+    "--autoscaler",
+    "--cpus",
+    "--every",
+    "--node-name",
+    "--quick",
+    "--torch-backend",
+    "--xla_gpu_deterministic_ops",
+}
 COMMANDS = typer.main.get_command(cli.app)
 
 
@@ -225,3 +242,85 @@ def importable(dotted: str) -> bool:
     except (ImportError, AttributeError):
         return False
     return True
+
+
+# what a page lists is what the code has
+
+
+def first_cells(name: str, heading: str) -> list[str]:
+    """What stands between backticks in the first column of the table that comes next after a heading of that text."""
+    after = text_of(name).partition(heading)[2]
+    [table] = re.findall(r"(?:\A|.*?\n)(\|.+?\n)(?:\n|\Z)", after, re.DOTALL)[:1]
+    return [found for row in table.splitlines() for found in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+
+
+def test_the_statuses_are_those_there_are() -> None:
+    assert set(first_cells("docs/workloads.md", "and tells how it ended.\n")) == {str(each) for each in Status}
+
+
+def test_the_axes_are_those_there_are() -> None:
+    assert first_cells("docs/grid.md", "## Axes\n") == list(AXES)
+
+
+def test_the_data_sets_are_those_there_are() -> None:
+    ours = {name for name, each in datasets().items() if type(each).__module__.startswith("sweep.")}
+    assert set(first_cells("docs/data.md", "look at what the network sees")) == ours
+
+
+def test_the_exit_codes_are_those_there_are() -> None:
+    codes = re.findall(r"^\| (\d+) \|", text_of("docs/results.md").partition("## Exit codes")[2], re.MULTILINE)
+    given = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)]
+    assert [int(code) for code in codes] == [0, *sorted(given), 128 + signal.SIGINT]
+
+
+def test_the_signals_that_end_a_command_are_those_there_are() -> None:
+    told = {(int(code), name) for code, name in re.findall(r"\b(1\d\d) (SIG\w+)", text_of("docs/results.md"))}
+    assert told == {(128 + each, each.name) for each in signals.ENDING}
+
+
+def test_the_variables_that_reach_a_trial_are_those_there_are() -> None:
+    [listed] = re.findall(r"only these get through.+?\n\n((?:    .+\n)+)", text_of("docs/workloads.md"))
+    assert set(listed.split()) == set(hosts.ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("workload", "page", "heading"),
+    [("core", "docs/workloads.md", "step_s` and not in `forward_s`."), ("train", "docs/training.md", "of `train`")],
+)
+def test_the_parameters_of_a_workload_are_those_there_are(workload: str, page: str, heading: str) -> None:
+    known = set(catalog.workloads()[workload].parameters)
+    shared = set(catalog.workloads()["core"].parameters) if workload == "train" else set()
+    listed = set(first_cells(page, heading))
+    assert listed <= known
+    assert known - shared <= listed
+
+
+def test_the_defaults_of_a_training_are_those_there_are() -> None:
+    parameters = catalog.workloads()["train"].parameters
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", text_of("docs/training.md"), re.MULTILINE)
+    assert len(rows) > 5
+    assert {name: float(default) for name, default in rows} == {name: parameters[name] for name, _ in rows}
+
+
+def test_the_sections_of_the_report_are_those_there_are() -> None:
+    rows = re.findall(r"^\| ([A-Z].+?) \|", text_of("docs/report.md"), re.MULTILINE)
+    written = re.findall(r'Section\("\w+", "(.+?)"', text_of("sweep/report/sections.py"))
+    assert ", ".join(rows).split(", ") == written
+
+
+@pytest.mark.parametrize("line", [each for each in shell_lines(text_of("docs/results.md")) if " -c " in each])
+def test_the_records_can_be_read_as_the_page_of_results_reads_them(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import duckdb
+
+    monkeypatch.chdir(tmp_path)
+    keep("results/core-time", [record(seed=seed) for seed in range(3)])
+    tool, _, code = shlex.split(line)
+    if tool == "duckdb":
+        assert len(duckdb.sql(code).fetchall()) == 1
+        return
+    environment = os.environ | {"PYTHONPATH": str(HOUSE)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
