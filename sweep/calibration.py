@@ -7,7 +7,6 @@ import datetime as dt
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Self
 
 import platformdirs
 
-from sweep import catalog
+from sweep import atomic, catalog
 from sweep.analysis import statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.errors import FAILED, SweepError
@@ -105,10 +104,7 @@ def doubled(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
 def keep(calibration: Calibration) -> Path:
     """Keep it on this machine, for the next `sweep run`; it takes the place of an earlier one of its kind."""
     path = _file(calibration.place, calibration.cpu_model, calibration.device, calibration.workload)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(asdict(calibration), indent=1), encoding="utf-8")
-    aside.replace(path)
+    atomic.write(path, json.dumps(asdict(calibration), indent=1).encode(), durable=False)
     return path
 
 

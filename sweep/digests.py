@@ -17,6 +17,8 @@ from typing import Any
 
 import platformdirs
 
+from sweep import atomic
+
 LENGTH = 12  # hexadecimal digits of a short digest, as of every id
 
 _LARGE_BYTES = 8 * 2**20
@@ -66,18 +68,10 @@ def _of_file(path: str, size: int, modified_ns: int) -> str:
             return digest
     digest = _computed(path)
     with contextlib.suppress(OSError):  # it is only computed again next time
-        _write(memory, json.dumps(facts | {"sha256": digest}))
+        atomic.write(memory, json.dumps(facts | {"sha256": digest}).encode(), durable=False)
     return digest
 
 
 def _computed(path: str) -> str:
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    """As a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

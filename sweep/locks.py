@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -40,6 +41,21 @@ def introduction(run: str = "") -> str:
 def holding() -> str:
     """What whoever takes a lock now writes into it."""
     return f"{_command or introduction()} since {dt.datetime.now().astimezone():%H:%M:%S}"
+
+
+def try_lock(descriptor: int, shared: bool = False) -> bool:
+    """Lock an open file until all descriptors of it are closed; False at once where another holds it."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def describe(descriptor: int, holder: str) -> None:
+    """Write into a lock file who holds it."""
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, holder.encode(), 0)
 
 
 @contextlib.contextmanager

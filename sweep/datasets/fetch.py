@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from sweep import locks
+from sweep import atomic, locks
 from sweep.datasets.dataset import Archive
 from sweep.datasets.files import Zip
 from sweep.errors import SweepError, Unavailable
@@ -54,7 +54,7 @@ def _from_any(archive: Archive, path: Path, progress: Progress) -> Path:
         if not reason and (reason := _fault(part, archive)):
             part.unlink()  # whole, and not the archive: there is nothing to go on from
         if not reason:
-            part.replace(path)
+            atomic.put(part, path)
             return path
         refusals.append(f"{url}: {reason}")
     raise Unavailable(

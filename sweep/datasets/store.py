@@ -16,7 +16,7 @@ from typing import Any
 
 import platformdirs
 
-from sweep import locks
+from sweep import atomic, locks
 from sweep.datasets import preparation
 from sweep.datasets.dataset import DataSet, Source
 from sweep.datasets.preparation import ARRAYS, Progress
@@ -87,7 +87,7 @@ def make(
         folder = Path(tempfile.mkdtemp(prefix=f".{id}.", dir=root()))
         try:
             _write(folder, {"id": id, **facts}, source, progress)
-            _replace(folder, root() / id)
+            atomic.put_folder(folder, root() / id)  # what is there is not whole, or it would have been found
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -104,10 +104,7 @@ def remembered(fingerprint: str, identity: Callable[[], str]) -> str:
         return known
     id = identity()  # noqa: A001
     with contextlib.suppress(OSError):  # a shared store may be read-only; the note only saves time
-        note.parent.mkdir(parents=True, exist_ok=True)
-        aside = note.with_name(f"{note.name}.{os.getpid()}")
-        aside.write_text(id, encoding="ascii")
-        aside.replace(note)
+        atomic.write(note, id.encode("ascii"), durable=False)
     return id
 
 
@@ -117,15 +114,6 @@ def _write(folder: Path, facts: Mapping[str, Any], source: Source, progress: Pro
     meta["prepared_at"] = time.time()
     folder.chmod(0o755)  # mkdtemp's are private; the cache may be shared
     (folder / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def _replace(folder: Path, destination: Path) -> None:
-    if destination.exists():  # not whole, or it would have been found
-        shutil.rmtree(destination)
-    folder.rename(destination)
 
 
 def _meta(folder: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import filelock
 import platformdirs
 import psutil
 
-from sweep import locks
+from sweep import atomic, locks
 from sweep.errors import SweepError, Unavailable
 
 _MARKER = "environment.json"
@@ -73,12 +73,7 @@ def complete(environment: Environment) -> None:
     """Write the marker, the last act of building: durable, and there as a whole or not at all."""
     place = folder(environment.specification)
     facts = asdict(environment) | {"python": str(environment.python.relative_to(place))}
-    temporary = place / f".{_MARKER}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(facts, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(place / _MARKER)
+    atomic.write(place / _MARKER, json.dumps(facts, indent=1).encode())
 
 
 def environments() -> list[Environment]:

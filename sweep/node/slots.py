@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 import time
@@ -53,8 +52,8 @@ def lease(
     wait = _Wait(timeout_s, lambda: say(_holders(folder, usable)))
     with contextlib.ExitStack() as held:
         with contextlib.ExitStack() as turn:
-            _lock(turn, folder / "turnstile", fcntl.LOCK_EX, wait)
-            _lock(held, folder / "node", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, wait)
+            _lock(turn, folder / "turnstile", shared=False, wait=wait)
+            _lock(held, folder / "node", shared=not exclusive, wait=wait)
             cores = _lock_cores(held, folder, preferred(machine.topology(usable)), cpu, wait)
         yield Lease(tuple(sorted(cores)), time.monotonic() - wait.since)
 
@@ -99,29 +98,26 @@ def _lock_cores(held: contextlib.ExitStack, folder: Path, cores: list[int], coun
     mine: list[int] = []
     while True:
         for core in cores:
-            if len(mine) < count and core not in mine and _try_lock(held, _file(folder, core), fcntl.LOCK_EX):
+            if len(mine) < count and core not in mine and _try_lock(held, _file(folder, core), shared=False):
                 mine.append(core)
         if len(mine) == count:
             return mine
         wait.pause(f"{count} free cores")
 
 
-def _lock(stack: contextlib.ExitStack, path: Path, mode: int, wait: _Wait) -> None:
-    while not _try_lock(stack, path, mode):
+def _lock(stack: contextlib.ExitStack, path: Path, shared: bool, wait: _Wait) -> None:
+    while not _try_lock(stack, path, shared):
         wait.pause("this node")
 
 
-def _try_lock(stack: contextlib.ExitStack, path: Path, mode: int) -> bool:
+def _try_lock(stack: contextlib.ExitStack, path: Path, shared: bool) -> bool:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not locks.try_lock(descriptor, shared):
         os.close(descriptor)
         return False
     stack.callback(os.close, descriptor)
-    if mode == fcntl.LOCK_EX:
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, locks.holding().encode(), 0)
+    if not shared:
+        locks.describe(descriptor, locks.holding())
     return True
 
 
@@ -141,7 +137,7 @@ def _holders(folder: Path, cores: Iterable[int]) -> str:
 def _holder(path: Path) -> str:
     """What the holder of a core has written; empty where nobody else holds it."""
     with contextlib.ExitStack() as stack:
-        if not path.exists() or _try_lock(stack, path, fcntl.LOCK_SH):
+        if not path.exists() or _try_lock(stack, path, shared=True):
             return ""
     return path.read_text(encoding="utf-8", errors="replace") or "another trial"
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from sweep import catalog, dependencies, digests, environments, locks
+from sweep import atomic, catalog, dependencies, digests, environments, locks
 from sweep.catalog import Workload
 from sweep.datasets import Prepared
 from sweep.environments import Specification
@@ -54,7 +53,8 @@ def values(
     if not kept.exists():
         with locks.held(kept.with_suffix(".lock"), "the reference values", say):
             if not kept.exists():
-                _keep(kept, _computed(workload, asked, data, cpu, spec, run_id, say))
+                computed = _computed(workload, asked, data, cpu, spec, run_id, say)
+                atomic.write(kept, json.dumps(computed).encode())
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
 
@@ -129,13 +129,3 @@ def _code(workload: Path, run_id: str) -> str:  # noqa: ARG001  it is looked at 
     Their NumPy is not in it: the values are in float64, whose last digits are far below every tolerance.
     """
     return digests.of_files(dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path))
-
-
-def _keep(path: Path, found: Mapping[str, Any]) -> None:
-    """Durable, and there as a whole or not at all."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(found, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.rename(path)

@@ -12,11 +12,11 @@ from typing import NamedTuple, Self
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from sweep import atomic
 from sweep.credentials import redacted_url, remember
 from sweep.errors import SweepError, Unavailable
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_TEMPORARY = ".tmp"
 
 
 class Entry(NamedTuple):
@@ -105,14 +105,14 @@ class Place:
         """A whole file or none; unless `durable` is false, there for good when this returns."""
         with _reported(self, "written to"):
             if self.folder is not None:
-                _write_whole(self.folder / path, data, durable)
+                atomic.write(self.folder / path, data, durable)
                 return
             with self._filesystem.open_output_stream(path) as stream:  # stores show an object when it is complete
                 stream.write(data)
 
     def fetch(self, path: str, to: Path) -> None:
         """Copy a file to one on this machine, whole or not at all, however large. Raises FileNotFoundError."""
-        aside = to.with_name(f".{to.name}{_TEMPORARY}")
+        aside = to.with_name(f".{to.name}{atomic.SUFFIX}")
         with _reported(self, "read"):
             to.parent.mkdir(parents=True, exist_ok=True)
             pafs.copy_files(path, str(aside), self._filesystem, pafs.LocalFileSystem())
@@ -138,7 +138,7 @@ class Place:
         if self.folder is None:
             return
         with _reported(self, "written to"):
-            for leftover in (self.folder / folder).glob(f".*{_TEMPORARY}"):
+            for leftover in (self.folder / folder).glob(f".*{atomic.SUFFIX}"):
                 leftover.unlink(missing_ok=True)
 
     def _listed(self, folder: str) -> list[pafs.FileInfo]:
@@ -161,32 +161,6 @@ def _open(where: str) -> tuple[pafs.FileSystem, str]:
 
 def _hidden(name: str) -> bool:
     return name.startswith(".")
-
-
-def _write_whole(path: Path, data: bytes | pa.Buffer, durable: bool) -> None:
-    """Beside its place first, synced, renamed, and the folder synced: a crash at any moment leaves all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.parent / f".{path.name}.{os.getpid()}{_TEMPORARY}"
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        aside.rename(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    if durable:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

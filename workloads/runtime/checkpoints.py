@@ -4,6 +4,7 @@ A file is whole or absent: it is written aside, synced, renamed, and the folder 
 best; where the last is the best they are one file with two names.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 
 LAST, BEST = "last.npz", "best.npz"
 _PARTIAL = ".partial"
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # CIFS, some FUSE file systems
 _TOLD = "told"  # the name under which what is no array is kept, as JSON
 
 
@@ -86,6 +88,9 @@ class Checkpoints:
         descriptor = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
         finally:
             os.close(descriptor)
 
