@@ -229,7 +229,7 @@ def code_of(name: str) -> list[Path]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_object_of_the_code_that_a_page_names_can_be_imported(name: str) -> None:
-    dotted = [each for each in quoted(text_of(name)) if re.fullmatch(r"(sweep|workloads)(\.\w+)+(\(\))?", each)]
+    dotted = [each for each in quoted(text_of(name)) if re.fullmatch(r"(sweep|workloads)(\.(?!py\b)\w+)+(\(\))?", each)]
     points = {"sweep.frameworks", "sweep.workloads", "sweep.datasets"}
     assert [each for each in set(dotted) - points if not importable(each.removesuffix("()"))] == []
 
