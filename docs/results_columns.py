@@ -87,6 +87,10 @@ Rows that commands write as csv or json have the axes and parameters of their ce
 called the same. An axis or parameter that is called as one of these is `axis_NAME` there, and in tables: `samples` is
 the number of samples, `axis_samples` the parameter.
 
+Text in csv that a spreadsheet would run as a formula, as an axis value `=1+1`, starts with an apostrophe.
+`--format csv-raw`
+writes every cell as it is. Numbers are numbers in both.
+
 ## Exit codes
 | code | means |
 |---:|---|

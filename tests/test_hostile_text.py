@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import unicodedata
@@ -100,10 +101,32 @@ def text_of(children: Sequence[Any]) -> str:
 @UNHURRIED
 @given(ROWS)
 @example(WORST)
-def test_csv(rows: list[tuple[str, str]]) -> None:
-    text = tables.as_csv([{"[na|me": one, "a\nb": other, "list": [one, 1]} for one, other in rows])
-    read = list(csv.DictReader(io.StringIO(text, newline="")))
+def test_raw_csv(rows: list[tuple[str, str]]) -> None:
+    read = csv_rows(tables.as_csv([{"[na|me": one, "a\nb": other, "list": [one, 1]} for one, other in rows], raw=True))
     assert read == [{"[na|me": one, "a\nb": other, "list": f"{one}; 1"} for one, other in rows]
+
+
+@UNHURRIED
+@given(ROWS)
+@example(WORST)
+@example([("=1+1", "@SUM(A1)"), ("+1+1", "-1+1"), ("\t=1", "\r=1"), ("-1.5e-3", "'"), ("-", "－1"), ("", "a=1")])
+def test_csv(rows: list[tuple[str, str]]) -> None:
+    read = csv_rows(tables.as_csv([{"[na|me": one, "a\nb": other, "=list": [one, 1]} for one, other in rows]))
+    cells = [[row["[na|me"], row["a\nb"], row["'=list"]] for row in read]
+    texts = [[one, other, f"{one}; 1"] for one, other in rows]
+    for cell, text in zip(itertools.chain(*cells), itertools.chain(*texts), strict=True):
+        assert cell in (text, f"'{text}")
+        assert not re.match("[=@\t\r\n＝＋－＠]", cell)
+        if cell.startswith(("+", "-")):
+            float(cell)
+
+
+def test_numbers_of_csv_are_numbers() -> None:
+    assert tables.as_csv([{"a": -1.5, "b": "-2", "c": 3}]) == "a,b,c\n-1.5,-2,3\n"
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 @UNHURRIED

@@ -42,13 +42,18 @@ _LIGATURES = re.compile(
     r"(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=,)(?=,)|(?<=[!?])(?=`)"
 )  # signs that LaTeX would join
 
+# what spreadsheets take for the start of a formula; tab and carriage return are left out before they look
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+
 
 class Format(enum.StrEnum):
-    """How rows are written."""
+    """How rows are written; in csv no cell starts as a formula, in csv-raw each is as it is."""
 
     TABLE = "table"
     MARKDOWN = "md"
     CSV = "csv"
+    CSV_RAW = "csv-raw"
     JSON = "json"
     LATEX = "latex"
 
@@ -67,11 +72,13 @@ class Column(NamedTuple):
 
 
 def emit(form: Format, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
-    """Write `columns` for people (table, md, latex) or `rows` for programs (csv, json), on stdout."""
+    """Write `columns` for people (table, md, latex) or `rows` for programs (the others), on stdout."""
     if form is Format.JSON:
         output.emit(json.dumps([plain(row) for row in rows], indent=1, ensure_ascii=False))
     elif form is Format.CSV:
         output.emit(as_csv(rows))
+    elif form is Format.CSV_RAW:
+        output.emit(as_csv(rows, raw=True))
     elif form is Format.MARKDOWN:
         output.emit(as_markdown(columns))
     elif form is Format.LATEX:
@@ -144,10 +151,18 @@ def as_latex(columns: Sequence[Column]) -> str:
     return f"\\begin{{tabular}}{{{kinds}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}"
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]], raw: bool = False) -> str:
+    """Rows under their names; text that a spreadsheet would run starts with an apostrophe, unless `raw`."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+    if not raw:
+        lines = [[_no_formula(cell) for cell in line] for line in lines]
     return "".join(f"{_csv_line(line)}\n" for line in lines)
+
+
+def _no_formula(cell: Any) -> Any:
+    is_formula = isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if is_formula else cell
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
