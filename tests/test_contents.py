@@ -101,9 +101,17 @@ def test_a_lock_that_names_a_file_is_what_is_in_the_file(tmp_path):
     assert content(lock=lock) != first
 
 
-@pytest.mark.parametrize("key", ["python", "requires", "build", "torch_backend"])
-def test_what_is_written_of_an_environment_counts_as_it_is_written(key):
-    assert len({content(), content(**{key: "3.10"}), content(**{key: "3.11"})}) == 3
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("python", "3.10", "3.11"),
+        ("requires", "six==1.16", "six==1.17"),
+        ("build", "six==1.16", "six==1.17"),
+        ("torch_backend", "cu118", "cu126"),
+    ],
+)
+def test_what_is_written_of_an_environment_counts_as_it_is_written(key, one, other):
+    assert len({content(), content(**{key: one}), content(**{key: other})}) == 3
 
 
 def test_where_packages_come_from_does_not_count():

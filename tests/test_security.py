@@ -22,7 +22,7 @@ from sweep import catalog, grid, process
 from sweep.cli import output
 from sweep.credentials import redacted, remember
 from sweep.datasets import datasets
-from sweep.environments import EnvironmentFailed, indexes, prepare, specify
+from sweep.environments import EnvironmentFailed, indexes, prepare, resolver, specify
 from sweep.errors import SweepError, Unavailable
 from sweep.node import hosts, machine, slots
 from sweep.records.facts import RunFacts
@@ -127,6 +127,19 @@ def test_another_users_folder_of_locks_is_refused(tmp_path: Path, monkeypatch: p
         {"find_links": ["https://a.example/wheels", "http://b.example/wheels"]},
         {"requires": ["six @ http://mirror.example/six-1.0-py3-none-any.whl"]},
         {"requires": ["six @ git+http://mirror.example/six"]},
+        {"requires": ["six@http://mirror.example/six-1.0-py3-none-any.whl"]},
+        {"requires": ["six @ http://mirror.example/six-1.0-py3-none-any.whl ; python_version > '3'"]},
+        {"requires": [f"six @ http://mirror.example/six-1.0-py3-none-any.whl#sha256={'a' * 63}"]},
+        {"requires": [f"six @ http://mirror.example/six-1.0.tar.gz#sha256={'a' * 64}"]},
+        {"requires": ["six @ HTTP:mirror.example/six-1.0-py3-none-any.whl"]},
+        {"requires": ["six @ ftp://mirror.example/six-1.0-py3-none-any.whl"]},
+        {"build": ["six@http://mirror.example/six-1.0-py3-none-any.whl"]},
+        {"index_url": "http://mirror.example/simple#sha256=aa"},
+        {"index_url": f"http://mirror.example/simple#sha256={'a' * 64}"},
+        {"index_url": "http:mirror.example/simple"},
+        {"index_url": "http://localhost@mirror.example/simple"},
+        {"find_links": f"http://mirror.example/six.whl#sha256={'a' * 64}"},
+        {"wheel": "http://mirror.example/torch-2.13.0-py3-none-any.whl"},
     ],
 )
 def test_code_over_plain_http_is_refused(override: dict[str, object]) -> None:
@@ -141,6 +154,78 @@ def test_code_over_plain_http_is_taken_with_its_hash_or_from_this_machine() -> N
     assert any(wheel in requirement for requirement in spec.requires)
     assert spec.python == ("3.11",)
     specify(catalog.known("torch"), "2.13.0", override={"index_url": "http://localhost:3141/root"})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"requires": ["--index-url=http://mirror.example/simple"]}, "no requirement"),
+        ({"requires": ["--index-url http://mirror.example/simple"]}, "no requirement"),
+        ({"requires": [" -fhttp://mirror.example/simple"]}, "no requirement"),
+        ({"requires": ["http://mirror.example/six.whl"]}, "no requirement"),
+        ({"requires": ["six<2\n--index-url=http://mirror.example/simple"]}, "control characters"),
+        ({"requires": ["six\t@\thttp://mirror.example/six.whl"]}, "control characters"),
+        ({"requires": ["six @ https://host.example/six.whl\\"]}, "no plain URL"),
+        ({"requires": ["six @ ${PLACE}/six.whl"]}, "no plain URL"),
+        ({"build": ["-rother.txt"]}, "no requirement"),
+        ({"python": ["--mirror=http://mirror.example"]}, "no version of Python"),
+        ({"python": ["--install-dir=/any/path"]}, "no version of Python"),
+        ({"python": ["3.11", "3.x"]}, "no version of Python"),
+        ({"torch_backend": "--index-url=http://mirror.example"}, "no torch_backend"),
+        ({"index_url": "https://host.example/simple http://mirror.example/simple"}, "not one place"),
+        ({"find_links": ["https://host.example/a,http://mirror.example/b"]}, "not one place"),
+        ({"find_links": ["/wheels,http:/mirror.example/b"]}, "not one place"),
+        ({"index_url": "http://mirror.example\\@localhost/simple"}, "no plain URL"),
+        ({"wheel": "https://host.example/torch-2.13.0-py3-none-any.whl --pre"}, "not one place"),
+        ({"wheel": ["torch.whl", "http://mirror.example/x"]}, "quotes"),
+    ],
+)
+def test_no_text_of_a_grid_is_an_option_or_a_second_place_for_uv(override: dict[str, object], message: str) -> None:
+    with pytest.raises(SweepError) as refused:
+        specify(catalog.known("torch"), "2.13.0", override=override)
+    assert message in f"{refused.value.message} {refused.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "lines", ["# python: 3.11.1\n--index-url=http://h/x\n", "# python: --mirror=http://h\nsix==1\n"]
+)
+def test_a_lock_says_nothing_but_versions_and_requirements(tmp_path: Path, lines: str) -> None:
+    lock = tmp_path / "torch.lock"
+    lock.write_text(lines)
+    with pytest.raises(SweepError, match=r"no requirement|no version of Python"):
+        specify(catalog.known("torch"), "2.13.0", override={"lock": str(lock)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PIP_INDEX_URL", "http://mirror.example/simple"),
+        ("PIP_EXTRA_INDEX_URL", "https://host.example/simple http://mirror.example/simple"),
+        ("PIP_FIND_LINKS", "http://mirror.example/wheels"),
+        ("UV_INDEX_URL", "http://mirror.example/simple"),
+        ("UV_DEFAULT_INDEX", "http://mirror.example/simple"),
+        ("UV_INDEX", "corporate=http://mirror.example/simple"),
+        ("UV_FIND_LINKS", "/wheels,http://mirror.example/wheels"),
+        ("UV_PYTHON_INSTALL_MIRROR", "http://mirror.example/pythons"),
+    ],
+)
+def test_a_configured_index_over_plain_http_is_not_asked(tiny, monkeypatch, name: str, value: str) -> None:  # noqa: F811
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(EnvironmentFailed, match=r"http://mirror\.example/.*could be changed"):
+        prepare(specify(tiny, "1.0"))
+    assert "mirror.example" in resolver.refusal(indexes.configured())
+
+
+def test_an_index_over_plain_http_is_asked_where_the_user_trusts_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://mirror.example:8080/simple")
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "mirror.example")
+    assert indexes.configured().unprotected == []
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "mirror.example:8080")
+    assert indexes.configured().unprotected == []
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "other.example")
+    assert len(indexes.configured().unprotected) == 1
 
 
 def test_a_wheel_that_is_not_the_one_of_its_hash_is_not_installed(tiny, wheels) -> None:  # noqa: F811

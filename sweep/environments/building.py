@@ -135,7 +135,15 @@ def _described(
 
 
 def _resolver(spec: Specification) -> Resolver:
-    return Resolver(spec, indexes.configured(spec.index_url, spec.find_links))
+    return Resolver(spec, _protected(indexes.configured(spec.index_url, spec.find_links)))
+
+
+def _protected(configured: indexes.Indexes) -> indexes.Indexes:
+    """The indexes as they are; EnvironmentFailed where one could be changed on the way."""
+    if places := configured.unprotected:
+        hint = "name it with https://, or its host as trusted-host in pip's configuration"
+        raise EnvironmentFailed(f"{places[0]} could be changed by anyone on the way here", hint)
+    return configured
 
 
 def _plain_environment() -> dict[str, str]:
@@ -168,7 +176,7 @@ def _brought(spec: Specification) -> Environment:
         hint = "interpreter: names a Python, or the folder of a virtual environment"
         raise EnvironmentFailed(f"the interpreter of {spec.framework}, {python}, is no Python that runs", hint)
     facts = _imported(spec, python)
-    packages = _resolver(spec).freeze(python)
+    packages = Resolver(spec, indexes.configured()).freeze(python)  # asks no index
     return Environment(
         id=store.identify(facts["python"], (str(python), *packages)),
         framework=spec.framework,

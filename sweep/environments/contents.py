@@ -56,8 +56,8 @@ def _contained(value: Any) -> list[str]:
 
 def _package(requirement: str) -> str:
     """A requirement; one that names a file with that file's digest instead of its place."""
-    name, at, place = requirement.partition(" @ ")
-    return f"{name} @ {_place(place.strip())}" if at else requirement
+    name, at, place = requirement.partition("@")
+    return f"{name.strip()} @ {_place(place.strip())}" if at else requirement
 
 
 def _place(place: str) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import platformdirs
 
 from sweep.credentials import redacted_url, remember
+from sweep.environments import sources
 
 # what would make uv build something else than the specification says, or somewhere else
 _MISLEADING = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
@@ -28,6 +29,7 @@ _MISLEADING_UV = (
     "UV_VENV_SEED", "UV_VENV_CLEAR",
 )  # fmt: skip
 _PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+_PLACES_OF_PYTHONS = ("UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS_JSON_URL")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class Indexes:
         """Where packages are looked for beside or instead of uv's own index, as may be shown: without credentials."""
         told = (self.variables.get(name, "").replace(",", " ").split() for name in _PLACES)
         return [redacted_url(place) for places in told for place in places]
+
+    @property
+    def unprotected(self) -> list[str]:
+        """Where code would come from unencrypted, without credentials.
+
+        A host that the user's own configuration calls trusted is let through, as pip does.
+        """
+        trusted = self.variables.get("UV_INSECURE_HOST", "").lower().replace(",", " ").split()
+        told = (self.variables.get(name, "") for name in (*_PLACES, *_PLACES_OF_PYTHONS))
+        return [redacted_url(place) for places in told for place in sources.unprotected(places, trusted)]
 
 
 def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:

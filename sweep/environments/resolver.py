@@ -171,6 +171,8 @@ class Resolver:
 
 def refusal(indexes: Indexes, package: str = "numpy") -> str:
     """Why uv finds no `package` where it would look for packages now, past its cache; empty where it does."""
+    if places := indexes.unprotected:
+        return f"{places[0]} is not asked: it could be changed by anyone on the way here"
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         wanted = Path(folder, "requirements.txt")
         wanted.write_text(package, encoding="utf-8")

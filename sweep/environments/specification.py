@@ -21,11 +21,12 @@ from packaging.version import Version
 from sweep import catalog, digests
 from sweep.catalog import Framework, Variant
 from sweep.credentials import redacted, redacted_url, remember
+from sweep.environments import sources
 from sweep.errors import SweepError, nearest
 
 OVERRIDES = ("python", "requires", "build", "wheel", "interpreter", "lock", "index_url", "find_links", "torch_backend")
 _FILES = ("wheel", "lock", "interpreter")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LISTS = ("python", "requires", "build", "find_links")
 _ANY_PYTHON = ("3.11", "3.12", "3.13", "3.10", "3.9", "3.8")
 
 
@@ -108,31 +109,24 @@ def _checked(override: Mapping[str, Any]) -> Mapping[str, Any]:
     for key, value in override.items():
         if key not in OVERRIDES:
             raise SweepError(f"an environment has no setting {key!r}", nearest(key, OVERRIDES))
-        texts = [value] if isinstance(value, str) else value
-        if value is not None and not (isinstance(texts, list | tuple) and all(isinstance(t, str) for t in texts)):
-            raise SweepError(f"an environment's {key} is {value!r}", 'write text in quotes, as in python: "3.10"')
-        for text in _listed(value):
+        _check_kind(key, value)
+        for text in _listed(value) if value else ():
             remember(text)
-            _refuse_open(text.rpartition(" ")[2])  # of `name @ URL` too
+            sources.check(key, text)
     return {key: value for key, value in override.items() if value}
 
 
-def _refuse_open(place: str) -> None:
-    """What is installed is run: it comes encrypted, or with its hash, or from this machine."""
-    url = urlsplit(place)
-    if (
-        url.scheme.rpartition("+")[2] == "http"
-        and url.hostname not in _LOOPBACK
-        and not url.fragment.startswith("sha256=")
-    ):
-        message = f"{redacted_url(place)} could be changed by anyone on the way here"
-        raise SweepError(message, "write https://, or for a wheel add its hash: URL#sha256=…")
+def _check_kind(key: str, value: Any) -> None:
+    is_list = isinstance(value, list | tuple) and key in _LISTS
+    texts = value if is_list else [value]
+    if value is not None and not all(isinstance(text, str) for text in texts):
+        raise SweepError(f"an environment's {key} is {value!r}", 'write text in quotes, as in python: "3.10"')
 
 
 def _wheel(given: str) -> tuple[str, str]:
     """Where the wheel is, and `#sha256=…` where its hash is given, which uv checks when it installs."""
     place, mark, fragment = given.partition("#")
-    if mark and not re.fullmatch(r"sha256=[0-9a-f]{64}", fragment):
+    if mark and not sources.is_whole_hash(fragment):
         raise SweepError(f"{redacted_url(given)} ends in no hash", "write it as #sha256= and 64 hexadecimal digits")
     return _located(place), mark + fragment
 
@@ -274,6 +268,7 @@ def read_lock(lock: Path) -> tuple[str, tuple[str, ...]]:
     python = next((line.partition(":")[2].strip() for line in lines if line.startswith("# python:")), "")
     if not pins or not python:
         raise SweepError(f"{lock} is no lock of an environment", "write one with sweep env lock")
+    sources.check_python(python)
     for pin in pins:
-        _refuse_open(pin.rpartition(" ")[2])
+        sources.check_requirement(pin)
     return python, pins
