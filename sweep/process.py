@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -179,11 +180,22 @@ def hold(path: Path) -> IO[bytes]:
 
 
 def abandoned(paths: Iterable[Path]) -> Iterator[Path]:
-    """Those of these files that nobody holds any more, each held while the caller has it: to remove what it is of."""
+    """Those of these files that nobody holds any more, each held while the caller has it: to remove what it is of.
+
+    Another user's are not ours to remove, nor is what a link leads to.
+    """
     for path in paths:
-        with contextlib.suppress(OSError), path.open("r+b") as file:  # another user's, or in use: not ours to remove
+        with contextlib.suppress(OSError), open(path, "r+b", opener=_open_ours) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield path
+
+
+def _open_ours(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if os.fstat(descriptor).st_uid != os.getuid():
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "belongs to another user", path)
+    return descriptor
 
 
 def kill_those_in(folders: Iterable[Path]) -> None:

@@ -107,13 +107,62 @@ def test_no_id_in_a_record_leads_out_of_its_run(tmp_path: Path, name: str) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to another user")
+
+
+@as_root
 def test_another_users_folder_of_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    mine = slots.own_folder()
-    assert mine.stat().st_mode & 0o777 == 0o700
-    assert slots.own_folder() == mine
-    with pytest.raises(Unavailable, match="belongs to another user"):
-        slots.own_folder(user=os.getuid() + 1)
+    folder = tmp_path / f"sweep-slots-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, NOBODY, NOBODY)
+    with pytest.raises(Unavailable, match="belongs to another user"), slots.lease(1, exclusive=False):
+        pass
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_a_folder_of_locks_that_others_can_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path / f"sweep-slots-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(Unavailable, match="other users can write"), slots.lease(1, exclusive=False):
+        pass
+    folder.chmod(0o700)
+    with slots.lease(1, exclusive=False):
+        assert list(folder.iterdir())
+
+
+def test_links_are_followed_neither_to_locks_nor_to_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    target, elsewhere = tmp_path / "precious", tmp_path / "elsewhere"
+    target.write_text("kept")
+    elsewhere.mkdir(mode=0o700)
+    folder = tmp_path / f"sweep-slots-{os.getuid()}"
+    folder.symlink_to(elsewhere)
+    with pytest.raises(Unavailable, match="no folder"), slots.lease(1, exclusive=False):
+        pass
+    folder.unlink()
+    folder.mkdir(mode=0o700)
+    (folder / "turnstile").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"), slots.lease(1, exclusive=False):
+        pass
+    assert target.read_text() == "kept"
+
+
+@as_root
+def test_what_another_user_left_is_not_taken_for_abandoned(tmp_path: Path) -> None:
+    mine, foreign, link = tmp_path / "mine.lock", tmp_path / "foreign.lock", tmp_path / "link.lock"
+    mine.touch()
+    foreign.touch()
+    link.symlink_to(mine)
+    os.chown(foreign, NOBODY, NOBODY)
+    assert list(process.abandoned([foreign, link, mine])) == [mine]
 
 
 # what is fetched and installed
@@ -370,32 +419,71 @@ def test_a_log_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
 
 LISTENING = """
-import json, psutil
+import json, psutil, time, urllib.error, urllib.request
 from sweep.cluster import Cluster
 
-with Cluster(cpus=1):
+def answer(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except Exception as error:
+        return type(error).__name__
+
+with Cluster(cpus=1) as cluster:
+    time.sleep(5)  # agents start after Ray says that it runs
     found = []
     for child in psutil.Process().children(recursive=True):
         try:
-            connections = child.net_connections("inet")
-            found.append([" ".join(child.cmdline()), [c.laddr.ip for c in connections if c.status == "LISTEN"]])
+            connections = [c for c in child.net_connections("inet") if c.status == "LISTEN"]
+            answers = [answer(c.laddr.port, path) for c in connections for path in ("/", "/metrics", "/api/version")]
+            found.append([" ".join(child.cmdline()), [c.laddr.ip for c in connections], answers])
         except psutil.NoSuchProcess:
             continue  # a helper of Ray's that ends just now
-print(json.dumps(found))
+    folder = cluster.session._folder
+    names = {path.name for path in (folder / "r").iterdir()}
+    modes = [folder.stat().st_mode & 0o777, len(names)]
+print(json.dumps([found, modes]))
 """
+
+
+@pytest.fixture(scope="module")
+def a_ray_of_our_own() -> tuple[list[tuple[str, list[str], list[int | str]]], list[int]]:
+    """In a process of its own: where Ray listens is settled when it is imported first."""
+    command = [sys.executable, "-c", LISTENING]
+    ended = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True, timeout=120, umask=0)
+    assert ended.returncode == 0, ended.stderr
+    found, modes = json.loads(ended.stdout)
+    return found, modes
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_ray_of_our_own_listens_on_loopback_alone() -> None:
-    """In a process of its own: where Ray listens is settled when it is imported first."""
-    ended = subprocess.run([sys.executable, "-c", LISTENING], cwd=HOUSE, capture_output=True, text=True, timeout=120)
-    found = json.loads(ended.stdout)
-    listening = {address for _, addresses in found for address in addresses}
+def test_a_ray_of_our_own_listens_on_loopback_alone(a_ray_of_our_own) -> None:
+    found, _ = a_ray_of_our_own
+    listening = {address for _, addresses, _ in found for address in addresses}
     assert listening
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    dashboards = [command for command, _ in found if "dashboard.py" in command]  # it counts usage, and shows nothing
+    dashboards = [command for command, *_ in found if "dashboard.py" in command]  # it counts usage, and shows nothing
     assert all("--disable-frontend" in command and "JobHead" not in command for command in dashboards)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_ray_of_our_own_serves_no_page_to_those_without_its_token(a_ray_of_our_own) -> None:
+    found, _ = a_ray_of_our_own
+    answers = {answer for *_, answers in found for answer in answers}
+    assert 401 in answers
+    assert answers <= {401, "BadStatusLine", "RemoteDisconnected", "ConnectionResetError"}  # or no HTTP at all
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_folder_of_a_ray_of_our_own_is_closed_to_others(a_ray_of_our_own) -> None:
+    _, (mode, files) = a_ray_of_our_own
+    assert mode == 0o700
+    assert files
 
 
 def test_the_clusters_we_describe_keep_their_dashboard_on_loopback_and_ask_for_a_token() -> None:

@@ -38,7 +38,8 @@ OBJECT_STORE_BYTES = 80_000_000  # records are small; Ray's least is 75 MB
 
 _HEAD = "node:__internal_head__"  # the resource by which Ray marks the node of the head
 _FOLDER = "sweep-ray-"
-_LONG = 24  # letters of a temporary folder's path that leave room for the names of Ray's sockets
+_OPEN = "r"  # below a folder of our own: whatever the umask, Ray lets everybody write into the one that it is given
+_LONG = 22  # letters of a temporary folder's path that leave room for the names of Ray's sockets
 _MARK = "SWEEP_RAY_FOLDER"  # a variable by which the processes of a Ray of our own are known
 _OWN_FOLDERS: list[Path] = []  # of this process
 _DIE_S = 5.0  # how long a killed process may take to be gone
@@ -56,6 +57,7 @@ _QUIET = {
 _PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_enable_metrics_collection": "0",  # they would be served to everybody on this machine, token or not
     "RAY_worker_niceness": "0",  # added to the driver's; by default 15, and trials lose to everybody
 }
 _INIT = {"logging_level": "ERROR", "log_to_driver": False}
@@ -191,7 +193,7 @@ class Own(Session):
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
                     _node_ip_address="127.0.0.1",
-                    _temp_dir=str(self._folder),
+                    _temp_dir=str(self._folder / _OPEN),
                     **_INIT,
                 )
             self.watch()
@@ -262,12 +264,17 @@ def housekeeping(cores: set[int]) -> set[int]:
 def _lean() -> Iterator[None]:
     """Start neither autoscaler, log monitor nor dashboard: nobody asks them, and they would take the trials' cores.
 
-    Ray has no public switch for these three, whose start is half of its own.
+    Ray has no public switch for these three, whose start is half of its own. The agent of the dashboard is started as
+    where its dependencies are missing: else it serves a page over HTTP to everybody on this machine, token or not.
     """
     import ray._private
+    import ray._private.utils
 
     node: Any = ray._private.node
     parameter: Any = ray._private.parameter
+    utils: Any = ray._private.utils
+    missing = utils.get_dashboard_dependency_error
+    utils.get_dashboard_dependency_error = lambda: ImportError("left out")
     parameters, dashboard = parameter.RayParams, node.Node.start_api_server
     parameter.RayParams = functools.partial(parameters, no_monitor=True, include_log_monitor=False)
     node.Node.start_api_server = lambda *_args, **_kwargs: None
@@ -275,6 +282,7 @@ def _lean() -> Iterator[None]:
         yield
     finally:
         parameter.RayParams, node.Node.start_api_server = parameters, dashboard
+        utils.get_dashboard_dependency_error = missing
 
 
 @contextlib.contextmanager

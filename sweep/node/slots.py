@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from sweep.node import machine
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
 _TELL_EVERY_S = 10.0
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _lock(stack: contextlib.ExitStack, path: Path, shared: bool, wait: _Wait) ->
 
 
 def _try_lock(stack: contextlib.ExitStack, path: Path, shared: bool) -> bool:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if not locks.try_lock(descriptor, shared):
         os.close(descriptor)
         return False
@@ -147,6 +149,12 @@ def own_folder(user: int | None = None) -> Path:
     user = os.getuid() if user is None else user
     folder = Path(tempfile.gettempdir()) / f"sweep-slots-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != user:
+    found = folder.lstat()
+    if found.st_uid != user:
         raise NoSlot(f"{folder} belongs to another user", "set TMPDIR to a folder of your own")
+    if not stat.S_ISDIR(found.st_mode):
+        raise NoSlot(f"{folder} is no folder", "remove it")
+    if found.st_mode & _OTHERS_WRITE:
+        hint = "remove it: what lies there may be another user's"
+        raise NoSlot(f"other users can write in {folder}, which is to hold locks of your own", hint)
     return folder
