@@ -144,13 +144,12 @@ def _holder(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") or "another trial"
 
 
-def own_folder(user: int | None = None) -> Path:
-    """The locks of a user on this node, where nobody else may write; NoSlot where another user has made the folder."""
-    user = os.getuid() if user is None else user
-    folder = Path(tempfile.gettempdir()) / f"sweep-slots-{user}"
+def own_folder() -> Path:
+    """The locks of this user on this node; NoSlot where anybody else could write there."""
+    folder = Path(tempfile.gettempdir()) / f"sweep-slots-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    if found.st_uid != user:
+    if found.st_uid != os.getuid():
         raise NoSlot(f"{folder} belongs to another user", "set TMPDIR to a folder of your own")
     if not stat.S_ISDIR(found.st_mode):
         raise NoSlot(f"{folder} is no folder", "remove it")
