@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweep.datasets.dataset import JOINT_NAMES, LEFT_LIMBS, RIGHT_LIMBS
-from workloads import accuracy
+from sweep.datasets.dataset import CROP, JOINT_NAMES, JOINTS, LEFT_LIMBS, RIGHT_LIMBS
+from workloads import accuracy, deeppose
 
 
 def pose() -> np.ndarray:
@@ -21,6 +21,7 @@ SEEN = np.ones((1, 14))
 
 def test_joints_are_those_of_the_data_sets() -> None:
     assert accuracy.JOINTS == JOINT_NAMES
+    assert (deeppose.JOINTS, deeppose.CROP) == (JOINTS, CROP)
     ends = {tuple(sorted(one + other)) for _, one, other in accuracy.LIMBS if len(one + other) == 2}
     assert {tuple(sorted(limb)) for limb in RIGHT_LIMBS + LEFT_LIMBS} <= ends
 

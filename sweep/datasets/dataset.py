@@ -17,11 +17,15 @@ Flags = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 Scalar = int | float | str | bool | None
 
+SIDE = 256  # pixels of a prepared image
+CROP = 227  # pixels of a side of what the network sees
+
 JOINT_NAMES = (
     *("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle"),
     *("right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow", "left wrist"),
     *("neck", "head top"),
 )
+JOINTS = len(JOINT_NAMES)
 FLIP_PAIRS = ((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9))  # joints that change places in a mirrored image
 RIGHT_LIMBS = ((0, 1), (1, 2), (6, 7), (7, 8))
 LEFT_LIMBS = ((5, 4), (4, 3), (11, 10), (10, 9))

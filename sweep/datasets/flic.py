@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sweep.datasets import matlab
-from sweep.datasets.dataset import DataSet, Example
+from sweep.datasets.dataset import JOINTS, DataSet, Example
 from sweep.datasets.files import images_beside, open_files, the_one
 from sweep.datasets.photographs import Photographs
 from sweep.errors import SweepError
@@ -41,7 +41,7 @@ def read(path: Path) -> Photographs:
 
 def _example(entry: dict[str, Any]) -> Example:
     coordinates = np.asarray(entry["coords"], np.float64)  # (2, 29), NaN where nothing was annotated
-    joints, visible = np.zeros((14, 2)), np.zeros(14, bool)
+    joints, visible = np.zeros((JOINTS, 2)), np.zeros(JOINTS, bool)
     for joint, column in _COLUMNS.items():
         joints[joint] = coordinates[:, column]
         visible[joint] = np.isfinite(joints[joint]).all()

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sweep.datasets import matlab
-from sweep.datasets.dataset import JOINT_NAMES, Example, Flags, Floats
+from sweep.datasets.dataset import JOINT_NAMES, JOINTS, Example, Flags, Floats
 from sweep.datasets.files import Files, image_folders, images_beside, open_files, the_one
 from sweep.datasets.photographs import Photographs
 from sweep.errors import SweepError
@@ -42,9 +42,9 @@ def _joints(files: Files, annotation: str) -> tuple[Floats, Flags, bool]:
     if not isinstance(raw, np.ndarray):
         raise SweepError(f"joints in {where} holds no numbers", f"it must be {_SHAPES}")
     shape = raw.shape
-    if len(shape) != 3 or shape[:2] not in ((14, 3), (3, 14)):
+    if len(shape) != 3 or shape[:2] not in ((JOINTS, 3), (3, JOINTS)):
         raise SweepError(f"joints in {where} has shape {'×'.join(map(str, shape))}", f"it must be {_SHAPES}")
-    occluded = shape[:2] == (3, 14)
+    occluded = shape[:2] == (3, JOINTS)
     values = raw.astype(np.float64).transpose((2, 1, 0) if occluded else (2, 0, 1))  # (N, 14, 3)
     _refuse_bad_numbers(where, values)
     visible = (values[..., 2] == 0) if occluded else (values[..., 2] != 0)

@@ -21,12 +21,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from sweep.datasets.dataset import FLIP_PAIRS, JOINT_NAMES, Example, Flags, Floats, Pixels, Source
+from sweep.datasets.dataset import CROP, FLIP_PAIRS, JOINT_NAMES, SIDE, Example, Flags, Floats, Pixels, Source
 from sweep.errors import SweepError
 
 VERSION = 1  # raise it where the arrays of the same source change
-SIDE = 256
-CROP = 227  # what the network sees; the visible joints must fit in
 ARRAYS = ("images.npy", "joints.npy", "visible.npy", "split.npy")
 NO_VISIBLE_JOINT = "no visible joint"
 JOINT_OUTSIDE = "a visible joint lies outside the image"

@@ -16,11 +16,10 @@ from functools import cached_property
 
 import numpy as np
 
-from sweep.datasets.dataset import DataSet, Example, Flags, Floats, Pixels
+from sweep.datasets.dataset import JOINTS, SIDE, DataSet, Example, Flags, Floats, Pixels
 from sweep.errors import SweepError
 
 VERSION = 1  # raise it where the drawing changes
-SIDE = 256
 MAX_EXAMPLES = 1_000_000
 TEST_SHARE = 5  # every fifth example is for testing
 _MARGIN = 12  # pixels between any joint and the edge
@@ -118,7 +117,7 @@ def _skeleton(random: np.random.RandomState, facing: float) -> Floats:
     """Joints (14, 2) in units of the body's height, the hips' middle at the origin, y downward."""
     lean = float(np.clip(random.normal(0, 0.22), -0.7, 0.7))
     across = math.cos(facing)  # positive: the person's right is on the viewer's left
-    joints = np.zeros((14, 2))
+    joints = np.zeros((JOINTS, 2))
     neck = _along((0.0, 0.0), math.pi + lean, _TORSO * random.uniform(0.85, 1))
     joints[12] = neck
     joints[13] = _along(neck, math.pi + lean + random.uniform(-0.35, 0.35), _HEAD)
@@ -235,7 +234,7 @@ def _obstacle(random: np.random.RandomState, joints: Floats, height: float) -> l
     if random.random_sample() > 0.35:
         return []
     colour = _jitter(random, (120, 115, 110), 45)
-    centre = joints[random.randint(0, 14)] + random.uniform(-0.1, 0.1, 2) * height
+    centre = joints[random.randint(0, JOINTS)] + random.uniform(-0.1, 0.1, 2) * height
     angle, length = random.uniform(-math.pi, math.pi), random.uniform(0.02, 0.25) * height
     radius = random.uniform(0.04, 0.09) * height
     ends = _along(centre, angle, length), _along(centre, angle + math.pi, length)
@@ -244,14 +243,14 @@ def _obstacle(random: np.random.RandomState, joints: Floats, height: float) -> l
 
 def _uncovered(joints: Floats, parts: Sequence[Part]) -> Flags:
     """A joint is visible unless something is drawn over it after the last part that ends there."""
-    visible = np.ones(14, bool)
+    visible = np.ones(JOINTS, bool)
     for part in parts:
-        for joint in range(14):
+        for joint in range(JOINTS):
             if joint in part.joints:
                 visible[joint] = True
             elif _inside(part, joints[joint]):
                 visible[joint] = False
-    return visible if visible.any() else np.ones(14, bool)
+    return visible if visible.any() else np.ones(JOINTS, bool)
 
 
 def _inside(part: Part, point: Floats) -> bool:
