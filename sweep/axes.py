@@ -15,6 +15,7 @@ from typing import Any
 from sweep.selection import shown
 
 SEED = "seed"
+FEWEST_SEEDS = 3  # of a cell: an interval takes as many trials
 # where a run holds several contents of a workload or a framework, see sweep.analysis.contents
 CONTENT_AXES = MappingProxyType({name: f"{name}_content" for name in ("workload", "framework", "data")})
 NOT_AXES = ("data_path", "until")  # a path says where, not what; stopping is the sweep's matter and no trial's

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from sweep.axes import FEWEST_SEEDS
+
 if TYPE_CHECKING:
     from sweep.records.stated import Direction
 
@@ -32,7 +34,7 @@ Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "missing"]
 LEVEL = 0.95
 MARGIN = 0.01
 POWER = 0.8
-FEWEST_PROCESSES = 3
+FEWEST_PROCESSES = FEWEST_SEEDS
 MOST_SEEDS = 1000
 
 _FEWEST_FOR_MODES = 10

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sweep.axes import FEWEST_SEEDS
 from sweep.cli import output, runs
 from sweep.cli.plan import GridPath, Only, Out, Sets, expanded
 from sweep.cli.run import MaxForeign, interruptible
@@ -29,7 +30,7 @@ def calibrate(
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster: auto, host:port or ray://host:10001.")
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", min=3, help="Pairs of processes.")] = _SEEDS,
+    seeds: Annotated[int, typer.Option(metavar="N", min=FEWEST_SEEDS, help="Pairs of processes.")] = _SEEDS,
     max_foreign: MaxForeign = 0.5,
 ) -> None:
     """Run one cell of a grid under two labels, interleaved, and say how far apart equal things are measured here.

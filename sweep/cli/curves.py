@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep.axes import FEWEST_SEEDS
 from sweep.cli import answers, output, runs
 from sweep.cli.tables import Column, Format, beside, emit, row
 
@@ -41,7 +42,8 @@ def curves(
     emit(form, _columns(found), [_row(curve, point) for curve in found for point in curve.points])
     few = {point.trials for curve in found for point in curve.points if point.interval is None}
     if few and form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
-        output.warn(f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {3 - max(few)}")
+        more = FEWEST_SEEDS - max(few)
+        output.warn(f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {more}")
     if left_out := logs.said(sum(curve.left_out for curve in found)):
         output.warn(f"{left_out}; see what one trial recorded with sweep show")
     return answers.missing_code(loaded)

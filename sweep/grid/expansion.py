@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sweep.axes import CELL_AXES, SEED, default
+from sweep.axes import CELL_AXES, FEWEST_SEEDS, SEED, default
 from sweep.errors import SweepError, nearest
 from sweep.grid.checks import check, unmet_conditions, unused_environments
 from sweep.grid.identity import Shape, cell_name
@@ -26,7 +26,6 @@ from sweep.versions import normal_requirement
 Content = Callable[[str, str, str | None], Mapping[str, str]]
 
 MOST_TRIALS = 1_000_000
-_FEWEST_SEEDS = 3  # from which an interval can be told
 
 
 def expand(
@@ -158,10 +157,10 @@ class _Cells:
             if threads and threads > resources.cpu:
                 notes.append(f"{threads} threads on {resources.cpu} cores: resources.cpu is less than threads")
         seeds = max(map(len, self.found.values()), default=0)
-        if self._grid.claims and seeds < _FEWEST_SEEDS and not self._grid.until:
-            more = _FEWEST_SEEDS - seeds
+        if self._grid.claims and seeds < FEWEST_SEEDS and not self._grid.until:
+            more = FEWEST_SEEDS - seeds
             notes.append(
-                f"claims need {_FEWEST_SEEDS} seeds, for an interval, and there are {seeds}: use --add-seeds {more}"
+                f"claims need {FEWEST_SEEDS} seeds, for an interval, and there are {seeds}: use --add-seeds {more}"
             )
         return notes
 
