@@ -23,7 +23,8 @@ from sweep.estimate import LEARNT_FROM, Estimate, Remaining
 from sweep.grid import Cell, Expansion, Grid, Trial
 from sweep.node import hosts, provision, worker
 from sweep.records.facts import RunFacts
-from sweep.records.results import CHECKPOINTS, Record, Results, Writer
+from sweep.records.layout import CHECKPOINTS
+from sweep.records.results import Record, Results, Writer
 from sweep.status import Status
 from sweep.texts import counted
 

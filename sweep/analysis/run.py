@@ -24,6 +24,7 @@ from sweep.errors import MISSING, SweepError
 from sweep.grid.conditions import Conditions
 from sweep.records.columns import METRICS, metadata
 from sweep.records.facts import RunFacts
+from sweep.records.layout import RUN_FILE
 from sweep.records.places import Place
 from sweep.records.results import Damage, Results
 from sweep.selection import VERSION, check_axes, framework_version
@@ -64,7 +65,7 @@ class Run:
     @functools.cached_property
     def facts(self) -> RunFacts:
         """What `run.yaml` says; of a folder that holds records alone, only its name."""
-        if not self.results.place.exists("run.yaml"):
+        if not self.results.place.exists(RUN_FILE):
             return RunFacts(name=self.name, grid="")
         return self.results.facts()
 

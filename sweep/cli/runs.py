@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from sweep.cli import output
 from sweep.errors import MISSING, SweepError, nearest
+from sweep.records.layout import RECORDS, RUN_FILE
 
 if TYPE_CHECKING:
     from sweep.analysis.run import Run
     from sweep.records.places import Place
 
 RESULTS = "results"
-_RUN_FILE = "run.yaml"
 
 
 def loaded(run: str | None, where: Sequence[str] | None = None) -> Run:
@@ -53,7 +53,7 @@ def under(where: str) -> list[tuple[str, float]]:
     from sweep.records.places import Place
 
     place = Place(where)
-    found = [(name, place.changed_at(f"{name}/{_RUN_FILE}")) for name in place.folders()]
+    found = [(name, place.changed_at(f"{name}/{RUN_FILE}")) for name in place.folders()]
     runs = [(name, max(at, _records_changed_at(place, name))) for name, at in found if at]
     return sorted(runs, key=lambda each: -each[1])
 
@@ -68,8 +68,8 @@ def _newest() -> str:
 
 
 def _holds_a_run(place: Place) -> bool:
-    return place.exists(_RUN_FILE) or place.exists("records")
+    return place.exists(RUN_FILE) or place.exists(RECORDS)
 
 
 def _records_changed_at(place: Place, name: str) -> float:
-    return place.changed_at(f"{name}/records")
+    return place.changed_at(f"{name}/{RECORDS}")

@@ -16,9 +16,8 @@ from sweep.credentials import redacted, redacted_url
 from sweep.errors import SweepError
 from sweep.grid.source import Source
 from sweep.records.columns import SCHEMA_VERSION
+from sweep.records.layout import PLAN_FILE, RUN_FILE
 from sweep.records.places import Place
-
-RUN_FILE, PLAN_FILE = "run.yaml", "plan.parquet"
 
 _PLAN = pa.schema([("trial_id", pa.string()), ("trial_name", pa.string()), ("excluded", pa.string())])
 NOTHING_PLANNED = _PLAN.empty_table()

@@ -25,7 +25,8 @@ from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
 from sweep.records import facts as run_facts
 from sweep.records.columns import SCHEMA
-from sweep.records.facts import PLAN_FILE, RUN_FILE, RunFacts
+from sweep.records.facts import RunFacts
+from sweep.records.layout import ENVIRONMENTS, LOGS, PLAN_FILE, PROGRESS, QUARANTINE, RECORDS, RUN_FILE
 from sweep.records.locks import Lock
 from sweep.records.parts import (
     IDENTITY,
@@ -48,9 +49,6 @@ from sweep.status import Status
 
 Record = dict[str, Any]
 Each = Callable[[pa.Table], pa.Table]
-
-RECORDS, QUARANTINE, LOGS, ENVIRONMENTS, PROGRESS = "records", "quarantine", "logs", "environments", "progress"
-CHECKPOINTS = "checkpoints"
 
 _FOLD_COUNT = 64
 _FOLD_BYTES = 16 * 2**20  # of parts that are fewer than that, but large

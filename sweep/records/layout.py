@@ -1,0 +1,10 @@
+"""Layout: the names of the files and folders of a run."""
+
+RUN_FILE = "run.yaml"
+PLAN_FILE = "plan.parquet"
+RECORDS = "records"
+QUARANTINE = "quarantine"
+LOGS = "logs"
+ENVIRONMENTS = "environments"
+PROGRESS = "progress"
+CHECKPOINTS = "checkpoints"
