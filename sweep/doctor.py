@@ -328,7 +328,8 @@ def _ray(v: Vitals) -> Iterator[Finding]:
         yield Finding("Ray", "error", "not installed", effect, "pip install 'ray[default]'")
     elif v.ray_daemons:
         effect = "its daemons wake up many times a second, and its trials may be somebody's"
-        remedy = "join it with --address auto, or end it if it is yours: ray stop"
+        # `ray stop` would end every Ray of this user on the machine, those of other sweeps too.
+        remedy = "join it with --address auto, or wait until whoever started it has ended it"
         yield Finding("Ray", "note", f"{v.versions['ray']}, and one runs on this machine", effect, remedy)
     else:
         yield Finding("Ray", "ok", f"{v.versions['ray']}, none runs now")

@@ -120,6 +120,11 @@ def test_an_ill_is_named_with_its_effect_and_the_command_against_it(
     assert {finding.grade for finding in others} == {"ok"}
 
 
+@pytest.mark.parametrize("vitals", [FIT, *(ill[0] for ill in ILLS)])
+def test_no_advice_ends_every_ray_of_the_machine(vitals: Vitals) -> None:
+    assert not [finding for finding in findings(vitals) if "ray stop" in finding.remedy]
+
+
 def test_the_gravest_comes_first_and_names_the_whole() -> None:
     vitals = dataclasses.replace(machine(governor="powersave", smt="on"), memory_available_bytes=1)
     found = findings(vitals)
