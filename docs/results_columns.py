@@ -25,6 +25,7 @@ BEFORE = """\
       environments/<id>.txt  the packages of each environment
       logs/<trial_id>.log    what each worker wrote
       progress/*.json        what long trials say of themselves while they run
+      driver.json            what the sweep says of itself while it runs; left behind where it ends early
       checkpoints/<trial_id> the state of long trials that have not run to their end
       quarantine/            parts that were found damaged
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sweep import __version__, adaptive, calibration, catalog, locks, process, resume, schedule
 from sweep.analysis.summary import records_for, summarize
@@ -21,6 +21,7 @@ from sweep.cluster import Cluster, refusal
 from sweep.errors import FAILED, SweepError
 from sweep.estimate import LEARNT_FROM, Estimate, Remaining
 from sweep.grid import Cell, Expansion, Grid, Trial
+from sweep.heartbeat import Heartbeat, Observer
 from sweep.node import hosts, provision, worker
 from sweep.records.facts import RunFacts
 from sweep.records.layout import CHECKPOINTS
@@ -33,17 +34,6 @@ _TELL_EVERY_S = 1.0
 _TOGETHER = 100  # records that are kept at once
 
 RunAll = Callable[[Sequence[Trial]], Generator[list[Record]]]
-
-
-class Observer(Protocol):
-    """Who watches a sweep; see `sweep.cli.display`."""
-
-    def planned(self, total: int, done: int, remaining_s: float | None) -> None: ...
-    def started(self, device: str) -> None: ...
-    def detail(self, trial_name: str, facts: Mapping[str, Any]) -> None: ...
-    def ended(self, record: Mapping[str, Any], remaining_s: float | None) -> None: ...
-    def again(self) -> None: ...
-    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -82,17 +72,18 @@ def run(grid: Grid, expansion: Expansion, results: Results, options: Options, ob
         observer.note(
             f"noise floor of {each.workload} on {each.device}: {each.noise_floor:.2%}, {each.measured_at[:10]}"
         )
-    with results.open(_facts(grid, expansion, max((each.noise_floor for each in known), default=0.0))) as writer:
+    facts = _facts(grid, expansion, max((each.noise_floor for each in known), default=0.0))
+    with results.open(facts) as writer, Heartbeat(writer.place, observer) as heartbeat:
         for part, reason in writer.damaged:
-            observer.note(f"{part} was {reason}; it is set aside and its trials run again")
+            heartbeat.note(f"{part} was {reason}; it is set aside and its trials run again")
         statuses = writer.statuses()
         todo = schedule.plan(expansion.trials, statuses, options.retry, grid.order)
         for line in resume.said(writer, expansion.trials, todo, statuses):
-            observer.note(line)
+            heartbeat.note(line)
         ledger = Ledger(expansion.trials, todo)
         ledger.learn(writer)
-        observer.planned(len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s())
-        sweep = _Sweep(grid, expansion.trials, writer, ledger, options, observer)
+        heartbeat.planned(len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s())
+        sweep = _Sweep(grid, expansion.trials, writer, ledger, options, heartbeat)
         if todo := todo or sweep.further():
             sweep.run(todo)
 
@@ -148,7 +139,7 @@ class _Sweep:
         writer: Writer,
         ledger: Ledger,
         options: Options,
-        observer: Observer,
+        observer: Heartbeat,
     ) -> None:
         self._grid, self._planned, self._writer, self._ledger = grid, planned, writer, ledger
         self._options, self._observer = options, observer
@@ -163,17 +154,24 @@ class _Sweep:
         locks.work_for(locks.introduction(self._grid.name))
         needs = provision.needs(todo, self._grid.environments, self._run_id)
         if self._options.address is None:
+            self._observer.phase("preparing environments and data")
             provided = provision.provide(needs, self._observer.note)
             self._warn(provided.warnings)
+        self._observer.phase("joining the cluster" if self._options.address else "starting Ray")
         with contextlib.ExitStack() as leaving:
             leaving.callback(_clear_away, self._run_id)
-            cluster = leaving.enter_context(self._cluster())
+            cluster = self._cluster()
+            self._observer.cluster = cluster
+            leaving.enter_context(cluster)
             if self._options.address is not None:
+                self._observer.phase("preparing environments and data on the nodes")
                 leaving.callback(cluster.take_leave, hosts.end_run, self._run_id)
                 self._provide_everywhere(cluster, needs)
+            self._observer.phase("running trials")
             while todo:
                 self._complete(functools.partial(self._mapped, cluster), self._placeable(cluster, todo))
                 todo = self.further()
+            self._observer.phase("leaving the cluster" if self._options.address else "ending Ray")
 
     def _cluster(self) -> Cluster:
         return Cluster(self._options.address, wait_s=self._options.wait_s, notify=self._observer.note)

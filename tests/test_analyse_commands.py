@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import Sweep
 from made_up import Planned, keep, record, samples, training
+
+from sweep.records.driver import Driver, this_process
 
 TORCH, CHAINER = "torch==2.13.0", "chainer==7.8.1"
 GRID = """\
@@ -171,7 +174,8 @@ def test_planned_trials_without_records_end_with_four(sweep: Sweep) -> None:
     for command in ("summarize", "status"):
         assert sweep(command).code == 4
     assert "11 of 12 planned trials have a record: 11 ok, 1 without a record" in sweep("status").out
-    assert json.loads(sweep("status", "--format", "json").out)[-1] == {"status": "missing", "trials": 1}
+    told = json.loads(sweep("status", "--format", "json").out)
+    assert [told[name] for name in ("state", "planned", "recorded", "missing")] == ["incomplete", 12, 11, 1]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), 0.0, -1.0])
@@ -582,6 +586,9 @@ def test_running_trials_tell_their_progress(sweep: Sweep) -> None:
     told = {"trial": "torch/train/s0", "epoch": 3, "loss": 0.0213456}
     Path("results/core/progress/abc.json").write_text(json.dumps(told))
     Path("results/core/progress/torn.json").write_text('{"trial": ')
+    assert "epoch" not in sweep("status").out  # nobody runs it: they were left behind
+    driver = Driver(**this_process(), phase="running trials", heard_at=time.time())
+    Path("results/core/driver.json").write_text(driver.text())
     assert "  running torch/train/s0: epoch 3, loss 0.02135" in sweep("status").out.splitlines()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sweep.axes import CONTENT_AXES
 from sweep.errors import MISSING, SweepError
 from sweep.grid.conditions import Conditions
 from sweep.records.columns import METRICS, metadata
+from sweep.records.driver import Driver, Liveness
 from sweep.records.facts import RunFacts
 from sweep.records.layout import RUN_FILE
 from sweep.records.places import Place
@@ -70,6 +72,12 @@ class Run:
         return self.results.facts()
 
     @property
+    def running(self) -> Driver | None:
+        """The driver of the sweep that writes to this run now; None where none does or none is heard of."""
+        driver = self.results.driver()
+        return driver if driver and driver.liveness(time.time()) is Liveness.RUNNING else None
+
+    @property
     def damaged(self) -> list[Damage]:
         """Parts that could not be read the last time that records were."""
         return self.results.damaged
@@ -96,11 +104,23 @@ class Run:
     @functools.cached_property
     def missing(self) -> list[str]:
         """Names of the planned trials that have no record."""
-        plan = self.results.plan()
-        planned = plan.filter(pc.is_valid(plan["trial_id"]))
-        known = self._read if self._read is not None else self.results.records(["trial_id"])
+        return self.without_record(self._read if self._read is not None else self.results.records(["trial_id"]))
+
+    def without_record(self, known: pa.Table) -> list[str]:
+        """Names of the planned trials that are not in this table of records.
+
+        Counts of one table and these add up to the plan, also while trials end: whoever reads records twice counts
+        what ends in between neither as recorded nor as missing.
+        """
+        planned = self.planned
         absent = planned.filter(pc.invert(pc.is_in(planned["trial_id"], known["trial_id"].combine_chunks())))
         return list(absent["trial_name"].to_pylist())
+
+    @functools.cached_property
+    def planned(self) -> pa.Table:
+        """The planned trials, by id and name; empty where no plan is known."""
+        plan = self.results.plan()
+        return plan.filter(pc.is_valid(plan["trial_id"]))
 
     @functools.cached_property
     def exclusions(self) -> list[tuple[str, str]]:

@@ -10,7 +10,20 @@ import typer
 import typer.core
 
 from sweep import __version__, signals
-from sweep.cli import analyse, calibrate, curves, data, doctor, environments, inspect, output, plan, report, run
+from sweep.cli import (
+    analyse,
+    calibrate,
+    curves,
+    data,
+    doctor,
+    environments,
+    inspect,
+    output,
+    plan,
+    report,
+    run,
+    standing,
+)
 from sweep.errors import USAGE, SweepError
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
@@ -50,7 +63,7 @@ for _command in (
     curves.curves,
     report.report,
     report.plot,
-    inspect.status,
+    standing.status,
     inspect.ls,
     inspect.show,
     doctor.doctor,

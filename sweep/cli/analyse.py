@@ -59,7 +59,7 @@ def summarize(
 
     loaded = runs.loaded(run)
     summaries = loaded.summary(by.split(",") if by else None, metric, parsed(where or []))
-    runs.tell_damage(loaded)
+    runs.tell_state(loaded)
     answers.write_summaries(summaries, form)
     return answers.summary_code(loaded, summaries)
 
@@ -117,8 +117,8 @@ def compare(
         compared = [first, second]
         names = dict(_renaming(each) for each in rename or [])
         found = second.compare_with(first, metric, conditions, margin, ignore or [], across_machines, names)
-        runs.tell_damage(second)
-    runs.tell_damage(first)
+        runs.tell_state(second)
+    runs.tell_state(first)
     for each in compared:
         answers.tell_outdated(each.outdated(found[0].over, metric, conditions), each.name)
     answers.write_comparisons(found, form)
@@ -143,7 +143,7 @@ def verify(
     judgements = loaded.verify()
     if not judgements:
         raise SweepError(f"the grid of {loaded.results} states no claims", "add claims: to the grid, see sweep schema")
-    runs.tell_damage(loaded)
+    runs.tell_state(loaded)
     if loaded.missing:
         output.warn(f"{having(len(loaded.missing), 'planned trial')} no record yet: judged is what is there")
     answers.write_judgements(judgements, form)

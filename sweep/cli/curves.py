@@ -38,7 +38,7 @@ def curves(
 
     loaded = runs.loaded(run)
     found = loaded.curves(parsed(where or []))
-    runs.tell_damage(loaded)
+    runs.tell_state(loaded)
     emit(form, _columns(found), [_row(curve, point) for curve in found for point in curve.points])
     few = {point.trials for curve in found for point in curve.points if point.interval is None}
     if few and form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):

@@ -1,4 +1,4 @@
-"""`sweep status`, `ls`, `show`: how a run stands, which there are, and all that is known of one trial."""
+"""`sweep ls` and `show`: which runs there are, and all that is known of one trial."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ import typer
 from sweep.cli import output, paths, runs
 from sweep.cli import poses as pictures
 from sweep.cli.tables import Column, Format, emit, plain
-from sweep.errors import FAILED, MISSING, SweepError, nearest
-from sweep.status import Status, all_ok, retry_for, without_times
-from sweep.texts import counted
+from sweep.errors import FAILED, SweepError, nearest
+from sweep.status import Status, without_times
 
 if TYPE_CHECKING:
-    from sweep.analysis.failures import Failure
     from sweep.analysis.run import Run
 
 _CAUSES = 10
@@ -34,31 +32,6 @@ _RunName = Annotated[
     typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
 ]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
-
-
-def status(run: _RunName = None, form: _Format = Format.TABLE) -> int:
-    """Show how far a run is: trials by status, failures by cause, what runs now.
-
-    Ends with 1 where trials failed, with 4 where planned ones have no record yet.
-
-    Example: `sweep status core-time`
-    """
-    loaded = runs.loaded(run)
-    counts, causes = _statuses(loaded)
-    runs.tell_damage(loaded)
-    missing = len(loaded.missing)
-    if form is Format.TABLE:
-        _tell_status(loaded, counts, causes, missing)
-    else:
-        told = [*counts.most_common(), ("missing", missing)]
-        columns = [
-            Column("status", [name for name, _ in told], is_text=True),
-            Column("trials", [str(n) for _, n in told]),
-        ]
-        emit(form, columns, [{"status": name, "trials": n} for name, n in told])
-    if not all_ok(counts):
-        return FAILED
-    return MISSING if missing or not counts else 0
 
 
 def ls(
@@ -125,53 +98,20 @@ def show(
     return 0 if record["status"] == Status.OK else FAILED
 
 
-def _statuses(run: Run) -> tuple[Counter[str], list[Failure]]:
-    """How many trials ended how, and the causes of those that failed."""
-    from sweep.analysis import failures
-
-    table = run.results.records(failures.COLUMNS)
-    return Counter(table["status"].to_pylist()), failures.failures(table)
-
-
-def _tell_status(run: Run, counts: Counter[str], causes: Sequence[Failure], missing: int) -> None:
-    from sweep.cli.display import progress
-
-    total = sum(counts.values())
-    told = [f"{n} {name}" for name, n in counts.most_common()] + ([f"{missing} without a record"] if missing else [])
-    output.emit(f"{run.name}: {total} of {total + missing} planned trials have a record: {', '.join(told) or 'none'}")
-    for failure in causes[:_CAUSES]:
-        output.emit(f"  {failure.trials} {failure.status}: {failure.cause}")
-    if len(causes) > _CAUSES:
-        output.emit(f"  and {counted(len(causes) - _CAUSES, 'other cause')}")
-    for trial, facts in sorted(run.results.progress().items()):
-        said = progress({key: value for key, value in facts.items() if key not in ("trial", "trial_id")})
-        output.emit(f"  running {facts.get('trial', trial)}: {said}")
-    if missing or not all_ok(counts):
-        output.say(_what_next(counts, missing))
-
-
-def _what_next(counts: Counter[str], missing: int) -> str:
-    wanted = retry_for(counts)
-    retry = f" --retry {wanted}" if wanted else ""
-    again = "sweep run on its grid runs what is missing" if missing else "sweep run on its grid runs them again"
-    return (
-        f"hint: {again}{f' and, with{retry}, what failed' if missing and retry else f' with{retry}' if retry else ''}"
-    )
-
-
 def _listed(where: str, name: str, at: float) -> dict[str, Any]:
     from sweep.analysis.run import Run
     from sweep.records.places import Place
 
     run = Run(Place(where).child(name))
-    statuses = Counter(status for status, _ in run.results.statuses().values())
+    known = run.results.records(["trial_id", "status"])
+    statuses, missing = Counter(known["status"].to_pylist()), len(run.without_record(known))
     runs.tell_damage(run)
     return {
         "run": name,
-        "trials": statuses.total() + len(run.missing),
+        "trials": statuses.total() + missing,
         "ok": statuses[Status.OK],
         "failed": without_times(statuses),
-        "missing": len(run.missing),
+        "missing": missing,
         "changed": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds"),
     }
 

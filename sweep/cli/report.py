@@ -60,7 +60,7 @@ def report(
     target = file or _beside(loaded)
     _check(target)
     text = page(loaded)
-    runs.tell_damage(loaded)
+    runs.tell_state(loaded)
     _write(target, text.encode())
     return summary_code(loaded, loaded.summary())
 
@@ -101,7 +101,7 @@ def plot(
     choice = figures.Choice(metric, parsed(where or []), roles, over, baseline)
     loaded = runs.loaded(run)
     drawn = figures.picture(loaded, kind, choice)
-    runs.tell_damage(loaded)
+    runs.tell_state(loaded)
     left_out = figures.unusable(loaded) if plots.known(kind).rows in figures.COURSES else ""
     if left_out:
         output.warn(f"{left_out}; see what one trial recorded with sweep show")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sweep.cli import output
 from sweep.errors import MISSING, SweepError, nearest
 from sweep.records.layout import RECORDS, RUN_FILE
+from sweep.texts import counted
 
 if TYPE_CHECKING:
     from sweep.analysis.run import Run
@@ -22,6 +23,14 @@ def loaded(run: str | None, where: Sequence[str] | None = None) -> Run:
     from sweep.grid.conditions import parsed
 
     return Run(place_of(run), parsed(where or []))
+
+
+def tell_state(run: Run) -> None:
+    """Warn that the run goes on meanwhile, and of damage as `tell_damage`; call it after both."""
+    if driver := run.running:
+        ended = f"{driver.ended} of {counted(driver.planned, 'trial')}"
+        output.warn(f"{run.name} is still running, {ended} have ended: this is of the records so far")
+    tell_damage(run)
 
 
 def tell_damage(run: Run) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -107,6 +107,7 @@ class Cluster:
         self._autoscaler: Autoscaler | None = None
         self._activity = Activity()
         self._demand: demand.Demand | None = None
+        self._wanted: Mapping[Shape, int] = {}  # what nodes are asked for; replaced as a whole
         self._asked: set[Shape] = set()  # what the user knows to be asked for
         self._told: set[str] = set()  # what need not be told again
 
@@ -160,8 +161,8 @@ class Cluster:
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes that are ready for trials."""
-        ready = [node for node in self._ready.values() if node.id not in self._activity.draining]
+        """The nodes that are ready for trials; also for another thread, hence of a copy."""
+        ready = [node for node in list(self._ready.values()) if node.id not in self._activity.draining]
         return [node for node in ready if not self._rests(node)]
 
     @property
@@ -183,6 +184,11 @@ class Cluster:
         """Whether nodes with a GPU are not for trials of this shape, as nodes without one can be started for them."""
         types = self._autoscaler.types if self._autoscaler else None
         return not shape.amount("GPU") and bool(demand.without_gpu(shape, types or ()))
+
+    @property
+    def asked_for(self) -> dict[str, int]:
+        """For how many trials nodes are asked for, by what one takes; also for another thread."""
+        return {str(shape): count for shape, count in self._wanted.items()}
 
     @property
     def wait_s(self) -> float:
@@ -339,6 +345,7 @@ class Cluster:
             self._asked.update(new)
             wanted = "; ".join(f"{waiting[shape]} × {shape}" for shape in new)
             self._notify(f"asking for nodes for trials that wait, {wanted}; {self._autoscaler}")
+        self._wanted = dict(waiting)
         pieces = demand.pieces(waiting, self._coming(), self._up, self._autoscaler.types)
         self._demand.ask(pieces, frozenset(self._doors))
 

@@ -2,6 +2,7 @@
 
 RUN_FILE = "run.yaml"
 PLAN_FILE = "plan.parquet"
+DRIVER_FILE = "driver.json"
 RECORDS = "records"
 QUARANTINE = "quarantine"
 LOGS = "logs"

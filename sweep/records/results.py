@@ -25,8 +25,9 @@ from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
 from sweep.records import facts as run_facts
 from sweep.records.columns import SCHEMA
+from sweep.records.driver import Driver
 from sweep.records.facts import RunFacts
-from sweep.records.layout import ENVIRONMENTS, LOGS, PLAN_FILE, PROGRESS, QUARANTINE, RECORDS, RUN_FILE
+from sweep.records.layout import DRIVER_FILE, ENVIRONMENTS, LOGS, PLAN_FILE, PROGRESS, QUARANTINE, RECORDS, RUN_FILE
 from sweep.records.locks import Lock
 from sweep.records.parts import (
     IDENTITY,
@@ -160,6 +161,19 @@ class Results:
                 said[Path(entry.path).stem] = json.loads(self.place.text(entry.path))
         return said
 
+    def driver(self) -> Driver | None:
+        """What the sweep that runs here says of itself, or last said before it ended badly; None where there is none.
+
+        None too, and named in `damaged`, where that cannot be read.
+        """
+        try:
+            return Driver.parsed(self.place.text(DRIVER_FILE))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            self.damaged.append(Damage(DRIVER_FILE, str(error)))
+            return None
+
     @contextlib.contextmanager
     def open(self, facts: RunFacts) -> Iterator[Writer]:
         """Take the run for writing: one writer at a time on disk, and `run.yaml` says what it runs.
@@ -202,7 +216,8 @@ class Writer(Results):
     """Results held for writing: `append` is durable when it returns."""
 
     def begin(self, facts: RunFacts) -> None:
-        self.place.sweep_out(RECORDS)
+        for folder in ("", RECORDS):
+            self.place.sweep_out(folder)
         self._telling = {Path(entry.path).stem for entry in self.place.files(PROGRESS)}
         for trial_id in list(self._telling):  # of a sweep that was killed
             self._fall_silent(trial_id)
@@ -264,9 +279,11 @@ class Writer(Results):
             self._environments.add(environment_id)
 
     def end(self) -> None:
-        """Fold what is left to fold; nothing runs any more."""
+        """Fold what is left to fold, and write again what was deleted meanwhile; nothing runs any more."""
         for trial_id in list(self._telling):
             self._fall_silent(trial_id)
+        if not all(self.place.exists(path) for path in (RUN_FILE, PLAN_FILE)):  # deleted while the sweep ran
+            self.restate()
         self.fold_all()
 
     def _fall_silent(self, trial_id: str) -> None:

@@ -67,6 +67,8 @@ def facts(run: Run, measured: Measured) -> str:
     told = [f"{counted(counts.total(), 'trial')} in {counted(len(measured.cells.rows), 'cell')}: " + _counted(counts)]
     if run.missing:
         told.append(f"{len(run.missing)} more planned")
+    if run.running:
+        told.append("written while the sweep was still running")
     told += _same(run, "cpu_model") + [counted(n, "thread") for n in _same(run, "threads")]
     started = pc.min_max(run.records["started_at"]).as_py()
     if started["min"] is not None:
