@@ -12,9 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import platformdirs
-
-from sweep import atomic, catalog
+from sweep import atomic, catalog, homes
 from sweep.analysis import statistics
 from sweep.analysis.comparisons import Comparison
 from sweep.errors import FAILED, SweepError
@@ -133,7 +131,7 @@ def _digest(*words: str) -> str:
 
 
 def _file(place: str, cpu_model: str, device: str, workload: str) -> Path:
-    folder = platformdirs.user_cache_path("sweep") / "calibrations"
+    folder = homes.cache("calibrations")
     return folder / f"{_digest(place, cpu_model, device, workload)[:16]}.json"
 
 

@@ -15,9 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from sweep import atomic
+from sweep import atomic, homes
 
 LENGTH = 12  # hexadecimal digits of a short digest, as of every id
 
@@ -57,9 +55,7 @@ def _code(folder: Path) -> Iterator[Path]:
 def _of_file(path: str, size: int, modified_ns: int) -> str:
     if size < _LARGE_BYTES:
         return _computed(path)
-    memory = (
-        platformdirs.user_cache_path("sweep") / "digests" / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
-    )
+    memory = homes.cache("digests") / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
     facts = {"path": path, "size": size, "modified_ns": modified_ns}
     with contextlib.suppress(OSError, ValueError, KeyError):
         known = json.loads(memory.read_text(encoding="utf-8"))

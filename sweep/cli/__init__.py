@@ -9,7 +9,7 @@ from typing import Any
 import typer
 import typer.core
 
-from sweep import __version__, signals
+from sweep import __version__, homes, signals
 from sweep.cli import (
     analyse,
     calibrate,
@@ -92,6 +92,7 @@ def main() -> None:
     # PyArrow's own choice, mimalloc, keeps tens of megabytes that it does not use
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     output.prepare_streams()
+    homes.make_absolute()
     sys.exit(_run())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -14,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from sweep import atomic, locks
+from sweep import atomic, homes, locks
 from sweep.datasets import preparation
 from sweep.datasets.dataset import DataSet, Source
 from sweep.datasets.preparation import ARRAYS, Progress
@@ -44,9 +41,8 @@ class Prepared:
 
 
 def root() -> Path:
-    """Where prepared arrays and fetched archives lie: `SWEEP_DATA_DIR`, or the user's cache."""
-    chosen = os.environ.get("SWEEP_DATA_DIR")
-    return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("sweep")) / "data"
+    """Where prepared arrays and fetched archives lie: `SWEEP_DATA_DIR`, or below the home of all that is kept."""
+    return homes.cache("data", "SWEEP_DATA_DIR")
 
 
 def identify(dataset: DataSet, options: Mapping[str, Any], source: Source) -> str:
@@ -135,6 +131,6 @@ def _locked(id: str, say: locks.Say) -> Iterator[None]:  # noqa: A002
             held.enter_context(locks.held(lock, f"data set {id}", say))
         except OSError as error:
             raise SweepError(
-                f"{root()} cannot be written: {error.strerror}", "set SWEEP_DATA_DIR to a folder of yours"
+                f"{root()} cannot be written: {error.strerror}", homes.hint("SWEEP_DATA_DIR", error)
             ) from None
         yield

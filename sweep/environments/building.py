@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep import __version__, process
+from sweep import __version__, homes, process
 from sweep.credentials import redacted
 from sweep.environments import indexes, interpreters, store
 from sweep.environments.failure import EnvironmentFailed, tail
@@ -27,8 +27,9 @@ from importlib import import_module
 gc.disable()  # what an import makes is there to stay
 module = import_module(sys.argv[1])
 facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
-print("\\n" + json.dumps(facts))
+print("\\n" + sys.argv[2] + json.dumps(facts))
 """
+_MARK = "sweep-facts: "  # what a start-up or an exit prints beside it is passed over
 _IMPORT_HINT = "requires: in the grid's environments adds or bounds packages"
 
 
@@ -61,6 +62,8 @@ def prepare(
     if found := store.load(spec.id):
         return found
     progress(f"preparing {spec.framework}")
+    if told := indexes.ignored():
+        progress(told)
     with _disk_trouble(spec), store.locked(spec.id, spec.framework, progress):
         if found := store.load(spec.id):  # built by another process meanwhile
             return found
@@ -159,14 +162,24 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
         flags = ["-I", "-B"] if spec.interpreter else ["-I"]
-        command = [*process.tether(), str(python), *flags, "-c", _IMPORT, spec.module]
+        command = [*process.tether(), str(python), *flags, "-c", _IMPORT, spec.module, _MARK]
         ended = process.run(command, env=_plain_environment(), timeout_s=300, cwd=Path(empty))
     if ended.returncode:
         last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]
         message = f"{spec.framework} cannot be imported in its environment: {last}"
         raise EnvironmentFailed(message, spec.hint or _IMPORT_HINT, tail(ended.stderr))
-    facts: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return facts
+    return _facts(spec, ended.stdout)
+
+
+def _facts(spec: Specification, said: str) -> dict[str, Any]:
+    """The marked line; EnvironmentFailed, with what was said, where there is none."""
+    for line in said.splitlines():
+        with contextlib.suppress(ValueError):
+            if line.startswith(_MARK):
+                return dict(json.loads(line.removeprefix(_MARK)))
+    last = (tail(said).splitlines() or ["nothing"])[-1]
+    message = f"the interpreter of {spec.framework} does not answer when it imports {spec.module}: it printed {last!r}"
+    raise EnvironmentFailed(message, "see what its sitecustomize does, and leave out what ends it early", tail(said))
 
 
 def _brought(spec: Specification) -> Environment:
@@ -191,8 +204,8 @@ def _disk_trouble(spec: Specification) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "free some disk, or set SWEEP_ENV_DIR to a folder that can be written to"
-        raise EnvironmentFailed(f"no environment for {spec.framework}: {error}", hint, str(error)) from None
+        message = f"no environment for {spec.framework} in {store.root()}: {error}"
+        raise EnvironmentFailed(message, homes.hint("SWEEP_ENV_DIR", error), str(error)) from None
 
 
 def _fail_again(spec: Specification, run_id: str) -> None:

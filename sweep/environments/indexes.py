@@ -10,24 +10,31 @@ from __future__ import annotations
 import configparser
 import os
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
+from sweep import homes
 from sweep.credentials import redacted_url, remember
 from sweep.environments import sources
 
 # what would make uv build something else than the specification says, or somewhere else
 _MISLEADING = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
-_MISLEADING_UV = (
-    "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT", "UV_TARGET",
-    "UV_PREFIX", "UV_BREAK_SYSTEM_PACKAGES", "UV_RESOLUTION", "UV_PRERELEASE", "UV_FORK_STRATEGY", "UV_TORCH_BACKEND",
-    "UV_REQUIRE_HASHES", "UV_PROJECT", "UV_WORKING_DIR", "UV_NO_BUILD", "UV_NO_BINARY", "UV_COMPILE_BYTECODE",
-    "UV_VENV_SEED", "UV_VENV_CLEAR",
+# all that is honoured of uv's own variables: where things come from and how they are fetched, not what is chosen
+_HONOURED_UV = (
+    "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX_STRATEGY",
+    "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_KEYRING_PROVIDER", "UV_CREDENTIALS_DIR",
+    "UV_CACHE_DIR", "UV_NO_CACHE", "UV_OFFLINE", "UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "UV_HTTP_RETRIES",
+    "UV_HTTP_CONNECT_TIMEOUT", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_BUILDS", "UV_CONCURRENT_INSTALLS",
+    "UV_PYTHON_INSTALL_DIR", "UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS", "UV_PYTHON_DOWNLOADS_JSON_URL",
+    "UV_LINK_MODE", "UV_LOCK_TIMEOUT",
 )  # fmt: skip
+_CREDENTIALS = "UV_INDEX_"  # UV_INDEX_<NAME>_USERNAME and _PASSWORD
 _PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 _PLACES_OF_PYTHONS = ("UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS_JSON_URL")
 
@@ -58,13 +65,32 @@ class Indexes:
 
 def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
     """What uv is started with: this process's variables, pip's configuration in uv's words, and overrides."""
-    inherited = {key: value for key, value in os.environ.items() if not _misleads(key)}
+    inherited = {key: value for key, value in os.environ.items() if not _misleads(key, value)}
+    inherited = uv_configuration() | inherited
     pip = pip_configuration(inherited)
     no_index = pip.get("no-index", "").lower() in {"1", "true", "yes", "on"} and not index_url
     told = _told_to_uv(pip, inherited, index_url, tuple(find_links))
     for name in _PLACES:
         remember(told.get(name, ""))
     return Indexes(told, no_index)
+
+
+def ignored() -> str:
+    """What the user has configured and is not followed, or an empty text."""
+    if found := pip_configuration(os.environ).get("constraint"):
+        return f"pip's constraint {found} is not used: requires: in the grid's environments bounds packages"
+    return ""
+
+
+def uv_configuration() -> dict[str, str]:
+    """What is honoured of uv's configuration files, in its variables: indexes, links, hosts and certificates.
+
+    uv itself does not read these files: a bound or a date in them would change what an id stands for.
+    """
+    told: dict[str, str] = {}
+    for path in _uv_files():
+        told |= _uv_variables(_toml(path))
+    return told
 
 
 def pip_configuration(environment: Mapping[str, str], files: Iterable[Path] | None = None) -> dict[str, str]:
@@ -98,11 +124,49 @@ def _told_to_uv(
         inherited = environment.get("UV_FIND_LINKS", "")
         explicit["UV_FIND_LINKS"] = ",".join(filter(None, [told["UV_FIND_LINKS"], inherited]))
     kept = {key: value for key, value in environment.items() if not (index_url and key == "UV_DEFAULT_INDEX")}
-    return kept | added | explicit | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    return kept | added | explicit | {"UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 
 
-def _misleads(key: str) -> bool:
-    return key.startswith(_MISLEADING) or key in _MISLEADING_UV
+def _misleads(key: str, value: str) -> bool:
+    if key == "UV_LINK_MODE" and value == "symlink":  # an environment would break when the cache is cleaned
+        return True
+    if key.startswith("UV_"):
+        return key not in _HONOURED_UV and not key.startswith(_CREDENTIALS)
+    return key.startswith(_MISLEADING)
+
+
+def _uv_files() -> list[Path]:
+    """From general to special, as uv looks; a file that is named is the only one."""
+    if chosen := os.environ.get("UV_CONFIG_FILE"):
+        return [Path(chosen)]
+    if os.environ.get("UV_NO_CONFIG", "0") not in ("0", "", "false"):
+        return []
+    return [Path("/etc/uv/uv.toml"), *homes.configuration("uv", "uv.toml")]
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # uv itself says what is wrong with its file
+        return {}
+
+
+def _uv_variables(options: Mapping[str, Any]) -> dict[str, str]:
+    """The section `pip` wins over the top level, as for `uv pip`."""
+    options = {**options, **options.get("pip", {})}
+    named = [(each.get("name"), each["url"], each.get("default")) for each in options.get("index", []) if "url" in each]
+    spelt = [(f"{name}={url}" if name else url, default) for name, url, default in named]
+    told = {
+        "UV_INDEX_URL": options.get("index-url", ""),
+        "UV_DEFAULT_INDEX": " ".join(index for index, default in spelt if default),
+        "UV_INDEX": " ".join(index for index, default in spelt if not default),
+        "UV_EXTRA_INDEX_URL": " ".join(options.get("extra-index-url", [])),
+        "UV_FIND_LINKS": ",".join(options.get("find-links", [])),
+        "UV_INSECURE_HOST": " ".join(options.get("allow-insecure-host", [])),
+        "UV_KEYRING_PROVIDER": options.get("keyring-provider", ""),
+        "UV_NATIVE_TLS": "1" if options.get("native-tls") else "",
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _pip_files(environment: Mapping[str, str]) -> list[Path]:
@@ -111,7 +175,8 @@ def _pip_files(environment: Mapping[str, str]) -> list[Path]:
     if chosen == os.devnull:
         return []
     machine = [Path(folder) / "pip.conf" for folder in _machine_folders()]
-    user = [Path.home() / ".pip/pip.conf", Path(platformdirs.user_config_dir("pip", appauthor=False)) / "pip.conf"]
+    home = homes.user_home()
+    user = [*([home / ".pip/pip.conf"] if home else []), *homes.configuration("pip", "pip.conf")]
     return [*machine, *user, Path(sys.prefix) / "pip.conf", *([Path(chosen)] if chosen else [])]
 
 

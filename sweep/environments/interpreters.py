@@ -14,11 +14,12 @@ from pathlib import Path
 
 import uv
 
-from sweep import process
+from sweep import homes, process
 from sweep.credentials import redacted
 from sweep.environments.failure import EnvironmentFailed, tail
 
-_ASK = "import sys; print('%s %d.%d.%d' % ((sys.implementation.name,) + sys.version_info[:3]))"
+_MARK = "sweep-version:"  # wrappers may print beside it
+_ASK = f"import sys; print('{_MARK} %s %d.%d.%d' % ((sys.implementation.name,) + sys.version_info[:3]))"
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def inspect(path: Path) -> Interpreter | None:
         ended = process.run([str(path), "-I", "-S", "-B", "-c", _ASK], env=dict(os.environ), timeout_s=30)
     except OSError:  # not a program of this machine
         return None
-    name, _, version = ended.stdout.strip().partition(" ")
-    return Interpreter(path, version) if ended.returncode == 0 and name == "cpython" else None
+    told = [line.split() for line in ended.stdout.splitlines() if line.startswith(f"{_MARK} cpython ")]
+    return Interpreter(path, told[0][-1]) if ended.returncode == 0 and told else None
 
 
 def _candidates(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
@@ -101,11 +102,24 @@ def _candidates(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
 
 def _pyenv(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
     """The newest patch release first."""
-    root = Path(environment.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    folders = [path for path in root.glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    root = _pyenv_root(environment)
+    folders = [root / name for name in _names(root) if re.fullmatch(r"\d+\.\d+\.\d+", name)]
     for folder in sorted(folders, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True):
         if _is(folder.name, version):
             yield folder / "bin" / "python"
+
+
+def _pyenv_root(environment: Mapping[str, str]) -> Path:
+    home = homes.user_home() or Path("/")
+    return Path(environment.get("PYENV_ROOT") or home / ".pyenv") / "versions"
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder; nothing where it cannot be read, as another user's home."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208  the names alone
+    except OSError:
+        return []
 
 
 def _uv_managed(version: str, environment: Mapping[str, str]) -> Iterator[Path]:

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import filelock
-import platformdirs
 import psutil
 
-from sweep import atomic, locks
+from sweep import atomic, homes, locks
 from sweep.errors import SweepError, Unavailable
 
 _MARKER = "environment.json"
@@ -50,9 +49,8 @@ def identify(python_version: str, packages: tuple[str, ...]) -> str:
 
 
 def root() -> Path:
-    """The folder of all environments: `SWEEP_ENV_DIR`, or in the user's cache."""
-    chosen = os.environ.get("SWEEP_ENV_DIR")
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("sweep") / "environments"
+    """The folder of all environments: `SWEEP_ENV_DIR`, or below the home of all that is kept."""
+    return homes.cache("environments", "SWEEP_ENV_DIR")
 
 
 def folder(specification: str) -> Path:
@@ -60,13 +58,16 @@ def folder(specification: str) -> Path:
 
 
 def load(specification: str) -> Environment | None:
-    """The complete environment of that specification; None where it is unfinished or its interpreter is gone."""
+    """The complete environment of that specification; None where it is unfinished or its interpreter is gone.
+
+    What this user may not read, as in another's store, is not there.
+    """
     try:
         facts = json.loads((folder(specification) / _MARKER).read_text(encoding="utf-8"))
         environment = Environment(**facts | {key: tuple(facts[key]) for key in ("packages", "notes")} | _python(facts))
+        return environment if environment.python.exists() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return environment if environment.python.exists() else None
 
 
 def complete(environment: Environment) -> None:
@@ -78,13 +79,13 @@ def complete(environment: Environment) -> None:
 
 def environments() -> list[Environment]:
     """Every complete environment, by framework."""
-    found = [load(path.parent.name) for path in root().glob(f"*/{_MARKER}")]
+    found = [load(name) for name in _folders()]
     return sorted((e for e in found if e), key=lambda e: (e.framework, e.id))
 
 
 def unfinished() -> list[str]:
     """Specifications whose folder is there and not complete: interrupted builds, and ones going on now."""
-    return sorted(p.name for p in root().glob("*") if p.is_dir() and not p.name.startswith(".") and not load(p.name))
+    return sorted(name for name in _folders() if not load(name))
 
 
 @contextlib.contextmanager
@@ -127,6 +128,15 @@ def size_bytes(place: str | Path) -> int:
             elif entry.name != "__pycache__":
                 total += size_bytes(entry.path)
     return total
+
+
+def _folders() -> list[str]:
+    """The specifications that have a folder; none where the store cannot be read."""
+    try:
+        with os.scandir(root()) as entries:
+            return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def _python(facts: dict[str, str]) -> dict[str, Path]:

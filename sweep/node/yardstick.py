@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from sweep import atomic, catalog, dependencies, digests, environments, locks
+from sweep import atomic, catalog, dependencies, digests, environments, homes, locks
 from sweep.catalog import Workload
 from sweep.datasets import Prepared
 from sweep.environments import Specification
@@ -117,7 +115,7 @@ def _answer(
 def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None, run_id: str) -> Path:
     """Named by all that the values depend on: settings, data and the code that computes them."""
     told = json.dumps([asked, data.id if data else "", _code(workload, run_id)], sort_keys=True)
-    folder = platformdirs.user_cache_path("sweep") / "reference"
+    folder = homes.cache("reference")
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
 
