@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -29,6 +30,7 @@ from sweep import datasets
 from sweep.datasets import matlab, preparation, store, synthetic
 from sweep.datasets.dataset import FLIP_PAIRS, JOINT_NAMES
 from sweep.datasets.files import open_files
+from sweep.datasets.photographs import Photographs
 from sweep.datasets.sheet import LEFT, RIGHT, Tile, posed, sheet
 from sweep.errors import SweepError
 from sweep.node import provision
@@ -640,6 +642,81 @@ def test_an_image_of_too_many_pixels_is_refused_undecoded(leeds: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(leeds / "images" / "im00001.jpg", "PNG")
     with pytest.raises(SweepError, match=r"im00001\.jpg cannot be decoded"):
         datasets.prepare("lspet", leeds)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "pipe among the files", "link to nothing", "directory for a file"])
+def test_what_is_no_file_is_refused_at_once(leeds: Path, tmp_path: Path, kind: str) -> None:
+    path, image = leeds, leeds / "images" / "im00001.jpg"
+    if kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "pipe":
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+    else:
+        image.unlink()
+        if kind == "pipe among the files":
+            os.mkfifo(image)
+        elif kind == "link to nothing":
+            image.symlink_to(tmp_path / "nothing")
+        else:
+            image.mkdir()
+    with pytest.raises(SweepError, match=r"neither a folder nor a zip archive|im00001\.jpg (is|cannot)"):
+        datasets.prepare("lspet", path)
+
+
+def test_names_that_are_no_text_and_links_to_nothing_beside_the_files_do_no_harm(leeds: Path) -> None:
+    expected = datasets.prepare("lspet", leeds).id
+    Path(os.fsdecode(os.fsencode(leeds) + b"/images/\xff\xfe.jpg")).write_bytes(b"")
+    (leeds / "images" / "broken.jpg").symlink_to(leeds / "nothing")
+    assert datasets.prepare("lspet", leeds).id == expected
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("place", ["header", "start", "middle"])
+def test_a_damaged_member_is_named_however_it_is_packed(leeds: Path, compression: int, place: str) -> None:
+    path = leeds.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for file in sorted(leeds.rglob("*")):
+            archive.write(file, file.relative_to(leeds))
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("images/im00002.jpg")
+    content = bytearray(path.read_bytes())
+    data = member.header_offset + 30 + len(member.filename)
+    at = {"header": member.header_offset, "start": data, "middle": data + member.compress_size // 2}[place]
+    content[at : at + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(SweepError, match=r"im00002\.jpg in .*leeds\.zip cannot be"):
+        datasets.prepare("lspet", path)
+
+
+def test_joints_of_more_examples_than_any_data_set_has_are_refused_before_they_are_converted(leeds: Path) -> None:
+    scipy.io.savemat(leeds / "joints.mat", {"joints": np.zeros((14, 3, 200_001), np.int8)})
+    with pytest.raises(SweepError, match="200,001 examples"):
+        datasets.prepare("lspet", leeds)
+
+
+@pytest.mark.parametrize("scale", [0.005, 1e-9, 1e-200, 1e-320])
+def test_an_image_that_would_become_too_large_is_refused_undecoded(tmp_path: Path, scale: float) -> None:
+    folder = write_mpii(tmp_path / "mpii", [{"id": 0, "x": 600.0, "y": 300.0, "is_visible": 1.0}], scale)
+    with pytest.raises(SweepError, match=r"a\.jpg person 1 would be .* times as large"):
+        datasets.prepare("mpii", folder)
+
+
+def test_large_images_are_decoded_one_after_another(leeds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, most, decode = [0], [0], Photographs.image
+
+    def counted(self: Photographs, index: int) -> Any:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.05)  # long enough for the other threads to come
+        at_once[0] -= 1
+        return decode(self, index)
+
+    monkeypatch.setattr(preparation, "_CHUNK", 1)
+    monkeypatch.setattr(preparation, "_LARGE_PIXELS", 10_000)
+    monkeypatch.setattr(Photographs, "image", counted)
+    datasets.prepare("lspet", leeds)
+    assert most == [1]
 
 
 def test_grey_and_palette_images_become_rgb(leeds: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from plugged import PLUGINS, SETTINGS, alive, there
 from test_process import eventually
@@ -321,6 +322,16 @@ def test_a_trial_ends_when_there_will_be_no_more_requests(host: Host, word: str)
     assert host.process.wait(20) == 0
     assert alive(word) == []
     assert not there(noted(word, "trial")[0])
+
+
+@pytest.mark.parametrize("process", ["fork", "spawn"])
+def test_a_host_and_its_trial_open_no_port(host: Host, word: str, process: str) -> None:
+    host.ask("hangs", note=word, process=process)
+    host.hear(until="progress")
+    own = psutil.Process(host.process.pid)
+    members = [own, *own.children(recursive=True)]
+    assert len(members) > 1
+    assert [connection for member in members for connection in member.net_connections("inet")] == []
 
 
 @pytest.mark.parametrize("process", ["fork", "spawn"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import lzma
 import os
 import re
+import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +19,10 @@ from sweep.errors import SweepError
 
 MAX_FILE_BYTES = 256 << 20  # of one file, unpacked: a photograph or an annotation is far smaller
 MAX_FILES = 1_000_000
-_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+CORRUPT = (  # what reading a damaged member of an archive raises, beside OSError
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError),
+)
 
 
 class Files(Protocol):
@@ -43,7 +49,7 @@ def open_files(path: Path) -> Files:
         return Folder(path)
     if not path.exists():
         raise SweepError(f"{path} does not exist", "give the folder or zip archive with the original files")
-    if zipfile.is_zipfile(path):
+    if path.is_file() and zipfile.is_zipfile(path):  # a device may have no end, and a pipe waits for a writer
         return Zip(path)
     raise SweepError(f"{path} is neither a folder nor a zip archive", "unpack it and give the folder")
 
@@ -57,7 +63,10 @@ class Folder:
 
     def open(self, name: str) -> IO[bytes]:
         path = self.path / name
-        if path.stat().st_size > MAX_FILE_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise SweepError(f"{self.where(name)} is no regular file", "fetch the data set again")
+        if found.st_size > MAX_FILE_BYTES:
             raise _too_big(self.where(name))
         return path.open("rb")
 
@@ -75,7 +84,7 @@ class Zip:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (OSError, *_CORRUPT) as error:
+        except (OSError, *CORRUPT) as error:
             raise SweepError(f"{path} cannot be read as a zip archive: {error}", "fetch it again") from None
         if len(self._zip.infolist()) > MAX_FILES:
             raise SweepError(f"{path} holds more than {MAX_FILES:,} files", "this is not a data set's archive")
@@ -90,7 +99,7 @@ class Zip:
             raise _too_big(self.where(name))
         try:
             return self._zip.open(name)
-        except _CORRUPT as error:
+        except CORRUPT as error:
             raise SweepError(f"{self.where(name)} cannot be read: {error}", "fetch the archive again") from None
 
     def fingerprint(self) -> str:
@@ -105,7 +114,7 @@ def read(files: Files, name: str) -> bytes:
     try:
         with files.open(name) as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
-    except (OSError, KeyError, *_CORRUPT) as error:
+    except (OSError, KeyError, *CORRUPT) as error:
         raise SweepError(f"{files.where(name)} cannot be read: {error}", "fetch the data set again") from None
     if len(data) > MAX_FILE_BYTES:
         raise _too_big(files.where(name))
@@ -176,8 +185,11 @@ def _too_big(where: str) -> SweepError:
 
 
 def _stamp(path: Path) -> str:
-    stat = path.stat()
-    return f"{stat.st_size}\0{stat.st_mtime_ns}"
+    try:
+        found = path.stat()
+    except OSError:  # a link that leads nowhere: what needs the file says so
+        return "unreadable"
+    return f"{found.st_size}\0{found.st_mtime_ns}"
 
 
 def _depth(name: str) -> int:
@@ -193,5 +205,5 @@ def _steps(one: PurePosixPath, other: PurePosixPath) -> int:
 def _digest(parts: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() + b"\n")
+        digest.update(part.encode(errors="surrogateescape") + b"\n")  # a name need not be text
     return digest.hexdigest()

@@ -18,6 +18,7 @@ from sweep.datasets.photographs import Photographs
 from sweep.errors import SweepError
 
 ANNOTATION = "joints.mat"
+MAX_EXAMPLES = 200_000  # numbers take up to 8 times as much memory as in the file
 _IMAGE = re.compile(r"im(\d{4,6})\.(jpe?g|png)", re.IGNORECASE)
 _SHAPES = "14×3×N (third row: visible) or 3×14×N (third row: occluded)"
 
@@ -44,6 +45,8 @@ def _joints(files: Files, annotation: str) -> tuple[Floats, Flags, bool]:
     shape = raw.shape
     if len(shape) != 3 or shape[:2] not in ((JOINTS, 3), (3, JOINTS)):
         raise SweepError(f"joints in {where} has shape {'×'.join(map(str, shape))}", f"it must be {_SHAPES}")
+    if shape[2] > MAX_EXAMPLES:
+        raise SweepError(f"joints in {where} is of {shape[2]:,} examples", f"{MAX_EXAMPLES:,} are the most")
     occluded = shape[:2] == (3, JOINTS)
     values = raw.astype(np.float64).transpose((2, 1, 0) if occluded else (2, 0, 1))  # (N, 14, 3)
     _refuse_bad_numbers(where, values)

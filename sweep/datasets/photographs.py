@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sweep.datasets.dataset import Example, Pixels
-from sweep.datasets.files import Files, content_hash, read
+from sweep.datasets.files import CORRUPT, Files, content_hash, read
 from sweep.errors import SweepError
 
 MAX_PIXELS = 64_000_000
@@ -22,8 +22,7 @@ _FORMATS = ("JPEG", "PNG")  # what is published; other decoders only widen what 
 _UNDECODABLE = (
     OSError,
     SyntaxError,
-    ValueError,
-    EOFError,
+    *CORRUPT,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )

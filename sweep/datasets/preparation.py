@@ -7,9 +7,11 @@ lies inside and the visible joints extend over less than 227 pixels.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,9 @@ TOO_LARGE = f"visible joints extend over {CROP} pixels or more"
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 _CHUNK = 32
+_MOST_PIXELS = 64_000_000  # of an image made larger or smaller
+_LARGE_PIXELS = 8_000_000  # decoded one after another from here on: each holds its pixels several times
+_large = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +133,9 @@ def _place_all(source: Source, progress: Progress) -> list[Placement | str]:
 
 
 def _placed(size: tuple[int, int], example: Example) -> Placement | str:
+    if not size[0] * size[1] * example.scale * example.scale <= _MOST_PIXELS:  # not so for NaN either
+        message = f"{example.name} would be {example.scale:.3g} times as large: {size[0]} x {size[1]} pixels at first"
+        raise SweepError(message, f"{_MOST_PIXELS:,} pixels are the most: look at its scale in the annotation")
     return place(_scaled(size, example.scale), example.joints * _scales(size, example.scale), example.visible)
 
 
@@ -140,8 +148,11 @@ def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], pr
         return [fill_one(row, int(kept[row])) for row in rows]
 
     def fill_one(row: int, index: int) -> _Filled:
-        image = _resized(source.image(index), source.examples[index].scale)
-        whole, inside = crop(image, chosen[row].corner)
+        with _alone_if_large(source.size(index), source.examples[index].scale):
+            image = _resized(source.image(index), source.examples[index].scale)
+            whole, view = crop(image, chosen[row].corner)
+            inside = view.copy()
+            del image, view
         os.pwrite(file.fileno(), whole.tobytes(), start + row * whole.nbytes)
         return _summed(whole, inside)
 
@@ -155,6 +166,11 @@ def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], pr
             pool.shutdown(cancel_futures=True)
             raise
     return filled
+
+
+def _alone_if_large(size: tuple[int, int], scale: float) -> contextlib.AbstractContextManager[Any]:
+    pixels = size[0] * size[1] * max(1.0, scale * scale)
+    return _large if pixels > _LARGE_PIXELS else contextlib.nullcontext()
 
 
 def _summed(whole: Pixels, inside: Pixels) -> _Filled:
