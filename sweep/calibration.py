@@ -43,6 +43,7 @@ class Calibration:
     spread: float
     measured_at: str
     run: str = ""
+    machine: str = ""  # `machine.identity()`; empty for a cluster
 
     @classmethod
     def of(cls, comparison: Comparison, cell: Cell, address: str | None, run: str) -> Self:
@@ -68,6 +69,7 @@ class Calibration:
             spread=ratio.spread,
             measured_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             run=run,
+            machine="" if address else machine.identity(),
         )
 
     @property
@@ -101,15 +103,35 @@ def doubled(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
 
 def keep(calibration: Calibration) -> Path:
     """Keep it on this machine, for the next `sweep run`; it takes the place of an earlier one of its kind."""
-    path = _file(calibration.place, calibration.cpu_model, calibration.device, calibration.workload)
+    where = calibration.machine or calibration.place
+    path = _file(where, calibration.device, calibration.workload)
     atomic.write(path, json.dumps(asdict(calibration), indent=1).encode(), durable=False)
     return path
 
 
 def known(cells: Iterable[Cell], address: str | None = None) -> list[Calibration]:
     """What was measured here, or on the cluster at `address`, with the devices and workloads of these cells."""
-    kinds = dict.fromkeys((str(cell.axes.get("device")), str(cell.axes.get("workload"))) for cell in cells)
-    return list(_read(_file(*_where(address), *kind) for kind in kinds))
+    where = address or machine.identity()
+    return list(_read(_file(where, *kind) for kind in _kinds(cells)))
+
+
+def of_other_machines(cells: Iterable[Cell]) -> list[Calibration]:
+    """Those kept here that do not apply to this machine, for devices and workloads that have none which does.
+
+    A calibration is kept in the user's folder, which machines may share, and a machine may be changed.
+    """
+    mine = {(each.device, each.workload) for each in known(cells)}
+    wanted = set(_kinds(cells)) - mine
+    kept = sorted(homes.cache("calibrations").glob("*.json"))
+    return [each for each in _read(kept) if not _of_cluster(each) and (each.device, each.workload) in wanted]
+
+
+def _kinds(cells: Iterable[Cell]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((str(cell.axes.get("device")), str(cell.axes.get("workload"))) for cell in cells))
+
+
+def _of_cluster(calibration: Calibration) -> bool:
+    return not calibration.machine and not calibration.cpu_model
 
 
 def _where(address: str | None) -> tuple[str, str]:
@@ -130,9 +152,9 @@ def _digest(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
-def _file(place: str, cpu_model: str, device: str, workload: str) -> Path:
+def _file(where: str, device: str, workload: str) -> Path:
     folder = homes.cache("calibrations")
-    return folder / f"{_digest(place, cpu_model, device, workload)[:16]}.json"
+    return folder / f"{_digest(where, device, workload)[:16]}.json"
 
 
 def _read(paths: Iterable[Path]) -> Iterator[Calibration]:

@@ -72,6 +72,12 @@ def run(grid: Grid, expansion: Expansion, results: Results, options: Options, ob
         observer.note(
             f"noise floor of {each.workload} on {each.device}: {each.noise_floor:.2%}, {each.measured_at[:10]}"
         )
+    others = [] if options.address else calibration.of_other_machines(expansion.cells)
+    for each in others:
+        observer.note(
+            f"the noise floor of {each.workload} on {each.device} that was measured on {each.place} "
+            f"({each.measured_at[:10]}) does not apply to this machine: sweep calibrate measures it here"
+        )
     facts = _facts(grid, expansion, max((each.noise_floor for each in known), default=0.0))
     with results.open(facts) as writer, Heartbeat(writer.place, observer) as heartbeat:
         for part, reason in writer.damaged:

@@ -49,6 +49,7 @@ def found(low: float = 0.99, high: float = 1.02, **changes: object) -> Calibrati
         "high": high,
         "spread": 0.01,
         "measured_at": "2026-01-01",
+        "machine": machine.identity(),
     }
     return Calibration(**(said | changes))  # type: ignore[arg-type]
 
@@ -96,11 +97,30 @@ def test_a_calibration_is_kept_for_its_kind_of_cell_on_its_machine_alone() -> No
     assert calibration.known(cells) == []
     calibration.keep(found())
     calibration.keep(found(high=1.5, device="gpu"))
-    calibration.keep(found(high=1.9, place="10.0.0.1:6379", cpu_model=""))
+    calibration.keep(found(high=1.9, place="10.0.0.1:6379", cpu_model="", machine=""))
     assert [each.high for each in calibration.known(cells)] == [1.02]
     assert [each.high for each in calibration.known(cells, "10.0.0.1:6379")] == [1.9]
     calibration.keep(found(high=1.04))
     assert [each.high for each in calibration.known(cells)] == [1.04]
+
+
+def test_a_machine_that_is_renamed_keeps_its_calibration() -> None:
+    calibration.keep(found(high=1.4, place="its old name"))
+    cells = expansion().cells
+    assert [each.high for each in calibration.known(cells)] == [1.4]
+    assert calibration.of_other_machines(cells) == []
+
+
+def test_calibrations_that_do_not_apply_are_told_apart_from_those_of_clusters() -> None:
+    """Of another machine, and of the version before, which knew machines by their names."""
+    calibration.keep(found(high=1.4, place="other", machine="another machine"))
+    calibration.keep(found(high=1.5, place="older", machine=""))
+    calibration.keep(found(high=1.6, place="10.0.0.1:6379", cpu_model="", machine=""))
+    cells = expansion().cells
+    assert calibration.known(cells) == []
+    assert sorted(each.high for each in calibration.of_other_machines(cells)) == [1.4, 1.5]
+    calibration.keep(found())
+    assert calibration.of_other_machines(cells) == []
 
 
 def test_a_damaged_calibration_is_none() -> None:

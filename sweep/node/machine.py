@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ import psutil
 from sweep.node import limits
 
 _CPUS = Path("/sys/devices/system/cpu")
+_MACHINE_ID = Path("/etc/machine-id")
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -40,6 +42,15 @@ class Usage:
 
 def node_name() -> str:
     return socket.gethostname()
+
+
+def identity() -> str:
+    """12 hexadecimal digits of this machine: its id, CPU, cores and architecture.
+
+    The host name is no part of it: a machine is renamed, and a container has a name of its own.
+    """
+    told = ("".join(_lines(_MACHINE_ID)).strip(), cpu_model(), str(os.cpu_count()), platform.machine())
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
 
 
 @functools.lru_cache(maxsize=1)
