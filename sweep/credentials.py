@@ -16,8 +16,13 @@ _SHORTEST = 8  # letters of a password that is looked for alone: a shorter one c
 # a search that fails at one place does not read what the next one reads again.
 _IN_FRONT = re.compile(r"(:\\?/\\?/)[^/\s'\"]+@")
 _PARAMETER = re.compile(r"([?&#;])([\w.-]+)=([^&\s'\"#;]+)")
-_URL = re.compile(r"([\w.+-]*:\\?/\\?/)([^/?#]*)@")
+_URL = re.compile(r"(:\\?/\\?/)([^/?#]*)@")
 _URL_PARAMETER = re.compile(r"([?&#;])([\w.-]+)=([^&#;]+)")
+
+_PATH = re.compile(r":\\?/\\?/[^/?#]*(/[^?#\s]*)")
+_TOKEN = re.compile(
+    r"(?=[0-9]*[A-Za-z])(?=[A-Za-z]*[0-9])[A-Za-z0-9]{16,}"
+)  # a name has no digits, or marks between words
 
 _SECRET_PARTS = ("token", "secret", "passw", "signature", "credential", "key", "accesscode", "sessionid")
 _SECRET_WORDS = frozenset({"sig", "sas", "hmac", "jwt", "auth", "oauth", "pwd", "pass", "bearer"})
@@ -48,6 +53,18 @@ def remember(value: str) -> None:
     for found in _URL_PARAMETER.finditer(value):
         if _is_secret(found[2]) and len(found[3]) >= _SHORTEST:
             _remembered[found[3]] = "***"
+
+
+def remember_index(value: str) -> None:
+    """As `remember`, for an index: its path may hold a token, as `https://host/TOKEN/simple`.
+
+    Not so for files: theirs hold digests, by which one is told from another.
+    """
+    remember(value)
+    for found in _PATH.finditer(value):
+        for part in found[1].split("/"):
+            if _TOKEN.fullmatch(part):
+                _remembered[part] = "***"
 
 
 def _without_secret(found: re.Match[str]) -> str:

@@ -20,7 +20,7 @@ from test_terminals import watched
 
 from sweep import catalog, grid, process
 from sweep.cli import output
-from sweep.credentials import redacted, remember
+from sweep.credentials import redacted, redacted_url, remember
 from sweep.datasets import datasets
 from sweep.environments import EnvironmentFailed, indexes, prepare, resolver, specify
 from sweep.errors import SweepError, Unavailable
@@ -321,6 +321,7 @@ def test_credentials_in_urls_are_blotted_out_and_nothing_else(text: str, kept: s
 def test_a_long_word_is_searched_for_credentials_once(part: str) -> None:
     text = part * (1_000_000 // len(part))
     assert redacted(f"{text} https://me:pw@host") == f"{redacted(text)} https://***@host"
+    assert redacted_url(f"{text}/ https://me:pw@host").endswith("https://***@host")
 
 
 @pytest.mark.parametrize(
@@ -348,6 +349,23 @@ def test_credentials_of_a_known_url_are_found_again_in_what_a_tool_says_of_it() 
     remember('https://me:pa\'ss "w0rd"@host.example/simple')
     assert "w0rd" not in redacted(tool_says)
     assert "host.example" in redacted(tool_says)
+
+
+def test_a_token_in_the_path_of_an_index_is_neither_kept_nor_shown(tmp_path: Path) -> None:
+    token, digest = "q7Zk2mVt9XbN4wLr", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+    index, wheel = f"https://host.example/{token}/team/simple/", f"https://host.example/{digest}/x.whl"
+    spec = specify(catalog.known("torch"), "2.13.0", override={"index_url": index, "find_links": wheel})
+    assert token in spec.index_url  # uv is told
+    keep(
+        tmp_path / "run",
+        [record(error=f"no answer from {index}")],
+        grid=f"environments: {{torch: {{index_url: '{index}'}}}}\n",
+    )
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert token.encode() not in kept
+    assert token not in redacted(f"Failed to fetch `{index}torch/`")
+    assert token not in "".join(indexes.configured(index).places)
+    assert digest in redacted(wheel)
 
 
 def test_no_credentials_are_kept_with_a_run(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import platformdirs
 
 from sweep import homes
-from sweep.credentials import redacted_url, remember
+from sweep.credentials import redacted, redacted_url, remember_index
 from sweep.environments import sources
 
 # what would make uv build something else than the specification says, or somewhere else
@@ -50,7 +50,7 @@ class Indexes:
     def places(self) -> list[str]:
         """Where packages are looked for beside or instead of uv's own index, as may be shown: without credentials."""
         told = (self.variables.get(name, "").replace(",", " ").split() for name in _PLACES)
-        return [redacted_url(place) for places in told for place in places]
+        return [redacted(redacted_url(place)) for places in told for place in places]
 
     @property
     def unprotected(self) -> list[str]:
@@ -60,7 +60,7 @@ class Indexes:
         """
         trusted = self.variables.get("UV_INSECURE_HOST", "").lower().replace(",", " ").split()
         told = (self.variables.get(name, "") for name in (*_PLACES, *_PLACES_OF_PYTHONS))
-        return [redacted_url(place) for places in told for place in sources.unprotected(places, trusted)]
+        return [redacted(redacted_url(place)) for places in told for place in sources.unprotected(places, trusted)]
 
 
 def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
@@ -71,7 +71,7 @@ def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
     no_index = pip.get("no-index", "").lower() in {"1", "true", "yes", "on"} and not index_url
     told = _told_to_uv(pip, inherited, index_url, tuple(find_links))
     for name in _PLACES:
-        remember(told.get(name, ""))
+        remember_index(told.get(name, ""))
     return Indexes(told, no_index)
 
 

@@ -20,7 +20,7 @@ from packaging.version import Version
 
 from sweep import catalog, digests
 from sweep.catalog import Framework, Variant
-from sweep.credentials import redacted, redacted_url, remember
+from sweep.credentials import redacted, redacted_url, remember, remember_index
 from sweep.environments import sources
 from sweep.errors import SweepError, nearest
 
@@ -111,7 +111,10 @@ def _checked(override: Mapping[str, Any]) -> Mapping[str, Any]:
             raise SweepError(f"an environment has no setting {key!r}", nearest(key, OVERRIDES))
         _check_kind(key, value)
         for text in _listed(value) if value else ():
-            remember(text)
+            if key == "index_url":
+                remember_index(text)
+            else:
+                remember(text)
             sources.check(key, text)
     return {key: value for key, value in override.items() if value}
 
