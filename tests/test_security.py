@@ -321,7 +321,7 @@ def test_credentials_in_urls_are_blotted_out_and_nothing_else(text: str, kept: s
 def test_a_long_word_is_searched_for_credentials_once(part: str) -> None:
     text = part * (1_000_000 // len(part))
     assert redacted(f"{text} https://me:pw@host") == f"{redacted(text)} https://***@host"
-    assert redacted_url(f"{text}/ https://me:pw@host").endswith("https://***@host")
+    assert "me:pw" not in redacted_url(f"{text}/ https://me:pw@host")
 
 
 @pytest.mark.parametrize(
