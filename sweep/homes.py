@@ -45,6 +45,8 @@ def hint(variable: str, error: OSError) -> str:
     """What helps where a folder of ours cannot be written to, by what went wrong."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"free some disk, as with sweep env rm, or set {variable} or {VARIABLE} to a folder with more room"
+    if error.errno in (errno.ENOLCK, errno.ENOTSUP):
+        return f"its file system has no locks: set {variable} or {VARIABLE} to a folder on one that has"
     return f"set {variable} or {VARIABLE} to a folder that you can write to"
 
 

@@ -112,6 +112,20 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_variable(
     assert "free some disk" in homes.hint("SWEEP_ENV_DIR", OSError(errno.ENOSPC, "full"))
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_told_as_such(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setenv("SWEEP_ENV_DIR", str(tmp_path))
+    with pytest.raises(EnvironmentFailed, match=str(tmp_path)) as told:
+        building.prepare(Specification("reference==0", "numpy", ("3.11",)))
+    assert "has no locks" in told.value.hint
+
+
 def test_relative_paths_in_variables_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIP_FIND_LINKS", "wheels https://example.org/w /opt/w")
