@@ -130,7 +130,7 @@ def name_part(name: str, value: Any) -> str:
 def said(name: str, value: Any) -> str:
     """A value as the subject of a sentence: `torch 2.13.0`, `the CPU`, `batch 32`, `threads 2`."""
     if name == "batch_exponent":
-        return f"batch {2**value}" if isinstance(value, int) else f"batch 2^{value}"
+        return f"batch {2**value}" if _is_exponent(value) else f"batch 2^{shown(value)}"
     phrase = AXES[name].phrase if name in AXES else None
     return phrase(shown(value)) if phrase else f"{name} {shown(value)}"
 
@@ -143,7 +143,7 @@ def circumstance(name: str, value: Any) -> str:
 
 def labelled(name: str, value: Any) -> str:
     """A value that says what it is of in as few words as can be: `torch==2.13.0`, `batch 32`, `threads 2`."""
-    if name == "batch_exponent" and isinstance(value, int):
+    if name == "batch_exponent" and _is_exponent(value):
         return said(name, value)
     return f"{name} {shown(value)}" if isinstance(value, int | float) else shown(value)
 
@@ -155,4 +155,9 @@ def title(name: str) -> str:
 
 def number(name: str, value: Any) -> Any:
     """The number that stands for a value on a scale: the batch size for its exponent, else the value."""
-    return 2**value if name == "batch_exponent" and isinstance(value, int) else value
+    return 2**value if name == "batch_exponent" and _is_exponent(value) else value
+
+
+def _is_exponent(value: Any) -> bool:
+    """Whether it can be one of a batch size: a record may hold any number, and its power may take all memory."""
+    return isinstance(value, int) and 0 <= value < 64

@@ -70,4 +70,10 @@ def natural(value: Any) -> tuple[Any, ...]:
 @functools.lru_cache(maxsize=10_000)
 def _pieces(text: str) -> list[tuple[int, str]]:
     pieces = re.split(r"(\d+)", text)
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
+    return [_number(piece) if piece.isdecimal() else (-1, piece) for piece in pieces]
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """A key that sorts whole numbers by size, also those that are too long for `int`."""
+    kept = digits.lstrip("0")
+    return len(kept), kept

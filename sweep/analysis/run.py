@@ -23,7 +23,7 @@ from sweep.analysis.summary import Summary, cells_of, known_metric, records_for,
 from sweep.axes import CONTENT_AXES
 from sweep.errors import MISSING, SweepError
 from sweep.grid.conditions import Conditions
-from sweep.records.columns import METRICS, metadata
+from sweep.records.columns import METRICS, holds_numbers, metadata
 from sweep.records.driver import Driver, Liveness
 from sweep.records.facts import RunFacts
 from sweep.records.layout import RUN_FILE
@@ -243,6 +243,8 @@ class Run:
         table, of_axes = self._chosen(self._table(metric), where)
         if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
             known_metric(metric)
+        elif metric and not holds_numbers(table.schema.field(metric)):
+            raise SweepError(f"{metric} holds no numbers", f"metrics are {', '.join(METRICS)}")
         found = summarize(table, by, metric, of_axes, by_machine)
         if not found:
             raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")

@@ -25,6 +25,7 @@ from sweep.cli import (
     standing,
 )
 from sweep.errors import USAGE, SweepError
+from sweep.texts import printable
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -109,9 +110,20 @@ def _run() -> int:
         if message := _usage_message(error):  # empty where the help was printed instead
             output.show_error(SweepError(message, _usage_hint(error)))
         return USAGE
+    except UnicodeEncodeError as error:
+        if not any(map(_is_no_text, sys.argv)):
+            raise
+        wrong = next(filter(_is_no_text, sys.argv))
+        output.show_error(SweepError(f"{printable(wrong)} is no text in UTF-8: {error.reason}", "write it in UTF-8"))
+        return USAGE
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         return 0
     return code if isinstance(code, int) else 0
+
+
+def _is_no_text(argument: str) -> bool:
+    """Whether it holds bytes that are not UTF-8, which Python takes in as halves of surrogate pairs."""
+    return any("\ud800" <= sign <= "\udfff" for sign in argument)
 
 
 def _usage_message(error: Exception) -> str:

@@ -82,6 +82,8 @@ def show(
     loaded = runs.loaded(run)
     attempts = loaded.results.history(found_trial(loaded, trial))
     runs.tell_damage(loaded)
+    if not attempts:
+        raise SweepError(f"the records of {trial} cannot be read", "sweep run on its grid runs it again")
     record = attempts[-1]
     if log:
         output.emit(loaded.results.log(record["trial_id"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,8 @@ def report(
     loaded = runs.loaded(run, where)
     target = file or _beside(loaded)
     _check(target)
+    if file is None and target.is_symlink():  # a run's folder may be somebody else's
+        raise SweepError(f"{target} is a link, which is not followed", "remove it, or name the file with -o")
     text = page(loaded)
     runs.tell_state(loaded)
     _write(target, text.encode())
@@ -128,9 +131,9 @@ def _form(file: Path) -> str:
 
 def _check(file: Path) -> None:
     """Raise SweepError where the file can surely not be written, before work is spent on it."""
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112  pathlib raises where a name is too long
         raise SweepError(f"{file} is a folder", "name a file with -o")
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):  # noqa: PTH112
         raise SweepError(f"{file} cannot be written: there is no folder {file.parent}", "make it, or name another")
 
 

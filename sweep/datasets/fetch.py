@@ -93,7 +93,7 @@ def _attempt(url: str, part: Path, progress: Progress) -> int | None:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         done = start if resumed else 0
         length = response.headers.get("Content-Length")
-        whole = done + int(length) if length and length.isdigit() else None
+        whole = done + int(length) if length and length.isdecimal() else None
         with part.open("ab" if resumed else "wb") as file:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)

@@ -264,6 +264,8 @@ def _locked(spec: Specification, lock: Path) -> Specification:
 def read_lock(lock: Path) -> tuple[str, tuple[str, ...]]:
     """Python's version and the packages of a file that `sweep env lock` has written; SweepError where it is none."""
     try:
+        if lock.exists() and not lock.is_file():
+            raise SweepError(f"the lock {lock} is no regular file", "write one with sweep env lock")
         lines = lock.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SweepError(f"the lock {lock} cannot be read: {error}", "write one with sweep env lock") from None

@@ -51,6 +51,8 @@ def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> 
         return (name,)
     if name == "workload":
         document.pop("workload", None)
+    if not values:
+        raise SweepError(f"{label} sets no values", _HINT)
     if name in AXES or name in _table(document, "axes") or len(values) > 1 or isinstance(values[0], dict):
         _table(document, "parameters").pop(name, None)
         _table(document, "axes")[name] = values

@@ -25,6 +25,7 @@ class Steps(tuple[float, ...]):
 Range = range | Steps  # of whole numbers, or of fractions
 
 MOST_VALUES = 1_000_000  # of one axis
+_UNCOUNTED = 1e15  # steps of a range, beyond which their number is no figure to tell
 _MOST_LETTERS = 100
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -66,6 +67,8 @@ def numbers(given: Mapping[str, Any]) -> Range:
         raise problem(f"{written(given)} is no range of numbers", _RANGE_HINT)
     if high < low:
         raise problem(f"the range from {low} to {high} is empty", "write the smaller number first")
+    if high - low > step * _UNCOUNTED:
+        raise problem(f"{written(given)} has far too many values", f"an axis can have {MOST_VALUES:,}")
     _check_count(math.floor((high - low) / step + 1e-9) + 1)
     if all(isinstance(each, int) for each in (low, high, step)):
         return range(low, high + 1, step)

@@ -26,7 +26,7 @@ def memory_bytes(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int | 
     """Memory that may be used; None for no limit. Version 1 says no limit as a number beyond any machine's."""
     names = ("memory.max", "memory.limit_in_bytes")
     texts = [_text(group / name) for group in _groups("memory", mount, membership) for name in names]
-    return min((int(text) for text in texts if text.isdigit() and int(text) < 2**60), default=None)
+    return min((int(text) for text in texts if text.isdecimal() and int(text) < 2**60), default=None)
 
 
 def throttled_periods(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int:
@@ -43,7 +43,7 @@ def _quota(group: Path) -> float | None:
         _text(group / "cpu.cfs_quota_us"),
         _text(group / "cpu.cfs_period_us"),
     ]
-    return int(told[0]) / int(told[1]) if len(told) == 2 and all(part.isdigit() for part in told) else None
+    return int(told[0]) / int(told[1]) if len(told) == 2 and all(part.isdecimal() for part in told) else None
 
 
 def _groups(controller: str, mount: Path, membership: Path) -> Iterator[Path]:

@@ -172,7 +172,7 @@ def _numa_node(core: int) -> int:
 
 def _number(path: Path, default: int = 0) -> int:
     text = _text(path).strip()
-    return int(text) if text.lstrip("-").isdigit() else default
+    return int(text) if text.lstrip("-").isdecimal() else default
 
 
 def _text(path: Path) -> str:

@@ -286,6 +286,12 @@ def is_measured(field: pa.Field) -> bool:
     return field.type in (_INT, _FLOAT, _FLOATS)
 
 
+def holds_numbers(field: pa.Field) -> bool:
+    """Whether a column holds numbers, or lists of them."""
+    kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 METRICS = tuple(
     f.name
     for f in [*_OUTCOME, *_MACHINE, *_GPU, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,7 +20,7 @@ from sweep.errors import SweepError
 from sweep.grid.source import Source
 from sweep.records.columns import SCHEMA_VERSION
 from sweep.records.layout import PLAN_FILE, RUN_FILE
-from sweep.records.places import Place
+from sweep.records.places import NoFile, Place
 
 _PLAN = pa.schema([("trial_id", pa.string()), ("trial_name", pa.string()), ("excluded", pa.string())])
 NOTHING_PLANNED = _PLAN.empty_table()
@@ -71,24 +74,73 @@ def read(place: Place) -> RunFacts:
     """What `run.yaml` says, without the plan; raises SweepError where there is none or it cannot be read."""
     hint = "name a folder that sweep run has written, see sweep ls"
     try:
-        said = yaml.safe_load(place.text(RUN_FILE))
-        known = {key: said[key] for key in RunFacts.__dataclass_fields__ if key in said}
-        return RunFacts(**known)
+        return _checked(yaml.safe_load(place.text(RUN_FILE)))
     except FileNotFoundError:
         raise SweepError(f"{place} holds no run", hint) from None
-    except (yaml.YAMLError, TypeError) as error:
+    except NoFile as error:
+        raise SweepError(f"{RUN_FILE} in {place} is {error.reason}", hint) from None
+    # YAML's own loader raises all of these at values that it takes for times, numbers or flags
+    except (yaml.YAMLError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise SweepError(f"{RUN_FILE} in {place} cannot be read: {error}", hint) from None
 
 
+def _checked(said: Any) -> RunFacts:
+    """The facts that a document states; raises TypeError or ValueError where one is not what it has to be."""
+    if not isinstance(said, Mapping):
+        raise TypeError("it holds no keys")
+    known = {key: said[key] for key in _STATED if key in said}
+    for key, value in known.items():
+        if not _STATED[key](value):
+            raise ValueError(f"{key} is {reprlib.repr(value)}")
+    return RunFacts(**known)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _SURROGATE.search(value)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(map(_is_text, values))
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, value))
+
+
+def _are_reasons(value: Any) -> bool:
+    return _is_mapping(value) and all(map(_is_text, value.values()))
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_STATED: Mapping[str, Callable[[Any], bool]] = {  # what a key of run.yaml has to be
+    **dict.fromkeys(("name", "grid", "grid_path", "code_version", "started_at"), _is_text),
+    "overrides": _are_texts,
+    "cluster": _is_mapping,
+    "noise_floor": _is_share,
+    "stopped": _are_reasons,
+}
+
+
 def read_plan(place: Place) -> pa.Table:
-    """The rows of `plan.parquet`, none where there is no such file; raises ArrowException or OSError.
+    """The rows of `plan.parquet`, none where there is no such file; raises ArrowException, OSError, ValueError, NoFile.
 
     Not by `read_table`: a thread of it may hold our bytes when the process ends, and then takes it down.
     """
     try:
-        return pq.ParquetFile(pa.BufferReader(place.read(PLAN_FILE))).read(use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(place.read(PLAN_FILE))).read(use_threads=False)
     except FileNotFoundError:
         return NOTHING_PLANNED
+    if sorted(table.column_names) != sorted(_PLAN.names):
+        raise ValueError(f"it has other columns than {', '.join(_PLAN.names)}")
+    plan = table.select(_PLAN.names).cast(_PLAN)
+    plan.validate(full=True)
+    if plan["trial_name"].null_count:
+        raise ValueError("a trial has no name")
+    return plan
 
 
 def write(place: Place, facts: RunFacts) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
+import stat
 from pathlib import Path
 from typing import Self
 
@@ -36,7 +38,7 @@ class Lock:
 
     def _acquired(self) -> bool:
         """Whether the file we hold is still the one of that name: its last holder removes it."""
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = self._opened()
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -44,8 +46,31 @@ class Lock:
             os.close(self._descriptor)
             message = f"{self._path.parent} is being written by another sweep run ({holder or 'just started'})"
             raise Unavailable(message, "wait until it has ended, or choose another folder with --out") from None
-        held = os.fstat(self._descriptor)
-        if self._path.exists() and self._path.stat().st_ino == held.st_ino:
+        if self._is_still_there():
             return True
         os.close(self._descriptor)
         return False
+
+    def _opened(self) -> int:
+        """A link is not followed: what it leads to would be overwritten. Nor is a pipe waited for."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._path, flags, 0o644)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise self._no_lock() from None
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise self._no_lock()
+
+    def _no_lock(self) -> Unavailable:
+        return Unavailable(f"{self._path} is no regular file", "remove it: sweep run makes its own")
+
+    def _is_still_there(self) -> bool:
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self._descriptor))

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
+from sweep.records import checked
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
 from sweep.records.places import Entry
 from sweep.records.rows import KNOWN
@@ -88,22 +89,23 @@ def _opened(part: Part, data: pa.Buffer) -> tuple[pq.ParquetFile, pa.Schema]:
 
 
 def _unreadable(error: Exception) -> Damaged:
-    return Damaged(f"no readable Parquet file: {str(error).splitlines()[0]}")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return Damaged(f"no readable Parquet file: {reason}")
 
 
 def decoded(part: Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
     """The rows of a part; raises Damaged unless its bytes are those that were written."""
     file, schema = _opened(part, data)
     try:
+        checked.check_columns(schema)
         wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
         spared = _spared(file.metadata, wanted, null_if_true)
         present = [name for name in wanted if name not in spared]
-        table = file.read(columns=present, use_threads=False)
+        return checked.rows(file.read(columns=present, use_threads=False))
+    except checked.Unfit as unfit:
+        raise Damaged(f"no records: {unfit}") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error) from None
-    if missing := {"trial_id", "status"} - set(schema.names):
-        raise Damaged(f"no records: there is no column {sorted(missing)[0]}")
-    return table
 
 
 def _spared(metadata: pq.FileMetaData, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
@@ -154,11 +156,11 @@ def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schem
             continue
         last = schema
         for found in schema:
-            known = kinds.get(found.name, found.type)
+            known = kinds.get(found.name, pa.null())
             if pa.types.is_dictionary(found.type):
                 kinds[found.name] = found.type
             elif found.name not in KNOWN:
-                kinds[found.name] = _common(known, found.type)
+                kinds[found.name] = _common(known, checked.kind_of(found.type))
                 said[found.name] = found.metadata or said.get(found.name, {})
     order = [*kinds] if columns is None else columns
     fields = [

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
+from sweep.records import checked
 from sweep.records import facts as run_facts
 from sweep.records.columns import SCHEMA
 from sweep.records.driver import Driver
@@ -44,7 +45,7 @@ from sweep.records.parts import (
     schema_of,
     unified,
 )
-from sweep.records.places import Entry, Place
+from sweep.records.places import Entry, NoFile, Place
 from sweep.records.rows import table_of
 from sweep.status import Status
 
@@ -103,9 +104,9 @@ class Results:
         each: Each | None = None,
     ) -> pa.Table:
         """Every record (of one trial), superseded ones too; one may appear twice while parts are being folded."""
-        wanted = None if columns is None else list(columns)
+        wanted = None if columns is None else list(dict.fromkeys(columns))
         tables: dict[str, pa.Table] = {}
-        self.damaged = []
+        self.damaged = [each for each in self.damaged if not each.part.startswith(f"{RECORDS}/")]
         while True:  # until every part that is there at one moment has been read: meanwhile some may be folded
             there = self._paths()
             unread = [path for path in there if path not in tables]
@@ -135,30 +136,28 @@ class Results:
         """The planned trials and the exclusions: trial_id, trial_name, excluded (the reason, or null)."""
         try:
             return run_facts.read_plan(self.place)
-        except (pa.ArrowException, OSError):  # written anew by the next run
-            self.damaged.append(Damage(PLAN_FILE, "cannot be read"))
+        except (pa.ArrowException, OSError, ValueError, NoFile) as error:  # written anew by the next run
+            self._name_damage(PLAN_FILE, f"cannot be read: {str(error).partition(chr(10))[0]}")
             return run_facts.NOTHING_PLANNED
 
     def log(self, trial_id: str) -> str:
         """The log of a trial, empty where there is none."""
-        try:
-            return self.place.text(f"{LOGS}/{_file_name(trial_id)}.log")
-        except FileNotFoundError:
-            return ""
+        return self._text(f"{LOGS}/{_file_name(trial_id)}.log")
 
     def environment(self, environment_id: str) -> str:
         """The packages of an environment, empty where they are not known."""
-        try:
-            return self.place.text(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt")
-        except FileNotFoundError:
-            return ""
+        return self._text(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt") if environment_id else ""
 
     def progress(self) -> dict[str, dict[str, Any]]:
         """What running trials say of themselves now, by trial id."""
         said = {}
         for entry in self.place.files(PROGRESS):
-            with contextlib.suppress(FileNotFoundError, ValueError):  # it has just ended, or is being written
-                said[Path(entry.path).stem] = json.loads(self.place.text(entry.path))
+            try:
+                said[Path(entry.path).stem] = checked.json_object(self.place.text(entry.path))
+            except (FileNotFoundError, NoFile):  # it has just ended
+                continue
+            except ValueError as error:
+                self._name_damage(entry.path, f"no progress of a trial: {error}")
         return said
 
     def driver(self) -> Driver | None:
@@ -170,9 +169,26 @@ class Results:
             return Driver.parsed(self.place.text(DRIVER_FILE))
         except FileNotFoundError:
             return None
+        except NoFile as error:
+            self._name_damage(DRIVER_FILE, error.reason)
         except ValueError as error:
-            self.damaged.append(Damage(DRIVER_FILE, str(error)))
-            return None
+            self._name_damage(DRIVER_FILE, str(error))
+        return None
+
+    def _text(self, path: str) -> str:
+        """The text of a file beside the records; empty where there is none, or none that can be read."""
+        try:
+            return self.place.text(path)
+        except FileNotFoundError:
+            return ""
+        except NoFile as error:
+            self._name_damage(path, error.reason)
+            return ""
+
+    def _name_damage(self, path: str, reason: str) -> None:
+        damage = Damage(path, reason)
+        if damage not in self.damaged:
+            self.damaged.append(damage)
 
     @contextlib.contextmanager
     def open(self, facts: RunFacts) -> Iterator[Writer]:
@@ -205,8 +221,11 @@ class Results:
             table = decoded(Part.of(Entry(path, 0)), self.place.read(path), columns, null_if_true)
         except FileNotFoundError:
             return None
+        except NoFile as error:
+            self._name_damage(path, error.reason)
+            return SCHEMA.empty_table()
         except Damaged as damage:
-            self.damaged.append(Damage(path, str(damage)))
+            self._name_damage(path, str(damage))
             return SCHEMA.empty_table()
         table = table if trial_id is None else table.filter(pc.field("trial_id") == trial_id)
         return each(table) if each else table
@@ -218,7 +237,7 @@ class Writer(Results):
     def begin(self, facts: RunFacts) -> None:
         for folder in ("", RECORDS):
             self.place.sweep_out(folder)
-        self._telling = {Path(entry.path).stem for entry in self.place.files(PROGRESS)}
+        self._telling = {name for name in self._stems(PROGRESS) if re.fullmatch(checked.FILE_NAME, name)}
         for trial_id in list(self._telling):  # of a sweep that was killed
             self._fall_silent(trial_id)
         self._quarantine()
@@ -229,7 +248,10 @@ class Writer(Results):
         self._sequence = max((part.sequence for part in parts), default=0)
         self._foldable = [part for part in parts if part.foldable]
         self._recent: dict[str, pa.Table] = {}  # what was appended, kept so that folding need not read it again
-        self._environments = {Path(entry.path).stem for entry in self.place.files(ENVIRONMENTS)}
+        self._environments = self._stems(ENVIRONMENTS)
+
+    def _stems(self, folder: str) -> set[str]:
+        return {Path(entry.path).stem for entry in self.place.files(folder)}
 
     def restate(self, **changes: Any) -> None:
         """Write `run.yaml` and the plan anew, with these facts changed."""
@@ -316,7 +338,8 @@ class Writer(Results):
             schema = unified((self._schema(part, recent) for part in parts), None)
             tables = (recent[part.path] if part.path in recent else self._read(part) for part in parts)
             data = encoded(schema, distinct(gathered(tables, schema)))
-        except (FileNotFoundError, Damaged):  # another writer has folded them, or the disk fails: leave all as it is
+        # another writer has folded them, the disk fails, or something else has been put there: leave all as it is
+        except (FileNotFoundError, NoFile, Damaged, pa.ArrowException):
             return
         try:
             folded = self._write(data, level)
@@ -345,16 +368,23 @@ class Writer(Results):
 
     def _quarantine(self) -> None:
         """Set damaged parts aside, so that their trials are run again."""
-        for part in self._parts():
+        for path in self._paths():
             try:
-                decoded(part, self.place.read(part.path), IDENTITY)
+                decoded(Part.of(Entry(path, 0)), self.place.read(path), IDENTITY)
+            except FileNotFoundError:  # another writer of a store has folded it
+                continue
             except FromTheFuture as error:
                 raise SweepError(
-                    f"{part.path} in {self} is {error}", "install that version to go on with this run"
+                    f"{path} in {self} is {error}", "install that version to go on with this run"
                 ) from None
+            except NoFile as error:
+                self._set_aside(path, error.reason)
             except Damaged as damage:
-                self.place.move(part.path, f"{QUARANTINE}/{Path(part.path).name}")
-                self.damaged.append(Damage(part.path, str(damage)))
+                self._set_aside(path, str(damage))
+
+    def _set_aside(self, path: str, reason: str) -> None:
+        self.place.move(path, f"{QUARANTINE}/{Path(path).name}")
+        self.damaged.append(Damage(path, reason))
 
 
 def _readers(place: Place) -> int:
@@ -363,6 +393,6 @@ def _readers(place: Place) -> int:
 
 
 def _file_name(identity: str) -> str:
-    if not re.fullmatch(r"[\w=.+-]{1,200}", identity) or identity.startswith("."):
+    if not re.fullmatch(checked.FILE_NAME, identity):
         raise ValueError(f"{identity!r} cannot name a file")
     return identity

@@ -134,7 +134,7 @@ def image(drawn: Mapping[str, Any], form: str) -> bytes:
 def _printable(node: Any) -> Any:
     """The same with escapes for control characters: an SVG cannot hold them, and drawing ends the whole process."""
     if isinstance(node, Mapping):
-        return {key: _printable(value) for key, value in node.items()}
+        return {_printable(key): _printable(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return [_printable(value) for value in node]
     return printable(node) if isinstance(node, str) else node
