@@ -181,7 +181,8 @@ name, and what cannot be read is left out and named, once.
 
 This page is written by `{command}`, on {date}. With `--few` the inputs
 are a seeded sample, and damages meet all commands but `report` and `plot`. A call counts as a
-hang after 20 seconds of processor time or 120 of the clock. *Others* are calls that say the same warning twice, end with an undocumented code, or fail without a reason.
+hang after 20 seconds of processor time or 120 of the clock. *Others* are calls that
+say the same warning twice, end with an undocumented code, or fail without a reason.
 
 {table}
 
