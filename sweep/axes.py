@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from sweep.selection import shown
 
@@ -113,9 +113,9 @@ def _order(names: tuple[str, ...], without: frozenset[str]) -> list[str]:
 
 
 def batch_size(settings: Mapping[str, Any]) -> int | None:
-    """Examples in a batch of a trial with these settings; None where it has no batches."""
+    """Examples in a batch of a trial with these settings; None where it has no batches, or no such number."""
     exponent = settings.get("batch_exponent")
-    return None if exponent is None else int(2**exponent)
+    return int(2**exponent) if _is_exponent(exponent) else None
 
 
 def name_part(name: str, value: Any) -> str:
@@ -158,6 +158,6 @@ def number(name: str, value: Any) -> Any:
     return 2**value if name == "batch_exponent" and _is_exponent(value) else value
 
 
-def _is_exponent(value: Any) -> bool:
+def _is_exponent(value: Any) -> TypeGuard[int]:
     """Whether it can be one of a batch size: a record may hold any number, and its power may take all memory."""
     return isinstance(value, int) and 0 <= value < 64

@@ -22,7 +22,7 @@ GRID = "name: g\naxes: {framework: [reference], threads: [1, 2], seed: 0}\n"
         ("backward", "autograd", "autograd", "with autograd"),
         ("backward", "explicit", "explicit", "with the explicit backward"),
         ("batch_exponent", 5, "b5", "at batch 32"),
-        ("batch_exponent", None, "bNone", "at batch 2^None"),
+        ("batch_exponent", None, "bNone", "at batch 2^null"),
         ("threads", 2, "threads=2", "with threads 2"),
         ("compile", True, "compile=true", "with compile true"),
         ("data", None, "data=null", "with data null"),
@@ -64,3 +64,8 @@ def test_a_number_outside_the_bounds_of_its_axis_is_refused() -> None:
 
 def test_the_axes_that_ask_a_question_are_compared() -> None:
     assert COMPARED == ("framework", "backend", "backward")
+
+
+@pytest.mark.parametrize(("exponent", "size"), [(5, 32), (0, 1), (None, None), (1e308, None), (-1, None), ("5", None)])
+def test_a_record_may_hold_any_exponent_and_a_batch_only_a_possible_one(exponent, size) -> None:
+    assert axes.batch_size({"batch_exponent": exponent}) == size

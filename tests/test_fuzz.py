@@ -205,3 +205,10 @@ def test_a_plan_of_other_types_is_named(run: Path) -> None:
     [(part, said)] = results.damaged
     assert part == "plan.parquet"
     assert "other columns" in said
+
+
+@pytest.mark.parametrize("content", ['{"workload": ["a"]}', '{"workload": {"a": 1}}', '{"framework": 3}'])
+def test_a_content_of_any_shape_is_told_apart_as_it_is_written(content, sweep) -> None:
+    records = [record(seed=seed) | {"content": text} for seed, text in enumerate([content, content, ""])]
+    keep("results/run", records)
+    assert sweep("summarize", "run").code == 0

@@ -89,8 +89,8 @@ def _contents(axes: Axes) -> dict[tuple[Any, ...], Any]:
 
 
 def _word(content: str | None, words: Sequence[str]) -> str:
-    told: Mapping[str, str] = json.loads(content) if content else {}
-    return ", ".join(told[word] for word in words if word in told)
+    told: Mapping[str, Any] = json.loads(content) if content else {}
+    return ", ".join(str(told[word]) for word in words if word in told)  # others may write anything
 
 
 def _labels(since: Mapping[str, dt.datetime | None]) -> dict[str, str]:
