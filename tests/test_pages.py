@@ -35,12 +35,17 @@ ELSEWHERE = {"sweep/data", "sweep/reference", "sweep/environments"}
 # options of pip, uv, Ray and a project's own scripts, which pages speak of too
 OF_OTHERS = {
     "--autoscaler",
+    "--cpu-manager-policy",
+    "--cpu-manager-policy-options",
     "--cpus",
     "--every",
+    "--exclusive",
+    "--few",
     "--index-url",
     "--node-name",
     "--quick",
     "--torch-backend",
+    "--working-dir",
     "--xla_gpu_deterministic_ops",
 }
 COMMANDS = typer.main.get_command(cli.app)

@@ -17,6 +17,7 @@ from sweep.texts import counted
 
 if TYPE_CHECKING:
     from sweep.catalog import Framework, Workload
+    from sweep.cluster.forecast import NodeTypes
     from sweep.estimate import Estimate
     from sweep.grid import Expansion, Grid, Trial
     from sweep.node.provision import Needs
@@ -39,6 +40,12 @@ Out = Annotated[str, typer.Option(metavar="DIR|URI", help="Where runs are kept: 
 AddSeeds = Annotated[int, typer.Option(metavar="N", min=0, help="N more seeds of every cell.")]
 RetryWhat = Annotated[Retry | None, typer.Option("--retry", help="Run again what ended so.")]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the trials.")]
+_Nodes = Annotated[
+    str, typer.Option("--nodes", metavar="TYPE=N,…", help="How long it takes on such nodes of a cluster file.")
+]
+_ClusterFile = Annotated[
+    Path, typer.Option("--cluster", metavar="FILE", parser=paths.path, help="The cluster file with their types.")
+]
 
 
 def plan(
@@ -49,15 +56,18 @@ def plan(
     retry: RetryWhat = None,
     add_seeds: AddSeeds = 0,
     form: _Format = Format.TABLE,
+    nodes: _Nodes = "",
+    cluster: _ClusterFile = Path("cluster.yaml"),
 ) -> int:
     """Show what would run, in which order, what is left out and why, what has to be built, and how long it takes.
 
-    Nothing is run, built or written. Trials on stdout, the rest on stderr.
+    Nothing is run, built or written. Trials on stdout, the rest on stderr. With --nodes also how many hours of each
+    type of node it takes, by what earlier trials of the run took.
 
-    Example: `sweep plan grid.yaml --set batch_exponent=0,3 --only '*/explicit/*'`
+    Example: `sweep plan grid.yaml --nodes cpu=4,gpu-1=2`
     """
     chosen, expansion = expanded(grid, sets, only, add_seeds)
-    return tell(chosen, expansion, out, retry, form)
+    return tell(chosen, expansion, out, retry, form, _types(cluster, nodes) if nodes else {})
 
 
 def schema() -> None:
@@ -112,8 +122,9 @@ def tell(
     out: str = runs.RESULTS,
     retry: Retry | None = None,
     form: Format = Format.TABLE,
+    nodes: NodeTypes | None = None,
 ) -> int:
-    """What would run: trials on stdout, all about them on stderr."""
+    """What would run: trials on stdout, all about them on stderr; with `nodes`, how long it takes on these."""
     from sweep import resume, schedule
 
     results = _results(grid.name, out)
@@ -124,6 +135,9 @@ def tell(
         output.say(line)
     for change in resume.said(results, expansion.trials, todo, statuses) if results else ():
         output.say(change)
+    if nodes and todo:
+        for line in _on_nodes(todo, nodes, estimate):
+            output.say(line)
     rows = [_row(trial, estimate) for trial in todo]
     if rows or form is not Format.TABLE:
         emit(form, _columns(rows), rows)
@@ -227,6 +241,31 @@ def _data_warnings(needs: Needs) -> Iterator[str]:
     for name in dict.fromkeys(name for name, path in needs.data if not path):
         warnings = [prepared.warning() for prepared in store.everything(name)[:1]]
         yield from (f"warning: {warning}" for warning in warnings if warning)
+
+
+def _types(file: Path, wanted: str) -> NodeTypes:
+    from sweep.cluster.forecast import node_types
+
+    return node_types(file, wanted)
+
+
+def _on_nodes(todo: Sequence[Trial], nodes: NodeTypes, estimate: Estimate) -> Iterator[str]:
+    """How long the trials take on these nodes, and how many hours of each type that is."""
+    from sweep.cli.display import duration
+    from sweep.cluster.forecast import forecast
+
+    seconds = {trial.cell.id: estimate.seconds(trial.cell.id, trial.cell.settings) for trial in todo}
+    unknown = sum(seconds[trial.cell.id] is None for trial in todo)
+    if unknown:
+        yield f"on these nodes: not known, as no trial like {unknown:,} of these has ended yet"
+        return
+    found = forecast(todo, nodes, lambda trial: seconds[trial.cell.id] or 0.0)
+    named = ", ".join(f"{usage.nodes} {name}" for name, usage in found.types.items())
+    yield f"on {named}: about {duration(found.wall_s)}, without what nodes take to start and to build environments"
+    for name, usage in found.types.items():
+        yield f"  {name}: {usage.up_s / 3600:.3g} node-hours for {_many(usage.trials, 'trial')}"
+    if found.unplaceable:
+        yield f"warning: {_many(found.unplaceable, 'trial')} fit on none of these nodes"
 
 
 def _total_s(todo: Sequence[Trial], estimate: Estimate) -> float | None:
