@@ -9,6 +9,7 @@ there.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,17 @@ def value(path: Path, name: str) -> Any:
 
 
 def parsed(path: Path) -> ast.Module:
-    """The file as Python reads it; SweepError where it cannot be read."""
+    """The file as Python reads it, not to be changed; SweepError where it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _parsed(path, 0, 0)  # which says why it cannot be read
+    return _parsed(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(path: Path, size: int, modified_ns: int) -> ast.Module:  # noqa: ARG001  the last two are the cache's key
+    """Many literals are asked of one file, and reading it takes far longer than finding them."""
     try:
         return ast.parse(text(path), filename=str(path))
     except SyntaxError as error:
