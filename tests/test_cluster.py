@@ -352,5 +352,28 @@ def test_a_ray_of_our_own_answers_nobody_who_does_not_know_its_token(cluster: Cl
         assert ask(b"", timeout=10, metadata=[("authorization", f"Bearer {os.environ['RAY_AUTH_TOKEN']}")])
 
 
+UNASKED = """
+import os
+os.environ["RAY_AUTH_MODE"] = "disabled"  # as joining a cluster that asks for no token leaves it
+import grpc, ray
+from sweep.cluster import Cluster
+
+with Cluster() as cluster:
+    address = cluster.session.ray.get_runtime_context().gcs_address
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=10)
+        except grpc.RpcError as error:
+            print(error.code().name)
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_of_our_own_asks_for_its_token_whatever_a_joined_cluster_asked_for() -> None:
+    with driver(UNASKED) as process:
+        out, err = process.communicate(timeout=200)
+    assert (out, process.returncode) == ("UNAUTHENTICATED\n", 0), err
+
+
 def test_auto_does_not_join_the_private_ray_of_another_sweep(cluster: Cluster) -> None:
     assert cluster.session.ray.get_runtime_context().gcs_address not in set(heads())

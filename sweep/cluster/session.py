@@ -56,6 +56,7 @@ _QUIET = {
 # A Ray of our own keeps to 127.0.0.1, and to those who know a token that is written nowhere; a joined one must not.
 _PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_enable_metrics_collection": "0",  # they would be served to everybody on this machine, token or not
     "RAY_worker_niceness": "0",  # added to the driver's; by default 15, and trials lose to everybody
@@ -75,6 +76,8 @@ def load(address: str | None) -> Any:
     import ray
     import ray._private.worker as driver
 
+    if not address:
+        _read_variables_again()
     # What daemons say of dying workers is printed to stdout whatever `log_to_driver` says; our records say it better.
     driver.print_to_stdstream = lambda *_args, **_kwargs: None
     return ray
@@ -456,9 +459,7 @@ def _uses_tls() -> bool:
 def _show_token_where_asked(address: str) -> None:
     """And nowhere else: a driver that asks its workers for one that they do not have never hears from them."""
     import grpc
-    import ray._raylet
 
-    raylet: Any = ray._raylet
     service = "ray.rpc.RayletDriver/ClusterInfo" if address.startswith("ray://") else _FIRST_QUESTION
     with _channel(address.removeprefix("ray://")) as channel:
         try:
@@ -469,7 +470,15 @@ def _show_token_where_asked(address: str) -> None:
     if _uses_tls() and answer is grpc.StatusCode.UNAVAILABLE:
         return  # a certificate, say, that is for another name: Ray says it better
     os.environ["RAY_AUTH_MODE"] = "token" if answer is grpc.StatusCode.UNAUTHENTICATED else "disabled"
-    raylet.Config.initialize("")  # Ray has read the variable already
+    _read_variables_again()
+
+
+def _read_variables_again() -> None:
+    """Have Ray read its variables, which it does by itself only when it is imported."""
+    import ray._raylet
+
+    raylet: Any = ray._raylet
+    raylet.Config.initialize("")
 
 
 def _channel(address: str) -> Any:

@@ -27,6 +27,8 @@ _LOAD_HINT = "sweep doctor shows what it lacks; on a machine that is only busy, 
 # These are meant for clusters, or for the user's own programs. Ray's daemons and workers do not start with them.
 _FOREIGN = (
     *("RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT", "RAY_REDIS_ADDRESS"),
+    # of a cluster that was joined before, or of the user's
+    "RAY_AUTH_MODE",
     *("RAY_RUNTIME_ENV_HOOK", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_GCS_SERVER_PORT", "RAY_NAMESPACE"),
     *("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONVERBOSE", "PYTHONSTARTUP"),
 )
