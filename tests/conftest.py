@@ -13,8 +13,12 @@ from commands import Said, Sweep
 
 from sweep import cli
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts things in the background; children inherit it
+# Children inherit what is ignored. A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture
