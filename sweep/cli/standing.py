@@ -234,7 +234,7 @@ def _headline(standing: Standing) -> str:
     unplanned = standing.statuses.total() - standing.recorded
     if unplanned > 0:
         counts.append(f"{unplanned} of them no longer planned")
-    planned = f"{standing.recorded} of {standing.planned} planned trials have a record"
+    planned = f"{standing.recorded} of {counted(standing.planned, 'planned trial')} have a record"
     return f"{standing.run} {_SAID[standing.state]}: {planned}: {', '.join(counts) or 'none'}"
 
 

@@ -24,6 +24,7 @@ from sweep.cluster.mapping import Pass, Record, Tell, last_line
 from sweep.cluster.placement import Node, Shape, unplaceable
 from sweep.cluster.preparation import Preparation, Provided
 from sweep.errors import SweepError, Unavailable
+from sweep.texts import counted
 
 POLL_S = 2.0  # how often nodes are counted
 FIRST_S = 600.0  # how long the first node may take to come: after `ray up` it is being installed
@@ -352,7 +353,7 @@ class Cluster:
     def stuck(self, trials: int) -> None:
         """Trials are left that no node can hold that is there."""
         if self.wait_s:
-            count = f"{trials} trial{'s' if trials > 1 else ''}"
+            count = counted(trials, "trial")
             self._notify(f"{count} cannot run on any node that is there: waiting {self.wait_s:.0f} s at most for one")
 
     def _wait_for_the_first(self) -> None:
