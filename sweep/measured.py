@@ -34,7 +34,7 @@ Overrides = Mapping[str, Mapping[str, Any]]
 
 _FRAMEWORKS = dependencies.WORKLOADS / "frameworks"
 _FIRST = 1
-_EVERY_TRIAL = dependencies.WORKLOADS / "__main__.py"  # the host, which makes its process and waits for it
+_EVERY_TRIAL = dependencies.WORKLOADS / "runtime" / "host.py"  # the host, which makes its process and waits for it
 
 
 def contents_of(workloads: Mapping[str, Workload], overrides: Overrides) -> Callable[[str, str, str | None], Content]:
