@@ -33,6 +33,11 @@ class Status(enum.StrEnum):
     NOT_COMPARABLE = "not_comparable"
     INVALID = "invalid"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Status:  # noqa: ARG003  whatever it is
+        """A word that is no status, from a plug-in or a later version: the trial gave no times."""
+        return cls.FAILED
+
     @property
     def is_failure(self) -> bool:
         """Whether the trial itself went wrong: not where it went well, nor where others disturbed it."""
@@ -56,8 +61,7 @@ _OWN_RETRY = {Status.TIMEOUT: Retry.TIMEOUT, Status.INVALID: Retry.INVALID}
 
 def retry_for(statuses: Iterable[str]) -> Retry | None:
     """The narrowest `--retry` that runs again all that ended so; None where all went well."""
-    known = {str(status): status.retry for status in Status}
-    wanted = {known.get(status, Retry.FAILED) for status in statuses} - {None}
+    wanted = {Status(status).retry for status in statuses} - {None}
     return wanted.pop() if len(wanted) == 1 else Retry.ALL if wanted else None
 
 
