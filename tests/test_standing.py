@@ -130,7 +130,7 @@ def test_a_file_of_another_kind_is_named_and_left_out(text: str, sweep: Sweep) -
     Path("results/core", DRIVER_FILE).write_text(text)
     said = sweep("status")
     assert said.code == 0
-    assert said.out == "core is done: 1 of 1 planned trials have a record: 1 ok\n"
+    assert said.out == "core is done: 1 of 1 planned trial has a record: 1 ok\n"
     assert f"warning: {DRIVER_FILE} left out" in said.err
 
 
@@ -299,7 +299,7 @@ def test_watch_ends_with_the_sweep(sweep: Sweep) -> None:
     keep("results/core", [record()])
     said = sweep("status", "--watch")
     assert said.code == 0
-    assert said.out.endswith(" core is done: 1 of 1 planned trials have a record: 1 ok\n")
+    assert said.out.endswith(" core is done: 1 of 1 planned trial has a record: 1 ok\n")
     assert json.loads(sweep("status", "--watch", "--format", "json").out)["state"] == "done"
     assert sweep("status", "--watch", "--format", "csv").code == 2
 

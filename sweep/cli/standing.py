@@ -21,7 +21,7 @@ from sweep.cli.run import interruptible
 from sweep.cli.tables import Column, Format, emit, plain
 from sweep.errors import FAILED, MISSING, SweepError
 from sweep.status import all_ok, retry_for
-from sweep.texts import counted, printable
+from sweep.texts import counted, having, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -234,7 +234,7 @@ def _headline(standing: Standing) -> str:
     unplanned = standing.statuses.total() - standing.recorded
     if unplanned > 0:
         counts.append(f"{unplanned} of them no longer planned")
-    planned = f"{standing.recorded} of {counted(standing.planned, 'planned trial')} have a record"
+    planned = f"{standing.recorded:,} of {having(standing.planned, 'planned trial')} a record"
     return f"{standing.run} {_SAID[standing.state]}: {planned}: {', '.join(counts) or 'none'}"
 
 
