@@ -288,7 +288,7 @@ def test_a_node_that_is_about_to_end_gets_no_more_trials_and_those_that_run_ther
     """As a spot node from its notice on, where Ray has been told of it."""
     leaving = raylets.add_node(num_cpus=2, node_name="leaving")
     later = []
-    naps = [Trial(f"{n:02d}", nap_s=3.0, block=n) for n in range(24)]  # a node may end with its last: after a look at it
+    naps = [Trial(f"{n:02d}", nap_s=3.0, block=n) for n in range(24)]  # longer than from look to look
     with Cluster(raylets.address, notify=said.append) as cluster:
         for record in cluster.map(trials.run, naps):
             assert (record["status"], record["attempt"]) == ("ok", 1)
