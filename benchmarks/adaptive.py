@@ -51,7 +51,13 @@ def compared(sweeps: int, until: Until) -> Iterator[Figure]:
     narrow, fixed = f"until ± {until.interval:.0%}", f"{SEEDS} seeds each"
     low, middle, high = np.quantile(told.shares, [0.05, 0.5, 0.95])
     what = f"time of a sweep, {narrow}"
-    yield Figure(what, OURS, float(middle), "share", note=f"{low:.0%} to {high:.0%} in nine of ten of {sweeps} sweeps")
+    yield Figure(
+        what,
+        OURS,
+        float(middle),
+        "share",
+        note=f"{low:.0%} to {high:.0%} in nine of ten of {sweeps} sweeps",
+    )
     yield Figure(what, fixed, 1.0, "share")
     if until.interval == INTERVALS[0]:
         yield target(what, 1 / 3, "share")
@@ -92,7 +98,11 @@ class Told:
 
     @property
     def opposite(self) -> int:
-        return sum(n for (one, other), n in self.pairs.items() if "inconclusive" not in (one, other) and one != other)
+        return sum(
+            n
+            for (one, other), n in self.pairs.items()
+            if "inconclusive" not in (one, other) and one != other
+        )
 
 
 class Machine:
@@ -101,10 +111,14 @@ class Machine:
     def __init__(self, seed: int, seeds: int) -> None:
         random = np.random.default_rng(seed)
         drift = random.normal(0, 0.01, seeds)
-        self.cells = {key: _cell(key) for key in itertools.product(STEP_S, ("autograd", "explicit"), range(5))}
+        self.cells = {
+            key: _cell(key) for key in itertools.product(STEP_S, ("autograd", "explicit"), range(5))
+        }
         self.effect = {key: self._effect(key, random) for key in self.cells}
         spreads = np.where(
-            random.random(len(self.cells)) < 0.05, 0.04, np.exp(random.uniform(-5.8, -4.2, len(self.cells)))
+            random.random(len(self.cells)) < 0.05,
+            0.04,
+            np.exp(random.uniform(-5.8, -4.2, len(self.cells))),
         )
         self.means = {
             key: STEP_S[key[0]]
@@ -133,8 +147,8 @@ def adaptively(machine: Machine, until: Until) -> dict[Key, Sequence[int]]:
     seeds: dict[Key, list[int]] = {key: list(range(PILOT)) for key in machine.cells}
     by_id = {cell.id: key for key, cell in machine.cells.items()}
     while True:
-        standings = [
-            adaptive.Standing(
+        sampling_states = [
+            adaptive.SamplingState(
                 cell,
                 {seed: float(machine.means[key][seed]) for seed in seeds[key]},
                 frozenset(seeds[key]),
@@ -142,25 +156,37 @@ def adaptively(machine: Machine, until: Until) -> dict[Key, Sequence[int]]:
             )
             for key, cell in machine.cells.items()
         ]
-        decision = adaptive.decide(standings, until)
+        decision = adaptive.decide(sampling_states, until)
         if not decision.seeds:
             return {key: tuple(chosen) for key, chosen in seeds.items()}
         for cell_id, more in decision.seeds.items():
             seeds[by_id[cell_id]] += more
 
 
-def verdicts(machine: Machine, seeds: Mapping[Key, Sequence[int]]) -> dict[tuple[Key, Key], tuple[str, bool]]:
+def verdicts(
+    machine: Machine, seeds: Mapping[Key, Sequence[int]]
+) -> dict[tuple[Key, Key], tuple[str, bool]]:
     """Each comparison of frameworks and of backwards, and whether its interval holds the truth."""
-    pairs = [(("torch", b, e), ("chainer", b, e)) for b in ("autograd", "explicit") for e in range(5)]
+    pairs = [
+        (("torch", b, e), ("chainer", b, e)) for b in ("autograd", "explicit") for e in range(5)
+    ]
     pairs += [((f, "explicit", e), (f, "autograd", e)) for f in STEP_S for e in range(5)]
     ratios = {}
     for one, other in pairs:
         common = sorted(set(seeds[one]) & set(seeds[other]))
-        ratios[one, other] = statistics.paired_ratio(machine.means[one][common], machine.means[other][common])
-    p = statistics.adjusted([statistics.p_value(r, statistics.within(MARGIN)) for r in ratios.values()])
+        ratios[one, other] = statistics.paired_ratio(
+            machine.means[one][common], machine.means[other][common]
+        )
+    p = statistics.adjusted(
+        [statistics.p_value(r, statistics.within(MARGIN)) for r in ratios.values()]
+    )
     found = {}
     for ((one, other), ratio), adjusted in zip(ratios.items(), p, strict=True):
-        truth = STEP_S[one[0]] / STEP_S[other[0]] * math.exp(machine.effect[one] - machine.effect[other])
+        truth = (
+            STEP_S[one[0]]
+            / STEP_S[other[0]]
+            * math.exp(machine.effect[one] - machine.effect[other])
+        )
         interval = ratio.interval()
         holds = interval is not None and interval.low <= truth <= interval.high
         found[one, other] = (statistics.verdict(ratio, MARGIN, adjusted), holds)

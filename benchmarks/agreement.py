@@ -36,11 +36,17 @@ TOOLS = peers.HERE / "tools"
 
 def figures(quick: bool) -> Iterator[Figure]:
     what = step(FRAMEWORK, EXPONENT)
-    found = in_turns(FRAMEWORK, EXPONENT, ["timer"], *((5, 3) if quick else SAME[EXPONENT]), narrow=NARROW)
-    yield from compared(f"{what}, in turns", found, {"timer": "torch.utils.benchmark, its Timer"}, by_round)
+    found = in_turns(
+        FRAMEWORK, EXPONENT, ["timer"], *((5, 3) if quick else SAME[EXPONENT]), narrow=NARROW
+    )
+    yield from compared(
+        f"{what}, in turns", found, {"timer": "torch.utils.benchmark, its Timer"}, by_round
+    )
     runner = environment("pyperf", beside=framework_python(FRAMEWORK))
     trial = the_trial(FRAMEWORK, EXPONENT, SAMPLES)
-    trials, runs = alternately(3 if quick else PROCESSES, lambda: by_sweep(trial), lambda: _by_pyperf(runner))
+    trials, runs = alternately(
+        3 if quick else PROCESSES, lambda: by_sweep(trial), lambda: _by_pyperf(runner)
+    )
     names = {"pyperf": f"{version(runner, 'pyperf')}, its runner"}
     yield from compared(f"{what}, whole", {"sweep": trials, "pyperf": runs}, names, by_process)
 
@@ -48,7 +54,14 @@ def figures(quick: bool) -> Iterator[Figure]:
 def _by_pyperf(python: Path) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "step.json")
-        given = ["--batch", str(2**EXPONENT), "--values", str(SAMPLES), "--quiet", "--inherit-environ"]
+        given = [
+            "--batch",
+            str(2**EXPONENT),
+            "--values",
+            str(SAMPLES),
+            "--quiet",
+            "--inherit-environ",
+        ]
         variables = ",".join(hosts.variables(len(machine.usable_cores())))
         as_a_trial([python, TOOLS / "pyperf_step.py", *given, variables, "-o", file])
         (benchmark,) = json.loads(file.read_text())["benchmarks"]

@@ -51,7 +51,9 @@ class Wanted(NamedTuple):
     variables: Mapping[str, str]
 
 
-Way = Callable[[Wanted, Path, Mapping[str, str]], float]  # in this folder, with these variables: seconds
+Way = Callable[
+    [Wanted, Path, Mapping[str, str]], float
+]  # in this folder, with these variables: seconds
 
 
 def figures(quick: bool) -> Iterator[Figure]:
@@ -66,7 +68,9 @@ def _figures(wanted: Wanted, cold: bool, rounds: int) -> Iterator[Figure]:
     said = f"building {wanted.framework}, {'cold' if cold else 'warm'}"
     found = _in_turns(ways(), wanted, cold, rounds)
     for who, seconds in found.items():
-        yield Figure(said, who, seconds, note=f"{len(wanted.requires)} packages" if who == OURS else "")
+        yield Figure(
+            said, who, seconds, note=f"{len(wanted.requires)} packages" if who == OURS else ""
+        )
     plain = next(seconds for who, seconds in found.items() if who.endswith(PLAIN))
     yield target(said, 1.1 * plain, note="a tenth more than uv")
 
@@ -103,16 +107,22 @@ def _wanted(framework: str, folder: Path) -> Wanted:
     listed = peers.run([uv.find_uv_bin(), "pip", "freeze", "--python", python]).output.split()
     bounds = folder / f"{spec.module}-build.txt"
     bounds.write_text("\n".join(spec.build))
-    variables = dict.fromkeys(("UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), str(bounds))
+    variables = dict.fromkeys(
+        ("UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), str(bounds)
+    )
     requires = [each for each in listed if "==" in each]
-    return Wanted(framework, spec.module, python.resolve(), requires, variables if spec.build else {})
+    return Wanted(
+        framework, spec.module, python.resolve(), requires, variables if spec.build else {}
+    )
 
 
 def _built(way: Way, wanted: Wanted, cold: bool) -> float:
     """Environments and caches side by side, where ours lie: a file system that uv can link in from its cache."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWEEP_ENV_DIR")) as folder:
         empty = {"UV_CACHE_DIR": f"{folder}/uv", "PIP_CACHE_DIR": f"{folder}/pip"} if cold else {}
-        return way(wanted, Path(folder), {**indexes.configured().variables, **wanted.variables, **empty})
+        return way(
+            wanted, Path(folder), {**indexes.configured().variables, **wanted.variables, **empty}
+        )
 
 
 def _ours(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
@@ -160,13 +170,24 @@ def _nox(backend: str) -> Way:
 def _asv(wanted: Wanted, folder: Path, more: Mapping[str, str]) -> float:
     pins = dict(each.split("==") for each in wanted.requires)
     matrix = {"req": {f"pip+{name}": [pin] for name, pin in pins.items()}}
-    settings = {"version": 1, "project": "build", "repo": ".", "environment_type": "virtualenv", "matrix": matrix}
+    settings = {
+        "version": 1,
+        "project": "build",
+        "repo": ".",
+        "environment_type": "virtualenv",
+        "matrix": matrix,
+    }
     settings["pythons"] = [wanted.python.name.removeprefix("python")]
     (folder / "asv.conf.json").write_text(json.dumps(settings))
     author = ["-c", "user.name=sweep", "-c", "user.email=sweep@localhost"]
     peers.run(["git", "init", "--quiet"], folder)
     peers.run(["git", *author, "commit", "--quiet", "--allow-empty", "-m", "build"], folder)
-    more = {**more, "PATH": f"{wanted.python.parent}:{os.environ['PATH']}"}  # where asv looks for a Python
-    seconds = peers.run([environment("asv", "virtualenv"), "-c", _SET_UP, "setup"], folder, more).seconds
+    more = {
+        **more,
+        "PATH": f"{wanted.python.parent}:{os.environ['PATH']}",
+    }  # where asv looks for a Python
+    seconds = peers.run(
+        [environment("asv", "virtualenv"), "-c", _SET_UP, "setup"], folder, more
+    ).seconds
     (python,) = folder.glob("env/*/bin/python")
     return seconds + peers.run([python, "-c", f"import {wanted.module}"]).seconds

@@ -115,7 +115,9 @@ NOISES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {
 }
 
 
-def measured(random: np.random.Generator, scenario: Scenario, cells: int, repetitions: int) -> Floats:
+def measured(
+    random: np.random.Generator, scenario: Scenario, cells: int, repetitions: int
+) -> Floats:
     """Times of (repetitions, cells, processes, samples), all cells alike; process p of each cell is of block p."""
     shape = (repetitions, cells, scenario.processes, SAMPLES)
     logs = NOISES[scenario.noise](random, shape)
@@ -137,25 +139,37 @@ def explore(scenario: Scenario, repetitions: int, seed: int = 0) -> Findings:
     means = cells.mean(axis=-1)
     expected = truth(random, scenario)
     intervals = [statistics.interval(cell) for cell in means[:, 0]]
-    families = [[statistics.paired_ratio(cell, family[0]) for cell in family[1:]] for family in means]
-    slowed = [statistics.paired_ratio(family[1] * (1 + TRUE_DIFFERENCE), family[0]) for family in means]
+    families = [
+        [statistics.paired_ratio(cell, family[0]) for cell in family[1:]] for family in means
+    ]
+    slowed = [
+        statistics.paired_ratio(family[1] * (1 + TRUE_DIFFERENCE), family[0]) for family in means
+    ]
     return Findings(
         scenario,
         cell_coverage=_share(i.low <= expected <= i.high for i in intervals if i),
-        ratio_coverage=_share(i.low <= 1 <= i.high for family in families for r in family if (i := r.interval())),
+        ratio_coverage=_share(
+            i.low <= 1 <= i.high for family in families for r in family if (i := r.interval())
+        ),
         false_families=_share(differs(family, MARGIN) for family in families),
         false_families_without_margin=_share(differs(family, 0.0) for family in families),
         power=_share(statistics.verdict(ratio, MARGIN) == "slower" for ratio in slowed),
         predicted_power=_predicted_power(families, scenario.processes),
         pooled_t=_family_share(cells, lambda a, b: stats.ttest_ind(a, b, axis=-1).pvalue < 0.05),
-        mann_whitney=_family_share(cells, lambda a, b: stats.mannwhitneyu(a, b, axis=-1).pvalue < 0.05),
-        minimum=_family_share(cells, lambda a, b: np.abs(np.log(a.min(-1) / b.min(-1))) > math.log1p(MARGIN)),
+        mann_whitney=_family_share(
+            cells, lambda a, b: stats.mannwhitneyu(a, b, axis=-1).pvalue < 0.05
+        ),
+        minimum=_family_share(
+            cells, lambda a, b: np.abs(np.log(a.min(-1) / b.min(-1))) > math.log1p(MARGIN)
+        ),
     )
 
 
 def differs(family: list[statistics.Ratio], margin: float) -> bool:
     """Whether any comparison of a family of identical cells is called faster or slower."""
-    p = statistics.adjusted([statistics.p_value(ratio, statistics.within(margin)) for ratio in family])
+    p = statistics.adjusted(
+        [statistics.p_value(ratio, statistics.within(margin)) for ratio in family]
+    )
     found = {statistics.verdict(ratio, margin, each) for ratio, each in zip(family, p, strict=True)}
     return bool(found & {"faster", "slower"})
 
@@ -169,7 +183,13 @@ def _predicted_power(families: list[list[statistics.Ratio]], pairs: int) -> floa
 def _family_share(cells: Floats, differ: Callable[[Floats, Floats], NDArray[np.bool_]]) -> float:
     """How often a method that pools samples calls any of a family of identical cells different from the first."""
     pooled = cells[:200].reshape(len(cells[:200]), cells.shape[1], -1)
-    return float(np.mean(np.any([differ(pooled[:, cell], pooled[:, 0]) for cell in range(1, cells.shape[1])], axis=0)))
+    return float(
+        np.mean(
+            np.any(
+                [differ(pooled[:, cell], pooled[:, 0]) for cell in range(1, cells.shape[1])], axis=0
+            )
+        )
+    )
 
 
 def _share(claims: Iterator[bool]) -> float:

@@ -35,7 +35,9 @@ def _group(name: str, rows: list[Row]) -> str:
     title, _, more = said.partition("\n")
     head = [f"## {name.capitalize()}", title, *([more.strip()] if more.strip() else []), ""]
     when = rows[0]["measured_at"].replace("T", " ").replace("+00:00", " UTC")
-    measured = f"Measured on {when}{', with `--quick`' if rows[0]['quick'] else ''}: {rows[0]['machine']}."
+    measured = (
+        f"Measured on {when}{', with `--quick`' if rows[0]['quick'] else ''}: {rows[0]['machine']}."
+    )
     whats = [list(same) for _, same in groupby(rows, key=lambda row: row["what"])]
     return "\n".join([*head, measured, "", *_tables(whats)])
 
@@ -46,19 +48,28 @@ def _tables(whats: list[list[Row]]) -> list[str]:
     for tools, same in groupby(whats, key=lambda rows: [row["who"] for row in rows]):
         together = list(same)
         bare = not any(row["note"] for rows in together for row in rows)
-        tables += [_side_by_side(together)] if bare and len(together) > len(tools) else map(_table, together)
+        tables += (
+            [_side_by_side(together)]
+            if bare and len(together) > len(tools)
+            else map(_table, together)
+        )
     return tables
 
 
 def _table(rows: list[Row]) -> str:
     ours = rows[0]
     beside = [row for row in rows if row["who"] != ours["who"]]
-    lines = [f"| {ours['what']} | its figure | {ours['who']} | ratio | |", "|---|---:|---:|---:|---|"]
+    lines = [
+        f"| {ours['what']} | its figure | {ours['who']} | ratio | |",
+        "|---|---:|---:|---:|---|",
+    ]
     lines += [
         f"| {_who(row)} | {_told(row)} | {_told(ours)} | {_ratio(row, ours)} | {row['note']} |"
         for row in beside or rows
     ]
-    return "\n".join([*lines, "", *([f"{ours['who']}: {ours['note']}.", ""] if ours["note"] and beside else [])])
+    return "\n".join(
+        [*lines, "", *([f"{ours['who']}: {ours['note']}.", ""] if ours["note"] and beside else [])]
+    )
 
 
 def _side_by_side(whats: list[list[Row]]) -> str:

@@ -38,10 +38,18 @@ from sweep.node.worker import RunTrial
 FRAMEWORKS = ("torch==2.13.0", "chainer==7.8.1")
 TRIMMED = 0.2  # of the rounds, at either end: those in which others took a core
 NARROW = 0.005  # of an interval of the same step, to either side
-SAME = {0: (120, 10), 3: (40, 9), 5: (15, 8)}  # batch exponent: rounds in a process; at most so many processes
+SAME = {
+    0: (120, 10),
+    3: (40, 9),
+    5: (15, 8),
+}  # batch exponent: rounds in a process; at most so many processes
 OWN = {0: (20, 6), 3: (10, 5), 5: (4, 4)}  # where the loop has a step by hand: so many processes
 WHOLE = {0: (6, 20)}  # batch exponent: processes of each, samples
-KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}  # of glibc
+KEPT = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**28),
+}  # of glibc
 PLAIN = Path(__file__).with_name("plain")
 GRID = """
 name: fidelity
@@ -67,16 +75,27 @@ def figures(quick: bool) -> Iterator[Figure]:
         shortest = 0.0
         for exponent in list(SAME)[: 2 if quick else None]:
             what = f"{step(framework, exponent)}, in turns"
-            same = in_turns(framework, exponent, ["loop"], *((5, 3) if quick else SAME[exponent]), narrow=NARROW)
+            same = in_turns(
+                framework, exponent, ["loop"], *((5, 3) if quick else SAME[exponent]), narrow=NARROW
+            )
             yield from compared(what, same, {"loop": "a loop by hand around it"}, by_round)
-            yield from apart(f"{what}: how far apart they may be", by_round(same["sweep"], same["loop"]))
-            own = in_turns(framework, exponent, ["loop and step"], *((3, 3) if quick else OWN[exponent]))
-            yield from compared(f"{what} with another", own, {"loop and step": "loop and step by hand"}, by_process)
+            yield from apart(
+                f"{what}: how far apart they may be", by_round(same["sweep"], same["loop"])
+            )
+            own = in_turns(
+                framework, exponent, ["loop and step"], *((3, 3) if quick else OWN[exponent])
+            )
+            yield from compared(
+                f"{what} with another", own, {"loop and step": "loop and step by hand"}, by_process
+            )
             shortest = shortest or middle(same["sweep"])
         yield from timer(framework, shortest)
         for exponent, (processes, samples) in WHOLE.items():
             trials, scripts = whole(framework, exponent, 3 if quick else processes, samples)
-            what, found = f"{step(framework, exponent)}, whole", {"sweep": trials, "script": scripts}
+            what, found = (
+                f"{step(framework, exponent)}, whole",
+                {"sweep": trials, "script": scripts},
+            )
             yield from compared(what, found, {"script": "a script with such a loop"}, by_process)
 
 
@@ -93,11 +112,16 @@ def timer(framework: str, shortest_s: float) -> Iterator[Figure]:
 
 
 def compared(
-    what: str, found: dict[str, Processes], others: dict[str, str], of: Callable[[Processes, Processes], Interval]
+    what: str,
+    found: dict[str, Processes],
+    others: dict[str, str],
+    of: Callable[[Processes, Processes], Interval],
 ) -> Iterator[Figure]:
     """The medians of each over all processes, and each one's ratio to ours; `others` is what they are called."""
     ours = found["sweep"]
-    yield Figure(what, OURS, middle(ours), note=f"{len(ours)} processes, {sum(map(len, ours))} rounds")
+    yield Figure(
+        what, OURS, middle(ours), note=f"{len(ours)} processes, {sum(map(len, ours))} rounds"
+    )
     for key, who in others.items():
         ratio = of(ours, found[key])
         told = f"{ratio.estimate:.4f} × [{ratio.low:.4f}, {ratio.high:.4f}]"
@@ -120,7 +144,9 @@ def by_round(ours: Processes, theirs: Processes) -> Interval:
 def by_process(ours: Processes, theirs: Processes) -> Interval:
     """Of theirs to ours: of every process, or pair of them, the median over its rounds."""
     pairs = zip(theirs, ours, strict=True)
-    ratios = [statistics.median(a / b for a, b in zip(one, other, strict=True)) for one, other in pairs]
+    ratios = [
+        statistics.median(a / b for a, b in zip(one, other, strict=True)) for one, other in pairs
+    ]
     found = paired_ratio(ratios, [1.0] * len(ratios)).interval()
     assert found is not None, "an interval takes three processes"
     return found
@@ -132,19 +158,38 @@ def middle(processes: Processes) -> float:
 
 
 def in_turns(
-    framework: str, exponent: int, others: Sequence[str], rounds: int, processes: int, narrow: float | None = None
+    framework: str,
+    exponent: int,
+    others: Sequence[str],
+    rounds: int,
+    processes: int,
+    narrow: float | None = None,
 ) -> dict[str, Processes]:
     """What `plain/turns.py` found of `sweep` and of the others it knows.
 
     With `narrow`, no more processes than it takes until every ratio by round is known so well, to either side.
     """
-    asked = {"house": str(HOUSE), "data": str(datasets.prepare("synthetic").folder), "others": others}
-    asked |= {"framework": framework.partition("==")[0], "batch_exponent": exponent, "threads": _cores()}
+    asked = {
+        "house": str(HOUSE),
+        "data": str(datasets.prepare("synthetic").folder),
+        "others": others,
+    }
+    asked |= {
+        "framework": framework.partition("==")[0],
+        "batch_exponent": exponent,
+        "threads": _cores(),
+    }
     found: dict[str, Processes] = {who: [] for who in ("sweep", *others)}
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder, "asked.json")
         listed.write_text(json.dumps(asked | {"rounds": rounds}))
-        command: Sequence[str | Path] = [framework_python(framework), "-I", "-B", PLAIN / "turns.py", listed]
+        command: Sequence[str | Path] = [
+            framework_python(framework),
+            "-I",
+            "-B",
+            PLAIN / "turns.py",
+            listed,
+        ]
         while len(found["sweep"]) < processes:
             for who, times in json.loads(as_a_trial(command, more=KEPT)).items():
                 found[who].append(times)
@@ -154,10 +199,14 @@ def in_turns(
     return found
 
 
-def whole(framework: str, exponent: int, processes: int, samples: int) -> tuple[Processes, Processes]:
+def whole(
+    framework: str, exponent: int, processes: int, samples: int
+) -> tuple[Processes, Processes]:
     """Of trials, and of scripts, which take turns."""
     trial = the_trial(framework, exponent, samples)
-    return alternately(processes, lambda: by_sweep(trial), lambda: by_hand(framework, exponent, samples))
+    return alternately(
+        processes, lambda: by_sweep(trial), lambda: by_hand(framework, exponent, samples)
+    )
 
 
 def alternately(
@@ -178,7 +227,7 @@ def the_trial(framework: str, exponent: int, samples: int) -> Trial:
 
 
 def by_sweep(trial: Trial) -> list[float]:
-    record = RunTrial(foreign_most=None, steal_most=None)(trial)
+    record = RunTrial(max_contention=None, steal_most=None)(trial)
     if record["status"] != "ok":
         raise SystemExit(f"{trial.name} is {record['status']}: {record['error']}")
     return list(record["step_s"])
@@ -187,7 +236,13 @@ def by_sweep(trial: Trial) -> list[float]:
 def by_hand(framework: str, exponent: int, samples: int) -> list[float]:
     """The loop's times, with the variables that a trial gets."""
     name = framework.partition("==")[0]
-    command: Sequence[str | Path] = [framework_python(framework), "-I", "-B", PLAIN / "loop.py", name]
+    command: Sequence[str | Path] = [
+        framework_python(framework),
+        "-I",
+        "-B",
+        PLAIN / "loop.py",
+        name,
+    ]
     return list(json.loads(as_a_trial([*command, str(2**exponent), str(samples)])))
 
 

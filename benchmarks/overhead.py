@@ -23,7 +23,9 @@ from sweep.grid import Trial
 from sweep.node import hosts
 from sweep.node.worker import RunTrial, specification
 
-PLUGINS = Path(__file__).resolve().parent.parent / "tests" / "plugins"  # whose workload `trouble` can do nothing
+PLUGINS = (
+    Path(__file__).resolve().parent.parent / "tests" / "plugins"
+)  # whose workload `trouble` can do nothing
 FRAMEWORKS = ("reference==1.26.4", "torch==2.13.0", "chainer==7.8.1")
 GRID = """
 name: overhead
@@ -45,7 +47,9 @@ def figures(quick: bool) -> Iterator[Figure]:
 def measured(framework: str, count: int) -> Iterator[Figure]:
     text = GRID.format(framework=framework)
     expansion = grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads())
-    fork, spawn = (t for name in ("fork", "spawn") for t in expansion.trials if t.settings["process"] == name)
+    fork, spawn = (
+        t for name in ("fork", "spawn") for t in expansion.trials if t.settings["process"] == name
+    )
     ways: dict[str, Callable[[], float]] = {
         f"{OURS}, forked": lambda: trial_s(fork),
         f"{OURS}, an interpreter of its own": lambda: trial_s(spawn),
@@ -58,7 +62,9 @@ def measured(framework: str, count: int) -> Iterator[Figure]:
     what = f"a trial that does nothing, {framework.replace('==', ' ')}"
     for name in ways:
         seconds = [turn[name] for turn in turns]
-        yield Figure(what, name, statistics.median(seconds), note=f"least {min(seconds) * 1e3:.1f} ms")
+        yield Figure(
+            what, name, statistics.median(seconds), note=f"least {min(seconds) * 1e3:.1f} ms"
+        )
     yield target(what, MOST_S)
     yield Figure(f"{what}: CPU", f"{OURS}, forked", cpu)
     yield target(f"{what}: CPU", MOST_CPU_S, note="a hundred trials a second on two cores")
@@ -81,7 +87,9 @@ def cpu_s(trial: Trial, count: int) -> float:
 
     before = spent()
     records = [RunTrial()(trial) for _ in range(count)]
-    return (spent() - before) / count + statistics.mean(each["user_s"] + each["system_s"] for each in records)
+    return (spent() - before) / count + statistics.mean(
+        each["user_s"] + each["system_s"] for each in records
+    )
 
 
 def script_s(framework: str) -> float:
@@ -90,5 +98,9 @@ def script_s(framework: str) -> float:
     environment = environments.prepare(spec)
     with tempfile.TemporaryDirectory() as empty:
         start = time.perf_counter()
-        process.run([str(environment.python), "-I", "-c", f"import {spec.module}"], hosts.variables(1), cwd=Path(empty))
+        process.run(
+            [str(environment.python), "-I", "-c", f"import {spec.module}"],
+            hosts.variables(1),
+            cwd=Path(empty),
+        )
         return time.perf_counter() - start

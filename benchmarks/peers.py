@@ -34,7 +34,9 @@ class Ran(NamedTuple):
     output: str
 
 
-def run(command: Sequence[str | Path], folder: Path | None = None, more: Mapping[str, str] | None = None) -> Ran:
+def run(
+    command: Sequence[str | Path], folder: Path | None = None, more: Mapping[str, str] | None = None
+) -> Ran:
     """Run a command to its end; RuntimeError with its last words where it fails.
 
     Every tool may keep the bytecode that it compiles, whatever the shell here says.
@@ -44,7 +46,12 @@ def run(command: Sequence[str | Path], folder: Path | None = None, more: Mapping
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
         child = subprocess.Popen(
-            words, cwd=folder, env=known | dict(more or {}), stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            words,
+            cwd=folder,
+            env=known | dict(more or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
         )
         with _watched(child.pid) as peaks:
             child.wait()
@@ -84,12 +91,16 @@ def peak_rss_bytes(pid: int | str = "self") -> int:
 
 
 def as_a_trial(
-    command: Sequence[str | Path], folder: Path = Path(os.sep), more: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    folder: Path = Path(os.sep),
+    more: Mapping[str, str] | None = None,
 ) -> str:
     """What a command prints that gets the cores and the variables that a trial would, nobody else's, and `more`."""
     cores = len(machine.usable_cores())
     with slots.lease(cores, exclusive=True):
-        ended = process.run([str(word) for word in command], hosts.variables(cores) | dict(more or {}), cwd=folder)
+        ended = process.run(
+            [str(word) for word in command], hosts.variables(cores) | dict(more or {}), cwd=folder
+        )
     if ended.returncode:
         raise SystemExit(ended.stderr)
     return ended.stdout
@@ -98,7 +109,9 @@ def as_a_trial(
 def sweep(*arguments: str | Path, folder: Path, more: Mapping[str, str] | None = None) -> Ran:
     """`sweep …` of this checkout, which knows the workload of the benchmarks."""
     path = os.pathsep.join([str(HOUSE), str(PLUGINS)])
-    return run([sys.executable, "-m", "sweep", *arguments], folder, {"PYTHONPATH": path, **(more or {})})
+    return run(
+        [sys.executable, "-m", "sweep", *arguments], folder, {"PYTHONPATH": path, **(more or {})}
+    )
 
 
 def framework_python(framework: str) -> Path:
@@ -116,11 +129,22 @@ def environment(*requirements: str, beside: Path | None = None) -> Path:
         told = indexes.configured()
         tool, variables = uv.find_uv_bin(), dict(told.variables)
         run(
-            [tool, "venv", "--quiet", "--clear", "--python", (beside or Path(sys.executable)).resolve(), made],
+            [
+                tool,
+                "venv",
+                "--quiet",
+                "--clear",
+                "--python",
+                (beside or Path(sys.executable)).resolve(),
+                made,
+            ],
             more=variables,
         )
         flags = ["--no-index"] if told.no_index else []
-        run([tool, "pip", "install", "--quiet", "--python", python, *flags, *requirements], more=variables)
+        run(
+            [tool, "pip", "install", "--quiet", "--python", python, *flags, *requirements],
+            more=variables,
+        )
         if beside:
             (site,) = made.glob("lib/python*/site-packages")
             (borrowed,) = beside.parent.parent.glob("lib/python*/site-packages")

@@ -30,19 +30,40 @@ def figures(quick: bool) -> Iterator[Figure]:
     axes = AXES | {"threads": list(range(1, 2 if quick else 11))}
     what = "reading, expanding and ordering a large grid"
     script = "import sys; from benchmarks import plan; plan.planned(sys.argv[1])"
-    ours = json.loads(peers.run([sys.executable, "-c", script, json.dumps(axes)], peers.HOUSE).output)
-    yield Figure(what, OURS, ours["seconds"], note=f"{ours['trials']:,} trials; {ours['exclusions']:,} exclusions")
+    ours = json.loads(
+        peers.run([sys.executable, "-c", script, json.dumps(axes)], peers.HOUSE).output
+    )
+    yield Figure(
+        what,
+        OURS,
+        ours["seconds"],
+        note=f"{ours['trials']:,} trials; {ours['exclusions']:,} exclusions",
+    )
     yield target(what, 5.0)
     clock = time.process_time()
-    count = sum(1 for values in itertools.product(*axes.values()) if dict(zip(axes, values, strict=True)))
-    yield Figure(what, "itertools.product", time.process_time() - clock, note=f"{count:,} combinations")
-    tune, hydra = environment("ray[tune]==2.60.0"), environment("hydra-core", "hydra-joblib-launcher")
+    count = sum(
+        1 for values in itertools.product(*axes.values()) if dict(zip(axes, values, strict=True))
+    )
+    yield Figure(
+        what, "itertools.product", time.process_time() - clock, note=f"{count:,} combinations"
+    )
+    tune, hydra = (
+        environment("ray[tune]==2.60.0"),
+        environment("hydra-core", "hydra-joblib-launcher"),
+    )
     for python, package, script, said in (
         (tune, "ray", "tune_variants", "Tune, the variants of a grid search"),
         (hydra, "hydra-core", "hydra_product", "the jobs of a multirun"),
     ):
-        found = json.loads(peers.run([python, f"{peers.HERE}/tools/{script}.py", json.dumps(axes)]).output)
-        yield Figure(what, f"{version(python, package)}, {said}", found["seconds"], note=f"{found['count']:,} of them")
+        found = json.loads(
+            peers.run([python, f"{peers.HERE}/tools/{script}.py", json.dumps(axes)]).output
+        )
+        yield Figure(
+            what,
+            f"{version(python, package)}, {said}",
+            found["seconds"],
+            note=f"{found['count']:,} of them",
+        )
     yield Figure("memory for it", OURS, ours["held_bytes"], "B")
     yield target("memory for it", 300 * 2**20, "B")
 
@@ -51,7 +72,9 @@ def planned(axes: str) -> None:
     """Plan here and print what that took as JSON."""
     frameworks, workloads = catalog.frameworks(), catalog.workloads()
     before, clock = peers.peak_rss_bytes(), time.process_time()
-    expansion = grid.expand(grid.parse(f"name: large\naxes: {axes}\n{RULES}\n"), frameworks, workloads)
+    expansion = grid.expand(
+        grid.parse(f"name: large\naxes: {axes}\n{RULES}\n"), frameworks, workloads
+    )
     trials = len(schedule.plan(expansion.trials))
     cost = {"seconds": time.process_time() - clock, "held_bytes": peers.peak_rss_bytes() - before}
     print(json.dumps(cost | {"trials": trials, "exclusions": len(expansion.exclusions)}))

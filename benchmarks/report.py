@@ -41,7 +41,10 @@ def figures(quick: bool) -> Iterator[Figure]:
             print("the report is not opened: there is no Chromium here", file=sys.stderr)
             return
         readable_s, drawn_s = min(opened(file) for _ in range(3))
-    for what, seconds in ((f"opening {told}, to read", readable_s), (f"opening {told}, all plots drawn", drawn_s)):
+    for what, seconds in (
+        (f"opening {told}, to read", readable_s),
+        (f"opening {told}, all plots drawn", drawn_s),
+    ):
         yield from (Figure(what, OURS, seconds), target(what, 3.0))
 
 
@@ -49,7 +52,11 @@ def write(folder: Path, cells: int, seeds: int, count: int) -> None:
     versions = cells // (2 * BATCHES)
     records = [
         record(
-            s, framework=f"torch=={v}", backward=b, batch_exponent=n, step_s=samples(s, 0.01 * 2**n, f"{v}{b}", count)
+            s,
+            framework=f"torch=={v}",
+            backward=b,
+            batch_exponent=n,
+            step_s=samples(s, 0.01 * 2**n, f"{v}{b}", count),
         )
         for s in range(seeds)
         for v in range(versions)
@@ -64,13 +71,27 @@ def opened(file: Path) -> tuple[float, float]:
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,1000"):
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--window-size=1280,1000",
+    ):
         options.add_argument(flag)
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
+    with webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
+    ) as browser:
         start = time.perf_counter()
         browser.get(file.as_uri())
-        readable = until(browser, "return !!document.querySelector('[data-table=cells] tbody tr')", start)
-        drawn = until(browser, "return document.querySelector('main').getAttribute('aria-busy') === 'false'", start)
+        readable = until(
+            browser, "return !!document.querySelector('[data-table=cells] tbody tr')", start
+        )
+        drawn = until(
+            browser,
+            "return document.querySelector('main').getAttribute('aria-busy') === 'false'",
+            start,
+        )
     return readable, drawn
 
 

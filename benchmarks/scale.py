@@ -34,7 +34,7 @@ from sweep import catalog, grid, schedule
 from sweep.cli.display import LineDisplay
 from sweep.cluster.autoscaler import NodeType
 from sweep.cluster.demand import pieces
-from sweep.cluster.mapping import Pass
+from sweep.cluster.mapping import MapExecution
 from sweep.cluster.placement import Node, Shape
 from sweep.estimate import Estimate, Remaining
 from sweep.grid import Cell, Resources, Trial
@@ -114,7 +114,7 @@ class _Exceptions:
 
 
 @dataclass(eq=False)
-class _Flight:
+class _InFlight:
     """What stands for Ray's reference to a trial under way: it says that it has started, then what it found."""
 
     trial: Any
@@ -129,7 +129,7 @@ class _Flight:
 
 
 class Simulation:
-    """A cluster of nodes that die and come back, in a time of its own: what a `Pass` needs of one."""
+    """A cluster of nodes that die and come back, in a time of its own: what a `MapExecution` needs of one."""
 
     attempts = 3
     wait_s = 1e9
@@ -152,11 +152,11 @@ class Simulation:
         self._launching: list[Node] = []
         self.launched = 0
         self._events: list[tuple[float, int, str, Any]] = []
-        self._flights: dict[str, set[_Flight]] = {name: set() for name in self._nodes}
+        self._flights: dict[str, set[_InFlight]] = {name: set() for name in self._nodes}
         self._count = self.deaths = self.changes = 0
         self.now_s, self.most_under_way = 0.0, 0
         self.running: dict[str, str] = {}
-        self._unheard: dict[_Flight, None] = {}
+        self._unheard: dict[_InFlight, None] = {}
         self.session = self.ray = self
         self.is_client, self.cores, self.lost = False, None, False
         self.exceptions = _Exceptions
@@ -176,7 +176,7 @@ class Simulation:
             raise answer
         return answer
 
-    def cancel(self, flight: _Flight, **_: Any) -> None:
+    def cancel(self, flight: _InFlight, **_: Any) -> None:
         flight.over = True
 
     def want(self, shapes: Callable[[], Any]) -> None:
@@ -184,9 +184,13 @@ class Simulation:
         waiting = Counter(shapes())
         if not self._types:
             return
-        for piece, count in pieces(waiting, self._launching, [*self.nodes, *self._launching], self._types).items():
+        for piece, count in pieces(
+            waiting, self._launching, [*self.nodes, *self._launching], self._types
+        ).items():
             kind = self._types[0 if "GPU" in dict(piece) else 1]
-            there = sum(1 for node in [*self.nodes, *self._launching] if node.resources == kind.resources)
+            there = sum(
+                1 for node in [*self.nodes, *self._launching] if node.resources == kind.resources
+            )
             for _ in range(min(count, kind.most - there)):
                 self.launched += 1
                 node = Node(f"n{self.launched}", f"{kind.name}-{self.launched}", kind.resources)
@@ -203,11 +207,11 @@ class Simulation:
     def began(self, node: Node) -> None:
         """Every node here begins what it is given."""
 
-    def doubt(self, node: Node) -> None:
+    def probe(self, node: Node) -> None:
         """A node that has died is known to be gone at once."""
 
-    def begin(self, trial: Any, node: Node) -> _Flight:
-        flight = _Flight(trial, node)
+    def begin(self, trial: Any, node: Node) -> _InFlight:
+        flight = _InFlight(trial, node)
         self._flights[node.id].add(flight)
         self._at(0.01, "says", (flight, ("started", None)))
         self._at(
@@ -242,7 +246,9 @@ class Simulation:
                 del self._nodes[what.id]
                 self.changes += 1
         speaking = [flight for flight in heard if not flight.over]
-        self._unheard = {flight: None for flight in speaking if len(flight.answers) > 1}  # each is heard once at a time
+        self._unheard = {
+            flight: None for flight in speaking if len(flight.answers) > 1
+        }  # each is heard once at a time
         return speaking
 
     def _join(self, node: Node) -> None:
@@ -251,7 +257,7 @@ class Simulation:
         if node in self._launching:
             self._launching.remove(node)
 
-    def _die(self, node: Node) -> Iterator[_Flight]:
+    def _die(self, node: Node) -> Iterator[_InFlight]:
         """Half of its trials are answered with an error, of the rest nothing is heard."""
         del self._nodes[node.id]
         self.deaths += 1
@@ -273,7 +279,7 @@ class _Bound(NamedTuple):
     simulation: Simulation
     node: Node
 
-    def remote(self, trial: Any) -> _Flight:
+    def remote(self, trial: Any) -> _InFlight:
         return self.simulation.begin(trial, self.node)
 
 
@@ -284,14 +290,16 @@ def _node(number: int) -> Node:
 
 
 def scheduling(trials: int, nodes: int, is_growing: bool = False) -> str:
-    """Every trial through `Pass`: placed, started, moved where its node died, its record taken."""
+    """Every trial through `MapExecution`: placed, started, moved where its node died, its record taken."""
     simulation = Simulation(nodes, is_growing)
     statuses: dict[str, int] = {}
 
     def pair(trial: Trial) -> int:
         return int(trial.cell.axes["pair"])
 
-    groups = Pass(simulation, _nothing, _trials(trials), None, _failure, pair, None).groups()
+    groups = MapExecution(
+        simulation, _nothing, _trials(trials), None, _failure, pair, None
+    ).groups()
     for record in itertools.chain.from_iterable(groups):
         statuses[record["status"]] = statuses.get(record["status"], 0) + 1
         simulation.expecting = sum(statuses.values()) < trials
@@ -346,7 +354,9 @@ def _record(number: int) -> dict[str, Any]:
         "trial_id": f"{number:016x}",
         "trial_name": f"torch==2.13.0/core/cpu/autograd/b5/width={number // SEEDS}/s{number % SEEDS}",
         "cell_id": f"{number // SEEDS:012x}",
-        "settings": json.dumps({"framework": "torch==2.13.0", "width": number // SEEDS, "seed": number % SEEDS}),
+        "settings": json.dumps(
+            {"framework": "torch==2.13.0", "width": number // SEEDS, "seed": number % SEEDS}
+        ),
         "status": "crashed" if failed else "ok",
         "error": "worker killed by SIGSEGV" if failed else "",
         "started_at": 1_700_000_000 + number,
@@ -392,7 +402,8 @@ def write_run(trials: int, folder: Path) -> None:
 def progress(trials: int) -> str:
     """The time that is left and the display, told of every trial; of the display what a log gets."""
     cells = {
-        f"{number:012x}": Cell(f"{number:012x}", "", _settings(number), {}) for number in range(max(1, trials // SEEDS))
+        f"{number:012x}": Cell(f"{number:012x}", "", _settings(number), {})
+        for number in range(max(1, trials // SEEDS))
     }
     estimate = Estimate(catalog.workloads())
     remaining = Remaining(estimate, cells, dict.fromkeys(cells, SEEDS))
@@ -409,7 +420,12 @@ def progress(trials: int) -> str:
 
 
 def _settings(cell: int) -> dict[str, Any]:
-    return {"workload": "core", "device": "cpu", "framework": f"torch==2.{cell % 14}.0", "backend": "default"} | {
+    return {
+        "workload": "core",
+        "device": "cpu",
+        "framework": f"torch==2.{cell % 14}.0",
+        "backend": "default",
+    } | {
         "batch_exponent": cell % 8,
         "samples": 30,
     }
@@ -421,7 +437,9 @@ def _settings(cell: int) -> dict[str, Any]:
 STAGES: dict[str, Callable[[int, Path], str]] = {
     "plan": lambda trials, _: planning(trials),
     "schedule": lambda trials, _: scheduling(trials, NODES),
-    "schedule on nodes that come and go": lambda trials, _: scheduling(trials, GROWN, is_growing=True),
+    "schedule on nodes that come and go": lambda trials, _: scheduling(
+        trials, GROWN, is_growing=True
+    ),
     "append": appending,
     "append, ten together": functools.partial(appending, together=10),
     "resume": resuming,

@@ -56,11 +56,24 @@ def _first_trial(times: int) -> Iterator[Figure]:
     yield Figure("from the command to the first trial", OURS, min(first for first, _ in runs))
     yield target("from the command to the first trial", 15.0)
     ray = environment("ray[tune]==2.60.0")
-    for how, given in (("ray.init() and ray.shutdown() alone", ""), ("the same without dashboard", LEAN)):
+    for how, given in (
+        ("ray.init() and ray.shutdown() alone", ""),
+        ("the same without dashboard", LEAN),
+    ):
         alone = _least(times, [ray, "-c", RAY.format(given)])
-        yield Figure("from the command to the first trial", f"{version(ray, 'ray')}, {how}", alone, note="no trial yet")
+        yield Figure(
+            "from the command to the first trial",
+            f"{version(ray, 'ray')}, {how}",
+            alone,
+            note="no trial yet",
+        )
     yield Figure(said, OURS, min(whole for _, whole in runs))
-    yield Figure(said, f"{OURS}, its worker in a plain loop, without Ray", _without_ray(), note="imports left out")
+    yield Figure(
+        said,
+        f"{OURS}, its worker in a plain loop, without Ray",
+        _without_ray(),
+        note="imports left out",
+    )
 
 
 def _swept() -> tuple[float, float]:
@@ -69,8 +82,12 @@ def _swept() -> tuple[float, float]:
         file = Path(folder, "grid.yaml")
         file.write_text(GRID.format(framework="reference", count=COUNT, exclusive="true"))
         started = dt.datetime.now(dt.UTC)
-        ran = peers.sweep("run", file, "--max-foreign", "any", folder=Path(folder))
-        first = min(Results(Path(folder, "results", "trials")).records(["started_at"])["started_at"].to_pylist())
+        ran = peers.sweep("run", file, "--max-contention", "any", folder=Path(folder))
+        first = min(
+            Results(Path(folder, "results", "trials"))
+            .records(["started_at"])["started_at"]
+            .to_pylist()
+        )
         return (first - started).total_seconds(), ran.seconds
 
 
@@ -79,7 +96,7 @@ def _without_ray() -> float:
     text = GRID.format(framework="reference", count=COUNT, exclusive="true")
     trials = grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads()).trials
     start = time.perf_counter()
-    for record in map(RunTrial(foreign_most=None), trials):
+    for record in map(RunTrial(max_contention=None), trials):
         if record["status"] != "ok":
             raise RuntimeError(record["error"])
     return time.perf_counter() - start

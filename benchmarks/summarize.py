@@ -1,8 +1,8 @@
 """How long it takes to summarise a large run, beside other tools doing the plain mean and variance.
 
 The run is made up and written as `sweep run` leaves it. Every tool gets the same files and computes mean and variance
-of `step_s` for each cell; *every figure and doubt* is all that `sweep summarize` does. Each is run in a process of its
-own, imports apart, taking turns; the best of seven.
+of `step_s` for each cell; *every figure and warning* is all that `sweep summarize` does. Each is run in a process of
+its own, imports apart, taking turns; the best of seven.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def figures(quick: bool) -> Iterator[Figure]:
 def tools() -> dict[str, tuple[Path, str]]:
     """Who does it: which Python has it, and its name in `tools/mean_and_variance.py`."""
     # what sweep needs and no more, as for the others: PyArrow imports pandas where it is there, and that takes a while
-    ours = environment(*tomllib.loads((peers.HOUSE / "pyproject.toml").read_text())["project"]["dependencies"])
+    ours = environment(
+        *tomllib.loads((peers.HOUSE / "pyproject.toml").read_text())["project"]["dependencies"]
+    )
     pandas = environment("pandas", "pyarrow")
     duckdb, polars = environment("duckdb"), environment("polars")
     return {
@@ -56,7 +58,7 @@ def tools() -> dict[str, tuple[Path, str]]:
         version(duckdb, "duckdb"): (duckdb, "duckdb"),
         version(polars, "polars"): (polars, "polars"),
         version(pandas, "pandas"): (pandas, "pandas"),
-        f"{OURS}, every figure and doubt": (ours, "sweep_in_full"),
+        f"{OURS}, every figure and warning": (ours, "sweep_in_full"),
     }
 
 
@@ -73,7 +75,11 @@ def write(folder: Path, trials: int, samples: int) -> None:
     random = np.random.default_rng(0)
     (folder / "records").mkdir(parents=True)
     for start in range(0, trials, ROWS_PER_PART):
-        keep(part(np.arange(start, min(trials, start + ROWS_PER_PART)), samples, random), folder, start)
+        keep(
+            part(np.arange(start, min(trials, start + ROWS_PER_PART)), samples, random),
+            folder,
+            start,
+        )
 
 
 def keep(table: pa.Table, folder: Path, number: int) -> None:
@@ -91,7 +97,8 @@ def part(trials: np.ndarray, samples: int, random: np.random.Generator) -> pa.Ta
         "cell_id": [f"{cell:012x}" for cell in cells],
         "trial_id": [f"{trial:016x}" for trial in trials],
         "trial_name": [
-            f"torch==2.13.0/core/cpu/autograd/width={c}/s{t % SEEDS}" for c, t in zip(cells, trials, strict=True)
+            f"torch==2.13.0/core/cpu/autograd/width={c}/s{t % SEEDS}"
+            for c, t in zip(cells, trials, strict=True)
         ],
         "settings": [
             json.dumps({"framework": "torch==2.13.0", "width": int(c), "seed": int(t % SEEDS)})
@@ -106,5 +113,8 @@ def part(trials: np.ndarray, samples: int, random: np.random.Generator) -> pa.Ta
         "backward_s": pa.ListArray.from_arrays(offsets, steps * 2 / 3),
         "valid": pa.ListArray.from_arrays(offsets, np.ones(len(steps), dtype=bool)),
     }
-    arrays = [pa.array(known[f.name], f.type) if f.name in known else pa.nulls(len(trials), f.type) for f in SCHEMA]
+    arrays = [
+        pa.array(known[f.name], f.type) if f.name in known else pa.nulls(len(trials), f.type)
+        for f in SCHEMA
+    ]
     return pa.table(arrays, schema=SCHEMA)

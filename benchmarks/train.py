@@ -26,7 +26,10 @@ from sweep.datasets import Prepared, leeds, preparation
 from sweep.node import machine
 
 VERSION = "2.13.0"
-SIZES = {3: (6, 1), 5: (6, 2)}  # batch exponent: rounds, how often an epoch goes through the photographs
+SIZES = {
+    3: (6, 1),
+    5: (6, 2),
+}  # batch exponent: rounds, how often an epoch goes through the photographs
 SCRIPT = Path(__file__).with_name("plain") / "torch_training.py"
 _WITHIN = 1.03  # of computing alone
 HOUSE = Path(__file__).resolve().parent.parent
@@ -46,20 +49,36 @@ def figures(quick: bool) -> Iterator[Figure]:
         prepared = datasets.prepare(name, **({"examples": 128} if name == "synthetic" else {}))
         photographs = as_published() if name == "lspet" else as_drawn(prepared, Path(folder))
         for exponent, (rounds, repeats) in SIZES.items():
-            found = measured(prepared, photographs, exponent, 3 if quick else rounds, repeats, Path(folder))
+            found = measured(
+                prepared, photographs, exponent, 3 if quick else rounds, repeats, Path(folder)
+            )
             yield from told(name, exponent, found)
 
 
 def measured(
-    prepared: Prepared, photographs: list[Photograph], exponent: int, rounds: int, repeats: int, folder: Path
+    prepared: Prepared,
+    photographs: list[Photograph],
+    exponent: int,
+    rounds: int,
+    repeats: int,
+    folder: Path,
 ) -> dict[str, Any]:
     """What the script found, on all cores, with the variables that a trial gets."""
     cores = len(machine.usable_cores())
-    asked = {"house": str(HOUSE), "data": str(prepared.folder), "photographs": photographs, "threads": cores}
+    asked = {
+        "house": str(HOUSE),
+        "data": str(prepared.folder),
+        "photographs": photographs,
+        "threads": cores,
+    }
     listed = folder / "asked.json"
-    listed.write_text(json.dumps(asked | {"batch_exponent": exponent, "rounds": rounds, "repeats": repeats}))
+    listed.write_text(
+        json.dumps(asked | {"batch_exponent": exponent, "rounds": rounds, "repeats": repeats})
+    )
     torch = catalog.known("torch")
-    environment = environments.prepare(environments.specify(torch, VERSION, override={"requires": ["pillow"]}))
+    environment = environments.prepare(
+        environments.specify(torch, VERSION, override={"requires": ["pillow"]})
+    )
     return dict(json.loads(as_a_trial([environment.python, "-I", "-B", SCRIPT, listed], folder)))
 
 
@@ -68,17 +87,26 @@ def told(data: str, exponent: int, found: dict[str, Any]) -> Iterator[Figure]:
     what, epochs_s = f"an epoch of {data}, {2**exponent} images in a batch", found["epochs_s"]
     medians = {key: statistics.median(epochs_s[key]) for key in NAMES}
     yield Figure(what, OURS, medians["ours"])
-    yield target(what, _WITHIN * medians["resident"], note=f"computing alone, and {_WITHIN - 1:.0%}")
+    yield target(
+        what, _WITHIN * medians["resident"], note=f"computing alone, and {_WITHIN - 1:.0%}"
+    )
     for key in ("resident", "0 workers", "2 workers"):
         ratio = median_ratio(epochs_s[key], epochs_s["ours"])
         note = f"[{ratio.low:.3f}, {ratio.high:.3f}] × over {len(epochs_s[key])} rounds"
-        waited = f"; ours waited {found['waiting']:.2%} of its time for data" if key == "resident" else ""
+        waited = (
+            f"; ours waited {found['waiting']:.2%} of its time for data"
+            if key == "resident"
+            else ""
+        )
         yield Figure(what, NAMES[key], medians[key], note=note + waited)
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
     """Of the two in each round, the median over rounds; its 95 % interval from drawing rounds with replacement."""
-    random, ratios = Random(0), [one / other for one, other in zip(numerators, denominators, strict=True)]
+    random, ratios = (
+        Random(0),
+        [one / other for one, other in zip(numerators, denominators, strict=True)],
+    )
     drawn = (statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(2000))
     cuts = statistics.quantiles(drawn, n=40)
     return Interval(statistics.median(ratios), cuts[0], cuts[-1])

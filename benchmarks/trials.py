@@ -31,14 +31,25 @@ Run = Callable[[int], Ran]  # so many trials
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    nothing, small = "a trial that does nothing but import NumPy", "a trial that imports torch and takes one small step"
-    yield from _costs(nothing, "reference", "numpy", (2, 12) if quick else (20, 620), (1, 3) if quick else (2, 42))
+    nothing, small = (
+        "a trial that does nothing but import NumPy",
+        "a trial that imports torch and takes one small step",
+    )
+    yield from _costs(
+        nothing, "reference", "numpy", (2, 12) if quick else (20, 620), (1, 3) if quick else (2, 42)
+    )
     yield target(nothing, 1 / 100, note="a hundred trials a second")
-    yield from _costs(small, "torch==2.13.0", "torch", (2, 12) if quick else (5, 105), (1, 3) if quick else (1, 6))
-    yield from above_its_work(f"{small}: above its own work", "torch==2.13.0", (2, 12) if quick else (5, 105))
+    yield from _costs(
+        small, "torch==2.13.0", "torch", (2, 12) if quick else (5, 105), (1, 3) if quick else (1, 6)
+    )
+    yield from above_its_work(
+        f"{small}: above its own work", "torch==2.13.0", (2, 12) if quick else (5, 105)
+    )
 
 
-def _costs(said: str, framework: str, module: str, ours: tuple[int, int], theirs: tuple[int, int]) -> Iterator[Figure]:
+def _costs(
+    said: str, framework: str, module: str, ours: tuple[int, int], theirs: tuple[int, int]
+) -> Iterator[Figure]:
     for packed in (True, False):
         how = "trials side by side" if packed else "one trial at a time"
         yield from _cost(said, f"{OURS}, {how}", by_sweep(framework, packed), ours)
@@ -54,7 +65,12 @@ def _cost(said: str, who: str, run: Run, counts: tuple[int, int]) -> Iterator[Fi
         print(f"{who}: {error}", file=sys.stderr)
         return
     each = (second - first) / (many - few)
-    yield Figure(said, who, each, note=f"{many} trials against {few}; {first - few * each:.1f} s to start and end")
+    yield Figure(
+        said,
+        who,
+        each,
+        note=f"{many} trials against {few}; {first - few * each:.1f} s to start and end",
+    )
 
 
 def above_its_work(what: str, framework: str, counts: tuple[int, int]) -> Iterator[Figure]:
@@ -74,30 +90,48 @@ def swept(framework: str, packed: bool, count: int) -> tuple[Ran, float]:
     """How `sweep run` went with so many trials, and the median of what their own work took, in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         grid = Path(folder, "grid.yaml")
-        grid.write_text(GRID.format(framework=framework, count=count, exclusive=str(not packed).lower()))
-        ran = peers.sweep("run", grid, "--max-foreign", "any", folder=Path(folder))
+        grid.write_text(
+            GRID.format(framework=framework, count=count, exclusive=str(not packed).lower())
+        )
+        ran = peers.sweep("run", grid, "--max-contention", "any", folder=Path(folder))
         steps = Results(Path(folder, "results", "trials")).records(["step_s"])["step_s"].to_pylist()
     if len(steps) != count:
         raise RuntimeError(f"{len(steps)} of {count} trials have a record")
     return ran, statistics.median(step for each in steps for step in each)
 
 
-def others(framework: str, module: str, counts: tuple[int, int]) -> Iterator[tuple[str, Run, tuple[int, int]]]:
+def others(
+    framework: str, module: str, counts: tuple[int, int]
+) -> Iterator[tuple[str, Run, tuple[int, int]]]:
     python = framework_python(framework)
     loop = [python, TRIAL]
 
     def script(interpreter: Path, name: str) -> Run:
-        return lambda count: peers.run([interpreter, TOOLS / f"{name}.py", str(count), module, *loop])
+        return lambda count: peers.run(
+            [interpreter, TOOLS / f"{name}.py", str(count), module, *loop]
+        )
 
     yield "a loop around subprocess.run", script(python, "loop"), counts
     yield "concurrent.futures, a process each", script(python, "futures"), counts
     tasks = environment("ray[tune]==2.60.0")
-    yield f"{version(tasks, 'ray')}, a task that starts a process", script(tasks, "ray_tasks"), counts
+    yield (
+        f"{version(tasks, 'ray')}, a task that starts a process",
+        script(tasks, "ray_tasks"),
+        counts,
+    )
     yield f"{version(tasks, 'ray')}, Tune, grid search", script(tasks, "ray_tune"), (1, 4)
     joblib = environment("hydra-core", "hydra-joblib-launcher")
-    yield f"{version(joblib, 'hydra-core')}, joblib launcher", _hydra(joblib, python, module), counts
+    yield (
+        f"{version(joblib, 'hydra-core')}, joblib launcher",
+        _hydra(joblib, python, module),
+        counts,
+    )
     runner = environment("pyperf", beside=python)
-    yield f"{version(runner, 'pyperf')}, its runner", _pyperf(runner, module), (max(2, counts[0]), counts[1])
+    yield (
+        f"{version(runner, 'pyperf')}, its runner",
+        _pyperf(runner, module),
+        (max(2, counts[0]), counts[1]),
+    )
     served = environment("asv", beside=python)
     yield f"{version(served, 'asv')}, its fork server", _asv(served, module), (1, 201)
 
@@ -105,8 +139,18 @@ def others(framework: str, module: str, counts: tuple[int, int]) -> Iterator[tup
 def _hydra(interpreter: Path, python: Path, module: str) -> Run:
     def run(count: int) -> Ran:
         with tempfile.TemporaryDirectory() as folder:
-            given = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", f"hydra.sweep.dir={folder}"]
-            axes = [f"+seed=range(0,{count})", f"+python={python}", f"+trial={TRIAL}", f"+module={module}"]
+            given = [
+                "-m",
+                "hydra/launcher=joblib",
+                "hydra.launcher.n_jobs=1",
+                f"hydra.sweep.dir={folder}",
+            ]
+            axes = [
+                f"+seed=range(0,{count})",
+                f"+python={python}",
+                f"+trial={TRIAL}",
+                f"+module={module}",
+            ]
             return peers.run([interpreter, TOOLS / "hydra_joblib.py", *given, *axes], Path(folder))
 
     return run
@@ -114,7 +158,9 @@ def _hydra(interpreter: Path, python: Path, module: str) -> Run:
 
 def _pyperf(interpreter: Path, module: str) -> Run:
     given = ["--quiet", "--module", module, "--trial", TRIAL]
-    return lambda count: peers.run([interpreter, TOOLS / "pyperf_runner.py", *given, "--count", str(count)])
+    return lambda count: peers.run(
+        [interpreter, TOOLS / "pyperf_runner.py", *given, "--count", str(count)]
+    )
 
 
 def _asv(interpreter: Path, module: str) -> Run:
@@ -124,10 +170,19 @@ def _asv(interpreter: Path, module: str) -> Run:
                 '{"version": 1, "project": "trials", "repo": ".", "environment_type": "existing", '
                 f'"benchmark_dir": "{TOOLS / "asv"}", "results_dir": "results", "env_dir": "env"}}'
             )
-            variables = {"HOME": folder, "TRIAL": str(TRIAL), "TRIAL_MODULE": module, "TRIAL_COUNT": str(count)}
+            variables = {
+                "HOME": folder,
+                "TRIAL": str(TRIAL),
+                "TRIAL_MODULE": module,
+                "TRIAL_COUNT": str(count),
+            }
             author = ["-c", "user.name=sweep", "-c", "user.email=sweep@localhost"]
             peers.run(["git", "init", "--quiet", folder], more=variables)
-            peers.run(["git", *author, "commit", "--quiet", "--allow-empty", "-m", "trials"], Path(folder), variables)
+            peers.run(
+                ["git", *author, "commit", "--quiet", "--allow-empty", "-m", "trials"],
+                Path(folder),
+                variables,
+            )
             asv = [interpreter, "-m", "asv"]
             peers.run([*asv, "machine", "--yes"], Path(folder), variables)
             command = [*asv, "run", f"--python={interpreter}", "--launch-method=forkserver"]

@@ -64,7 +64,7 @@ tells in [columns of its own](results.md#of-single-frameworks-and-workloads).
 | | `chainerx` | ChainerX, in a build of your own: no index has it, and building fetches sources | 6.0 |
 | jax | `default` | two functions compiled as wholes, the loss and its vector-Jacobian product; `compile_s` | |
 | | `eager` | operation by operation | |
-| reference | `default` | NumPy by hand: the yardstick, not a contestant | |
+| reference | `default` | NumPy by hand: the reference, not a contestant | |
 
 `memory_format: channels_last` is a parameter, or an axis: torch from 1.5 on and JAX know it, the others refuse it.
 
@@ -99,7 +99,11 @@ def page(rows: Iterable[Row]) -> str:
     rows = sorted(rows, key=_order)
     lines = [BEFORE.rstrip()]
     for name in sorted({_name(row) for row in rows}):
-        lines += ["", f"## {name}", "| version | backend | on the CPU | Python | NumPy | size | tried | notes |"]
+        lines += [
+            "",
+            f"## {name}",
+            "| version | backend | on the CPU | Python | NumPy | size | tried | notes |",
+        ]
         lines += ["|---|---|---|---|---|---:|---|---|"]
         lines += [_line(row) for row in rows if _name(row) == name]
     return "\n".join(lines) + "\n" + AFTER
@@ -155,7 +159,9 @@ def _asked(named: str) -> list[str]:
 
 def _error(said: str) -> str:
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    return (errors or said.strip().splitlines() or ["it failed without a word"])[-1].removeprefix("error: ")
+    return (errors or said.strip().splitlines() or ["it failed without a word"])[-1].removeprefix(
+        "error: "
+    )
 
 
 def _line(row: Row) -> str:
@@ -199,9 +205,15 @@ def write_rows(rows: Iterable[Row]) -> None:
 
 def main() -> None:
     """Try what is asked for, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--try", dest="steps", nargs="+", default=[], metavar="NAME==VERSION[/BACKEND]")
-    parser.add_argument("--resolve", dest="lookups", nargs="+", default=[], metavar="NAME==VERSION[/BACKEND]")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--try", dest="steps", nargs="+", default=[], metavar="NAME==VERSION[/BACKEND]"
+    )
+    parser.add_argument(
+        "--resolve", dest="lookups", nargs="+", default=[], metavar="NAME==VERSION[/BACKEND]"
+    )
     asked = parser.parse_args()
     _refresh(asked.steps, tried)
     _refresh(asked.lookups, resolved)

@@ -58,7 +58,9 @@ refused. Object stores have no locks: there, parts never overwrite each other, s
 worst run a trial twice.
 
 Records carry `schema_version`. This version of sweep reads records of schema {version} and older; newer ones are
-named and left out, and such a run is not written to.
+named and left out, and such a run is not written to. Schema 2 renamed the column `foreign_ratio` to
+`contention_ratio` and the settings `gate_examples` and `tolerance` to `parity_examples` and `parity_tolerance`: sweep
+shows older records under the names of now, whoever reads the files of such a run finds the former ones.
 
 ## Columns
 Lists are marked `[]`. Every axis of a grid that is not named here has a column of its own name; every setting is in
@@ -132,7 +134,15 @@ def page() -> str:
             lines += ["", f"### {titles[field.name]}", *HEAD]
         about = columns.ColumnMetadata.of_field(field)
         better = "" if about.direction == "none" else about.direction
-        cells = [f"`{field.name}`", kind(field.type), about.unit, better, about.per, about.identity, about.meaning]
+        cells = [
+            f"`{field.name}`",
+            kind(field.type),
+            about.unit,
+            better,
+            about.per,
+            about.identity,
+            about.meaning,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *of_single_files()]) + "\n" + AFTER
 
@@ -141,10 +151,17 @@ def of_single_files() -> list[str]:
     """The columns that files in the tree state of themselves."""
     every = [*catalog.frameworks().values(), *catalog.workloads().values()]
     files = [each for each in every if each.path.is_relative_to(catalog.WORKLOADS)]
-    lines = ["", "### Of single frameworks and workloads", "| column | of | one per | meaning |", "|---|---|---|---|"]
+    lines = [
+        "",
+        "### Of single frameworks and workloads",
+        "| column | of | one per | meaning |",
+        "|---|---|---|---|",
+    ]
     for file in files:
         for name, said in file.columns.items():
-            lines.append(f"| `{name}` | {file.name} | {said.get('per', 'trial')} | {said['meaning']} |")
+            lines.append(
+                f"| `{name}` | {file.name} | {said.get('per', 'trial')} | {said['meaning']} |"
+            )
     return lines
 
 

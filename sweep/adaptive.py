@@ -40,7 +40,7 @@ class Until(Protocol):
 
 
 @dataclass(frozen=True)
-class Standing:
+class SamplingState:
     """How a cell stands: the mean of each seed that gave times, all seeds that have a record, and a trial's cost."""
 
     cell: Cell
@@ -66,10 +66,10 @@ class Decision:
 class Group:
     """Cells that are compared with each other."""
 
-    members: tuple[Standing, ...]
+    members: tuple[SamplingState, ...]
 
     @functools.cached_property
-    def fruitful(self) -> list[Standing]:
+    def fruitful(self) -> list[SamplingState]:
         return [each for each in self.members if not each.fruitless]
 
     @functools.cached_property
@@ -77,7 +77,11 @@ class Group:
         """Half the width of its widest interval, as a share; infinite where one has too few processes."""
         pairs = [pair for pair in itertools.combinations(self.fruitful, 2) if _in_one_thing(*pair)]
         found = [_ratio(*pair) for pair in pairs]
-        found += [] if pairs else [statistics.interval(list(each.means.values())) for each in self.fruitful]
+        found += (
+            []
+            if pairs
+            else [statistics.interval(list(each.means.values())) for each in self.fruitful]
+        )
         return max((each.relative_width if each else math.inf for each in found), default=0.0)
 
     @property
@@ -91,8 +95,14 @@ class Group:
         room = (until.max_seeds or MOST_SEEDS) - have
         if self.is_narrow(until) or room <= 0:
             return []
-        times_too_wide = _WIDENED * self.width / until.interval  # and intervals shrink with the root of the seeds
-        needed = FEWEST_PROCESSES if math.isinf(self.width) else math.ceil(have * (times_too_wide**2 - 1))
+        times_too_wide = (
+            _WIDENED * self.width / until.interval
+        )  # and intervals shrink with the root of the seeds
+        needed = (
+            FEWEST_PROCESSES
+            if math.isinf(self.width)
+            else math.ceil(have * (times_too_wide**2 - 1))
+        )
         first = max((seed for each in self.members for seed in each.seeds), default=-1) + 1
         return list(range(first, first + min(room, max(1, math.ceil(needed / 2)))))
 
@@ -107,11 +117,13 @@ class Group:
         return _WIDENED * self.width <= until.interval
 
 
-def decide(standings: Iterable[Standing], until: Until, left_s: float = math.inf) -> Decision:
+def decide(
+    sampling_states: Iterable[SamplingState], until: Until, left_s: float = math.inf
+) -> Decision:
     """Where further seeds go within the `left_s` seconds that remain: to the widest groups first."""
     seeds: dict[str, Sequence[int]] = {}
     reasons: dict[str, str] = {}
-    for group in sorted(_groups(standings), key=lambda group: -group.width):
+    for group in sorted(_groups(sampling_states), key=lambda group: -group.width):
         affordable = group.affordable(until, left_s)
         left_s -= group.cost_s * len(affordable)
         for each in group.members:
@@ -122,66 +134,89 @@ def decide(standings: Iterable[Standing], until: Until, left_s: float = math.inf
     return Decision(seeds, reasons)
 
 
-def standings(
-    cells: Iterable[Cell], records: pa.Table, summaries: Iterable[Summary], seconds: Callable[[Cell], float | None]
-) -> list[Standing]:
+def sampling_states(
+    cells: Iterable[Cell],
+    records: pa.Table,
+    summaries: Iterable[Summary],
+    seconds: Callable[[Cell], float | None],
+) -> list[SamplingState]:
     """How cells stand: by the seeds of all their records, and by the summaries of those that count."""
     seeds: dict[str, set[int]] = defaultdict(set)
-    for cell_id, seed in zip(records["cell_id"].to_pylist(), records["seed"].to_pylist(), strict=True):
+    for cell_id, seed in zip(
+        records["cell_id"].to_pylist(), records["seed"].to_pylist(), strict=True
+    ):
         seeds[cell_id].add(seed)
     means = {
         cell_id: dict(zip(summary.column("seed"), summary.process_means.tolist(), strict=True))
         for summary in summaries
         for cell_id in summary.column("cell_id")[:1]
     }
-    return [Standing(c, means.get(c.id, {}), frozenset(seeds[c.id]), seconds(c) or 0.0) for c in cells]
+    return [
+        SamplingState(c, means.get(c.id, {}), frozenset(seeds[c.id]), seconds(c) or 0.0)
+        for c in cells
+    ]
 
 
 def trials(decision: Decision, planned: Iterable[Trial]) -> list[Trial]:
     """The trials of a decision, made like the planned ones of their cells."""
     models = {trial.cell.id: trial for trial in planned}
-    return [_seeded(models[cell_id], seed) for cell_id, seeds in decision.seeds.items() for seed in seeds]
+    return [
+        _seeded(models[cell_id], seed)
+        for cell_id, seeds in decision.seeds.items()
+        for seed in seeds
+    ]
 
 
-def beyond(standings: Iterable[Standing], planned: Iterable[Trial]) -> list[Trial]:
+def beyond(sampling_states: Iterable[SamplingState], planned: Iterable[Trial]) -> list[Trial]:
     """The trials that have a record and are not among the planned ones: seeds that were added before."""
     models: dict[str, Trial] = {}
     seeds: dict[str, set[int]] = defaultdict(set)
     for trial in planned:
         models[trial.cell.id] = trial
         seeds[trial.cell.id].add(trial.seed)
-    return [_seeded(models[s.cell.id], seed) for s in standings for seed in sorted(s.seeds - seeds[s.cell.id])]
+    return [
+        _seeded(models[s.cell.id], seed)
+        for s in sampling_states
+        for seed in sorted(s.seeds - seeds[s.cell.id])
+    ]
 
 
 def _seeded(model: Trial, seed: int) -> Trial:
     """A trial of the same cell with another seed; the id is what the grid would give it."""
-    return Trial(identify({**model.cell.settings, "seed": seed}, model.cell.content), model.cell, seed, model.resources)
+    return Trial(
+        identify({**model.cell.settings, "seed": seed}, model.cell.content),
+        model.cell,
+        seed,
+        model.resources,
+    )
 
 
-def _groups(standings: Iterable[Standing]) -> Iterator[Group]:
-    groups: dict[str, list[Standing]] = defaultdict(list)
-    for each in standings:
+def _groups(sampling_states: Iterable[SamplingState]) -> Iterator[Group]:
+    groups: dict[str, list[SamplingState]] = defaultdict(list)
+    for each in sampling_states:
         shared = {name: value for name, value in each.cell.settings.items() if name not in COMPARED}
         groups[json.dumps(shared, sort_keys=True, default=str)].append(each)
     return (Group(tuple(members)) for members in groups.values())
 
 
-def _in_one_thing(one: Standing, other: Standing) -> bool:
+def _in_one_thing(one: SamplingState, other: SamplingState) -> bool:
     """Whether they differ in one of the compared axes alone."""
     mine, theirs = one.cell.settings, other.cell.settings
     return len([axis for axis in COMPARED if mine.get(axis) != theirs.get(axis)]) == 1
 
 
-def _ratio(one: Standing, other: Standing) -> Interval | None:
+def _ratio(one: SamplingState, other: SamplingState) -> Interval | None:
     common = sorted(one.means.keys() & other.means.keys())
     if len(common) < FEWEST_PROCESSES or min(*one.means.values(), *other.means.values()) <= 0:
         return None
-    return statistics.paired_ratio([one.means[s] for s in common], [other.means[s] for s in common]).interval()
+    return statistics.paired_ratio(
+        [one.means[s] for s in common], [other.means[s] for s in common]
+    ).interval()
 
 
-def _reason(standing: Standing, group: Group, until: Until) -> str:
+def _reason(state: SamplingState, group: Group, until: Until) -> str:
     """Why a cell gets no more seeds."""
-    if standing.fruitless:
+    if state.fruitless:
         return "its trials end without times"
     if group.is_narrow(until):
         return f"narrow enough: ±{group.width:.2%}"

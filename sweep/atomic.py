@@ -22,7 +22,9 @@ def write(path: Path, data: bytes | memoryview, durable: bool = True) -> None:
     writer = f"{os.getpid()}-{threading.get_native_id()}"
     partial = path.with_name(f".{path.name}.{writer}{SUFFIX}")
     try:
-        partial.unlink(missing_ok=True)  # of a killed process of this number, or a link, which is not followed
+        partial.unlink(
+            missing_ok=True
+        )  # of a killed process of this number, or a link, which is not followed
         with partial.open("xb") as file:
             file.write(data)
             file.flush()

@@ -17,8 +17,13 @@ from sweep.selection import shown
 SEED = "seed"
 FEWEST_SEEDS = 3  # of a cell: an interval takes as many trials
 # where a run holds several contents of a workload or a framework, see sweep.analysis.contents
-CONTENT_AXES = MappingProxyType({name: f"{name}_content" for name in ("workload", "framework", "data")})
-NOT_AXES = ("data_path", "until")  # a path says where, not what; stopping is the sweep's matter and no trial's
+CONTENT_AXES = MappingProxyType(
+    {name: f"{name}_content" for name in ("workload", "framework", "data")}
+)
+NOT_AXES = (
+    "data_path",
+    "until",
+)  # a path says where, not what; stopping is the sweep's matter and no trial's
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,14 @@ _TABLE = (
 )
 
 AXES: Mapping[str, Axis] = MappingProxyType({axis.name: axis for axis in _TABLE})
-CELL_AXES: Mapping[str, Axis] = MappingProxyType({name: axis for name, axis in AXES.items() if name != SEED})
+CELL_AXES: Mapping[str, Axis] = MappingProxyType(
+    {name: axis for name, axis in AXES.items() if name != SEED}
+)
 COMPARED = tuple(axis.name for axis in _TABLE if axis.is_compared)
 
-_DISPLAYED = [name for axis in CELL_AXES for name in ([axis, "version"] if axis == "framework" else [axis])]
+_DISPLAYED = [
+    name for axis in CELL_AXES for name in ([axis, "version"] if axis == "framework" else [axis])
+]
 
 
 def default(name: str) -> Sequence[Any]:
@@ -109,7 +118,10 @@ def ordered(axes: Mapping[str, Any], without: frozenset[str] = frozenset()) -> d
 @functools.lru_cache(maxsize=1000)
 def _order(names: tuple[str, ...], without: frozenset[str]) -> list[str]:
     wanted = set(names) - without
-    return [*(name for name in _DISPLAYED if name in wanted), *sorted(wanted.difference(_DISPLAYED))]
+    return [
+        *(name for name in _DISPLAYED if name in wanted),
+        *sorted(wanted.difference(_DISPLAYED)),
+    ]
 
 
 def batch_size(settings: Mapping[str, Any]) -> int | None:

@@ -52,7 +52,8 @@ class Calibration:
         if ratio is None or interval is None:
             pairs = min(comparison.processes)
             error = SweepError(
-                f"{pairs} pairs of trials went well, too few to say anything", f"see sweep status {run}, sweep doctor"
+                f"{pairs} pairs of trials went well, too few to say anything",
+                f"see sweep status {run}, sweep doctor",
             )
             error.exit_code = FAILED
             raise error
@@ -91,10 +92,14 @@ def doubled(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
     """The cell of least work, and a plan that holds it twice, under two labels, with so many seeds of each."""
     if not expansion.cells:
         raise SweepError(
-            "no cell is left to calibrate with", "leave out some of --only; sweep plan shows what there is"
+            "no cell is left to calibrate with",
+            "leave out some of --only; sweep plan shows what there is",
         )
     workloads = catalog.workloads()
-    cell = min(expansion.cells, key=lambda each: (each.axes.get("device") != "cpu", work(each.settings, workloads)))
+    cell = min(
+        expansion.cells,
+        key=lambda each: (each.axes.get("device") != "cpu", work(each.settings, workloads)),
+    )
     first = next(trial for trial in expansion.trials if trial.cell.id == cell.id)
     cells = [_labelled(cell, label) for label in LABELS]
     trials = [_seeded(first, each, seed) for seed in range(seeds) for each in cells]
@@ -123,11 +128,19 @@ def of_other_machines(cells: Iterable[Cell]) -> list[Calibration]:
     mine = {(each.device, each.workload) for each in known(cells)}
     wanted = set(_kinds(cells)) - mine
     kept = sorted(homes.cache("calibrations").glob("*.json"))
-    return [each for each in _read(kept) if not _of_cluster(each) and (each.device, each.workload) in wanted]
+    return [
+        each
+        for each in _read(kept)
+        if not _of_cluster(each) and (each.device, each.workload) in wanted
+    ]
 
 
 def _kinds(cells: Iterable[Cell]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((str(cell.axes.get("device")), str(cell.axes.get("workload"))) for cell in cells))
+    return list(
+        dict.fromkeys(
+            (str(cell.axes.get("device")), str(cell.axes.get("workload"))) for cell in cells
+        )
+    )
 
 
 def _of_cluster(calibration: Calibration) -> bool:
@@ -145,7 +158,9 @@ def _labelled(cell: Cell, label: str) -> Cell:
 
 
 def _seeded(trial: Trial, cell: Cell, seed: int) -> Trial:
-    return Trial(identify({**cell.settings, "seed": seed}, cell.content), cell, seed, trial.resources)
+    return Trial(
+        identify({**cell.settings, "seed": seed}, cell.content), cell, seed, trial.resources
+    )
 
 
 def _digest(*words: str) -> str:
@@ -159,6 +174,8 @@ def _file(where: str, device: str, workload: str) -> Path:
 
 def _read(paths: Iterable[Path]) -> Iterator[Calibration]:
     for path in paths:
-        with contextlib.suppress(OSError, ValueError, TypeError):  # none, or of another version: as if none were there
+        with contextlib.suppress(
+            OSError, ValueError, TypeError
+        ):  # none, or of another version: as if none were there
             told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             yield Calibration(**told)

@@ -87,8 +87,12 @@ class Framework:
     dependencies: tuple[str, ...]
     devices: tuple[str, ...]
     backends: Mapping[str, Backend]  # `default` is one of them
-    recipes: Mapping[str, Recipe]  # PEP 440 specifier (or "*") -> recipe; the first that matches counts
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # what the file states of its columns
+    recipes: Mapping[
+        str, Recipe
+    ]  # PEP 440 specifier (or "*") -> recipe; the first that matches counts
+    columns: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # what the file states of its columns
 
     def recipe(self, version: str | None) -> Recipe:
         """The recipe for `version`; a version that is no PEP 440 version, or none, matches "*" alone."""
@@ -126,7 +130,11 @@ class Workload:
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-ENTRY_POINTS = ("sweep.frameworks", "sweep.workloads", "sweep.datasets")  # by which plug-ins are found
+ENTRY_POINTS = (
+    "sweep.frameworks",
+    "sweep.workloads",
+    "sweep.datasets",
+)  # by which plug-ins are found
 
 
 def frameworks() -> Found[Framework]:
@@ -169,9 +177,13 @@ def unsupported(framework: Framework, version: str | None, backend: str, device:
         if reason := framework.recipe(version).variants.get(variant, Variant()).reason:
             return reason
     entry = framework.backends[backend]
-    if device in entry.devices and (_matches(entry.versions or "*", version) or not is_version(version)):
+    if device in entry.devices and (
+        _matches(entry.versions or "*", version) or not is_version(version)
+    ):
         return None
-    return entry.reason or f"{framework.name} {version or ''} has no backend {backend!r} on {device!r}"
+    return (
+        entry.reason or f"{framework.name} {version or ''} has no backend {backend!r} on {device!r}"
+    )
 
 
 def is_version(version: str | None) -> TypeGuard[str]:
@@ -190,7 +202,9 @@ def read_framework(path: Path, name: str) -> Framework:
         for specifier in [*header.recipes, *(b.versions for b in header.backends.values())]:
             SpecifierSet("" if specifier == "*" else specifier)
     except (ValidationError, InvalidSpecifier) as error:
-        raise SweepError(f"the recipe in {path} is wrong: {_first_line(error)}", _HEADER_HINT) from None
+        raise SweepError(
+            f"the recipe in {path} is wrong: {_first_line(error)}", _HEADER_HINT
+        ) from None
     return Framework(
         name=name,
         path=path,
@@ -210,7 +224,8 @@ def read_workload(path: Path, name: str) -> Workload:
     parameters = literals.value(path, "PARAMETERS")
     if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
         raise SweepError(
-            f"{path} declares no PARAMETERS", 'a workload opens with PARAMETERS = {"samples": 100, …}, literals only'
+            f"{path} declares no PARAMETERS",
+            'a workload opens with PARAMETERS = {"samples": 100, …}, literals only',
         )
     docstring = ast.get_docstring(literals.parsed(path)) or ""
     reference, check = (tuple(literals.value(path, name) or ()) for name in ("REFERENCE", "CHECK"))
@@ -240,7 +255,9 @@ def _choices(path: Path, parameters: Mapping[str, Any]) -> dict[str, Sequence[An
 
 def _least(path: Path, parameters: Mapping[str, Any]) -> dict[str, int]:
     least = literals.value(path, "LEAST") or {}
-    hint = 'LEAST names parameters with the smallest whole number that they may be, as {"samples": 1}'
+    hint = (
+        'LEAST names parameters with the smallest whole number that they may be, as {"samples": 1}'
+    )
     if not isinstance(least, dict):
         raise SweepError(f"LEAST in {path} is no dict", hint)
     for parameter, bound in least.items():
@@ -265,7 +282,9 @@ def _steps(path: Path, parameters: Mapping[str, Any]) -> tuple[str, ...]:
 def _exclusive(path: Path) -> bool:
     exclusive = literals.value(path, "EXCLUSIVE") or False
     if not isinstance(exclusive, bool):
-        raise SweepError(f"EXCLUSIVE in {path} is {exclusive!r}", "write EXCLUSIVE = True, or leave it out")
+        raise SweepError(
+            f"EXCLUSIVE in {path} is {exclusive!r}", "write EXCLUSIVE = True, or leave it out"
+        )
     return exclusive
 
 
@@ -307,14 +326,18 @@ def _may_be_workload(path: Path) -> bool:
         return True
 
 
-def _readers(read: Callable[[Path, str], T], files: Mapping[str, Path], group: str) -> Mapping[str, Callable[[], T]]:
+def _readers(
+    read: Callable[[Path, str], T], files: Mapping[str, Path], group: str
+) -> Mapping[str, Callable[[], T]]:
     """What reads each file, in the tree and of plug-ins, which come first."""
 
     def of_plugin(point: EntryPoint) -> T:
         return read(plugins.located(point), point.name)
 
     in_tree = {name: functools.partial(read, path, name) for name, path in files.items()}
-    return in_tree | {name: functools.partial(of_plugin, point) for name, point in plugins.points(group).items()}
+    return in_tree | {
+        name: functools.partial(of_plugin, point) for name, point in plugins.points(group).items()
+    }
 
 
 def _script_block(path: Path) -> dict[str, Any]:
@@ -323,7 +346,9 @@ def _script_block(path: Path) -> dict[str, Any]:
         raise SweepError(f"{path} has {len(blocks) or 'no'} recipe blocks", _HEADER_HINT)
     lines = blocks[0]["content"].splitlines(keepends=True)
     try:
-        return tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
+        return tomllib.loads(
+            "".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+        )
     except tomllib.TOMLDecodeError as error:
         raise SweepError(f"the recipe in {path} is not TOML: {error}", _HEADER_HINT) from None
 
@@ -331,7 +356,9 @@ def _script_block(path: Path) -> dict[str, Any]:
 def _matches(specifier: str, version: str | None) -> bool:
     if specifier == "*":
         return True
-    return is_version(version) and SpecifierSet(specifier).contains(Version(version), prereleases=True)
+    return is_version(version) and SpecifierSet(specifier).contains(
+        Version(version), prereleases=True
+    )
 
 
 def _first_line(error: ValidationError | InvalidSpecifier) -> str:

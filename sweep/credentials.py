@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 
-_SHORTEST = 8  # letters of a password that is looked for alone: a shorter one could be a word of the text
+_SHORTEST = (
+    8  # letters of a password that is looked for alone: a shorter one could be a word of the text
+)
 
 # `\/` is how some writers of JSON spell a slash. Each pattern starts at a sign that its own repetition cannot contain:
 # a search that fails at one place does not read what the next one reads again.
@@ -24,7 +26,16 @@ _TOKEN = re.compile(
     r"(?=[0-9]*[A-Za-z])(?=[A-Za-z]*[0-9])[A-Za-z0-9]{16,}"
 )  # a name has no digits, or marks between words
 
-_SECRET_PARTS = ("token", "secret", "passw", "signature", "credential", "key", "accesscode", "sessionid")
+_SECRET_PARTS = (
+    "token",
+    "secret",
+    "passw",
+    "signature",
+    "credential",
+    "key",
+    "accesscode",
+    "sessionid",
+)
 _SECRET_WORDS = frozenset({"sig", "sas", "hmac", "jwt", "auth", "oauth", "pwd", "pass", "bearer"})
 
 _remembered: dict[str, str] = {}  # what to look for -> what stands there instead

@@ -75,7 +75,9 @@ def _is_own(path: Path, top: Path) -> bool:
 def _distributed(folder: Path) -> frozenset[Path]:
     """Files of distributions that plug into sweep, in a folder where everybody's lie side by side."""
     plugged = (
-        d for d in distributions(path=[str(folder)]) if any(e.group.startswith("sweep.") for e in d.entry_points)
+        d
+        for d in distributions(path=[str(folder)])
+        if any(e.group.startswith("sweep.") for e in d.entry_points)
     )
     return frozenset(Path(str(file.locate())) for each in plugged for file in each.files or ())
 
@@ -132,7 +134,11 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             base = "." * node.level + (node.module or "")
             stop = "" if base.endswith(".") else "."
             yield from (f"{base}{stop}{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node) in ("import_module", "__import__")
+            and node.args
+        ):
             (first, *_) = node.args
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield first.value

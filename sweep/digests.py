@@ -47,8 +47,12 @@ def of_code(folder: Path) -> str:
 
 def _code(folder: Path) -> Iterator[Path]:
     for top, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _NOT_CODE and not name.startswith(".")]
-        yield from (Path(top, name) for name in names if name.endswith(_CODE) and Path(top, name).is_file())
+        folders[:] = [
+            name for name in folders if name not in _NOT_CODE and not name.startswith(".")
+        ]
+        yield from (
+            Path(top, name) for name in names if name.endswith(_CODE) and Path(top, name).is_file()
+        )
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sweep.analysis.quantities import quantity
 from sweep.node.gpus import Gpu
-from sweep.node.vitals import Folder, Vitals
+from sweep.node.snapshot import Folder, Snapshot
 
 Grade = Literal["ok", "note", "warning", "error"]
 GRADES: tuple[Grade, ...] = ("error", "warning", "note", "ok")
@@ -36,65 +36,95 @@ class Finding:
     grade: Grade
     found: str
     effect: str = ""
-    remedy: str = ""
+    fix: str = ""
 
 
-def findings(vitals: Vitals) -> list[Finding]:
+def findings(snapshot: Snapshot) -> list[Finding]:
     """All findings, the gravest first."""
-    found = [finding for look in _LOOKS for finding in look(vitals)]
+    found = [finding for look in _LOOKS for finding in look(snapshot)]
     return sorted(found, key=lambda finding: GRADES.index(finding.grade))
 
 
-def _governor(v: Vitals) -> Iterator[Finding]:
+def _governor(v: Snapshot) -> Iterator[Finding]:
     governor = v.machine["governor"]
     if governor == "performance":
         yield Finding("CPU governor", "ok", governor)
     elif governor:
-        effect = "the clock follows the load: the first samples of a trial and short trials are slower"
-        yield Finding("CPU governor", "warning", governor, effect, "sudo cpupower frequency-set -g performance")
+        effect = (
+            "the clock follows the load: the first samples of a trial and short trials are slower"
+        )
+        yield Finding(
+            "CPU governor",
+            "warning",
+            governor,
+            effect,
+            "sudo cpupower frequency-set -g performance",
+        )
     else:
-        where = "the hypervisor keeps it to itself" if v.machine["hypervisor"] else "this kernel does not say"
+        where = (
+            "the hypervisor keeps it to itself"
+            if v.machine["hypervisor"]
+            else "this kernel does not say"
+        )
         effect = "the clock may change unseen; blocks see to it that it changes for all cells alike"
-        yield Finding("CPU governor", "note", f"unknown: {where}", effect, "set it on the host, if that is yours")
+        yield Finding(
+            "CPU governor",
+            "note",
+            f"unknown: {where}",
+            effect,
+            "set it on the host, if that is yours",
+        )
 
 
-def _turbo(v: Vitals) -> Iterator[Finding]:
+def _turbo(v: Snapshot) -> Iterator[Finding]:
     no_turbo, boost = v.machine["turbo_disabled"], v.machine["boost"]
     if no_turbo == "0" or boost == "1":
         file = "intel_pstate/no_turbo" if no_turbo else "cpufreq/boost"
         effect = "the clock depends on heat and on how many cores are busy: trials drift and neighbours are felt"
-        remedy = f"echo {1 if no_turbo else 0} | sudo tee {_CPU}/{file}"
-        yield Finding("turbo", "note", "on", effect, remedy)
+        fix = f"echo {1 if no_turbo else 0} | sudo tee {_CPU}/{file}"
+        yield Finding("turbo", "note", "on", effect, fix)
     elif no_turbo or boost:
         yield Finding("turbo", "ok", "off")
 
 
-def _smt(v: Vitals) -> Iterator[Finding]:
+def _smt(v: Snapshot) -> Iterator[Finding]:
     if v.machine["smt"] == "on":
         effect = "two threads share a core's units: what runs beside a trial can halve its speed"
-        remedy = f"echo off | sudo tee {_CPU}/smt/control, or give trials no more threads than there are physical cores"
-        yield Finding("SMT", "note", f"on, {v.machine['physical_cores']} physical cores", effect, remedy)
+        fix = f"echo off | sudo tee {_CPU}/smt/control, or give trials no more threads than there are physical cores"
+        yield Finding(
+            "SMT", "note", f"on, {v.machine['physical_cores']} physical cores", effect, fix
+        )
     else:
         yield Finding("SMT", "ok", "off" if v.machine["smt"] else "not known to this kernel")
 
 
-def _isolation(v: Vitals) -> Iterator[Finding]:
+def _isolation(v: Snapshot) -> Iterator[Finding]:
     isolated = v.machine["isolated_cores"]
     if isolated:
         yield Finding("isolated cores", "ok", isolated)
         return
-    effect = "the kernel may put other work on the cores of a trial; foreign_ratio records how much it did"
-    yield Finding("isolated cores", "note", "none", effect, "boot with isolcpus=… and start sweep with taskset -c …")
+    effect = "the kernel may put other work on the cores of a trial; contention_ratio records how much it did"
+    yield Finding(
+        "isolated cores",
+        "note",
+        "none",
+        effect,
+        "boot with isolcpus=… and start sweep with taskset -c …",
+    )
 
 
-def _cores(v: Vitals) -> Iterator[Finding]:
-    usable, present, quota = v.machine["usable_cores"], v.machine["logical_cores"], v.machine["cpu_quota"]
+def _cores(v: Snapshot) -> Iterator[Finding]:
+    usable, present, quota = (
+        v.machine["usable_cores"],
+        v.machine["logical_cores"],
+        v.machine["cpu_quota"],
+    )
     found = f"{usable} of {present}"
     if quota and quota < usable:
         stopped = f"; it stopped trials {v.throttled} times just now" if v.throttled else ""
         effect = f"a quota stops the process for part of each tenth of a second{stopped}: samples fall into two groups"
-        remedy = "give the container cores instead of time: docker run --cpuset-cpus=0-3, not --cpus"
-        yield Finding("cores", "warning", f"{found}, with the time of {quota:g}", effect, remedy)
+        fix = "give the container cores instead of time: docker run --cpuset-cpus=0-3, not --cpus"
+        yield Finding("cores", "warning", f"{found}, with the time of {quota:g}", effect, fix)
     elif usable < 2:
         effect = "sweep, Ray and the kernel share the core of the trial"
         yield Finding("cores", "warning", found, effect, "use a machine with a core to spare")
@@ -102,7 +132,7 @@ def _cores(v: Vitals) -> Iterator[Finding]:
         yield Finding("cores", "ok", found)
 
 
-def _load(v: Vitals) -> Iterator[Finding]:
+def _load(v: Snapshot) -> Iterator[Finding]:
     busy = sum(each.cores for each in v.busy)
     if busy < BUSY_SOME and v.runnable < 1:
         yield Finding("load", "ok", f"{busy:.2f} cores busy")
@@ -110,56 +140,76 @@ def _load(v: Vitals) -> Iterator[Finding]:
     told = ", ".join(f"{each.name} ({each.pid}) {each.cores:.1f}" for each in v.busy[:3])
     found = f"{busy:.1f} cores busy" + (f": {told}" if told else f", {v.runnable:g} tasks want one")
     grade: Grade = "warning" if busy >= BUSY_MUCH else "note"
-    effect = "trials share cores and caches with it: times are longer and vary; the worst become invalid"
-    remedy = f"end it, if it is yours: kill {v.busy[0].pid}" if v.busy else "wait until it has ended"
-    yield Finding("load", grade, found, effect, remedy)
+    effect = (
+        "trials share cores and caches with it: times are longer and vary; the worst become invalid"
+    )
+    fix = f"end it, if it is yours: kill {v.busy[0].pid}" if v.busy else "wait until it has ended"
+    yield Finding("load", grade, found, effect, fix)
 
 
-def _steal(v: Vitals) -> Iterator[Finding]:
+def _steal(v: Snapshot) -> Iterator[Finding]:
     if v.steal_ratio < STEAL_SOME:
         yield Finding("stolen time", "ok", f"{v.steal_ratio:.1%}")
         return
     grade: Grade = "warning" if v.steal_ratio >= STEAL_MUCH else "note"
     effect = "the hypervisor runs others on these cores: samples are longer by as much, at random"
     yield Finding(
-        "stolen time", grade, f"{v.steal_ratio:.1%}", effect, "use a machine of one's own, or a dedicated host"
+        "stolen time",
+        grade,
+        f"{v.steal_ratio:.1%}",
+        effect,
+        "use a machine of one's own, or a dedicated host",
     )
 
 
-def _virtual(v: Vitals) -> Iterator[Finding]:
+def _virtual(v: Snapshot) -> Iterator[Finding]:
     if v.machine["hypervisor"]:
-        effect = "neighbours share caches and memory bandwidth, which no counter here shows; days differ"
-        remedy = "measure its noise floor: sweep calibrate GRID; compare within one run, not across days"
-        yield Finding("virtual machine", "note", "yes", effect, remedy)
+        effect = (
+            "neighbours share caches and memory bandwidth, which no counter here shows; days differ"
+        )
+        fix = (
+            "measure its noise floor: sweep calibrate GRID; compare within one run, not across days"
+        )
+        yield Finding("virtual machine", "note", "yes", effect, fix)
     if container := v.machine["container"]:
         effect = "governor, turbo and swap are the host's to set; times are as outside"
-        yield Finding("container", "note", container, effect, "run the commands named here on the host")
+        yield Finding(
+            "container", "note", container, effect, "run the commands named here on the host"
+        )
 
 
-def _memory_nodes(v: Vitals) -> Iterator[Finding]:
+def _memory_nodes(v: Snapshot) -> Iterator[Finding]:
     nodes = v.machine["numa_nodes"]
     if nodes < 2:
         yield Finding("memory nodes", "ok", "1")
         return
     effect = "memory of the other node is slower by up to a half: processes fall into groups"
-    remedy = "ask for no more cores than one node has, in resources: {cpu: …}; sweep then keeps a trial on one"
-    yield Finding("memory nodes", "note", str(nodes), effect, remedy)
+    fix = "ask for no more cores than one node has, in resources: {cpu: …}; sweep then keeps a trial on one"
+    yield Finding("memory nodes", "note", str(nodes), effect, fix)
 
 
-def _memory(v: Vitals) -> Iterator[Finding]:
+def _memory(v: Snapshot) -> Iterator[Finding]:
     available = v.memory_available_bytes
     if available is None:
         return
-    found = f"{quantity(available, 'B', 3)} of {quantity(v.machine['memory_bytes'], 'B', 3)} to be had"
+    found = (
+        f"{quantity(available, 'B', 3)} of {quantity(v.machine['memory_bytes'], 'B', 3)} to be had"
+    )
     if available >= MEMORY_LITTLE_BYTES:
         yield Finding("memory", "ok", found)
         return
     grade: Grade = "error" if available < MEMORY_LEAST_BYTES else "warning"
     effect = "the kernel takes caches away from trials and then kills them (status oom)"
-    yield Finding("memory", grade, found, effect, "end what holds it (ps aux --sort=-rss), or ask for smaller batches")
+    yield Finding(
+        "memory",
+        grade,
+        found,
+        effect,
+        "end what holds it (ps aux --sort=-rss), or ask for smaller batches",
+    )
 
 
-def _swap(v: Vitals) -> Iterator[Finding]:
+def _swap(v: Snapshot) -> Iterator[Finding]:
     if v.swap_used_bytes > 2**20:
         effect = "pages of a trial may be on disk: single samples take a thousand times as long"
         found = f"{quantity(v.swap_used_bytes, 'B', 3)} in use"
@@ -170,51 +220,57 @@ def _swap(v: Vitals) -> Iterator[Finding]:
         yield Finding("swap", "ok", "none")
 
 
-def _randomisation(v: Vitals) -> Iterator[Finding]:
+def _randomisation(v: Snapshot) -> Iterator[Finding]:
     if v.machine["address_randomisation"] in ("0", "1"):
         effect = "every process gets the same layout of memory: one lucky or unlucky one counts as the truth"
-        remedy = "sudo sysctl kernel.randomize_va_space=2"
-        yield Finding("address randomisation", "warning", "off or partial", effect, remedy)
+        fix = "sudo sysctl kernel.randomize_va_space=2"
+        yield Finding("address randomisation", "warning", "off or partial", effect, fix)
     else:
         yield Finding("address randomisation", "ok", "on")
 
 
-def _huge_pages(v: Vitals) -> Iterator[Finding]:
+def _huge_pages(v: Snapshot) -> Iterator[Finding]:
     chosen = v.machine["transparent_huge_pages"]
     if chosen == "always":
         effect = "whether a trial's arrays got huge pages is luck, and worth some per cent"
-        remedy = "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
-        yield Finding("transparent huge pages", "note", chosen, effect, remedy)
+        fix = "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
+        yield Finding("transparent huge pages", "note", chosen, effect, fix)
     else:
         yield Finding("transparent huge pages", "ok", chosen or "not known to this kernel")
 
 
-def _clock(v: Vitals) -> Iterator[Finding]:
+def _clock(v: Snapshot) -> Iterator[Finding]:
     source, read_s = v.machine["clock_source"], v.clock_read_s or 0.0
     found = f"{source or 'unknown'}, {quantity(read_s, 's', 2)} a reading"
     if read_s > CLOCK_SLOW_S or (source and source not in _GOOD_CLOCKS):
         effect = "reading it is a call into the kernel: short samples hold mostly that"
-        remedy = f"echo tsc | sudo tee {_CPU.replace('cpu', 'clocksource')}/clocksource0/current_clocksource"
-        yield Finding("clock", "warning", found, effect, remedy)
+        fix = f"echo tsc | sudo tee {_CPU.replace('cpu', 'clocksource')}/clocksource0/current_clocksource"
+        yield Finding("clock", "warning", found, effect, fix)
     else:
         yield Finding("clock", "ok", found)
 
 
-def _time_service(v: Vitals) -> Iterator[Finding]:
+def _time_service(v: Snapshot) -> Iterator[Finding]:
     if v.clock_synchronised is None:
         return
     if v.clock_synchronised:
         yield Finding("time of day", "ok", "kept by a time service")
         return
     effect = "samples are not touched, they are taken by another clock; started_at of several nodes may disagree"
-    yield Finding("time of day", "note", "not kept by a time service", effect, "sudo timedatectl set-ntp true")
+    yield Finding(
+        "time of day", "note", "not kept by a time service", effect, "sudo timedatectl set-ntp true"
+    )
 
 
-def _gpus(v: Vitals) -> Iterator[Finding]:
+def _gpus(v: Snapshot) -> Iterator[Finding]:
     if v.nvml_refusal:
         effect = "heat, clocks and other users of the GPUs go unseen: contaminated trials pass for good ones"
-        remedy = "pip install 'sweep-frameworks[gpu]'" if "installed" in v.nvml_refusal else "see nvidia-smi"
-        yield Finding("GPUs", "warning", f"not to be asked: {v.nvml_refusal}", effect, remedy)
+        fix = (
+            "pip install 'sweep-frameworks[gpu]'"
+            if "installed" in v.nvml_refusal
+            else "see nvidia-smi"
+        )
+        yield Finding("GPUs", "warning", f"not to be asked: {v.nvml_refusal}", effect, fix)
     elif not v.gpus:
         yield Finding("GPUs", "ok", "none")
     for gpu in v.gpus:
@@ -227,16 +283,30 @@ def _gpu(gpu: Gpu) -> Iterator[Finding]:
         who = " ".join(map(str, gpu.processes))
         effect = "others compute on it: times are longer and vary, memory is short"
         yield Finding(
-            subject, "warning", f"in use by process {who}", effect, f"end them, if they are yours: kill {who}"
+            subject,
+            "warning",
+            f"in use by process {who}",
+            effect,
+            f"end them, if they are yours: kill {who}",
         )
     if gpu.slowed_by or gpu.temperature_c >= GPU_HOT_C:
         why = ", ".join(gpu.slowed_by) or f"{gpu.temperature_c} °C"
         effect = "it computes below its clock, and the longer the more: trials drift"
-        yield Finding(subject, "warning", f"slowed at {clocks}: {why}", effect, f"cool it, or {_locked(gpu)}")
+        yield Finding(
+            subject, "warning", f"slowed at {clocks}: {why}", effect, f"cool it, or {_locked(gpu)}"
+        )
     if not gpu.persistent:
         effect = "the driver is loaded anew for each process: the first steps take seconds"
-        yield Finding(subject, "warning", "persistence mode is off", effect, f"sudo nvidia-smi -i {gpu.index} -pm 1")
-    effect = "the clock rises and falls with load and heat; whether it is locked the driver does not say"
+        yield Finding(
+            subject,
+            "warning",
+            "persistence mode is off",
+            effect,
+            f"sudo nvidia-smi -i {gpu.index} -pm 1",
+        )
+    effect = (
+        "the clock rises and falls with load and heat; whether it is locked the driver does not say"
+    )
     found = f"{gpu.name}, driver {gpu.driver}, {clocks}, {gpu.temperature_c} °C"
     yield Finding(subject, "note", found, effect, _locked(gpu))
 
@@ -244,20 +314,26 @@ def _gpu(gpu: Gpu) -> Iterator[Finding]:
 def _locked(gpu: Gpu) -> str:
     """At three quarters of the highest clock, which it can keep; `-rgc` undoes it."""
     clock_mhz = gpu.highest_clock_mhz * 3 // 4
-    return f"lock its clock: sudo nvidia-smi -i {gpu.index} --lock-gpu-clocks={clock_mhz},{clock_mhz}"
+    return (
+        f"lock its clock: sudo nvidia-smi -i {gpu.index} --lock-gpu-clocks={clock_mhz},{clock_mhz}"
+    )
 
 
-def _open_files(v: Vitals) -> Iterator[Finding]:
+def _open_files(v: Snapshot) -> Iterator[Finding]:
     if v.open_files is None:
         return
     if 0 <= v.open_files < FILES_FEW:  # -1 is no limit
-        effect = "none on times; Ray runs out of them on a cluster of dozens of nodes, and trials crash"
+        effect = (
+            "none on times; Ray runs out of them on a cluster of dozens of nodes, and trials crash"
+        )
         yield Finding("open files", "note", f"at most {v.open_files}", effect, "ulimit -n 65536")
     else:
-        yield Finding("open files", "ok", f"at most {v.open_files}" if v.open_files > 0 else "no limit")
+        yield Finding(
+            "open files", "ok", f"at most {v.open_files}" if v.open_files > 0 else "no limit"
+        )
 
 
-def _folders(v: Vitals) -> Iterator[Finding]:
+def _folders(v: Snapshot) -> Iterator[Finding]:
     for folder in v.folders:
         yield _room(folder)
 
@@ -272,7 +348,11 @@ def _room(folder: Folder) -> Finding:
     elsewhere = f"{setting}=FOLDER sweep run …" if setting else "sweep run … --out FOLDER"
     if not folder.writable:
         return Finding(
-            subject, "error", f"{folder.path} cannot be written to", "no trial can run, or be kept", elsewhere
+            subject,
+            "error",
+            f"{folder.path} cannot be written to",
+            "no trial can run, or be kept",
+            elsewhere,
         )
     if folder.free_bytes >= DISK_LITTLE_BYTES:
         return Finding(subject, "ok", found)
@@ -281,61 +361,69 @@ def _room(folder: Folder) -> Finding:
     return Finding(subject, grade, found, effect, f"sweep env rm …, or {elsewhere}")
 
 
-def _shared_memory(v: Vitals) -> Iterator[Finding]:
+def _shared_memory(v: Snapshot) -> Iterator[Finding]:
     free = v.shared_memory_free_bytes
     if free is not None and free < SHARED_MEMORY_LEAST_BYTES:
         effect = "Ray keeps its objects on disk instead, and writes there while trials run"
         found = f"{quantity(free, 'B', 3)} free"
         yield Finding(
-            "shared memory", "warning", found, effect, "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm"
+            "shared memory",
+            "warning",
+            found,
+            effect,
+            "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm",
         )
 
 
-def _pythons(v: Vitals) -> Iterator[Finding]:
+def _pythons(v: Snapshot) -> Iterator[Finding]:
     if v.pythons:
         yield Finding("Pythons", "ok", ", ".join(v.pythons))
         return
     grade: Grade = "error" if v.index_refusal else "warning"
     effect = "no environment can be built until uv has installed one"
-    yield Finding("Pythons", grade, "none found", effect, "pyenv install 3.11, or uv python install 3.11")
+    yield Finding(
+        "Pythons", grade, "none found", effect, "pyenv install 3.11, or uv python install 3.11"
+    )
 
 
-def _indexes(v: Vitals) -> Iterator[Finding]:
+def _indexes(v: Snapshot) -> Iterator[Finding]:
     where = ", ".join(v.indexes) or "uv's own index"
     if not v.index_refusal:
         yield Finding("package indexes", "ok", where)
         return
     held = f"; {v.environments} environments are there already" if v.environments else ""
     effect = f"none on times; no environment can be built{held}"
-    remedy = "check the network, or name an index: pip config set global.index-url URL"
-    yield Finding("package indexes", "warning", f"{where}: {v.index_refusal}", effect, remedy)
+    fix = "check the network, or name an index: pip config set global.index-url URL"
+    yield Finding("package indexes", "warning", f"{where}: {v.index_refusal}", effect, fix)
 
 
-def _plugins(v: Vitals) -> Iterator[Finding]:
+def _plugins(v: Snapshot) -> Iterator[Finding]:
     for name, error, hint in v.broken_plugins:
         effect = f"grids that use {name} do not run; all others do"
         yield Finding("plug-ins", "warning", f"{name} cannot be used: {error}", effect, hint)
 
 
-def _local_ray(v: Vitals) -> Iterator[Finding]:
+def _local_ray(v: Snapshot) -> Iterator[Finding]:
     for what, hint in v.obstacles:
         yield Finding("local Ray", "error", what, "no trial can run without a cluster", hint)
 
 
-def _ray(v: Vitals) -> Iterator[Finding]:
+def _ray(v: Snapshot) -> Iterator[Finding]:
     if not v.versions.get("ray"):
         effect = "trials of a cluster, and several at once on this machine, need it"
         yield Finding("Ray", "error", "not installed", effect, "pip install 'ray[default]'")
     elif v.ray_daemons:
         effect = "its daemons wake up many times a second, and its trials may be somebody's"
         # `ray stop` would end every Ray of this user on the machine, those of other sweeps too.
-        remedy = "join it with --address auto, or wait until whoever started it has ended it"
-        yield Finding("Ray", "note", f"{v.versions['ray']}, and one runs on this machine", effect, remedy)
+        fix = "join it with --address auto, or wait until whoever started it has ended it"
+        yield Finding(
+            "Ray", "note", f"{v.versions['ray']}, and one runs on this machine", effect, fix
+        )
     else:
         yield Finding("Ray", "ok", f"{v.versions['ray']}, none runs now")
 
 
-def _versions(v: Vitals) -> Iterator[Finding]:
+def _versions(v: Snapshot) -> Iterator[Finding]:
     told = ", ".join(f"{name} {number}" for name, number in v.versions.items() if number)
     yield Finding("versions", "ok", f"{told}, Linux {v.machine['kernel']}")
 

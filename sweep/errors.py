@@ -32,4 +32,10 @@ def nearest(word: str, known: Iterable[object]) -> str:
     """A hint naming the known word closest to `word`, or the known words where none is close."""
     words = sorted(str(k) for k in known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}" if words else "none is known"
+    return (
+        f"did you mean {close[0]!r}?"
+        if close
+        else f"known: {', '.join(words)}"
+        if words
+        else "none is known"
+    )

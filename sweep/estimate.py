@@ -43,7 +43,9 @@ class Estimate:
 
     def learn(self, known: Mapping[str, Sequence[Any]], cells: Mapping[str, Cell]) -> None:
         """From records, given by columns (cell_id, status, wall_s), of the cells that are given, by id."""
-        for cell_id, status, wall_s in zip(known["cell_id"], known["status"], known["wall_s"], strict=True):
+        for cell_id, status, wall_s in zip(
+            known["cell_id"], known["status"], known["wall_s"], strict=True
+        ):
             if status == Status.OK and wall_s and cell_id in cells:
                 self.observe(cell_id, cells[cell_id].settings, wall_s)
 
@@ -94,7 +96,9 @@ class Remaining:
     Cells of which a trial has ended count with their own time, the others with the work that they are, by kinship.
     """
 
-    def __init__(self, estimate: Estimate, cells: Mapping[str, Cell], left: Mapping[str, int]) -> None:
+    def __init__(
+        self, estimate: Estimate, cells: Mapping[str, Cell], left: Mapping[str, int]
+    ) -> None:
         self._estimate, self._cells, self._left = estimate, cells, dict.fromkeys(left, 0)
         self._own_s = 0.0
         self._work: dict[Kinship, float] = defaultdict(float)
@@ -109,15 +113,22 @@ class Remaining:
         if left > 0:
             settings, own = self._cells[cell_id].settings, self._estimate.own_s(cell_id)
             kin = _kinships(settings)[0] if own is None else None
-            self._counted[cell_id] = (kin, left * (self._estimate.work(settings) if own is None else own))
+            self._counted[cell_id] = (
+                kin,
+                left * (self._estimate.work(settings) if own is None else own),
+            )
             self._count(*self._counted[cell_id], sign=1)
 
     def total_s(self) -> float | None:
         """Expected time of all, one after the other; None where any is unknown."""
-        rates = {kin: self._estimate.rate([kin, kin[:2]]) for kin, amount in self._work.items() if amount}
+        rates = {
+            kin: self._estimate.rate([kin, kin[:2]]) for kin, amount in self._work.items() if amount
+        }
         if None in rates.values():
             return None
-        return max(0.0, self._own_s) + sum((rate or 0.0) * self._work[kin] for kin, rate in rates.items())
+        return max(0.0, self._own_s) + sum(
+            (rate or 0.0) * self._work[kin] for kin, rate in rates.items()
+        )
 
     def _count(self, kin: Kinship | None, amount: float, sign: int) -> None:
         if kin is None:
@@ -132,7 +143,9 @@ def _kinships(settings: Settings) -> list[Kinship]:
     return [near, near[:2]]
 
 
-_SETUP_EXAMPLES = 64.0  # starting, drawing weights and checking cost about as much as this many examples
+_SETUP_EXAMPLES = (
+    64.0  # starting, drawing weights and checking cost about as much as this many examples
+)
 
 
 def work(settings: Settings, workloads: Mapping[str, Workload]) -> float:

@@ -21,7 +21,7 @@ from sweep.credentials import redacted, redacted_url
 from sweep.errors import SweepError, Unavailable
 from sweep.records.driver import Driver, this_process
 from sweep.records.layout import DRIVER_FILE
-from sweep.records.places import Place
+from sweep.records.storage import Storage
 
 EVERY_S = 5.0
 EVERY_S_OF_A_STORE = 15.0  # each request is paid for
@@ -68,7 +68,7 @@ class Heartbeat:
     The file goes when the sweep ends well. It stays, with the reason, when the sweep ends by an error or an interrupt.
     """
 
-    def __init__(self, place: Place, observer: Observer, every_s: float | None = None) -> None:
+    def __init__(self, place: Storage, observer: Observer, every_s: float | None = None) -> None:
         self.cluster: Nodes | None = None
         self._place, self._observer = place, observer
         self._every_s = every_s or (EVERY_S_OF_A_STORE if place.folder is None else EVERY_S)
@@ -76,7 +76,9 @@ class Heartbeat:
         self._phase = ("planning", self._started_at)
         self._planned = self._ended = 0
         self._remaining_s: float | None = None
-        self._messages: tuple[tuple[float, str], ...] = ()  # replaced as a whole: the thread reads it
+        self._messages: tuple[
+            tuple[float, str], ...
+        ] = ()  # replaced as a whole: the thread reads it
         self._is_over = threading.Event()
         self._has_failed = False
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -87,7 +89,10 @@ class Heartbeat:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._is_over.set()
         self._thread.join(_STOP_S)
@@ -130,15 +135,23 @@ class Heartbeat:
     def _write(self, end: str = "") -> None:
         """Nothing raised here ends a sweep: its records are what matters."""
         try:
-            self._place.write(DRIVER_FILE, self._driver(end).text().encode("utf-8", errors="replace"), durable=False)
+            self._place.write(
+                DRIVER_FILE,
+                self._driver(end).text().encode("utf-8", errors="replace"),
+                durable=False,
+            )
         except Unavailable as error:
             if not self._has_failed:
-                self._observer.note(f"warning: sweep status cannot follow this sweep: {error.message}")
+                self._observer.note(
+                    f"warning: sweep status cannot follow this sweep: {error.message}"
+                )
             self._has_failed = True
 
     def _driver(self, end: str) -> Driver:
         cluster = self.cluster
-        running = dict(cluster.running) if cluster else {}  # copied at once: the sweep goes on meanwhile
+        running = (
+            dict(cluster.running) if cluster else {}
+        )  # copied at once: the sweep goes on meanwhile
         by_node = Counter(running.values())
         nodes = list(cluster.nodes) if cluster else []
         phase, since = self._phase
@@ -154,11 +167,19 @@ class Heartbeat:
             ended=self._ended,
             running=len(running),
             remaining_s=self._remaining_s,
-            trials=[{"trial": name, "node": node} for name, node in itertools.islice(running.items(), _TRIALS)],
-            nodes=[{"name": n.name, "resources": dict(n.resources), "running": by_node[n.name]} for n in nodes],
+            trials=[
+                {"trial": name, "node": node}
+                for name, node in itertools.islice(running.items(), _TRIALS)
+            ],
+            nodes=[
+                {"name": n.name, "resources": dict(n.resources), "running": by_node[n.name]}
+                for n in nodes
+            ],
             refused_nodes=[redacted(each) for each in cluster.refusals] if cluster else [],
             asked_for=cluster.asked_for if cluster else {},
-            messages=[{"at": at, "text": redacted(text[:_LONGEST_MESSAGE])} for at, text in self._messages],
+            messages=[
+                {"at": at, "text": redacted(text[:_LONGEST_MESSAGE])} for at, text in self._messages
+            ],
             end=end,
         )
 

@@ -20,10 +20,30 @@ from sweep.errors import Unavailable
 VARIABLE = "SWEEP_HOME"
 
 _FOLDERS = (
-    *(VARIABLE, "SWEEP_ENV_DIR", "SWEEP_DATA_DIR", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "PYENV_ROOT"),
-    *("UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "PIP_CONFIG_FILE", "PIP_CERT", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"),
+    *(
+        VARIABLE,
+        "SWEEP_ENV_DIR",
+        "SWEEP_DATA_DIR",
+        "TMPDIR",
+        "XDG_CACHE_HOME",
+        "XDG_DATA_HOME",
+        "PYENV_ROOT",
+    ),
+    *(
+        "UV_CACHE_DIR",
+        "UV_PYTHON_INSTALL_DIR",
+        "PIP_CONFIG_FILE",
+        "PIP_CERT",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "NETRC",
+    ),
 )
-_LISTS = {"PIP_FIND_LINKS": None, "UV_FIND_LINKS": ",", "PIP_CONSTRAINT": None}  # by what their words are separated
+_LISTS = {
+    "PIP_FIND_LINKS": None,
+    "UV_FIND_LINKS": ",",
+    "PIP_CONSTRAINT": None,
+}  # by what their words are separated
 
 
 def cache(name: str, variable: str = "") -> Path:

@@ -41,7 +41,9 @@ def _parsed(path: Path, size: int, modified_ns: int) -> ast.Module:  # noqa: ARG
     try:
         return ast.parse(text(path), filename=str(path))
     except SyntaxError as error:
-        raise SweepError(f"{path}, line {error.lineno}: {error.msg}", "the file cannot be read as Python") from None
+        raise SweepError(
+            f"{path}, line {error.lineno}: {error.msg}", "the file cannot be read as Python"
+        ) from None
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes; nested too deep
         raise SweepError(f"{path}: {error}", "the file cannot be read as Python") from None
 
@@ -51,9 +53,13 @@ def text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SweepError(f"{path} cannot be read: {error.strerror}", "look at its permissions") from None
+        raise SweepError(
+            f"{path} cannot be read: {error.strerror}", "look at its permissions"
+        ) from None
     except UnicodeDecodeError as error:
-        raise SweepError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from None
+        raise SweepError(
+            f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8"
+        ) from None
 
 
 class _NoLiteral(Exception):  # noqa: N818  told to the user as a SweepError, where the name is known
@@ -78,7 +84,9 @@ def _assignments(module: ast.Module, name: str) -> Iterator[ast.expr]:
         if isinstance(node, ast.AnnAssign):
             targets = [node.target]
         assigned = getattr(node, "value", None)
-        if assigned is not None and any(isinstance(target, ast.Name) and target.id == name for target in targets):
+        if assigned is not None and any(
+            isinstance(target, ast.Name) and target.id == name for target in targets
+        ):
             yield assigned
 
 
@@ -147,7 +155,9 @@ class _Reader:
         path = WORKLOADS.parent.joinpath(*parts[:-1]).with_suffix(".py")
         if parts[0] != _PACKAGE or not path.is_file():
             raise _NoLiteral
-        found = None if (path, parts[-1]) in self._above else _assigned(path, parts[-1], self._above)
+        found = (
+            None if (path, parts[-1]) in self._above else _assigned(path, parts[-1], self._above)
+        )
         if found is None:
             raise _NoLiteral
         return found
@@ -166,4 +176,6 @@ def _imports(module: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Import):
             yield from ((alias.asname or alias.name, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield from ((alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names)
+            yield from (
+                (alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names
+            )

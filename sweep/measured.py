@@ -34,10 +34,14 @@ Overrides = Mapping[str, Mapping[str, Any]]
 
 _FRAMEWORKS = dependencies.WORKLOADS / "frameworks"
 _FIRST = 1
-_EVERY_TRIAL = dependencies.WORKLOADS / "runtime" / "host.py"  # the host, which makes its process and waits for it
+_EVERY_TRIAL = (
+    dependencies.WORKLOADS / "runtime" / "host.py"
+)  # the host, which makes its process and waits for it
 
 
-def contents_of(workloads: Mapping[str, Workload], overrides: Overrides) -> Callable[[str, str, str | None], Content]:
+def contents_of(
+    workloads: Mapping[str, Workload], overrides: Overrides
+) -> Callable[[str, str, str | None], Content]:
     """The contents of a grid with these `environments`, by workload, framework and data set.
 
     Calls raise SweepError where an environment names something that is not there or does not go together.
@@ -57,7 +61,9 @@ def contents_of(workloads: Mapping[str, Workload], overrides: Overrides) -> Call
     return content
 
 
-def check(content: Content, workload: Workload, settings: Settings, overrides: Overrides, run_id: str) -> None:
+def check(
+    content: Content, workload: Workload, settings: Settings, overrides: Overrides, run_id: str
+) -> None:
     """SweepError where this machine now holds something else than was planned: a trial would not be what it says.
 
     Files are looked at each time, an environment once in a run.
@@ -66,7 +72,9 @@ def check(content: Content, workload: Workload, settings: Settings, overrides: O
         return
     framework, environment = settings["framework"], ""
     if ENVIRONMENT in content:
-        environment = _environment_in(run_id, framework, json.dumps(dict(overrides.get(framework, {}))))
+        environment = _environment_in(
+            run_id, framework, json.dumps(dict(overrides.get(framework, {})))
+        )
     data = _data(settings.get("data")) if DATA in content else ""
     now = _content(workload.path, framework, environment, data)
     if changed := differences(content, now, settings):
@@ -92,7 +100,9 @@ def _content(workload: Path, framework: str, environment: str, data: str) -> Con
     of_framework = dependencies.found(_framework(framework.partition("==")[0]).path)
     words = {
         WORKLOAD: _word(of_trial.items()),
-        FRAMEWORK: _word((name, path) for name, path in of_framework.items() if _is_of_a_framework(path)),
+        FRAMEWORK: _word(
+            (name, path) for name, path in of_framework.items() if _is_of_a_framework(path)
+        ),
         ENVIRONMENT: environment,
         DATA: data,
     }

@@ -42,7 +42,10 @@ class Completed:
 
 
 def run(
-    args: Sequence[str], env: Mapping[str, str], timeout_s: float | None = None, cwd: Path | None = None
+    args: Sequence[str],
+    env: Mapping[str, str],
+    timeout_s: float | None = None,
+    cwd: Path | None = None,
 ) -> Completed:
     """Run a command to its end, in a session of its own; past `timeout_s` all that it started is killed with it."""
     mark = uuid.uuid4().hex
@@ -85,7 +88,9 @@ class Child:
                 bufsize=0,
                 start_new_session=True,
             )
-        self._to, self._from = (pipe.fileno() for pipe in (self._process.stdin, self._process.stdout) if pipe)
+        self._to, self._from = (
+            pipe.fileno() for pipe in (self._process.stdin, self._process.stdout) if pipe
+        )
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
         self.pid = self._process.pid
@@ -165,7 +170,11 @@ def tether() -> list[str]:
 
     For what writes where this process holds a lock: were it to go on, it would write into what the next holder makes.
     """
-    return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())] if sys.platform == "linux" else []
+    return (
+        [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())]
+        if sys.platform == "linux"
+        else []
+    )
 
 
 def hold(path: Path) -> IO[bytes]:
@@ -246,7 +255,9 @@ def _family(root: psutil.Process) -> Iterator[psutil.Process]:
 
 
 def _send(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended meanwhile, or is another user's
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # it has ended meanwhile, or is another user's
         os.kill(pid, number)
 
 

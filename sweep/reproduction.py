@@ -17,7 +17,9 @@ from sweep.records.results import Record
 def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
     """The record of the trial run again; nothing is kept of it. Raises SweepError where the run's grid is not known."""
     grid = grids.parse(facts.grid, facts.overrides, facts.grid_path)
-    run_trial = RunTrial(facts.name, overrides=grid.environments, foreign_most=None, steal_most=None)
+    run_trial = RunTrial(
+        facts.name, overrides=grid.environments, max_contention=None, steal_most=None
+    )
     return run_trial(_trial(grid, record))
 
 

@@ -23,14 +23,18 @@ class _Change(NamedTuple):
     is_known: bool
 
 
-def said(results: Results, planned: Collection[Trial], todo: Sequence[Trial], recorded: Collection[str]) -> list[str]:
+def said(
+    results: Results, planned: Collection[Trial], todo: Sequence[Trial], recorded: Collection[str]
+) -> list[str]:
     """A line for each thing that has changed since trials of this run were `recorded`; read only where need be."""
     if not todo or not {*recorded} - {trial.id for trial in planned}:
         return []
     return changes(planned, todo, results.records(COLUMNS).to_pydict())
 
 
-def changes(planned: Collection[Trial], todo: Sequence[Trial], records: Mapping[str, Sequence[Any]]) -> list[str]:
+def changes(
+    planned: Collection[Trial], todo: Sequence[Trial], records: Mapping[str, Sequence[Any]]
+) -> list[str]:
     """A line for each thing that has changed since trials with the same settings were last recorded.
 
     `records` are those of the run, by COLUMNS; they stay as they are, under ids of their own.
@@ -38,7 +42,9 @@ def changes(planned: Collection[Trial], todo: Sequence[Trial], records: Mapping[
     ids = {trial.id for trial in planned}
     anew = {identify(trial.settings): trial for trial in todo}
     last: dict[str, tuple[Any, str]] = {}
-    for trial_id, settings, content, started in zip(*(records[name] for name in COLUMNS), strict=True):
+    for trial_id, settings, content, started in zip(
+        *(records[name] for name in COLUMNS), strict=True
+    ):
         key = "" if trial_id in ids else identify(json.loads(settings or "{}"))
         if key in anew:
             told = (started.timestamp() if started else 0.0, content or "{}")

@@ -29,7 +29,9 @@ from sweep.records.results import Record, Results, Writer
 from sweep.status import Status
 from sweep.texts import counted
 
-_NOTICE_S = 900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
+_NOTICE_S = (
+    900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
+)
 _TELL_EVERY_S = 1.0
 _TOGETHER = 100  # records that are kept at once
 
@@ -41,7 +43,7 @@ class Options:
     """How a sweep is run, apart from what it runs.
 
     `retry` are the statuses whose trials run again;
-    `disturbed_attempts` is how often in one sweep a trial is tried that others disturb, `foreign_most` the share of
+    `disturbed_attempts` is how often in one sweep a trial is tried that others disturb, `max_contention` the share of
     its cores' time that they may take from a trial that has the node to itself. `wait_s` is how long to wait for a node
     that can hold a trial; by default as long as `Cluster` does.
     """
@@ -51,7 +53,7 @@ class Options:
     timeout_s: float | None = None
     max_failures: int | None = None
     disturbed_attempts: int = 3
-    foreign_most: float | None = worker.FOREIGN_MOST
+    max_contention: float | None = worker.MAX_CONTENTION
     wait_s: float | None = None
 
 
@@ -61,7 +63,9 @@ class TooManyFailures(SweepError):  # noqa: N818  what happened, as users say it
     exit_code = FAILED
 
 
-def run(grid: Grid, expansion: Expansion, results: Results, options: Options, observer: Observer) -> None:
+def run(
+    grid: Grid, expansion: Expansion, results: Results, options: Options, observer: Observer
+) -> None:
     """Run the trials that have no record yet and keep what they find.
 
     Raises SweepError for what keeps all of them from running, TooManyFailures, and KeyboardInterrupt; every record that
@@ -79,7 +83,7 @@ def run(grid: Grid, expansion: Expansion, results: Results, options: Options, ob
             f"({each.measured_at[:10]}) does not apply to this machine: sweep calibrate measures it here"
         )
     facts = _facts(grid, expansion, max((each.noise_floor for each in known), default=0.0))
-    with results.open(facts) as writer, Heartbeat(writer.place, observer) as heartbeat:
+    with results.open(facts) as writer, Heartbeat(writer.storage, observer) as heartbeat:
         for part, reason in writer.damaged:
             heartbeat.note(f"{part} was {reason}; it is set aside and its trials run again")
         statuses = writer.statuses()
@@ -88,7 +92,9 @@ def run(grid: Grid, expansion: Expansion, results: Results, options: Options, ob
             heartbeat.note(line)
         ledger = Ledger(expansion.trials, todo)
         ledger.learn(writer)
-        heartbeat.planned(len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s())
+        heartbeat.planned(
+            len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s()
+        )
         sweep = _Sweep(grid, expansion.trials, writer, ledger, options, heartbeat)
         if todo := todo or sweep.further():
             sweep.run(todo)
@@ -101,7 +107,9 @@ class Ledger:
         self.failures = 0
         self._cells = {trial.cell.id: trial.cell for trial in trials}
         self._estimate = Estimate(catalog.workloads())
-        self._remaining = Remaining(self._estimate, self._cells, Counter(trial.cell.id for trial in todo))
+        self._remaining = Remaining(
+            self._estimate, self._cells, Counter(trial.cell.id for trial in todo)
+        )
         self._told: float | None = None
         self._told_at = float("-inf")
 
@@ -154,7 +162,9 @@ class _Sweep:
         self._running: set[str] = set()
         self._heard: dict[str, float] = {}
         self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
-        self._other_niceness: set[Any] = set()  # nodes whose trials have one, and which the user was told of
+        self._other_niceness: set[Any] = (
+            set()
+        )  # nodes whose trials have one, and which the user was told of
 
     def run(self, todo: Sequence[Trial]) -> None:
         locks.work_for(locks.introduction(self._grid.name))
@@ -171,16 +181,20 @@ class _Sweep:
             leaving.enter_context(cluster)
             if self._options.address is not None:
                 self._observer.phase("preparing environments and data on the nodes")
-                leaving.callback(cluster.take_leave, hosts.end_run, self._run_id)
+                leaving.callback(cluster.call_on_leaving, hosts.end_run, self._run_id)
                 self._provide_everywhere(cluster, needs)
             self._observer.phase("running trials")
             while todo:
-                self._complete(functools.partial(self._mapped, cluster), self._placeable(cluster, todo))
+                self._complete(
+                    functools.partial(self._mapped, cluster), self._placeable(cluster, todo)
+                )
                 todo = self.further()
             self._observer.phase("leaving the cluster" if self._options.address else "ending Ray")
 
     def _cluster(self) -> Cluster:
-        return Cluster(self._options.address, wait_s=self._options.wait_s, notify=self._observer.note)
+        return Cluster(
+            self._options.address, wait_s=self._options.wait_s, notify=self._observer.note
+        )
 
     def further(self) -> list[Trial]:
         """Trials with more seeds where intervals are still too wide, as the grid's `until` wants them."""
@@ -188,21 +202,26 @@ class _Sweep:
         if until is None:
             return []
         left_s = until.max_time - (time.monotonic() - self._since) if until.max_time else math.inf
-        standings = self._standings()
-        decision = adaptive.decide(standings, until, left_s)
-        whole = [*self._planned, *adaptive.beyond(standings, self._planned)]
+        sampling_states = self._sampling_states()
+        decision = adaptive.decide(sampling_states, until, left_s)
+        whole = [*self._planned, *adaptive.beyond(sampling_states, self._planned)]
         more = schedule.plan(adaptive.trials(decision, self._planned), order=self._grid.order)
-        more = [dataclasses.replace(trial, position=len(whole) + place) for place, trial in enumerate(more)]
+        more = [
+            dataclasses.replace(trial, position=len(whole) + place)
+            for place, trial in enumerate(more)
+        ]
         for trial in more:
             self._ledger.again(trial)
         self._writer.restate(trials=[*whole, *more], stopped=decision.reasons)
         self._observer.planned(len(whole) + len(more), len(whole), self._ledger.remaining_s())
         return more
 
-    def _standings(self) -> list[adaptive.Standing]:
+    def _sampling_states(self) -> list[adaptive.SamplingState]:
         records = records_for(self._writer, None)
         cells = {trial.cell.id: trial.cell for trial in self._planned}
-        return adaptive.standings(cells.values(), records, summarize(records), self._ledger.seconds)
+        return adaptive.sampling_states(
+            cells.values(), records, summarize(records), self._ledger.seconds
+        )
 
     def _complete(self, run_all: RunAll, todo: Sequence[Trial]) -> None:
         """Run the trials, and those that others disturb a few times again."""
@@ -231,24 +250,31 @@ class _Sweep:
             self._observer.note(f"warning: {why.message}\nhint: {why.hint}")
         for first in range(0, len(lost), _TOGETHER):
             some = lost[first : first + _TOGETHER]
-            self._keep([self._failure(each.trial, Status.UNSUPPORTED, f"it would {each.reason}") for each in some])
+            self._keep(
+                [
+                    self._failure(each.trial, Status.UNSUPPORTED, f"it would {each.reason}")
+                    for each in some
+                ]
+            )
         gone = {each.trial.id for each in lost}
         return [trial for trial in todo if trial.id not in gone]
 
     def _mapped(self, cluster: Cluster, todo: Sequence[Trial]) -> Generator[list[Record]]:
-        checkpoints = self._writer.place.child(CHECKPOINTS)
+        checkpoints = self._writer.storage.child(CHECKPOINTS)
         run_trial = worker.RunTrial(
             run=self._grid.name,
             run_id=self._run_id,
             code_version=code_version(),
             timeout_s=self._options.timeout_s or self._grid.timeout_s,
             overrides=self._grid.environments,
-            foreign_most=self._options.foreign_most,
+            max_contention=self._options.max_contention,
             checkpoints=str(checkpoints.folder or checkpoints.uri),
             command=locks.introduction(self._grid.name),
         )
         limit_s = run_trial.timeout_s + _NOTICE_S if run_trial.timeout_s else None
-        return cluster.map_together(_Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear)
+        return cluster.map_together(
+            _Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear
+        )
 
     def _carry_out(self, run_all: RunAll, todo: Sequence[Trial]) -> list[Trial]:
         """Run the trials and keep their records; the disturbed ones come back to be run again."""
@@ -256,7 +282,9 @@ class _Sweep:
         with contextlib.closing(run_all(todo)) as groups:
             for records in groups:
                 self._keep(records)
-                disturbed |= {r["trial_id"]: r["attempt"] for r in records if r["status"] == Status.INVALID}
+                disturbed |= {
+                    r["trial_id"]: r["attempt"] for r in records if r["status"] == Status.INVALID
+                }
         again = (trial for trial in todo if trial.id in disturbed)
         return [dataclasses.replace(trial, attempt=disturbed[trial.id] + 1) for trial in again]
 
@@ -272,7 +300,10 @@ class _Sweep:
         most = self._options.max_failures
         if most is not None and self._ledger.failures >= most:
             hint = "the records are safe; see sweep status, then run it again with --retry failed"
-            raise TooManyFailures(f"{self._ledger.failures} trials have failed, as many as --max-failures allows", hint)
+            raise TooManyFailures(
+                f"{self._ledger.failures} trials have failed, as many as --max-failures allows",
+                hint,
+            )
 
     def _compare_niceness(self, record: Record) -> None:
         """A trial runs at another niceness than this command where its node's Ray may not set it back."""
@@ -334,7 +365,10 @@ def code_version() -> str:
     if not (house / ".git").exists():
         return __version__
     try:
-        ended = process.run(["git", "-C", str(house), "describe", "--always", "--dirty"], env={"PATH": "/usr/bin:/bin"})
+        ended = process.run(
+            ["git", "-C", str(house), "describe", "--always", "--dirty"],
+            env={"PATH": "/usr/bin:/bin"},
+        )
     except OSError:  # no git: then the version must do
         return __version__
     commit = ended.stdout.strip()

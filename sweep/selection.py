@@ -38,7 +38,11 @@ def framework_version(framework: Any) -> str:
 def varying(cells: Sequence[Axes]) -> list[str]:
     """The axes that tell cells apart: those that differ, but for parameters that go with the workload."""
     names = dict.fromkeys(key for axes in cells for key in axes)
-    return [name for name in names if _apart(name, cells) and (name == "workload" or not _of_workload(name, cells))]
+    return [
+        name
+        for name in names
+        if _apart(name, cells) and (name == "workload" or not _of_workload(name, cells))
+    ]
 
 
 def _apart(name: str, cells: Sequence[Axes]) -> bool:
@@ -55,7 +59,9 @@ def _of_workload(name: str, cells: Sequence[Axes]) -> bool:
 
 def shown(value: Any) -> str:
     """A value as a grid file writes it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def natural(value: Any) -> tuple[Any, ...]:

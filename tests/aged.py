@@ -7,7 +7,17 @@ import sys
 import types
 
 LATER_IN_TORCH = ["no_grad", "arange", "device", "float32", "set_grad_enabled", "where", "flatten"]
-LATER_IN_TENSORS = ["item", "to", "shape", "dtype", "device", "reshape", "flatten", "grad_fn", "requires_grad_"]
+LATER_IN_TENSORS = [
+    "item",
+    "to",
+    "shape",
+    "dtype",
+    "device",
+    "reshape",
+    "flatten",
+    "grad_fn",
+    "requires_grad_",
+]
 LATER_IN_MODULES = ["named_parameters", "to"]
 
 
@@ -17,7 +27,9 @@ def age(torch):
     hide(torch.Tensor, LATER_IN_TENSORS)
     hide(torch.nn.Module, LATER_IN_MODULES)
     hide(torch.autograd.Function, ["apply"])
-    torch.__class__ = type("Aged", (types.ModuleType,), {name: Hidden(name) for name in LATER_IN_TORCH})
+    torch.__class__ = type(
+        "Aged", (types.ModuleType,), {name: Hidden(name) for name in LATER_IN_TORCH}
+    )
     torch.__version__ = "0.1.10_2"
 
 

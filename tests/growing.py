@@ -57,13 +57,20 @@ class Provider(FakeMultiNodeProvider):
 
     def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
         super().__init__(provider_config, cluster_name)
-        self._nodes_folder, self._ray_folder = (Path(provider_config[name]) for name in ("nodes", "ray"))
+        self._nodes_folder, self._ray_folder = (
+            Path(provider_config[name]) for name in ("nodes", "ray")
+        )
         self._types = provider_config["types"]
         self._starting = threading.Lock()
         self._cursed = {name: kind["cursed"] for name, kind in self._types.items()}
 
     def _create_node_with_resources_and_labels(
-        self, node_config: Any, tags: dict[str, str], count: int, resources: dict[str, float], labels: dict[str, str]
+        self,
+        node_config: Any,
+        tags: dict[str, str],
+        count: int,
+        resources: dict[str, float],
+        labels: dict[str, str],
     ) -> None:
         with self.lock:
             name = tags[TAG_RAY_USER_NODE_TYPE]
@@ -73,9 +80,15 @@ class Provider(FakeMultiNodeProvider):
             if fate == "refused":
                 raise NodeLaunchException("QuotaExceeded", f"no quota for {name}", None)
             node_id = self._next_hex_node_id()
-            own = {TAG_RAY_NODE_KIND: NODE_KIND_WORKER, TAG_RAY_USER_NODE_TYPE: name, TAG_RAY_NODE_NAME: node_id}
+            own = {
+                TAG_RAY_NODE_KIND: NODE_KIND_WORKER,
+                TAG_RAY_USER_NODE_TYPE: name,
+                TAG_RAY_NODE_NAME: node_id,
+            }
             own |= {TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE}
-            starting = threading.Thread(target=self._start, args=(node_id, name, dict(resources), fate))
+            starting = threading.Thread(
+                target=self._start, args=(node_id, name, dict(resources), fate)
+            )
             self._nodes[node_id] = {"tags": own | tags, "node": None, "starting": starting}
             starting.start()
 
@@ -92,14 +105,20 @@ class Provider(FakeMultiNodeProvider):
             with self._starting:
                 self._nodes[node_id]["node"] = self._raylet(node_id, name, resources)
         except Exception:
-            self._nodes.pop(node_id)  # as a machine that does not come up; the autoscaler starts another
+            self._nodes.pop(
+                node_id
+            )  # as a machine that does not come up; the autoscaler starts another
             raise
 
-    def _raylet(self, node_id: str, name: str, resources: dict[str, float]) -> ray._private.node.Node:
+    def _raylet(
+        self, node_id: str, name: str, resources: dict[str, float]
+    ) -> ray._private.node.Node:
         number = int(node_id[-5:])
         folder = self._nodes_folder / f"{name}{number}"
         folder.mkdir()
-        amounts = {key: amount for key, amount in resources.items() if key not in ("CPU", "GPU", "memory")}
+        amounts = {
+            key: amount for key, amount in resources.items() if key not in ("CPU", "GPU", "memory")
+        }
         amounts.pop("object_store_memory", None)
         variables = {
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": node_id,
@@ -124,7 +143,9 @@ class Provider(FakeMultiNodeProvider):
             include_log_monitor=False,
             env_vars=variables,
         )
-        return ray._private.node.Node(parameters, head=False, shutdown_at_exit=False, spawn_reaper=False)
+        return ray._private.node.Node(
+            parameters, head=False, shutdown_at_exit=False, spawn_reaper=False
+        )
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
         """A node whose raylet was killed is gone, as a machine that was taken away."""
@@ -152,7 +173,12 @@ class Growing:
     """
 
     def __init__(
-        self, folder: Path, v2: bool, idle_s: float = 600.0, nodes: Path | None = None, **types: NodeType
+        self,
+        folder: Path,
+        v2: bool,
+        idle_s: float = 600.0,
+        nodes: Path | None = None,
+        **types: NodeType,
     ) -> None:
         self.folder, self.nodes = folder, nodes or folder / "n"
         self.nodes.mkdir(exist_ok=True)
@@ -160,9 +186,19 @@ class Growing:
         self.address = f"{get_node_ip_address()}:{port}"
         config = folder / "config.json"
         config.write_text(json.dumps(_config(self, types, v2, idle_s)))
-        start = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0"]
+        start = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--head",
+            "--block",
+            "--num-cpus=0",
+        ]
         start += [f"--port={port}", "--disable-usage-stats", "--include-dashboard=false"]
-        start += [f"--temp-dir={folder / 'r' / 'head'}", "--node-name=head", "--dashboard-agent-listen-port=0"]
+        start += [
+            f"--temp-dir={folder / 'r' / 'head'}",
+            "--node-name=head",
+            "--dashboard-agent-listen-port=0",
+        ]
         start += [f"--autoscaling-config={config}", f"--ray-client-server-port={client_port}"]
         self._log = (folder / "head.log").open("w")
         self._head = subprocess.Popen(
@@ -221,7 +257,12 @@ class Growing:
         reply.ParseFromString(GcsClient(address=self.address).get_cluster_status())
         asked: Counter[str] = Counter()
         for each in reply.cluster_resource_state.pending_resource_requests:
-            asked.update({name: each.count * amount for name, amount in each.request.resources_bundle.items()})
+            asked.update(
+                {
+                    name: each.count * amount
+                    for name, amount in each.request.resources_bundle.items()
+                }
+            )
         return asked
 
     def processes(self) -> Iterator[psutil.Process]:
@@ -232,7 +273,9 @@ class Growing:
                     yield process
 
     def _environment(self, v2: bool) -> dict[str, str]:
-        paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        paths = os.pathsep.join(
+            filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        )
         mine = {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_FAKE_CLUSTER": "1",
@@ -252,7 +295,9 @@ def _free_ports(count: int) -> list[int]:
         return [server.getsockname()[1] for server in servers]
 
 
-def _config(cluster: Growing, types: Mapping[str, NodeType], v2: bool, idle_s: float) -> dict[str, Any]:
+def _config(
+    cluster: Growing, types: Mapping[str, NodeType], v2: bool, idle_s: float
+) -> dict[str, Any]:
     provider = {
         "type": "external",
         "module": "growing.Provider",
@@ -267,7 +312,12 @@ def _config(cluster: Growing, types: Mapping[str, NodeType], v2: bool, idle_s: f
     }
     if v2:
         provider["head_node_id"] = HEAD
-    lists = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
+    lists = (
+        "initialization_commands",
+        "setup_commands",
+        "head_setup_commands",
+        "worker_setup_commands",
+    )
     more = (
         "head_start_ray_commands",
         "worker_start_ray_commands",
@@ -276,7 +326,12 @@ def _config(cluster: Growing, types: Mapping[str, NodeType], v2: bool, idle_s: f
         "rsync_filter",
     )
     kinds = {
-        name: {"resources": dict(kind.resources), "node_config": {}, "min_workers": 0, "max_workers": kind.most}
+        name: {
+            "resources": dict(kind.resources),
+            "node_config": {},
+            "min_workers": 0,
+            "max_workers": kind.most,
+        }
         for name, kind in types.items()
     }
     return {

@@ -37,7 +37,7 @@ def told(framework, batch, settings):
     weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
     model = framework.Model(deeppose.NETWORK, weights, settings)
     found = core.evaluate(model, batch)
-    placed = model.place(*batch)
+    placed = model.to_device(*batch)
     model.backward(model.forward(placed))
     norms = {name: core.norm({name: value}) for name, value in model.gradients().items()}
     model.backward(model.forward(placed))
@@ -68,7 +68,7 @@ def shares_memory(placed, batch):
 def losses(model, placed, dropout):
     """The loss with dropout or without."""
     model.dropout = dropout
-    return model.loss_value(model.forward(placed))
+    return model.item(model.forward(placed))
 
 
 def dropping(model, placed, settings):
@@ -90,7 +90,7 @@ def main(name, data, *settings):
     framework = loaded(name.split("-")[-1])
     for each in map(json.loads, settings):
         try:
-            found = told(framework, core.gate_batch(deeppose.Poses(data), each), each)
+            found = told(framework, core.parity_batch(deeppose.Poses(data), each), each)
         except Refusal as refusal:
             found = {"refused": refusal.status, "reason": str(refusal)}
         print(json.dumps(found))

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from inside import loaded
 
 from workloads import deeppose, infer, train
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
 
 NETWORK = Network(
@@ -49,7 +49,7 @@ def trained(framework, data, settings):
         return infer.run(framework, settings, data, settings.pop("reference"), Report(None))
     framework.load(settings)
     model = framework.Model(NETWORK, layers.draw_weights(NETWORK, settings["seed"]), settings)
-    model.optimize_by(rules.chosen(settings["optimizer"], settings["learning_rate"]))
+    model.set_optimizer(optimizers.chosen(settings["optimizer"], settings["learning_rate"]))
     poses = deeppose.Poses(data)
     report = Report(settings.pop("checkpoints", None))
     return train.Training(model, poses, train.divide(poses, settings), settings, report).run()

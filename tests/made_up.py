@@ -16,7 +16,12 @@ from sweep.records.facts import RunFacts
 from sweep.records.results import Record, Results
 from sweep.records.rows import table_of
 
-AXES = {"framework": "torch==2.13.0", "workload": "core", "backend": "default", "backward": "autograd"} | {
+AXES = {
+    "framework": "torch==2.13.0",
+    "workload": "core",
+    "backend": "default",
+    "backward": "autograd",
+} | {
     "device": "cpu",
     "batch_exponent": 5,
 }
@@ -33,7 +38,12 @@ def record(
 ) -> Record:
     """A record of an AlexNet step; `changes` are axes, parameters or columns, `also` has more settings."""
     own = {} if changes.get("workload") == "train" else {"samples": 30}
-    settings = own | {"threads": 2} | AXES | {k: v for k, v in changes.items() if k in AXES or k == "epochs"}
+    settings = (
+        own
+        | {"threads": 2}
+        | AXES
+        | {k: v for k, v in changes.items() if k in AXES or k == "epochs"}
+    )
     settings |= also or {}
     cell_id = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     framework, _, version = settings["framework"].partition("==")
@@ -65,7 +75,11 @@ def record(
     for name in {"samples", "warmup"} & columns.keys():
         del columns[name]
     if status == "ok":
-        columns |= {"step_s": step, "forward_s": [s / 3 for s in step], "backward_s": [s * 2 / 3 for s in step]}
+        columns |= {
+            "step_s": step,
+            "forward_s": [s / 3 for s in step],
+            "backward_s": [s * 2 / 3 for s in step],
+        }
         columns |= {"warmup_s": [s * 2 for s in step[:3]], "valid": [True] * len(step)}
     return columns | {k: v for k, v in changes.items() if k not in AXES and k != "epochs"}
 
@@ -80,8 +94,13 @@ def samples(seed: int, mean_s: float, salt: str = "", count: int = 30) -> list[f
 def training(seed: int = 0, epochs: int = 20, **changes: Any) -> Record:
     """A record of a training whose loss falls; an epoch takes a second."""
     elapsed = np.cumsum(samples(seed, 0.25, "training", 4 * epochs))
-    falling = np.exp(np.random.default_rng(seed).normal(0, 0.05, len(elapsed))) / np.arange(1, len(elapsed) + 1)
-    columns = {"iteration": [10 * (i + 1) for i in range(len(elapsed))], "elapsed_s": elapsed.tolist()}
+    falling = np.exp(np.random.default_rng(seed).normal(0, 0.05, len(elapsed))) / np.arange(
+        1, len(elapsed) + 1
+    )
+    columns = {
+        "iteration": [10 * (i + 1) for i in range(len(elapsed))],
+        "elapsed_s": elapsed.tolist(),
+    }
     columns |= {"loss": falling.tolist(), "epoch_s": samples(seed, 1.0, "epochs", epochs)}
     validated = {
         "epoch": list(range(1, epochs + 1)),
@@ -91,7 +110,9 @@ def training(seed: int = 0, epochs: int = 20, **changes: Any) -> Record:
     validated["pck"] = [min(1.0, epoch / epochs) for epoch in range(epochs)]
     columns |= {f"validation_{name}": values for name, values in validated.items()}
     of_steps = ("step_s", "forward_s", "backward_s", "warmup_s", "valid")
-    return record(seed, workload="train", epochs=epochs, **columns | changes) | dict.fromkeys(of_steps)
+    return record(seed, workload="train", epochs=epochs, **columns | changes) | dict.fromkeys(
+        of_steps
+    )
 
 
 class Planned(NamedTuple):
@@ -101,7 +122,9 @@ class Planned(NamedTuple):
     name: str
 
 
-def keep(folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", **facts: Any) -> Results:
+def keep(
+    folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", **facts: Any
+) -> Results:
     """A run on disk with these records."""
     with Results(folder).open(RunFacts(name="made-up", grid=grid, **facts)) as results:
         for each in records:
@@ -112,4 +135,6 @@ def keep(folder: Any, records: Iterable[Record], grid: str = "name: made-up\n", 
 def keep_at_once(folder: Path, records: Iterable[Record]) -> None:
     """The same in a single part, without making each record safe before the next."""
     (folder / "records").mkdir(parents=True)
-    pq.write_table(pa.concat_tables([table_of(each) for each in records]), folder / "records" / "all.parquet")
+    pq.write_table(
+        pa.concat_tables([table_of(each) for each in records]), folder / "records" / "all.parquet"
+    )

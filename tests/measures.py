@@ -20,7 +20,10 @@ def found() -> dict[str, Any]:
     """For each file the version of what it measures, and the digest of its code."""
     files = sorted(catalog.WORKLOADS.rglob("*.py"))
     return {
-        str(path.relative_to(catalog.WORKLOADS.parent)): [dependencies.measures(path), digest(path.read_text())]
+        str(path.relative_to(catalog.WORKLOADS.parent)): [
+            dependencies.measures(path),
+            digest(path.read_text()),
+        ]
         for path in files
     }
 
@@ -36,14 +39,24 @@ def _plain(node: Any) -> Any:
         return [_plain(each) for each in node if not _says_something(each)]
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "kind")
+    fields = (
+        (name, value)
+        for name, value in ast.iter_fields(node)
+        if value not in (None, []) and name != "kind"
+    )
     return [type(node).__name__, *([name, _plain(value)] for name, value in fields)]
 
 
 def _says_something(node: Any) -> bool:
     if isinstance(node, ast.Assign):  # MEASURES itself is kept beside the digest
-        return any(isinstance(target, ast.Name) and target.id == "MEASURES" for target in node.targets)
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return any(
+            isinstance(target, ast.Name) and target.id == "MEASURES" for target in node.targets
+        )
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,18 @@ from sweep.grid import Cell, Resources, Trial
 from sweep.node.worker import RunTrial
 
 PLUGINS = Path(__file__).with_name("plugins")
-OVERRIDES = {f"{name}==here": {"interpreter": sys.executable} for name in ("plain", "heavy", "unimportable", "endless")}
-SETTINGS = {"workload": "trouble", "backend": "default", "device": "cpu", "note": "", "process": "fork", "threads": 1}
+OVERRIDES = {
+    f"{name}==here": {"interpreter": sys.executable}
+    for name in ("plain", "heavy", "unimportable", "endless")
+}
+SETTINGS = {
+    "workload": "trouble",
+    "backend": "default",
+    "device": "cpu",
+    "note": "",
+    "process": "fork",
+    "threads": 1,
+}
 
 
 def trial(
@@ -29,7 +39,9 @@ def trial(
 
 
 def runner(**options: Any) -> RunTrial:
-    return RunTrial(**{"run": "made-up", "run_id": "1", "overrides": OVERRIDES, "timeout_s": 60.0} | options)
+    return RunTrial(
+        **{"run": "made-up", "run_id": "1", "overrides": OVERRIDES, "timeout_s": 60.0} | options
+    )
 
 
 def alive(word: str) -> list[int]:

@@ -27,15 +27,27 @@ class Raylets:
     """
 
     def __init__(
-        self, folder: Path, ray_folder: Path, cores: int = 2, client_port: int | None = None, **variables: str
+        self,
+        folder: Path,
+        ray_folder: Path,
+        cores: int = 2,
+        client_port: int | None = None,
+        **variables: str,
     ) -> None:
         self._folder, self._cores = folder, cores
         self._variables = {**variables, "RAY_TMPDIR": str(ray_folder)}
         self._nodes: dict[str, object] = {}
         ray_folder.mkdir()
         with self._as_node(HEAD), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # Ray forgets to close the logs of its client server
-            head = {"num_cpus": 0, "include_dashboard": False, "node_name": HEAD, "ray_client_server_port": client_port}
+            warnings.simplefilter(
+                "ignore", ResourceWarning
+            )  # Ray forgets to close the logs of its client server
+            head = {
+                "num_cpus": 0,
+                "include_dashboard": False,
+                "node_name": HEAD,
+                "ray_client_server_port": client_port,
+            }
             self._cluster = Cluster(initialize_head=True, head_node_args=head)
             gc.collect()
         # it comes up after everything else
@@ -61,7 +73,9 @@ class Raylets:
         """Start nodes, or those again that were killed; they are there when this returns."""
         for name in names:
             with self._as_node(name):
-                self._nodes[name] = self._cluster.add_node(num_cpus=self._cores, node_name=name, wait=False)
+                self._nodes[name] = self._cluster.add_node(
+                    num_cpus=self._cores, node_name=name, wait=False
+                )
         self._cluster.wait_for_nodes()
 
     def kill(self, name: str) -> int:

@@ -12,7 +12,7 @@ from test_deeppose import prepared
 
 from workloads import deeppose, train
 from workloads.frameworks import reference
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 
 SETTINGS = train.PARAMETERS | {
     "framework": "reference==1.26.4",
@@ -23,7 +23,7 @@ SETTINGS = train.PARAMETERS | {
     "batch_exponent": 2,
     "seed": 3,
     "epochs": 3,
-    "gate_examples": 2,
+    "parity_examples": 2,
     "threads": 1,
 }
 COLOUR = {
@@ -39,7 +39,9 @@ def data_set(folder: Path, examples: int = 15, tests: int = 4) -> str:
     prepared(folder, examples)
     np.save(folder / "split.npy", (np.arange(examples) >= examples - tests).astype(np.uint8))
     pairs = [(0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)]
-    (folder / "meta.json").write_text(json.dumps({"id": "noise-1", "flip_pairs": pairs, "colour": COLOUR}))
+    (folder / "meta.json").write_text(
+        json.dumps({"id": "noise-1", "flip_pairs": pairs, "colour": COLOUR})
+    )
     return str(folder)
 
 
@@ -47,7 +49,7 @@ def model(**settings: Any) -> reference.Model:
     """The small network in NumPy, with its rule."""
     chosen = SETTINGS | settings
     made = reference.Model(NETWORK, layers.draw_weights(NETWORK, chosen["seed"]), chosen)
-    made.optimize_by(rules.chosen(chosen["optimizer"], chosen["learning_rate"]))
+    made.set_optimizer(optimizers.chosen(chosen["optimizer"], chosen["learning_rate"]))
     return made
 
 
@@ -66,4 +68,6 @@ def trained(data: str, report: Any = None, clock: Any = None, **settings: Any) -
     chosen, poses = SETTINGS | settings, deeppose.Poses(data)
     clocks = {"clock": clock} if clock else {}
     split = train.divide(poses, chosen)
-    return train.Training(model(**settings), poses, split, chosen, Told() if report is None else report, **clocks).run()
+    return train.Training(
+        model(**settings), poses, split, chosen, Told() if report is None else report, **clocks
+    ).run()

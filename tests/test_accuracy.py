@@ -53,7 +53,11 @@ def test_a_limb_is_found_if_both_its_ends_are_within_half_its_length() -> None:
     assert accuracy.pcp(off, pose(), SEEN).overall == 1
     off[0, 1, 0] += 0.1
     found = accuracy.pcp(off, pose(), SEEN)
-    lost = {name for (name, _, _), share in zip(accuracy.LIMBS, found.by_kind, strict=True) if share == 0}
+    lost = {
+        name
+        for (name, _, _), share in zip(accuracy.LIMBS, found.by_kind, strict=True)
+        if share == 0
+    }
     assert lost == {"right upper leg", "right lower leg"}
     assert found.overall == pytest.approx(0.8)
 

@@ -28,7 +28,11 @@ claims:
 def grid_of(processes: int = 3, factor: float = 1, **changes: Any) -> list[dict[str, Any]]:
     return [
         record(
-            seed=s, framework=f, batch_exponent=b, mean_s=factor * 0.05 * 2**b * (2.3 if f == CHAINER else 1), **changes
+            seed=s,
+            framework=f,
+            batch_exponent=b,
+            mean_s=factor * 0.05 * 2**b * (2.3 if f == CHAINER else 1),
+            **changes,
         )
         for f in (TORCH, CHAINER)
         for b in (0, 1)
@@ -61,7 +65,9 @@ def test_summarize_shows_mean_variance_and_interval(sweep: Sweep) -> None:
 
 @pytest.mark.usefixtures("core_time")
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_table_fits_the_terminal(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_the_table_fits_the_terminal(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     said = sweep("summarize")
     assert max(map(len, said.out.splitlines())) <= width
@@ -93,7 +99,16 @@ def test_papers_get_latex_and_documents_markdown(sweep: Sweep) -> None:
 
 @pytest.mark.usefixtures("core_time")
 def test_axes_metrics_and_cells_can_be_chosen(sweep: Sweep) -> None:
-    said = sweep("summarize", "core-time", "--by", "framework", "--metric", "forward_s", "--where", "batch_exponent=1")
+    said = sweep(
+        "summarize",
+        "core-time",
+        "--by",
+        "framework",
+        "--metric",
+        "forward_s",
+        "--where",
+        "batch_exponent=1",
+    )
     assert [line.split()[0] for line in said.out.splitlines()[-2:]] == [CHAINER, TORCH]
     assert said.out.startswith("forward_s: ")
 
@@ -102,26 +117,86 @@ def test_axes_metrics_and_cells_can_be_chosen(sweep: Sweep) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (["summarize", "--metric", "stpe_s"], "there is no metric 'stpe_s'", "did you mean 'step_s'?"),
-        (["summarize", "--metric", "device_s"], "no trial of results/core-time holds device_s", "step_s"),
-        (["summarize", "--by", "framwork"], "no cell has an axis 'framwork'", "did you mean 'framework'?"),
-        (["summarize", "--where", "framework"], "--where framework is no condition", "write key=value"),
-        (["summarize", "--where", "framework=mxnet"], "no cell of results/core-time has framework 'mxnet'", "known:"),
-        (["summarize", "--where", "framework=trch"], "no cell of results/core-time has framework 'trch'", "'torch'"),
-        (["summarize", "--where", "device=cpu,"], "--where device=cpu,: a value is missing between commas", "write"),
-        (["summarize", "--where", "batch_exponent=0,{rang: [2, 3]}"], "--where batch_exponent=0,{rang", "range: [0"),
-        (["summarize", "--where", "batch_exponent>=1"], "--where batch_exponent>=1 is no condition", "'key=>=3'"),
-        (["summarize", "--where", "device=cpu", "--where", "device=gpu"], "--where device=gpu: device has", "one"),
+        (
+            ["summarize", "--metric", "stpe_s"],
+            "there is no metric 'stpe_s'",
+            "did you mean 'step_s'?",
+        ),
+        (
+            ["summarize", "--metric", "device_s"],
+            "no trial of results/core-time holds device_s",
+            "step_s",
+        ),
+        (
+            ["summarize", "--by", "framwork"],
+            "no cell has an axis 'framwork'",
+            "did you mean 'framework'?",
+        ),
+        (
+            ["summarize", "--where", "framework"],
+            "--where framework is no condition",
+            "write key=value",
+        ),
+        (
+            ["summarize", "--where", "framework=mxnet"],
+            "no cell of results/core-time has framework 'mxnet'",
+            "known:",
+        ),
+        (
+            ["summarize", "--where", "framework=trch"],
+            "no cell of results/core-time has framework 'trch'",
+            "'torch'",
+        ),
+        (
+            ["summarize", "--where", "device=cpu,"],
+            "--where device=cpu,: a value is missing between commas",
+            "write",
+        ),
+        (
+            ["summarize", "--where", "batch_exponent=0,{rang: [2, 3]}"],
+            "--where batch_exponent=0,{rang",
+            "range: [0",
+        ),
+        (
+            ["summarize", "--where", "batch_exponent>=1"],
+            "--where batch_exponent>=1 is no condition",
+            "'key=>=3'",
+        ),
+        (
+            ["summarize", "--where", "device=cpu", "--where", "device=gpu"],
+            "--where device=gpu: device has",
+            "one",
+        ),
         (["summarize", "core-tmie"], "there is no run 'core-tmie'", "did you mean 'core-time'?"),
         (["summarize", "no/where"], "no/where holds no run", "see sweep ls"),
         (["summarize", "gopher://x"], "gopher://x is no place for results", "s3://bucket/prefix"),
-        (["compare", "--over", "device"], "there is nothing to compare over 'device'", "see sweep summarize"),
-        (["compare", "--over", "framework", "--where", "framework=torch"], "there is nothing to compare over", "see"),
+        (
+            ["compare", "--over", "device"],
+            "there is nothing to compare over 'device'",
+            "see sweep summarize",
+        ),
+        (
+            ["compare", "--over", "framework", "--where", "framework=torch"],
+            "there is nothing to compare over",
+            "see",
+        ),
         (["compare", "--baseline", "mxnet"], "no value is 'mxnet'", "known: "),
-        (["compare", "core-time", "core-time", "--over", "device"], "two runs are compared cell by cell", "--over"),
+        (
+            ["compare", "core-time", "core-time", "--over", "device"],
+            "two runs are compared cell by cell",
+            "--over",
+        ),
         (["show", "core-time", "nothing"], "no trial is 'nothing'", "trials are named as "),
-        (["show", "core-time", f"{TORCH}/core/cpu/autograd/b0/s9"], "no trial is", f"did you mean '{TORCH}/core"),
-        (["show", "core-time", "torch*"], "'torch*' may be any of 6 trials", "name one: torch==2.13.0/"),
+        (
+            ["show", "core-time", f"{TORCH}/core/cpu/autograd/b0/s9"],
+            "no trial is",
+            f"did you mean '{TORCH}/core",
+        ),
+        (
+            ["show", "core-time", "torch*"],
+            "'torch*' may be any of 6 trials",
+            "name one: torch==2.13.0/",
+        ),
     ],
 )
 def test_mistakes_are_answered_with_an_error_and_a_hint(
@@ -161,7 +236,10 @@ def test_failures_end_with_one_and_are_told_by_cause(sweep: Sweep) -> None:
     keep("results/bad", [*bad, record(seed=9, status="timeout")])
     said = sweep("status")
     assert said.code == 1
-    assert said.out.splitlines()[1:] == ["  3 crashed: worker killed by SIGSEGV at …", "  1 timeout: it is timeout"]
+    assert said.out.splitlines()[1:] == [
+        "  3 crashed: worker killed by SIGSEGV at …",
+        "  1 timeout: it is timeout",
+    ]
     assert "--retry all" in said.err
     said = sweep("summarize")
     assert said.code == 1
@@ -175,7 +253,12 @@ def test_planned_trials_without_records_end_with_four(sweep: Sweep) -> None:
         assert sweep(command).code == 4
     assert "11 of 12 planned trials have a record: 11 ok, 1 without a record" in sweep("status").out
     told = json.loads(sweep("status", "--format", "json").out)
-    assert [told[name] for name in ("state", "planned", "recorded", "missing")] == ["incomplete", 12, 11, 1]
+    assert [told[name] for name in ("state", "planned", "recorded", "missing")] == [
+        "incomplete",
+        12,
+        11,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), 0.0, -1.0])
@@ -207,11 +290,22 @@ def test_compare_says_it_in_sentences(sweep: Sweep) -> None:
 
 def test_memory_is_less_and_not_faster(sweep: Sweep) -> None:
     bytes_of = {TORCH: 3 * 2**30, CHAINER: 2**30}
-    keep("results/run", [record(s, framework=f, peak_rss_bytes=b + s) for f, b in bytes_of.items() for s in range(3)])
+    keep(
+        "results/run",
+        [
+            record(s, framework=f, peak_rss_bytes=b + s)
+            for f, b in bytes_of.items()
+            for s in range(3)
+        ],
+    )
     said = sweep("compare", "--metric", "peak_rss_bytes", "--baseline", "chainer")
-    assert said.out.startswith("torch 2.13.0 needs 3.00× [3.00, 3.00] more memory than chainer 7.8.1 at batch 32")
+    assert said.out.startswith(
+        "torch 2.13.0 needs 3.00× [3.00, 3.00] more memory than chainer 7.8.1 at batch 32"
+    )
     said = sweep("compare", "--metric", "peak_rss_bytes", "--baseline", "torch")
-    assert said.out.startswith("chainer 7.8.1 needs 3.00× [3.00, 3.00] less memory than torch 2.13.0 at batch 32")
+    assert said.out.startswith(
+        "chainer 7.8.1 needs 3.00× [3.00, 3.00] less memory than torch 2.13.0 at batch 32"
+    )
 
 
 def test_each_workload_is_told_in_its_own_metric(sweep: Sweep) -> None:
@@ -222,9 +316,15 @@ def test_each_workload_is_told_in_its_own_metric(sweep: Sweep) -> None:
     assert len(said.out.splitlines()) == 3
     assert len(sweep("compare", "--over", "framework", "--metric", "step_s").out.splitlines()) == 2
     rows = json.loads(sweep("summarize", "--format", "json").out)
-    assert {(row["workload"], row["metric"]) for row in rows} == {("core", "step_s"), ("train", "epoch_s")}
+    assert {(row["workload"], row["metric"]) for row in rows} == {
+        ("core", "step_s"),
+        ("train", "epoch_s"),
+    }
     tables = sweep("summarize").out.splitlines()
-    assert [line.split(":")[0] for line in tables if line.startswith(("step_s", "epoch_s"))] == ["step_s", "epoch_s"]
+    assert [line.split(":")[0] for line in tables if line.startswith(("step_s", "epoch_s"))] == [
+        "step_s",
+        "epoch_s",
+    ]
     said = sweep("compare", "--over", "workload")
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith("error: no two cells differ in 'workload' alone")
@@ -250,7 +350,7 @@ def test_comparisons_come_in_every_format(sweep: Sweep, form: str) -> None:
 
 def taken_by_others(**changes: Any) -> list[dict[str, Any]]:
     """A run beside which others took 70 % of the cores."""
-    return [r | {"foreign_ratio": 0.7} for r in grid_of(**changes)]
+    return [r | {"contention_ratio": 0.7} for r in grid_of(**changes)]
 
 
 def test_verdicts_come_with_what_makes_either_side_doubtful(sweep: Sweep) -> None:
@@ -258,7 +358,10 @@ def test_verdicts_come_with_what_makes_either_side_doubtful(sweep: Sweep) -> Non
     keep("results/busy", taken_by_others(), GRID)
     doubtful = "other processes took over 10% of the cores of 3 trials"
     assert doubtful not in sweep("compare", "quiet", "--over", "framework").err
-    assert f"warning: both sides: {doubtful}; stop them" in sweep("compare", "busy", "--over", "framework").err
+    assert (
+        f"warning: both sides: {doubtful}; stop them"
+        in sweep("compare", "busy", "--over", "framework").err
+    )
     assert f"warning: busy: {doubtful}" in sweep("compare", "quiet", "busy").err
     assert f"warning: both sides: {doubtful}" in sweep("verify", "busy").err
     for command in (["compare", "busy"], ["compare", "quiet", "busy"], ["verify", "busy"]):
@@ -287,7 +390,9 @@ def test_verdicts_come_with_what_else_differs(sweep: Sweep) -> None:
 
     old = {"python": "3.8.20", "numpy": "1.19.5", "blas": blas.format(9), "code_version": "0.1"}
     new = {"python": "3.12.3", "numpy": "2.1.0", "blas": blas.format(29), "code_version": "0.2"}
-    keep("results/one", [r | (old if r["framework"] == "chainer" else new) for r in grid_of()], GRID)
+    keep(
+        "results/one", [r | (old if r["framework"] == "chainer" else new) for r in grid_of()], GRID
+    )
     said = sweep("compare", "one")
     (line,) = said.err.splitlines()
     assert line.startswith(
@@ -315,13 +420,18 @@ def measured_on(machines: dict[str, float], **changes: Any) -> list[dict[str, An
     ]
 
 
-def test_runs_on_machines_that_overlap_in_part_are_compared_on_those_that_both_have(sweep: Sweep) -> None:
+def test_runs_on_machines_that_overlap_in_part_are_compared_on_those_that_both_have(
+    sweep: Sweep,
+) -> None:
     keep("results/mixed", measured_on({XEON: 1.5, EPYC: 1.0}), GRID)
     keep("results/alike", measured_on({EPYC: 1.0}), GRID)
     said = sweep("compare", "alike", "mixed", "--margin", "0.05")
     assert said.code == 0
     assert said.out.count("takes the same time") == 4
-    assert f"warning: left out: 3 trials of mixed on {XEON}, where the other side has none; run both" in said.err
+    assert (
+        f"warning: left out: 3 trials of mixed on {XEON}, where the other side has none; run both"
+        in said.err
+    )
     assert sweep("compare", "alike", "mixed", "--margin", "0.05", "--across-machines").code != 0
 
 
@@ -347,7 +457,10 @@ def test_conditions_on_where_trials_ran_are_conditions_like_any(sweep: Sweep) ->
 
     def counted(*conditions: str) -> list[int]:
         wheres = [part for condition in conditions for part in ("--where", condition)]
-        return [row["processes"] for row in json.loads(sweep("summarize", "--format", "json", *wheres).out)]
+        return [
+            row["processes"]
+            for row in json.loads(sweep("summarize", "--format", "json", *wheres).out)
+        ]
 
     assert counted() == [6]
     assert counted("python=3.12.3") == [2]
@@ -355,13 +468,26 @@ def test_conditions_on_where_trials_ran_are_conditions_like_any(sweep: Sweep) ->
     assert counted("python=3.8*,3.12*") == [4]
     assert counted("node=n0", "python=3.8.20") == [1]
     assert counted("node=n0", "device=cpu") == [3]
-    assert "warning: no cell of results/run has node 'n7'" in sweep("summarize", "--where", "node=n0,n7").err
+    assert (
+        "warning: no cell of results/run has node 'n7'"
+        in sweep("summarize", "--where", "node=n0,n7").err
+    )
 
 
 def test_a_report_of_one_kind_of_machine_holds_its_trials_alone(sweep: Sweep) -> None:
     keep("results/mixed", measured_on({EPYC: 1.0, XEON: 1.5}), GRID)
     assert (
-        sweep("report", "mixed", "--where", "cpu_model=*EPYC*", "--where", "batch_exponent=0", "-o", "r.html").code == 0
+        sweep(
+            "report",
+            "mixed",
+            "--where",
+            "cpu_model=*EPYC*",
+            "--where",
+            "batch_exponent=0",
+            "-o",
+            "r.html",
+        ).code
+        == 0
     )
     page = Path("r.html").read_text()
     assert "6 trials in 2 cells" in page
@@ -393,7 +519,11 @@ def test_many_warnings_of_a_kind_are_few_lines(sweep: Sweep) -> None:
     ]
     keep("results/run", rows)
     said = sweep("compare", "--over", "framework")
-    lines = [line for line in said.err.splitlines() if "trials have no times" in line or "(failed)" in line]
+    lines = [
+        line
+        for line in said.err.splitlines()
+        if "trials have no times" in line or "(failed)" in line
+    ]
     assert len(lines) == 3
     assert lines[-1] == "warning: 3 more of this kind (failed): --format json has them all"
 
@@ -416,7 +546,9 @@ def test_two_runs_are_compared_and_a_lost_cell_reported(sweep: Sweep) -> None:
     keep("results/other", [record(batch_exponent=7)])
     said = sweep("compare", "before", "other")
     assert said.code == 2
-    assert said.err.startswith("error: other and before have no cell in common\nhint: batch_exponent is 7 in one")
+    assert said.err.startswith(
+        "error: other and before have no cell in common\nhint: batch_exponent is 7 in one"
+    )
 
 
 def test_a_regression_at_one_value_is_not_hidden_by_leaving_out_its_axis(sweep: Sweep) -> None:
@@ -433,7 +565,9 @@ def test_a_regression_at_one_value_is_not_hidden_by_leaving_out_its_axis(sweep: 
     assert sweep("compare", "before", "after").code == 1
     said = sweep("compare", "before", "after", "--ignore", "lanes")
     assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("error: 3 cells of after differ only in lanes (1, 2, 4), which is left out\nhint: match")
+    assert said.err.startswith(
+        "error: 3 cells of after differ only in lanes (1, 2, 4), which is left out\nhint: match"
+    )
     said = sweep("compare", "before", "after", "--ignore", "lanes", "--where", "lanes=1")
     assert said.code == 1
     assert sweep("compare", "before", "renamed", "--ignore", "lanes").code == 2
@@ -449,25 +583,47 @@ def test_batches_of_one_framework_are_no_question(sweep: Sweep) -> None:
     assert "error: the cells differ in batch_exponent alone, which is no choice" in said.err
     assert "use --over batch_exponent if that is the question" in said.err
     assert sweep("plot", "run", "speedup", "-o", "speedup.svg").err == said.err
-    rows = [record(s, batch_exponent=b, backward=w) for b in (0, 1) for w in ("autograd", "explicit") for s in range(3)]
+    rows = [
+        record(s, batch_exponent=b, backward=w)
+        for b in (0, 1)
+        for w in ("autograd", "explicit")
+        for s in range(3)
+    ]
     keep("results/two", rows)
     assert "against" not in sweep("compare", "two", "--over", "batch_exponent").err
     assert "explicit" in sweep("compare", "two").out
 
 
 def test_cells_without_a_counterpart_are_named(sweep: Sweep) -> None:
-    keep("results/run", [*grid_of(), *[record(s, framework=TORCH, batch_exponent=4) for s in range(3)]])
+    keep(
+        "results/run",
+        [*grid_of(), *[record(s, framework=TORCH, batch_exponent=4) for s in range(3)]],
+    )
     said = sweep("compare", "--over", "framework")
     assert "1 cells (" not in said.err
-    assert "warning: 1 cell has no counterpart that differs in framework alone: torch==2.13.0/core" in said.err
+    assert (
+        "warning: 1 cell has no counterpart that differs in framework alone: torch==2.13.0/core"
+        in said.err
+    )
 
 
 @pytest.mark.usefixtures("core_time")
 def test_compare_takes_several_axes(sweep: Sweep) -> None:
-    said = sweep("compare", "--over", "framework,batch_exponent", "--baseline", "chainer,0", "--format", "json")
+    said = sweep(
+        "compare",
+        "--over",
+        "framework,batch_exponent",
+        "--baseline",
+        "chainer,0",
+        "--format",
+        "json",
+    )
     rows = json.loads(said.out)
     assert [row["baseline"] for row in rows] == [f"{CHAINER},0"] * 3
-    assert sweep("compare", "--over", "framework,batch_exponent", "--baseline", f"{CHAINER},7").code == 2
+    assert (
+        sweep("compare", "--over", "framework,batch_exponent", "--baseline", f"{CHAINER},7").code
+        == 2
+    )
 
 
 @pytest.mark.usefixtures("core_time")
@@ -484,7 +640,11 @@ def test_verify_tells_each_claim_with_its_evidence(sweep: Sweep) -> None:
 
 def test_a_row_of_a_claim_is_about_the_claim_alone(sweep: Sweep) -> None:
     times = {"autograd": (1.0, 1.0, 1.0), "explicit": (1.008, 1.02, 0.996)}
-    rows = [record(s, backward=w, step_s=[t] * 5) for w, each in times.items() for s, t in enumerate(each)]
+    rows = [
+        record(s, backward=w, step_s=[t] * 5)
+        for w, each in times.items()
+        for s, t in enumerate(each)
+    ]
     claims = "claims: [{name: alike, compare: {backward: [explicit, autograd]}, expect: {equivalent: 0.05}}]"
     keep("results/run", rows, f"name: run\naxes: {{framework: [{TORCH}]}}\n{claims}\n")
     assert "inconclusive" in sweep("compare", "--over", "backward", "--baseline", "autograd").out
@@ -506,21 +666,39 @@ def test_both_commands_say_that_they_correct_for_different_families(sweep: Sweep
     def cells(lane: int, *explicit: float) -> list[dict[str, Any]]:
         both = {"autograd": (1.0, 1.0, 1.0), "explicit": explicit}
         like = {"also": {"lane": lane}}
-        return [record(s, backward=w, step_s=[t] * 5, **like) for w, each in both.items() for s, t in enumerate(each)]
+        return [
+            record(s, backward=w, step_s=[t] * 5, **like)
+            for w, each in both.items()
+            for s, t in enumerate(each)
+        ]
 
-    rows = cells(0, 1.02, 1.03, 1.025) + [r for lane in range(1, 9) for r in cells(lane, 1.1, 1.0, 0.9)]
+    rows = cells(0, 1.02, 1.03, 1.025) + [
+        r for lane in range(1, 9) for r in cells(lane, 1.1, 1.0, 0.9)
+    ]
     stated = "claims: [{name: alike, compare: {backward: [explicit, autograd]}, expect: {equivalent: 0.01}}]"
     keep("results/run", rows, f"name: run\naxes: {{framework: [{TORCH}]}}\n{stated}\n")
     said = sweep("compare", "--over", "backward", "--baseline", "autograd")
-    assert "the interval alone would say slower, but among 9 comparisons it is not sure enough" in said.out
-    assert "note: 1 verdict is inconclusive by the correction for 9 comparisons made together; sweep verify" in said.err
+    assert (
+        "the interval alone would say slower, but among 9 comparisons it is not sure enough"
+        in said.out
+    )
+    assert (
+        "note: 1 verdict is inconclusive by the correction for 9 comparisons made together; sweep verify"
+        in said.err
+    )
     said = sweep("verify")
-    assert "the interval alone would say refuted, but among 9 comparisons it is not sure enough" in said.out
-    assert "sweep compare may say otherwise: it corrects for the comparisons that it shows" in said.err
+    assert (
+        "the interval alone would say refuted, but among 9 comparisons it is not sure enough"
+        in said.out
+    )
+    assert (
+        "sweep compare may say otherwise: it corrects for the comparisons that it shows" in said.err
+    )
 
 
 @pytest.mark.parametrize(
-    ("expect", "code"), [("{slower: 0.0}", 1), ("{ratio: [0.4, 0.43]}", 3), ("{faster: 100%}", 0), ("{quick: 1}", 2)]
+    ("expect", "code"),
+    [("{slower: 0.0}", 1), ("{ratio: [0.4, 0.43]}", 3), ("{faster: 100%}", 0), ("{quick: 1}", 2)],
 )
 def test_verify_ends_as_documented(sweep: Sweep, expect: str, code: int) -> None:
     keep("results/core-time", grid_of(), GRID.replace("{faster: 0.05}", expect))
@@ -547,13 +725,18 @@ def test_ls_lists_runs_newest_first(sweep: Sweep) -> None:
         ["later", "2", "1", "1"],
         ["core-time", "12", "12", "0"],
     ]
-    assert [row["run"] for row in json.loads(sweep("ls", "--format", "json").out)] == ["later", "core-time"]
+    assert [row["run"] for row in json.loads(sweep("ls", "--format", "json").out)] == [
+        "later",
+        "core-time",
+    ]
     assert sweep("ls", "nowhere").err.startswith("no runs under nowhere")
 
 
 @pytest.mark.parametrize("way", ["id", "beginning", "name", "glob"])
 def test_show_tells_all_that_is_known_of_a_trial(sweep: Sweep, way: str) -> None:
-    trial = record(seed=4, log="epoch 1\nepoch 2\n", environment_id="e1", packages=["torch==2.13.0"], attempt=2)
+    trial = record(
+        seed=4, log="epoch 1\nepoch 2\n", environment_id="e1", packages=["torch==2.13.0"], attempt=2
+    )
     failed = record(seed=4, status="crashed", error="worker killed by SIGKILL", attempt=1)
     keep("results/core", [failed, trial, record(seed=5)])
     wanted = {
@@ -574,10 +757,16 @@ def test_show_tells_all_that_is_known_of_a_trial(sweep: Sweep, way: str) -> None
 
 def test_show_tells_single_values_and_losses_as_people_read_them(sweep: Sweep) -> None:
     keep("results/run", [training(epochs=1, loss=[0.5, 0.25, 0.2, 0.1], cores=list(range(64)))])
-    lines = dict(line.split(maxsplit=1) for line in sweep("show", "run", "*/s0").out.splitlines() if " " in line)
+    lines = dict(
+        line.split(maxsplit=1)
+        for line in sweep("show", "run", "*/s0").out.splitlines()
+        if " " in line
+    )
     assert lines["cores"] == "64 values, 0 … 63"
     assert lines["loss"] == "4 values, 0.1000 … 0.5000, median 0.2500"
-    assert re.fullmatch(r"\d\.\d{3} s", lines["epoch_s"]) or re.fullmatch(r"\d{3}\.\d ms", lines["epoch_s"])
+    assert re.fullmatch(r"\d\.\d{3} s", lines["epoch_s"]) or re.fullmatch(
+        r"\d{3}\.\d ms", lines["epoch_s"]
+    )
 
 
 def test_running_trials_tell_their_progress(sweep: Sweep) -> None:
@@ -609,7 +798,10 @@ def test_settling_is_told_with_the_samples_to_set_aside(sweep: Sweep) -> None:
     slow_start = [record(seed=s, step_s=[0.2] * 20 + samples(s, 0.1, count=60)) for s in range(3)]
     keep("results/core", slow_start)
     said = sweep("summarize")
-    assert "3 of 3 processes still warming up; set aside 20 more samples: raise parameters: warmup by 20" in said.err
+    assert (
+        "3 of 3 processes still warming up; set aside 20 more samples: raise parameters: warmup by 20"
+        in said.err
+    )
 
 
 @pytest.mark.parametrize("command", ["summarize", "compare", "verify", "status", "ls", "show"])
@@ -619,17 +811,25 @@ def test_every_command_teaches_with_an_example(sweep: Sweep, command: str) -> No
     assert f"Example: sweep {command} " in said.out
 
 
-def test_a_training_whose_first_epochs_are_slow_is_not_sent_to_a_parameter_that_it_has_not(sweep: Sweep) -> None:
+def test_a_training_whose_first_epochs_are_slow_is_not_sent_to_a_parameter_that_it_has_not(
+    sweep: Sweep,
+) -> None:
     slow_start = [2.0] * 20 + samples(0, 1.0, count=60)
     keep("results/run", [training(seed=s, epochs=80, epoch_s=slow_start) for s in range(3)])
     said = sweep("summarize", "--metric", "epoch_s")
-    assert "3 of 3 processes still warming up; the first 20 count too: the median bears them" in said.err
+    assert (
+        "3 of 3 processes still warming up; the first 20 count too: the median bears them"
+        in said.err
+    )
 
 
 @pytest.mark.parametrize(
     ("statuses", "advice"),
     [
-        (["unsupported"], "change the grid, or with a machine that can, use sweep run --retry failed"),
+        (
+            ["unsupported"],
+            "change the grid, or with a machine that can, use sweep run --retry failed",
+        ),
         (["crashed", "unsupported"], "see sweep status for why, then sweep run --retry failed"),
         (["timeout"], "see sweep status for why, then sweep run --retry timeout"),
     ],

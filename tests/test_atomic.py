@@ -13,7 +13,9 @@ from sweep import atomic
 from workloads.runtime.checkpoints import Checkpoint, Checkpoints
 
 
-def test_a_file_is_written_whole_in_place_of_the_old_one_and_its_folder_is_made(tmp_path: Path) -> None:
+def test_a_file_is_written_whole_in_place_of_the_old_one_and_its_folder_is_made(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "deep" / "file"
 
     for data in (b"old", b"new"):
@@ -24,7 +26,9 @@ def test_a_file_is_written_whole_in_place_of_the_old_one_and_its_folder_is_made(
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_where_writing_fails_the_old_file_stays_and_nothing_else(tmp_path: Path, durable: bool) -> None:
+def test_where_writing_fails_the_old_file_stays_and_nothing_else(
+    tmp_path: Path, durable: bool
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -71,7 +75,9 @@ def test_a_file_system_that_cannot_sync_a_folder_is_written_to_all_the_same(
     assert _names(tmp_path) == ["file", "last.npz"]
 
 
-def test_any_other_error_of_syncing_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_error_of_syncing_a_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _refusing(monkeypatch, errno.EIO)
 
     with pytest.raises(OSError, match="Input/output error"):

@@ -28,7 +28,9 @@ def test_an_example_is_changed_alike_in_whatever_batch_it_is(poses: deeppose.Pos
     for one, other in zip(together, again, strict=True):
         assert np.array_equal(one[1], other[0])
     for seed, epoch in ((1, 4), (2, 3)):
-        assert not np.array_equal(Augmented(poses, seed, 0.1).batch(np.array([9]), epoch).images[0], again.images[0])
+        assert not np.array_equal(
+            Augmented(poses, seed, 0.1).batch(np.array([9]), epoch).images[0], again.images[0]
+        )
 
 
 def test_draws_are_the_same_however_many_examples_there_are() -> None:
@@ -96,7 +98,9 @@ def test_mirroring_twice_changes_nothing(poses: deeppose.Poses) -> None:
 
 def test_colours_are_shifted_along_the_axes_of_their_covariance(poses: deeppose.Poses) -> None:
     axes = Augmented(poses, 0, 0.1)._axes
-    assert np.allclose(axes[0], 0.1 * COLOUR["eigenvalues"][0] * np.array(COLOUR["eigenvectors"][0]))
+    assert np.allclose(
+        axes[0], 0.1 * COLOUR["eigenvalues"][0] * np.array(COLOUR["eigenvectors"][0])
+    )
     images = np.full((2, 3, 4, 4), 0.5, np.float32)
     shift_colours(images, np.array([[0.1, -0.2, 0.0], [9.0, -9.0, 0.25]]))
     assert np.allclose(images[0, :, 2, 1], [0.6, 0.3, 0.5])

@@ -51,7 +51,10 @@ both = pytest.mark.parametrize("v2", [True, False], ids=["v2", "v1"])
 
 
 def some(count: int, wants: Wants, prefix: str = "", nap_s: float = 0.3) -> list[Trial]:
-    return [Trial(f"{prefix}{number}", nap_s=nap_s, block=number, resources=wants) for number in range(count)]
+    return [
+        Trial(f"{prefix}{number}", nap_s=nap_s, block=number, resources=wants)
+        for number in range(count)
+    ]
 
 
 def nodes_of(records: list[dict[str, Any]]) -> Counter[str]:
@@ -60,7 +63,9 @@ def nodes_of(records: list[dict[str, Any]]) -> Counter[str]:
 
 
 @both
-def test_nodes_come_for_trials_that_want_them_no_more_than_help_and_go_when_they_idle(grow: Grow, v2: bool) -> None:
+def test_nodes_come_for_trials_that_want_them_no_more_than_help_and_go_when_they_idle(
+    grow: Grow, v2: bool
+) -> None:
     """From no node; more trials than all nodes can hold at once; a type at 0 beside nodes of another."""
     cluster = grow(v2, 15.0, cpu=NodeType(2, {"CPU": 2}), gpu=NodeType(2, {"CPU": 2, "GPU": 1}))
     said: list[str] = []
@@ -97,20 +102,31 @@ with Cluster({address!r}) as cluster:
 def test_what_a_killed_driver_asked_for_is_asked_for_no_more(grow: Grow, v2: bool) -> None:
     cluster = grow(v2, cpu=NodeType(2, {"CPU": 2}, fate="refused", cursed=99))
     variables = os.environ | {"PYTHONPATH": f"{HOUSE}:{HOUSE / 'tests'}"}
-    with subprocess.Popen([sys.executable, "-c", DRIVER.format(address=cluster.address)], env=variables) as driver:
-        assert until(lambda: cluster.demand() == {"CPU": 4.0}, START_S), "both nodes that there can be"
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER.format(address=cluster.address)], env=variables
+    ) as driver:
+        assert until(lambda: cluster.demand() == {"CPU": 4.0}, START_S), (
+            "both nodes that there can be"
+        )
         driver.kill()
     assert until(lambda: not cluster.demand(), 60)
 
 
-def test_a_type_that_never_comes_ends_the_wait_with_the_reason_and_the_records_so_far(grow: Grow) -> None:
-    cluster = grow(cpu=NodeType(1, {"CPU": 2}), gpu=NodeType(1, {"CPU": 2, "GPU": 1}, fate="refused", cursed=99))
+def test_a_type_that_never_comes_ends_the_wait_with_the_reason_and_the_records_so_far(
+    grow: Grow,
+) -> None:
+    cluster = grow(
+        cpu=NodeType(1, {"CPU": 2}),
+        gpu=NodeType(1, {"CPU": 2, "GPU": 1}, fate="refused", cursed=99),
+    )
     said: list[str] = []
     records: list[dict[str, Any]] = []
     with Cluster(cluster.address, wait_s=START_S, notify=said.append) as joined:
         wanting = [*some(2, ON_GPU, "g"), *some(3, Wants())]
         assert joined.check(wanting) == []
-        with pytest.raises(Unavailable, match=r"2 trials are left .* gpu could not be launched: .*no quota for gpu"):
+        with pytest.raises(
+            Unavailable, match=r"2 trials are left .* gpu could not be launched: .*no quota for gpu"
+        ):
             _kept(records, joined, wanting)
     assert nodes_of(records) == {"cpu": 3}
     assert [text for text in said if "no quota for gpu" in text]
@@ -165,7 +181,9 @@ def test_a_sweep_with_a_plug_in_from_no_node_where_one_node_has_no_room_for_envi
 ) -> None:
     """The whole command; the workload is a package that only the driver knows."""
     (tmp_path / "file").touch()
-    full = NodeType(1, {"CPU": 2}, variables={"SWEEP_ENV_DIR": str(tmp_path / "file" / "environments")})
+    full = NodeType(
+        1, {"CPU": 2}, variables={"SWEEP_ENV_DIR": str(tmp_path / "file" / "environments")}
+    )
     sweep = Sweep(6, nap_s=0.3, exclusive=True)
     try:
         cluster = grow(sound=NodeType(1, {"CPU": 2}), full=full)

@@ -53,7 +53,9 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         server.start()
         host, port = server.get_host_and_port()
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes the key pair to ~/.ssh
+        patch.setenv(
+            "HOME", str(tmp_path_factory.mktemp("home"))
+        )  # Ray writes the key pair to ~/.ssh
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
@@ -80,7 +82,9 @@ def _bootstrapped() -> Account:
     ec2 = client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
-    ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})  # Ray asks for it
+    ec2.modify_subnet_attribute(
+        SubnetId=subnet, MapPublicIpOnLaunch={"Value": True}
+    )  # Ray asks for it
     group = ec2.create_security_group(GroupName="own", Description="own", VpcId=vpc)["GroupId"]
     text = (HOUSE / "cluster.yaml").read_text()
     own = text.replace("sg-REPLACE", group).replace("subnet-REPLACE", subnet)
@@ -145,7 +149,9 @@ def test_nodes_are_in_the_group_and_subnet_given_and_no_group_is_made(
     account: Account, launched: dict[str, Launched]
 ) -> None:
     for name, node in launched.items():
-        assert [each["GroupId"] for each in node.instance["SecurityGroups"]] == [account.group], name
+        assert [each["GroupId"] for each in node.instance["SecurityGroups"]] == [account.group], (
+            name
+        )
         assert node.instance["SubnetId"] == account.subnet, name
     groups = account.ec2.describe_security_groups()["SecurityGroups"]
     assert {each["GroupName"] for each in groups} == {"default", "own"}
@@ -169,15 +175,22 @@ def test_the_head_alone_may_start_nodes(account: Account, launched: dict[str, La
     (profile,) = account.iam.list_instance_profiles()["InstanceProfiles"]
     assert profile["Arn"] == arn
     (role,) = profile["Roles"]
-    policies = account.iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"]
-    assert {each["PolicyName"] for each in policies} == {"AmazonEC2FullAccess", "AmazonS3FullAccess"}
+    policies = account.iam.list_attached_role_policies(RoleName=role["RoleName"])[
+        "AttachedPolicies"
+    ]
+    assert {each["PolicyName"] for each in policies} == {
+        "AmazonEC2FullAccess",
+        "AmazonS3FullAccess",
+    }
 
 
 def test_a_profile_of_ones_own_replaces_the_role_that_ray_makes(account: Account) -> None:
     """As the comment in cluster.yaml says."""
     config = prepare_config(yaml.safe_load((HOUSE / "cluster.yaml").read_text()))
     own = {"Arn": "arn:aws:iam::123456789012:instance-profile/own"}
-    config["available_node_types"][config["head_node_type"]]["node_config"]["IamInstanceProfile"] = own
+    config["available_node_types"][config["head_node_type"]]["node_config"][
+        "IamInstanceProfile"
+    ] = own
     config["head_node"] = {}
     assert ray_aws._configure_iam_role(config)["head_node"] == {}
 
@@ -192,7 +205,9 @@ def test_workers_are_spot_nodes_that_are_terminated_and_the_head_is_not(
         assert options.get("InstanceInterruptionBehavior", "terminate") == "terminate", name
 
 
-def test_nodes_have_the_tags_by_which_ray_finds_them_again(account: Account, launched: dict[str, Launched]) -> None:
+def test_nodes_have_the_tags_by_which_ray_finds_them_again(
+    account: Account, launched: dict[str, Launched]
+) -> None:
     for name, node in launched.items():
         tags = {tag["Key"]: tag["Value"] for tag in node.instance["Tags"]}
         assert tags["ray-cluster-name"] == account.config["cluster_name"], name

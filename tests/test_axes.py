@@ -34,10 +34,14 @@ def test_a_value_is_written_in_names_and_said_in_sentences(axis, value, written,
 
 
 def test_axes_are_shown_in_the_order_of_the_table_and_then_by_the_alphabet() -> None:
-    given = dict.fromkeys(["threads", "batch_exponent", "data", "version", "framework", "workload"], 1)
+    given = dict.fromkeys(
+        ["threads", "batch_exponent", "data", "version", "framework", "workload"], 1
+    )
     shown = ["workload", "framework", "version", "batch_exponent", "data", "threads"]
     assert list(axes.ordered(given)) == shown
-    assert list(axes.ordered(given, frozenset({"data"}))) == [name for name in shown if name != "data"]
+    assert list(axes.ordered(given, frozenset({"data"}))) == [
+        name for name in shown if name != "data"
+    ]
 
 
 def test_every_built_in_axis_of_a_cell_has_its_default_in_an_expanded_grid() -> None:
@@ -66,6 +70,8 @@ def test_the_axes_that_ask_a_question_are_compared() -> None:
     assert COMPARED == ("framework", "backend", "backward")
 
 
-@pytest.mark.parametrize(("exponent", "size"), [(5, 32), (0, 1), (None, None), (1e308, None), (-1, None), ("5", None)])
+@pytest.mark.parametrize(
+    ("exponent", "size"), [(5, 32), (0, 1), (None, None), (1e308, None), (-1, None), ("5", None)]
+)
 def test_a_record_may_hold_any_exponent_and_a_batch_only_a_possible_one(exponent, size) -> None:
     assert axes.batch_size({"batch_exponent": exponent}) == size

@@ -27,7 +27,7 @@ axes:
   backward: [autograd, explicit]
   batch_exponent: [0, 3]
   seed: {range: [0, 4]}
-parameters: {samples: 2, warmup: 1, threads: 1, gate_examples: 1}
+parameters: {samples: 2, warmup: 1, threads: 1, parity_examples: 1}
 """
 
 
@@ -63,9 +63,16 @@ def test_the_cell_of_least_work_is_run_twice_and_nothing_but_the_label_differs()
     cell, doubled = calibration.doubled(expansion(), 4)
     assert cell.axes["batch_exponent"] == 0
     assert len({trial.id for trial in doubled.trials}) == 8
-    settings = [{k: v for k, v in trial.settings.items() if k not in ("label", "seed")} for trial in doubled.trials]
+    settings = [
+        {k: v for k, v in trial.settings.items() if k not in ("label", "seed")}
+        for trial in doubled.trials
+    ]
     assert all(each == cell.settings for each in settings)
-    assert [(trial.settings["label"], trial.seed) for trial in doubled.trials][:3] == [("a", 0), ("b", 0), ("a", 1)]
+    assert [(trial.settings["label"], trial.seed) for trial in doubled.trials][:3] == [
+        ("a", 0),
+        ("b", 0),
+        ("a", 1),
+    ]
 
 
 def test_the_cells_to_choose_from_can_be_named() -> None:
@@ -143,11 +150,17 @@ def test_the_ratio_of_the_labels_is_what_is_kept(tmp_path: Path) -> None:
 @pytest.mark.framework
 def test_a_calibrated_machine_widens_the_margin_of_the_next_run(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(TEXT)
-    variables = {**os.environ, "SWEEP_MAX_FOREIGN": "any", "PYTHONPATH": str(Path(sweep.__file__).parent.parent)}
+    variables = {
+        **os.environ,
+        "SWEEP_MAX_CONTENTION": "any",
+        "PYTHONPATH": str(Path(sweep.__file__).parent.parent),
+    }
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "sweep", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=280)
+        return subprocess.run(
+            command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=280
+        )
 
     calibrated = call("calibrate", "grid.yaml", "--seeds", "3")
     assert calibrated.returncode == 0, calibrated.stderr

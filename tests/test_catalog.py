@@ -57,7 +57,7 @@ def tiny(write):
     return catalog.read_framework(write(HEADER), "tiny")
 
 
-def test_the_tree_holds_the_yardstick_and_the_frameworks_of_the_study():
+def test_the_tree_holds_the_reference_and_the_frameworks_of_the_study():
     known = catalog.frameworks()
 
     assert {"reference", "torch", "chainer", "jax"} <= set(known)
@@ -67,7 +67,8 @@ def test_the_tree_holds_the_yardstick_and_the_frameworks_of_the_study():
 
 
 @pytest.mark.parametrize(
-    ("version", "python"), [("1.9", "3.6"), ("2.0", "3.11"), ("2.0rc1", "3.11"), ("mine", "3.11"), (None, "3.11")]
+    ("version", "python"),
+    [("1.9", "3.6"), ("2.0", "3.11"), ("2.0rc1", "3.11"), ("mine", "3.11"), (None, "3.11")],
 )
 def test_the_first_recipe_that_matches_the_version_counts(tiny, version, python):
     assert tiny.recipe(version).python == (python,)
@@ -123,8 +124,14 @@ def test_what_a_version_lacks_is_an_exclusion_with_its_reason(requirement, backe
         ("# /// script\n# dependencies = [\n# ///\n", "is not TOML"),
         ("# /// script\n# dependencies = []\n# ///\n", "is wrong"),
         ('# /// script\n# [tool.sweep]\n# package = "x"\n# devcies = ["cpu"]\n# ///\n', "devcies"),
-        ('# /// script\n# [tool.sweep]\n# package = "x"\n# recipes."about 2" = {}\n# ///\n', "about 2"),
-        ('# /// script\n# [tool.sweep]\n# package = "x"\n# recipes."*" = {python = "3.6"}\n# ///\n', "python"),
+        (
+            '# /// script\n# [tool.sweep]\n# package = "x"\n# recipes."about 2" = {}\n# ///\n',
+            "about 2",
+        ),
+        (
+            '# /// script\n# [tool.sweep]\n# package = "x"\n# recipes."*" = {python = "3.6"}\n# ///\n',
+            "python",
+        ),
     ],
 )
 def test_a_broken_recipe_is_named_with_its_file(write, text, message):
@@ -157,7 +164,10 @@ def test_a_workload_is_its_parameters_read_without_running_it(write):
     ("text", "message"),
     [
         ("PARAMETERS = {'samples': 10 ** 2}", "line 1, is no literal"),
-        ("PARAMETERS = {**COMMON}", "PARAMETERS in .*, line 1, is no literal"),  # nothing of that name
+        (
+            "PARAMETERS = {**COMMON}",
+            "PARAMETERS in .*, line 1, is no literal",
+        ),  # nothing of that name
         ("COMMON = {'a': 10 ** 2}\nPARAMETERS = {**COMMON}", "COMMON in .*, line 1, is no literal"),
         ("PARAMETERS = {**PARAMETERS}", "is no literal"),
         ("A = {**B}\nB = {**A}\nPARAMETERS = A", "is no literal"),
@@ -186,7 +196,9 @@ def test_a_broken_workload_is_named_with_its_file(write, text, message):
 
 
 def test_a_parameter_with_few_values_has_them_listed_with_its_default_among_them(write):
-    found = catalog.read_workload(write("PARAMETERS = {'mode': 'a'}\nCHOICES = {'mode': ('a', 'b')}"), "core")
+    found = catalog.read_workload(
+        write("PARAMETERS = {'mode': 'a'}\nCHOICES = {'mode': ('a', 'b')}"), "core"
+    )
     wrong = write("PARAMETERS = {'mode': 'a'}\nCHOICES = {'mode': ('b', 'c')}", "wrong.py")
 
     assert found.choices == {"mode": ("a", "b")}
@@ -200,7 +212,11 @@ def test_a_workload_says_in_its_file_what_the_grid_and_the_estimate_need_of_it(w
     found = catalog.read_workload(write(f"{text}EXCLUSIVE = True\n"), "core")
     silent = catalog.read_workload(write("PARAMETERS = {}", "silent.py"), "core")
 
-    assert (found.least, found.steps, found.exclusive) == ({"rounds": 1, "rest": 0}, ("rounds",), True)
+    assert (found.least, found.steps, found.exclusive) == (
+        {"rounds": 1, "rest": 0},
+        ("rounds",),
+        True,
+    )
     assert (silent.least, silent.steps, silent.exclusive) == ({}, (), False)
 
 
@@ -256,7 +272,11 @@ def test_a_workload_anywhere_takes_settings_from_those_that_all_share(write, hea
 
 
 def test_a_setting_that_workloads_share_has_one_default_and_one_set_of_choices():
-    own = [workload for workload in catalog.workloads().values() if workload.path.is_relative_to(catalog.WORKLOADS)]
+    own = [
+        workload
+        for workload in catalog.workloads().values()
+        if workload.path.is_relative_to(catalog.WORKLOADS)
+    ]
 
     assert len(own) >= 3
     for one, other in itertools.permutations(own, 2):
@@ -266,7 +286,9 @@ def test_a_setting_that_workloads_share_has_one_default_and_one_set_of_choices()
 
 
 @pytest.mark.parametrize("workload", ["core", "infer", "train"])
-@pytest.mark.parametrize(("name", "wrong"), [("memory_format", "chanels_last"), ("process", "frok")])
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("memory_format", "chanels_last"), ("process", "frok")]
+)
 def test_a_misspelt_choice_is_refused_by_every_workload(workload, name, wrong):
     text = f"axes: {{framework: reference, workload: {workload}}}\nparameters: {{{name}: {wrong}}}"
 
@@ -275,9 +297,16 @@ def test_a_misspelt_choice_is_refused_by_every_workload(workload, name, wrong):
 
 
 def test_a_file_says_which_way_its_columns_go_without_being_run(write):
-    said = {"unit": "tokens/s", "direction": "more", "per": "trial", "meaning": "tokens in a second"}
+    said = {
+        "unit": "tokens/s",
+        "direction": "more",
+        "per": "trial",
+        "meaning": "tokens in a second",
+    }
     workload = write(f"PARAMETERS = {{}}\nCOLUMNS = {{'tokens_per_s': {said}}}\nraise RuntimeError")
-    framework = write(HEADER.rstrip() + f"\n    COLUMNS = {{'tokens_per_s': {said}}}\n", "framework.py")
+    framework = write(
+        HEADER.rstrip() + f"\n    COLUMNS = {{'tokens_per_s': {said}}}\n", "framework.py"
+    )
 
     assert catalog.read_workload(workload, "core").columns == {"tokens_per_s": said}
     assert catalog.read_framework(framework, "tiny").columns == {"tokens_per_s": said}
@@ -287,7 +316,10 @@ def test_a_file_says_which_way_its_columns_go_without_being_run(write):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"rate": {"direction": "up"}}, "wrong about 'rate': direction is 'up' and none of less, more, none"),
+        (
+            {"rate": {"direction": "up"}},
+            "wrong about 'rate': direction is 'up' and none of less, more, none",
+        ),
         ({"rate": {"per": "seed"}}, "wrong about 'rate': per is 'seed' and none of sample, trial"),
         ({"rate": {"unit": 3}}, "wrong about 'rate': unit is 3 and no text"),
         ({"rate": {"units": "s"}}, "wrong about 'rate': 'units' is none of unit, meaning"),
@@ -316,7 +348,11 @@ def test_whatever_a_framework_of_the_tree_tells_is_described(name):
 
 def facts_in(tree):
     """The keys of what functions called facts give: of dict literals, keywords of dict(), and keys assigned to."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and "facts" in node.name]
+    functions = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and "facts" in node.name
+    ]
     for node in (node for function in functions for node in ast.walk(function)):
         if isinstance(node, ast.Dict):
             yield from (key.value for key in node.keys)

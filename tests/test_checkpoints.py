@@ -16,7 +16,7 @@ from small import data_set
 from test_train import same
 
 from sweep.node import checkpoints, hosts
-from sweep.records.places import Place
+from sweep.records.storage import Storage
 
 SPAWNED = multiprocessing.get_context("spawn")
 LAST = "id-none.npz"
@@ -62,7 +62,7 @@ def run_there(folder: Path, store: str, settings: dict[str, Any], told: Connecti
 def test_a_trial_whose_node_dies_goes_on_on_another_from_an_object_store(
     bucket: str, poses: str, tmp_path: Path
 ) -> None:
-    settings, store = {"poses": poses, "epochs": EPOCHS, "diverges": False}, Place(bucket)
+    settings, store = {"poses": poses, "epochs": EPOCHS, "diverges": False}, Storage(bucket)
     whole = Node(tmp_path / "whole", "", **settings).record()
 
     killed = Node(tmp_path / "one", bucket, **settings)
@@ -87,8 +87,10 @@ def test_a_trial_whose_node_dies_goes_on_on_another_from_an_object_store(
 
 
 @pytest.mark.slow
-def test_a_trial_that_diverges_leaves_no_checkpoint_in_an_object_store(bucket: str, poses: str, tmp_path: Path) -> None:
-    store = Place(bucket)
+def test_a_trial_that_diverges_leaves_no_checkpoint_in_an_object_store(
+    bucket: str, poses: str, tmp_path: Path
+) -> None:
+    store = Storage(bucket)
     store.write(LAST, b"of an earlier attempt")
     record = Node(tmp_path / "node", bucket, poses=poses, epochs=3, diverges=True).record()
     assert record["status"] == "failed"
@@ -97,7 +99,9 @@ def test_a_trial_that_diverges_leaves_no_checkpoint_in_an_object_store(bucket: s
 
 
 @pytest.mark.slow
-def test_a_store_that_takes_no_checkpoint_does_not_end_a_training(bucket: str, poses: str, tmp_path: Path) -> None:
+def test_a_store_that_takes_no_checkpoint_does_not_end_a_training(
+    bucket: str, poses: str, tmp_path: Path
+) -> None:
     nowhere = bucket.replace("s3://lab/", "s3://nowhere/")
     settings = {"poses": poses, "epochs": 40, "diverges": False}
     record = Node(tmp_path / "node", nowhere, **settings).record()
@@ -112,17 +116,17 @@ def test_what_could_not_be_carried_is_told(bucket: str, tmp_path: Path) -> None:
         kept.folder.mkdir(parents=True, exist_ok=True)
         (kept.folder / "last.npz").write_bytes(b"state")
         kept.look()
-        assert "no checkpoint in s3://nowhere/" in kept.settle(over=False)
+        assert "no checkpoint in s3://nowhere/" in kept.close(over=False)
 
 
 def test_without_a_place_there_are_no_checkpoints_and_in_a_folder_they_stay(tmp_path: Path) -> None:
     with checkpoints.kept("", "id") as nowhere:
         assert nowhere.folder is None
-        assert nowhere.settle(over=True) == ""
+        assert nowhere.close(over=True) == ""
     with checkpoints.kept(str(tmp_path), "id") as kept:
         assert kept.folder == tmp_path / "id"
         kept.folder.mkdir()
-        kept.settle(over=False)
+        kept.close(over=False)
         assert kept.folder.exists()
-        kept.settle(over=True)
+        kept.close(over=True)
         assert not kept.folder.exists()

@@ -73,14 +73,20 @@ def test_no_more_trials_run_than_there_are_cores(cluster: Cluster) -> None:
     assert most_at_once(list(cluster.map(trials.run, some(8, nap_s=0.1)))) == 2
 
 
-def test_the_next_trial_computes_while_what_has_ended_is_kept(cluster: Cluster, tmp_path: Path) -> None:
-    groups = cluster.map_together(trials.run, [*some(2), Trial("next", deed="child", mark=f"{tmp_path}/")])
+def test_the_next_trial_computes_while_what_has_ended_is_kept(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    groups = cluster.map_together(
+        trials.run, [*some(2), Trial("next", deed="child", mark=f"{tmp_path}/")]
+    )
     assert {record["status"] for record in next(groups)} == {"ok"}
     assert until((tmp_path / "next").exists)
     groups.close()
 
 
-def test_an_exclusive_trial_waits_until_what_has_ended_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+def test_an_exclusive_trial_waits_until_what_has_ended_is_kept(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     alone = Wants(exclusive=True)
     last = Trial("next", deed="child", mark=f"{tmp_path}/", resources=alone)
     groups = cluster.map_together(trials.run, [Trial("first", resources=alone), last])
@@ -117,8 +123,12 @@ def test_trials_are_taken_as_they_are_needed(cluster: Cluster) -> None:
     assert taken <= WINDOW + 20 + 2
 
 
-def test_what_runs_is_ended_when_the_caller_stops_listening(cluster: Cluster, tmp_path: Path) -> None:
-    records = cluster.map(trials.run, [Trial("quick"), Trial("slow", deed="child", mark=f"{tmp_path}/")])
+def test_what_runs_is_ended_when_the_caller_stops_listening(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    records = cluster.map(
+        trials.run, [Trial("quick"), Trial("slow", deed="child", mark=f"{tmp_path}/")]
+    )
     next(records)
     assert until((tmp_path / "slow").exists)
     records.close()
@@ -144,37 +154,58 @@ def test_trials_that_no_node_can_hold_are_known_before_any_runs(cluster: Cluster
     unplaceables = cluster.check(wanting)
     assert [each.trial.id for each in unplaceables] == ["a", "b"]
     error = refusal(unplaceables, len(wanting))
-    assert error.message == "2 of 5 trials want 8 GPUs and the largest node has 4 GPUs, first trial/a"
+    assert (
+        error.message == "2 of 5 trials want 8 GPUs and the largest node has 4 GPUs, first trial/a"
+    )
     assert "GPU" in error.hint
 
 
 def test_trials_left_without_a_node_are_an_error_and_not_a_silence(cluster: Cluster) -> None:
     with pytest.raises(Unavailable, match=r"1 trials? .*no node can hold.* trial/x"):
-        list(cluster.map(trials.run, [*some(3), Trial("x", resources=Wants(custom={"quantum": 1}))]))
+        list(
+            cluster.map(trials.run, [*some(3), Trial("x", resources=Wants(custom={"quantum": 1}))])
+        )
 
 
 def test_a_function_that_raises_is_a_failed_record_with_what_it_said(cluster: Cluster) -> None:
     bad, good = sorted(
-        cluster.map(trials.run, [Trial("bad", deed="raise"), Trial("good")]), key=lambda r: r["trial_id"]
+        cluster.map(trials.run, [Trial("bad", deed="raise"), Trial("good")]),
+        key=lambda r: r["trial_id"],
     )
     assert (bad["status"], good["status"]) == ("failed", "ok")
     assert "trial/bad will not" in bad["error"]
 
 
-def test_a_trial_whose_ray_worker_dies_once_is_tried_again(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_trial_whose_ray_worker_dies_once_is_tried_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     trial = Trial("x", deed="die once", mark=str(tmp_path / "died"))
     records = list(cluster.map(trials.run, [trial, *some(3)]))
-    assert {r["trial_id"]: r["attempt"] for r in records} == {"x": 2, "0000": 1, "0001": 1, "0002": 1}
+    assert {r["trial_id"]: r["attempt"] for r in records} == {
+        "x": 2,
+        "0000": 1,
+        "0001": 1,
+        "0002": 1,
+    }
     assert {r["status"] for r in records} == {"ok"}
 
 
-def test_a_trial_that_kills_every_ray_worker_is_crashed_and_the_rest_goes_on(cluster: Cluster) -> None:
-    records = {r["trial_id"]: r for r in cluster.map(trials.run, [Trial("x", deed="die"), *some(5)])}
-    assert records.pop("x")["error"] == f"the Ray worker on node {socket.gethostname()} was killed, 3 times"
+def test_a_trial_that_kills_every_ray_worker_is_crashed_and_the_rest_goes_on(
+    cluster: Cluster,
+) -> None:
+    records = {
+        r["trial_id"]: r for r in cluster.map(trials.run, [Trial("x", deed="die"), *some(5)])
+    }
+    assert (
+        records.pop("x")["error"]
+        == f"the Ray worker on node {socket.gethostname()} was killed, 3 times"
+    )
     assert [r["status"] for r in records.values()] == ["ok"] * 5
 
 
-def test_a_trial_that_does_not_answer_in_time_is_placed_again(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_trial_that_does_not_answer_in_time_is_placed_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     trial = Trial("x", deed="hang once", mark=str(tmp_path / "hung"))
     (record,) = cluster.map(trials.run, [trial], limit_s=1.0)
     assert (record["status"], record["attempt"]) == ("ok", 2)
@@ -182,7 +213,11 @@ def test_a_trial_that_does_not_answer_in_time_is_placed_again(cluster: Cluster, 
 
 def test_what_trials_say_while_they_run_is_heard(cluster: Cluster) -> None:
     said: list[Any] = []
-    list(cluster.map(trials.telling, some(2), tell=lambda trial, facts: said.append((trial.id, facts))))
+    list(
+        cluster.map(
+            trials.telling, some(2), tell=lambda trial, facts: said.append((trial.id, facts))
+        )
+    )
     for trial in some(2):
         heard = [facts for who, facts in said if who == trial.id]
         assert heard == [None, {"step": 0}, {"step": 1}, {"step": 2}]
@@ -240,7 +275,9 @@ with Cluster(cpus=2) as c:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupt_ends_what_runs_and_keeps_what_was_found(own_tmp: Path, tmp_path: Path, times: int) -> None:
+def test_an_interrupt_ends_what_runs_and_keeps_what_was_found(
+    own_tmp: Path, tmp_path: Path, times: int
+) -> None:
     with driver(INTERRUPTED.format(mark=f"{tmp_path}/")) as process:
         assert until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
         children = [int((tmp_path / name).read_text()) for name in "ab"]
@@ -256,13 +293,17 @@ def test_an_interrupt_ends_what_runs_and_keeps_what_was_found(own_tmp: Path, tmp
 
 
 @pytest.mark.slow
-def test_what_a_killed_driver_leaves_goes_by_itself_or_with_the_next_start(own_tmp: Path, tmp_path: Path) -> None:
+def test_what_a_killed_driver_leaves_goes_by_itself_or_with_the_next_start(
+    own_tmp: Path, tmp_path: Path
+) -> None:
     with driver(INTERRUPTED.format(mark=f"{tmp_path}/")) as process:
         assert until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
         process.kill()
     children = [int((tmp_path / name).read_text()) for name in "ab"]
     assert until(lambda: not any(psutil.pid_exists(pid) for pid in children), 20)
-    assert until(lambda: not [left for left in remains(own_tmp) if left.startswith("process")], 60), remains(own_tmp)
+    assert until(
+        lambda: not [left for left in remains(own_tmp) if left.startswith("process")], 60
+    ), remains(own_tmp)
     with driver("with Cluster(cpus=1): pass") as process:
         process.communicate()
     assert remains(own_tmp) == []
@@ -279,7 +320,9 @@ def test_what_a_killed_driver_leaves_goes_by_itself_or_with_the_next_start(own_t
         ("nonsense", "is no address of a Ray cluster"),
     ],
 )
-def test_a_cluster_that_cannot_be_reached_is_refused_and_none_is_started_instead(address: str, said: str) -> None:
+def test_a_cluster_that_cannot_be_reached_is_refused_and_none_is_started_instead(
+    address: str, said: str
+) -> None:
     with pytest.raises(SweepError, match=said), Cluster(address):
         pass
 
@@ -297,7 +340,9 @@ def test_what_says_nothing_is_refused_within_seconds_also_where_connections_are_
     monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     monkeypatch.setenv("RAY_USE_TLS", "1")
-    with socket.create_server(("", 0)) as silent:  # Ray calls this machine by another address than 127.0.0.1
+    with socket.create_server(
+        ("", 0)
+    ) as silent:  # Ray calls this machine by another address than 127.0.0.1
         address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(Unavailable, match=r"no Ray cluster at .*timed out"), Cluster(address):
             pass
@@ -328,12 +373,16 @@ server.stop(None)
 
 
 @pytest.mark.slow
-def test_a_token_that_is_asked_for_is_shown_also_where_connections_are_encrypted(tmp_path: Path) -> None:
+def test_a_token_that_is_asked_for_is_shown_also_where_connections_are_encrypted(
+    tmp_path: Path,
+) -> None:
     files = tmp_path / "key", tmp_path / "certificate"
-    making = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    making = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run(
+        [*making.split(), "-keyout", *files[:1], "-out", *files[1:]],
+        check=True,
+        capture_output=True,
     )
-    subprocess.run([*making.split(), "-keyout", *files[:1], "-out", *files[1:]], check=True, capture_output=True)
     names = ("RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT", "RAY_TLS_CA_CERT")
     variables = dict(zip(names, map(str, [*files, files[1]]), strict=True))
     with driver(ASKED, RAY_USE_TLS="1", **variables) as process:
@@ -347,9 +396,15 @@ def test_a_ray_of_our_own_answers_nobody_who_does_not_know_its_token(cluster: Cl
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
         for token in (None, "0" * 64):
             with pytest.raises(grpc.RpcError) as refused:
-                ask(b"", timeout=10, metadata=[("authorization", f"Bearer {token}")] if token else None)
+                ask(
+                    b"",
+                    timeout=10,
+                    metadata=[("authorization", f"Bearer {token}")] if token else None,
+                )
             assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert ask(b"", timeout=10, metadata=[("authorization", f"Bearer {os.environ['RAY_AUTH_TOKEN']}")])
+        assert ask(
+            b"", timeout=10, metadata=[("authorization", f"Bearer {os.environ['RAY_AUTH_TOKEN']}")]
+        )
 
 
 UNASKED = """

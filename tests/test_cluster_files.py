@@ -41,7 +41,10 @@ def test_ray_up_accepts_it(name: str) -> None:
 
 def test_every_key_of_the_provider_is_one_that_ray_reads(name: str) -> None:
     """Ray ignores others."""
-    known = {"aws": {"type", "region", "cache_stopped_nodes"}, "local": {"type", "head_ip", "worker_ips"}}
+    known = {
+        "aws": {"type", "region", "cache_stopped_nodes"},
+        "local": {"type", "head_ip", "worker_ips"},
+    }
     provider = read(name)["provider"]
     assert set(provider) == known[provider["type"]]
 
@@ -51,14 +54,18 @@ def test_the_dashboard_and_the_cluster_are_open_to_nobody(name: str) -> None:
     commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
     starts = [command for command in commands if "ray start" in command]
     assert len(starts) == 2
-    assert all("RAY_AUTH_MODE=token RAY_worker_niceness=0 ray start" in command for command in starts)
+    assert all(
+        "RAY_AUTH_MODE=token RAY_worker_niceness=0 ray start" in command for command in starts
+    )
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert "0.0.0.0" not in str(config)
     assert config["file_mounts"]["~/.ray/auth_token"].endswith(".ray/auth_token")
 
 
 def test_no_trial_runs_on_the_head(name: str) -> None:
-    assert any("--head --num-cpus=0" in command for command in complete(name)["head_start_ray_commands"])
+    assert any(
+        "--head --num-cpus=0" in command for command in complete(name)["head_start_ray_commands"]
+    )
 
 
 def test_nodes_install_this_checkout_and_a_ray_that_it_allows(name: str) -> None:
@@ -81,7 +88,9 @@ def _dependencies() -> list[str]:
 
 def test_every_node_is_what_ec2_can_start() -> None:
     """Ray passes a misspelt key on to EC2, minutes later; here it is held against EC2's own description."""
-    operation = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances")
+    operation = (
+        botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances")
+    )
     for type_name, node_type in node_types().items():
         wanted = {key: value for key, value in node_type["node_config"].items() if key not in OWN}
         report = botocore.validate.ParamValidator().validate(

@@ -18,18 +18,31 @@ LOCK = "# python: 3.11.7\nnumpy==1.26.4\n"
 
 
 def content(**override: object) -> str:
-    return contents.content(catalog.known("reference"), "1.26.4", {k: str(v) for k, v in override.items()})
+    return contents.content(
+        catalog.known("reference"), "1.26.4", {k: str(v) for k, v in override.items()}
+    )
 
 
 @pytest.fixture(scope="module")
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    subprocess.run(
+        [uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, folder], check=True
+    )
     return folder
 
 
 def install(venv: Path, *what: object) -> None:
-    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--offline", "--reinstall", "--python", venv]
+    command = [
+        uv.find_uv_bin(),
+        "pip",
+        "install",
+        "--quiet",
+        "--offline",
+        "--reinstall",
+        "--python",
+        venv,
+    ]
     subprocess.run([*command, *map(str, what)], check=True)
 
 

@@ -1,4 +1,4 @@
-"""Workload core: what is gated, what is timed, in which order."""
+"""Workload core: what is checked, what is timed, in which order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = core.PARAMETERS | {
     "seed": 3,
     "samples": 3,
     "warmup": 1,
-    "gate_examples": 2,
+    "parity_examples": 2,
 }
 
 
@@ -38,7 +38,9 @@ def expected(data: str) -> dict[str, float]:
     return core.reference_values(SETTINGS, data)
 
 
-def trial(module: Any, data: str, reference: dict[str, float] | None, **settings: Any) -> dict[str, Any]:
+def trial(
+    module: Any, data: str, reference: dict[str, float] | None, **settings: Any
+) -> dict[str, Any]:
     return core.run(module, SETTINGS | settings, data, reference, lambda event: None)
 
 
@@ -55,7 +57,7 @@ class Recorder:
     def load(self, settings: dict[str, Any]) -> None:
         self.asked.append("load")
 
-    def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Any:
+    def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Any:
         self.asked.append(("place", len(images)))
         return SimpleNamespace(images=images, targets=targets, visible=visible)
 
@@ -67,13 +69,13 @@ class Recorder:
         assert loss is self.loss
         self.asked.append("backward")
 
-    def clear_gradients(self) -> None:
+    def zero_grad(self) -> None:
         self.asked.append("clear")
 
     def synchronize(self) -> None:
         pass
 
-    def loss_value(self, loss: float) -> float:
+    def item(self, loss: float) -> float:
         return loss
 
     def gradients(self) -> dict[str, np.ndarray]:
@@ -87,51 +89,64 @@ def test_the_catalog_reads_the_parameters_without_importing_the_workload() -> No
     assert workloads()["core"].parameters == core.PARAMETERS
 
 
-def test_the_reference_agrees_with_its_own_yardstick(data: str, expected: dict[str, float]) -> None:
+def test_the_reference_agrees_with_its_own_reference(data: str, expected: dict[str, float]) -> None:
     columns = trial(reference, data, expected, framework="reference==1.26.4")
     assert columns["loss_check"] < 1e-5
     assert columns["grad_check"] < 1e-4
-    assert [len(columns[name]) for name in ("forward_s", "backward_s", "step_s", "warmup_s")] == [3, 3, 3, 1]
+    assert [len(columns[name]) for name in ("forward_s", "backward_s", "step_s", "warmup_s")] == [
+        3,
+        3,
+        3,
+        1,
+    ]
     assert columns["framework_build"].startswith("NumPy")
     assert "data_s" not in columns
 
 
-def test_both_backwards_give_the_same_loss_and_gradient(data: str, expected: dict[str, float]) -> None:
-    autograd, explicit = (trial(reference, data, expected, backward=name) for name in ("autograd", "explicit"))
+def test_both_backwards_give_the_same_loss_and_gradient(
+    data: str, expected: dict[str, float]
+) -> None:
+    autograd, explicit = (
+        trial(reference, data, expected, backward=name) for name in ("autograd", "explicit")
+    )
     assert autograd["loss"] == explicit["loss"]
     assert autograd["gradient_norm"] == pytest.approx(explicit["gradient_norm"], rel=1e-6)
 
 
-def test_the_gate_sees_the_same_examples_whatever_the_batch_size(data: str, expected: dict[str, float]) -> None:
+def test_the_parity_check_sees_the_same_examples_whatever_the_batch_size(
+    data: str, expected: dict[str, float]
+) -> None:
     assert core.reference_values(SETTINGS | {"batch_exponent": 2}, data) == expected
     assert core.reference_values(SETTINGS | {"seed": 4}, data) != expected
 
 
-def test_the_yardstick_is_precise_beyond_float32(data: str, expected: dict[str, float]) -> None:
+def test_the_reference_is_precise_beyond_float32(data: str, expected: dict[str, float]) -> None:
     poses = deeppose.Poses(data)
     weights = core.layers.draw_weights(deeppose.NETWORK, SETTINGS["seed"])
     model = reference.Model(deeppose.NETWORK, weights, {"precision": "float64"})
-    batch = core.gate_batch(poses, SETTINGS)
+    batch = core.parity_batch(poses, SETTINGS)
     squared = (model.predict(batch.images) - batch.targets) ** 2 * batch.visible[:, :, None]
     assert expected["loss"] == pytest.approx(squared.sum() / batch.visible.sum(), rel=1e-12)
 
 
 def test_a_loss_that_is_not_the_reference_s_is_not_comparable() -> None:
     for loss in (2.001, float("nan"), float("inf")):
-        with pytest.raises(NotComparable, match=r"loss is .*, the reference's 2: .* more than tolerance 0\.0001"):
-            core.gate(Recorder(loss), batch(), {"loss": 2.0, "gradient_norm": 5.0}, 1e-4)
+        with pytest.raises(
+            NotComparable, match=r"loss is .*, the reference's 2: .* more than tolerance 0\.0001"
+        ):
+            core.parity_check(Recorder(loss), batch(), {"loss": 2.0, "gradient_norm": 5.0}, 1e-4)
 
 
 def test_a_gradient_that_is_not_the_reference_s_is_not_comparable() -> None:
     with pytest.raises(NotComparable, match="gradient norm is 5, the reference's 5"):
-        core.gate(Recorder(), batch(), {"loss": 2.0, "gradient_norm": 5.001}, 1e-4)
-    found = core.gate(Recorder(), batch(), {"loss": 2.0, "gradient_norm": 5.001}, 1e-3)
+        core.parity_check(Recorder(), batch(), {"loss": 2.0, "gradient_norm": 5.001}, 1e-4)
+    found = core.parity_check(Recorder(), batch(), {"loss": 2.0, "gradient_norm": 5.001}, 1e-3)
     assert (found["loss"], found["gradient_norm"], found["parameter_count"]) == (2, 5, 3)
     assert (found["loss_check"], found["grad_check"]) == (0, pytest.approx(2e-4, rel=1e-3))
 
 
 def test_without_reference_values_nothing_is_claimed() -> None:
-    found = core.gate(Recorder(), batch(), None, 1e-4)
+    found = core.parity_check(Recorder(), batch(), None, 1e-4)
     assert (found["loss"], found["loss_check"], found["grad_check"]) == (2, None, None)
 
 
@@ -140,7 +155,9 @@ def batch() -> deeppose.Batch:
     return deeppose.Batch(zeros, zeros, zeros[:, :, 0])
 
 
-def test_the_gate_is_passed_without_dropout_and_samples_are_taken_with_it(data: str) -> None:
+def test_the_parity_check_is_passed_without_dropout_and_samples_are_taken_with_it(
+    data: str,
+) -> None:
     framework = Recorder()
     trial(framework, data, {"loss": 2.0, "gradient_norm": 5.0})
     forwards = [asked for asked in framework.asked if asked[0] == "forward"]
@@ -162,20 +179,26 @@ def test_gradients_are_cleared_before_every_forward(data: str) -> None:
 def test_one_batch_stays_on_the_device_unless_data_is_included(data: str) -> None:
     framework = Recorder()
     columns = trial(framework, data, None)
-    assert framework.asked.count(("place", 2)) == 2  # the trial's and the gate's
+    assert framework.asked.count(("place", 2)) == 2  # the trial's and the parity check's
     framework = Recorder()
     columns = trial(framework, data, None, include_data=True)
     assert framework.asked.count(("place", 2)) == 2 + 4
     assert len(columns["data_s"]) == 3
     for data_s, forward_s, backward_s, step_s in zip(
-        columns["data_s"], columns["forward_s"], columns["backward_s"], columns["step_s"], strict=True
+        columns["data_s"],
+        columns["forward_s"],
+        columns["backward_s"],
+        columns["step_s"],
+        strict=True,
     ):
         assert data_s > 0
         assert forward_s > 0
         assert data_s + forward_s + backward_s <= step_s + 1e-9
 
 
-def test_batches_read_anew_are_those_of_the_seed_s_order(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_read_anew_are_those_of_the_seed_s_order(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[list[int]] = []
     taken = deeppose.Poses.batch
 
@@ -201,7 +224,9 @@ def test_the_first_step_of_a_backend_that_compiles_is_kept_apart(data: str) -> N
     assert next(asked for asked in framework.asked if asked[0] == "forward") == ("forward", 2, True)
 
 
-def test_without_samples_only_the_gate_is_passed(data: str, expected: dict[str, float]) -> None:
+def test_without_samples_only_the_parity_check_is_passed(
+    data: str, expected: dict[str, float]
+) -> None:
     columns = trial(reference, data, expected, samples=0, warmup=0)
     assert {name: columns[name] for name in expected} == pytest.approx(expected, rel=1e-4)
     assert columns["step_s"] == []
@@ -213,9 +238,15 @@ def test_what_the_framework_refuses_is_refused_before_anything_is_timed(data: st
 
 
 def test_norms_are_summed_in_float64() -> None:
-    assert core.norm({"a": np.full(3_000_000, 0.1, np.float32)}) == pytest.approx(0.1 * 3e6**0.5, rel=1e-7)
+    assert core.norm({"a": np.full(3_000_000, 0.1, np.float32)}) == pytest.approx(
+        0.1 * 3e6**0.5, rel=1e-7
+    )
 
 
-@pytest.mark.parametrize(("found", "wanted", "off"), [(0, 0, 0), (1, 0, float("inf")), (1.5, 1, 0.5), (-1, 1, 2)])
-def test_differences_are_relative_to_what_is_expected(found: float, wanted: float, off: float) -> None:
+@pytest.mark.parametrize(
+    ("found", "wanted", "off"), [(0, 0, 0), (1, 0, float("inf")), (1.5, 1, 0.5), (-1, 1, 2)]
+)
+def test_differences_are_relative_to_what_is_expected(
+    found: float, wanted: float, off: float
+) -> None:
     assert core.relative_difference(found, wanted) == off

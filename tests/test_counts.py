@@ -33,9 +33,7 @@ SLOW = ("ray", "pyarrow", "scipy", "altair", "pandas")
 FILES_OPENED, CALLS_PER_TRIAL, CALLS_PER_PLANNED_TRIAL = 30, 2000, 48
 BYTES_PER_SUMMARISED_RECORD = 250
 BYTES_PER_PLANNED_TRIAL, CALLS_PER_SUMMARY, CALLS_PER_SUMMARY_TOLD = 650, 50, 1500
-WORKLOAD = (
-    "import os\nPARAMETERS = {}\ndef run(framework, *_):\n    return {'host': framework.HOST, 'own': os.getpid()}\n"
-)
+WORKLOAD = "import os\nPARAMETERS = {}\ndef run(framework, *_):\n    return {'host': framework.HOST, 'own': os.getpid()}\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["schema"]])
@@ -49,7 +47,9 @@ def test_a_plan_imports_no_ray(tmp_path: Path) -> None:
     assert imported & {"ray", "scipy", "altair", "pandas"} == set()
 
 
-def test_trials_of_one_environment_share_one_import_and_are_one_process_each(tmp_path: Path) -> None:
+def test_trials_of_one_environment_share_one_import_and_are_one_process_each(
+    tmp_path: Path,
+) -> None:
     framework, workload = tmp_path / "framework.py", tmp_path / "workload.py"
     framework.write_text("import os\nHOST = os.getpid()\n")
     workload.write_text(WORKLOAD)
@@ -67,18 +67,22 @@ def warm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[
     """A trial that does nothing, whose fork server is there already."""
     monkeypatch.syspath_prepend(str(PLUGINS))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run, nothing = runner(foreign_most=None, steal_most=None), trial()
+    run, nothing = runner(max_contention=None, steal_most=None), trial()
     assert run(nothing)["status"] == "ok"
     yield lambda: run(nothing)
     hosts.close_all()
 
 
-def test_the_orchestrator_starts_no_process_for_a_further_trial_and_opens_few_files(warm: Callable[[], object]) -> None:
+def test_the_orchestrator_starts_no_process_for_a_further_trial_and_opens_few_files(
+    warm: Callable[[], object],
+) -> None:
     warm()  # what is read once
 
     asked = _asked_of_the_system(warm)
 
-    assert {event for event in asked if event.startswith(("subprocess", "os.fork", "os.posix_spawn"))} == set()
+    assert {
+        event for event in asked if event.startswith(("subprocess", "os.fork", "os.posix_spawn"))
+    } == set()
     assert asked["open"] <= FILES_OPENED
     assert asked["import"] == 0
 
@@ -108,13 +112,24 @@ def test_a_planned_trial_takes_few_bytes() -> None:
     assert taken <= BYTES_PER_PLANNED_TRIAL * len(held[1])
 
 
-def test_a_further_cell_is_summarised_with_few_calls_and_told_with_its_doubts_with_not_many(tmp_path: Path) -> None:
+def test_a_further_cell_is_summarised_with_few_calls_and_told_with_its_doubts_with_not_many(
+    tmp_path: Path,
+) -> None:
     runs = [tmp_path / str(cells) for cells in (20, 40)]
     for run in runs:
-        keep(run, [record(seed, batch_exponent=cell) for cell in range(int(run.name)) for seed in range(5)])
+        keep(
+            run,
+            [
+                record(seed, batch_exponent=cell)
+                for cell in range(int(run.name))
+                for seed in range(5)
+            ],
+        )
     ways: dict[int, Callable[[Path], object]] = {
         CALLS_PER_SUMMARY: lambda run: Run(run).summary(),
-        CALLS_PER_SUMMARY_TOLD: lambda run: [summary_row(summary) for summary in Run(run).summary()],
+        CALLS_PER_SUMMARY_TOLD: lambda run: [
+            summary_row(summary) for summary in Run(run).summary()
+        ],
     }
 
     for most, way in ways.items():
@@ -134,10 +149,14 @@ def test_a_hundred_records_are_a_hundred_parts_and_never_lie_about_as_many(tmp_p
     assert len(left) == 1
 
 
-def test_records_that_are_kept_together_are_folded_as_soon_as_those_kept_one_by_one(tmp_path: Path) -> None:
+def test_records_that_are_kept_together_are_folded_as_soon_as_those_kept_one_by_one(
+    tmp_path: Path,
+) -> None:
     with Results(tmp_path).open(RunFacts("counts", "")) as writer:
         for number in range(0, 80, 2):
-            writer.append_together([{"trial_id": f"{number + i:016x}", "status": "ok"} for i in range(2)])
+            writer.append_together(
+                [{"trial_id": f"{number + i:016x}", "status": "ok"} for i in range(2)]
+            )
         lying = list((tmp_path / "records").iterdir())
 
     assert len(lying) == 1 + (80 - 64) // 2
@@ -151,7 +170,9 @@ def test_a_fold_holds_a_few_megabytes_of_many(tmp_path: Path) -> None:
     try:
         with Results(tmp_path).open(RunFacts("counts", "")) as writer:
             for _ in range(40):
-                writer.append_together([record(next(seeds), step_s=[0.1] * 1000) for _ in range(64)])
+                writer.append_together(
+                    [record(next(seeds), step_s=[0.1] * 1000) for _ in range(64)]
+                )
     finally:
         pa.set_memory_pool(usual)
     (part,) = (tmp_path / "records").iterdir()
@@ -170,7 +191,9 @@ def test_a_summary_holds_few_bytes_of_each_record(tmp_path: Path) -> None:
 
 def _planned(cells: int) -> tuple[grid.Expansion, list[grid.Trial]]:
     """A grid of so many cells with five seeds each: what it comes to, and the plan."""
-    axes = f"{{framework: [torch==2.13.0], samples: {{range: [1, {cells}]}}, seed: {{range: [0, 4]}}}}"
+    axes = (
+        f"{{framework: [torch==2.13.0], samples: {{range: [1, {cells}]}}, seed: {{range: [0, 4]}}}}"
+    )
     read = grid.parse(f"name: counts\naxes: {axes}\n")
     expansion = grid.expand(read, catalog.frameworks(), catalog.workloads())
     planned = schedule.plan(expansion.trials)
@@ -205,5 +228,9 @@ def _imported_by(arguments: list[str]) -> set[str]:
     command = [sys.executable, "-X", "importtime", "-m", "sweep", *arguments]
     ended = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    timed = (line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:"))
+    timed = (
+        line.rpartition("|")[2].strip()
+        for line in ended.stderr.splitlines()
+        if line.startswith("import time:")
+    )
     return {name.partition(".")[0] for name in timed}

@@ -53,7 +53,9 @@ def test_a_point_is_the_mean_over_seeds_with_an_interval_from_three_of_them(tmp_
 
 def test_curves_of_chosen_cells_only(tmp_path: Path) -> None:
     table = keep(tmp_path, two_cells()).records()
-    assert [curve.axes["backward"] for curve in curves(table, {"backward": "explicit"})] == ["explicit"]
+    assert [curve.axes["backward"] for curve in curves(table, {"backward": "explicit"})] == [
+        "explicit"
+    ]
 
 
 def test_the_command_shows_them_and_says_what_is_too_little(sweep: Sweep) -> None:
@@ -66,11 +68,16 @@ def test_the_command_shows_them_and_says_what_is_too_little(sweep: Sweep) -> Non
     assert len(said.out.splitlines()) == 2 + 5
     assert "an interval takes three trials or more and there are 1; use --add-seeds 2" in said.err
     rows = json.loads(sweep("curves", "--where", "backward=autograd", "--format", "json").out)
-    assert [(row["epoch"], row["validation_loss"], row["trials"]) for row in rows] == [(2, 3.0, 3), (4, 2.0, 3)]
+    assert [(row["epoch"], row["validation_loss"], row["trials"]) for row in rows] == [
+        (2, 3.0, 3),
+        (4, 2.0, 3),
+    ]
 
 
 NAN = float("nan")
-UNUSABLE: dict[str, tuple[dict[str, Any], int]] = {  # what a plug-in might give, and how many points of it are left out
+UNUSABLE: dict[
+    str, tuple[dict[str, Any], int]
+] = {  # what a plug-in might give, and how many points of it are left out
     "a loss that is no number": ({"validation_loss": [NAN, 1.0]}, 1),
     "losses without end": ({"validation_loss": [float("inf"), float("-inf")]}, 2),
     "a loss left out": ({"validation_loss": [None, 1.0]}, 1),
@@ -87,17 +94,24 @@ UNUSABLE: dict[str, tuple[dict[str, Any], int]] = {  # what a plug-in might give
     "an accuracy that is no number": ({"validation_pck": [NAN, 0.1]}, 0),
     "no times": ({"validation_elapsed_s": None}, 0),
     "times that are no numbers": ({"validation_elapsed_s": [NAN, NAN]}, 0),
-    "nothing": ({f"validation_{name}": [] for name in ("epoch", "loss", "pck", "pcp", "elapsed_s")}, 0),
+    "nothing": (
+        {f"validation_{name}": [] for name in ("epoch", "loss", "pck", "pcp", "elapsed_s")},
+        0,
+    ),
 }
 
 
 @pytest.mark.parametrize("what", UNUSABLE)
 @pytest.mark.parametrize("others", [0, 2])
-def test_what_cannot_be_used_of_lists_is_left_out_and_said(sweep: Sweep, what: str, others: int) -> None:
+def test_what_cannot_be_used_of_lists_is_left_out_and_said(
+    sweep: Sweep, what: str, others: int
+) -> None:
     given, left_out = UNUSABLE[what]
     rows = [trained(seed, [2.0, 1.0]) for seed in range(others)] + [trained(9, [2.0, 1.0]) | given]
     keep("results/training", rows)
-    told = {form: sweep("curves", "training", "--format", form) for form in ("table", "csv", "json")}
+    told = {
+        form: sweep("curves", "training", "--format", form) for form in ("table", "csv", "json")
+    }
     usable = others or (left_out < 2 and what != "nothing")
     assert {said.code for said in told.values()} == {0 if usable else 4}
     assert all(("left out" in said.err) == (left_out > 0) for said in told.values())
@@ -120,25 +134,36 @@ def test_what_cannot_be_used_of_lists_is_left_out_and_said(sweep: Sweep, what: s
         ({"validation_elapsed_s": None}, True),
     ],
 )
-def test_what_is_drawn_of_such_lists_is_what_can_be_used(tmp_path: Path, given: dict[str, Any], is_said: bool) -> None:
+def test_what_is_drawn_of_such_lists_is_what_can_be_used(
+    tmp_path: Path, given: dict[str, Any], is_said: bool
+) -> None:
     keep(tmp_path, [training(seed) | (given if seed == 1 else {}) for seed in range(3)])
     run = package.load(tmp_path)
     assert (figures.unusable(run) != "") == is_said
     for kind in ("curve", "validation", "pck"):
         values = figures.picture(run, kind, figures.Choice())["data"]["values"]
         assert values
-        assert all(math.isfinite(row[name]) for row in values for name in ("elapsed", "value", "low", "high"))
+        assert all(
+            math.isfinite(row[name])
+            for row in values
+            for name in ("elapsed", "value", "low", "high")
+        )
 
 
 def test_the_report_and_the_command_that_plots_say_what_is_left_out(sweep: Sweep) -> None:
-    keep("results/training", [training(seed) | ({"validation_loss": [1.0]} if seed else {}) for seed in range(2)])
+    keep(
+        "results/training",
+        [training(seed) | ({"validation_loss": [1.0]} if seed else {}) for seed in range(2)],
+    )
     assert sweep("report", "training", "-o", "report.html").code == 0
     assert "20 logged points are left out" in Path("report.html").read_text("utf-8")
     drawn = sweep("plot", "training", "validation", "-o", "validation.svg")
     assert (drawn.code, "20 logged points are left out" in drawn.err) == (0, True)
 
 
-def test_poses_that_do_not_fit_their_examples_are_an_error(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poses_that_do_not_fit_their_examples_are_an_error(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SWEEP_DATA_DIR", str(Path.cwd() / "data"))
     prepared = datasets.prepare("synthetic", examples=3)
     short = {"pose_example": [0, 2], "pose_joints": [1.0, 2.0], "data_id": prepared.id}
@@ -157,11 +182,17 @@ def test_a_run_without_training_has_none(sweep: Sweep) -> None:
     assert said.err.startswith("error: no trial of results/core was trained")
 
 
-def test_predictions_are_drawn_beside_the_truth(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_are_drawn_beside_the_truth(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SWEEP_DATA_DIR", str(tmp_path / "data"))
     prepared = datasets.prepare("synthetic", examples=3)
     joints = np.load(prepared.folder / "joints.npy")[[0, 2]]
-    poses = {"pose_example": [0, 2], "pose_joints": (joints + 5).reshape(-1).tolist(), "data_id": prepared.id}
+    poses = {
+        "pose_example": [0, 2],
+        "pose_joints": (joints + 5).reshape(-1).tolist(),
+        "data_id": prepared.id,
+    }
     keep("results/training", [trained(0, [1.0], **poses), trained(1, [1.0], data_id=prepared.id)])
     said = sweep("show", "training", "*/s0", "--poses", "poses.png")
     assert (said.code, said.out.strip()) == (0, "poses.png")
@@ -173,4 +204,7 @@ def test_predictions_are_drawn_beside_the_truth(sweep: Sweep, tmp_path: Path, mo
     unwritable = sweep("show", "training", "*/s0", "--poses", "no/such/folder.png")
     assert "no/such/folder.png cannot be written" in unwritable.err
     monkeypatch.setenv("SWEEP_DATA_DIR", str(tmp_path / "elsewhere"))
-    assert "is not prepared on this machine" in sweep("show", "training", "*/s0", "--poses", "poses.png").err
+    assert (
+        "is not prepared on this machine"
+        in sweep("show", "training", "*/s0", "--poses", "poses.png").err
+    )

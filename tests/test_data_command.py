@@ -37,7 +37,9 @@ def an_archive(examples: int = 3) -> bytes:
         archive.writestr("joints.mat", mat.getvalue())
         for i in range(1, examples + 1):
             image = io.BytesIO()
-            Image.fromarray(random.randint(0, 256, (256, 256, 3)).astype(np.uint8)).save(image, "JPEG")
+            Image.fromarray(random.randint(0, 256, (256, 256, 3)).astype(np.uint8)).save(
+                image, "JPEG"
+            )
             archive.writestr(f"images/im{i:05d}.jpg", image.getvalue())
     return content.getvalue()
 
@@ -51,7 +53,9 @@ class Server:
     def __init__(self) -> None:
         self.content = CONTENT
         self.ranges = True
-        self.break_off_after: list[int] = []  # bytes of each answer to come, before the connection is dropped
+        self.break_off_after: list[
+            int
+        ] = []  # bytes of each answer to come, before the connection is dropped
         self.statuses: list[int] = []  # of each answer to come
         self.asked: list[str] = []
         outer = self
@@ -109,7 +113,9 @@ def quiet(url: str, done: int, of: int | None) -> None:
 # downloads
 
 
-def test_a_whole_archive_is_fetched_with_progress(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_a_whole_archive_is_fetched_with_progress(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     seen: list[tuple[str, int, int | None]] = []
     path = fetch.fetch(archive, tmp_path, lambda *said: seen.append(said))
     assert path.read_bytes() == CONTENT
@@ -117,18 +123,24 @@ def test_a_whole_archive_is_fetched_with_progress(archive: Archive, server: Serv
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_fetched_archive_is_not_fetched_again(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_a_fetched_archive_is_not_fetched_again(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     assert fetch.fetch(archive, tmp_path, quiet) == fetch.fetch(archive, tmp_path, quiet)
     assert len(server.asked) == 1
 
 
-def test_a_transfer_that_breaks_off_goes_on_where_it_was(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_a_transfer_that_breaks_off_goes_on_where_it_was(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     server.break_off_after = [5000, 7000]
     assert fetch.fetch(archive, tmp_path, quiet).read_bytes() == CONTENT
     assert server.asked == ["", "bytes=5000-", "bytes=12000-"]
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_gave_up(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_a_later_call_goes_on_where_an_earlier_one_gave_up(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     server.break_off_after = [4000, 1000, 1000]
     with pytest.raises(Unavailable, match=f"ended after 6,000 of {len(CONTENT):,} bytes"):
         fetch.fetch(archive, tmp_path, quiet)
@@ -137,13 +149,17 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(archive: Archive, ser
     assert server.asked[-1] == "bytes=6000-"
 
 
-def test_a_server_without_ranges_starts_over(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_a_server_without_ranges_starts_over(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     server.ranges = False
     server.break_off_after = [5000]
     assert fetch.fetch(archive, tmp_path, quiet).read_bytes() == CONTENT
 
 
-def test_a_part_longer_than_the_archive_is_thrown_away(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_a_part_longer_than_the_archive_is_thrown_away(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     server.break_off_after = [5000, 0, 0]
     with pytest.raises(Unavailable):
         fetch.fetch(archive, tmp_path, quiet)
@@ -152,18 +168,24 @@ def test_a_part_longer_than_the_archive_is_thrown_away(archive: Archive, server:
     assert fetch.fetch(archive, tmp_path, quiet).read_bytes() == CONTENT
 
 
-def test_a_mirror_that_is_down_is_tried_again_and_then_left(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_a_mirror_that_is_down_is_tried_again_and_then_left(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     server.statuses = [503, 200]
     assert fetch.fetch(archive, tmp_path, quiet).is_file()
     dead = "http://127.0.0.1:9/lspet_dataset.zip"
     assert fetch.fetch(archive, tmp_path / "b", quiet, mirrors=(dead, server.url)).is_file()
 
 
-def test_the_wrong_hash_is_refused_and_nothing_is_left(archive: Archive, server: Server, tmp_path: Path) -> None:
+def test_the_wrong_hash_is_refused_and_nothing_is_left(
+    archive: Archive, server: Server, tmp_path: Path
+) -> None:
     with pytest.raises(Unavailable, match=r"its SHA-256 is [0-9a-f]{64} and not 0000"):
         fetch.fetch(archive, tmp_path, quiet, sha256="0" * 64)
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
-    assert fetch.fetch(archive, tmp_path, quiet, sha256=hashlib.sha256(CONTENT).hexdigest().upper()).is_file()
+    assert fetch.fetch(
+        archive, tmp_path, quiet, sha256=hashlib.sha256(CONTENT).hexdigest().upper()
+    ).is_file()
     with pytest.raises(SweepError, match="was fetched before, but its SHA-256"):
         fetch.fetch(archive, tmp_path, quiet, sha256="0" * 64)
 
@@ -171,7 +193,10 @@ def test_the_wrong_hash_is_refused_and_nothing_is_left(archive: Archive, server:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda server: setattr(server, "content", b"<html>this page has moved</html>"), "no zip archive"),
+        (
+            lambda server: setattr(server, "content", b"<html>this page has moved</html>"),
+            "no zip archive",
+        ),
         (lambda server: setattr(server, "content", _zip_of("other.txt")), "it holds no joints.mat"),
         (lambda server: setattr(server, "statuses", [404]), "HTTP 404 Not Found"),
         (lambda server: setattr(server, "statuses", [500] * 3), "HTTP 500"),
@@ -208,10 +233,16 @@ class Sweep:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kept = {key: value for key, value in os.environ.items() if not re.fullmatch(r"SWEEP_\w+_DIR", key)}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not re.fullmatch(r"SWEEP_\w+_DIR", key)
+        }
         self.environment = kept | {"SWEEP_DATA_DIR": str(folder / "cache"), "COLUMNS": "150"}
 
-    def __call__(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: str, code: int = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "sweep", "data", *arguments],
             cwd=self.folder,
@@ -230,7 +261,9 @@ def sweep(tmp_path: Path) -> Sweep:
     return Sweep(tmp_path)
 
 
-def test_fetch_prepare_list_and_show_are_one_way(sweep: Sweep, server: Server, tmp_path: Path) -> None:
+def test_fetch_prepare_list_and_show_are_one_way(
+    sweep: Sweep, server: Server, tmp_path: Path
+) -> None:
     fetched = Path(sweep("fetch", "lspet", "--url", server.url).stdout.strip())
     assert fetched.read_bytes() == CONTENT
     prepared = sweep("prepare", "lspet")
@@ -279,10 +312,22 @@ def test_dropped_examples_are_said(sweep: Sweep, tmp_path: Path) -> None:
 
 
 def test_synthetic_options_are_taken_and_checked(sweep: Sweep) -> None:
-    assert "4 examples to train on, 1 to test on" in sweep("prepare", "synthetic", "--set", "examples=5").stderr
-    assert "did you mean 'examples'?" in sweep("prepare", "synthetic", "--set", "example=5", code=2).stderr
-    assert "--set examples=many does not fit" in sweep("prepare", "synthetic", "--set", "examples=many", code=2).stderr
-    assert "--set examples has no value" in sweep("prepare", "synthetic", "--set", "examples", code=2).stderr
+    assert (
+        "4 examples to train on, 1 to test on"
+        in sweep("prepare", "synthetic", "--set", "examples=5").stderr
+    )
+    assert (
+        "did you mean 'examples'?"
+        in sweep("prepare", "synthetic", "--set", "example=5", code=2).stderr
+    )
+    assert (
+        "--set examples=many does not fit"
+        in sweep("prepare", "synthetic", "--set", "examples=many", code=2).stderr
+    )
+    assert (
+        "--set examples has no value"
+        in sweep("prepare", "synthetic", "--set", "examples", code=2).stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,10 +336,19 @@ def test_synthetic_options_are_taken_and_checked(sweep: Sweep) -> None:
         (["show", "synthetc"], "there is no data set 'synthetc'"),
         (["show", "lsp"], "data set lsp is not prepared on this machine"),
         (["prepare", "lsp", "--path", "no such folder"], "no such folder does not exist"),
-        (["show", "synthetic", "--set", "examples=2", "--split", "half"], "--split half is none of"),
+        (
+            ["show", "synthetic", "--set", "examples=2", "--split", "half"],
+            "--split half is none of",
+        ),
         (["show", "synthetic", "--set", "examples=2", "--split", "test"], "has no test examples"),
-        (["show", "synthetic", "--set", "examples=2", "-o", "none/sheet.png"], "sheet.png cannot be written"),
-        (["show", "synthetic", "--set", "examples=2", "-o", "sheet.xyz"], "sheet.xyz cannot be written"),
+        (
+            ["show", "synthetic", "--set", "examples=2", "-o", "none/sheet.png"],
+            "sheet.png cannot be written",
+        ),
+        (
+            ["show", "synthetic", "--set", "examples=2", "-o", "sheet.xyz"],
+            "sheet.xyz cannot be written",
+        ),
     ],
 )
 def test_a_mistake_is_one_error_with_a_hint(arguments: list[str], said: str, sweep: Sweep) -> None:

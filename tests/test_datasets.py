@@ -35,7 +35,9 @@ from sweep.datasets.sheet import LEFT, RIGHT, Tile, posed, sheet
 from sweep.errors import SweepError
 from sweep.node import provision
 
-REAL = Path(os.environ.get("SWEEP_LSPET_DIR", Path(__file__).resolve().parents[2] / "shared" / "lspet"))
+REAL = Path(
+    os.environ.get("SWEEP_LSPET_DIR", Path(__file__).resolve().parents[2] / "shared" / "lspet")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +55,11 @@ def person(x: float = 40, y: float = 30) -> np.ndarray:
 
 
 def write_leeds(
-    folder: Path, joints: np.ndarray, visible: np.ndarray, sizes: list[tuple[int, int]], digits: int = 5
+    folder: Path,
+    joints: np.ndarray,
+    visible: np.ndarray,
+    sizes: list[tuple[int, int]],
+    digits: int = 5,
 ) -> Path:
     """A folder in the layout of LSPET (five digits) or LSP (four), its images lossless."""
     (folder / "images").mkdir(parents=True)
@@ -61,7 +67,10 @@ def write_leeds(
         pixels = np.random.RandomState(i).randint(1, 256, (size[1], size[0], 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"im{i:0{digits}d}.jpg", "PNG")
     stacked = np.concatenate([joints, visible[..., None]], axis=2)  # (N, 14, 3)
-    scipy.io.savemat(folder / "joints.mat", {"joints": stacked.transpose((1, 2, 0) if digits == 5 else (2, 1, 0))})
+    scipy.io.savemat(
+        folder / "joints.mat",
+        {"joints": stacked.transpose((1, 2, 0) if digits == 5 else (2, 1, 0))},
+    )
     return folder
 
 
@@ -71,7 +80,9 @@ def leeds(tmp_path: Path) -> Path:
     joints = np.stack([person(), person(150, 90), person(10, 10), person(5, 5)])
     visible = np.ones((4, 14))
     visible[0, 3] = 0
-    return write_leeds(tmp_path / "leeds", joints, visible, [(180, 200), (400, 300), (256, 256), (300, 140)])
+    return write_leeds(
+        tmp_path / "leeds", joints, visible, [(180, 200), (400, 300), (256, 256), (300, 140)]
+    )
 
 
 def zipped(folder: Path, inside: str = "") -> Path:
@@ -90,7 +101,9 @@ def arrays(prepared: datasets.Prepared) -> SimpleNamespace:
 # padding, cropping, dropping
 
 
-def by_hand(image: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_hand(
+    image: np.ndarray, joints: np.ndarray, visible: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The study's preparation step by step: pad the whole image, then cut the crop out."""
     height, width = image.shape[:2]
     left, top = max(0, 256 - width) // 2, max(0, 256 - height) // 2
@@ -105,10 +118,15 @@ def by_hand(image: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> tuple
 
 @settings(deadline=None)
 @given(st.integers(40, 600), st.integers(40, 600), st.integers(0, 2**32 - 1))
-def test_an_image_of_any_size_is_padded_and_cropped_as_in_the_study(width: int, height: int, seed: int) -> None:
+def test_an_image_of_any_size_is_padded_and_cropped_as_in_the_study(
+    width: int, height: int, seed: int
+) -> None:
     random = np.random.RandomState(seed)
     image = random.randint(1, 256, (height, width, 3)).astype(np.uint8)
-    joints = random.random_sample((14, 2)) * np.minimum([width, height], 200) + random.random_sample(2) * 30
+    joints = (
+        random.random_sample((14, 2)) * np.minimum([width, height], 200)
+        + random.random_sample(2) * 30
+    )
     visible = random.random_sample(14) < 0.8
     visible[random.randint(14)] = True
     placement = preparation.place((width, height), joints, visible)
@@ -144,7 +162,9 @@ def test_joints_over_227_pixels_drop_the_example(extent: float, kept: bool) -> N
     joints = np.clip(person(100, 100), 100, 200)
     joints[0], joints[1] = [20, 150], [20 + extent, 150]
     placement = preparation.place((500, 500), joints, np.ones(14, bool))
-    assert placement == preparation.TOO_LARGE or (kept and isinstance(placement, preparation.Placement))
+    assert placement == preparation.TOO_LARGE or (
+        kept and isinstance(placement, preparation.Placement)
+    )
 
 
 def test_dropped_examples_are_counted_by_reason(leeds: Path) -> None:
@@ -168,10 +188,16 @@ def test_both_layouts_of_joints_say_the_same(tmp_path: Path, leeds: Path) -> Non
     joints = np.stack([person(), person(20, 20)])
     visible = np.random.RandomState(1).random_sample((2, 14)) < 0.6
     sizes = [(256, 256), (200, 300)]
-    extended = datasets.prepare("lspet", write_leeds(tmp_path / "a", joints, visible.astype(float), sizes))
-    original = datasets.prepare("lsp", write_leeds(tmp_path / "b", joints, 1.0 - visible, sizes, digits=4))
+    extended = datasets.prepare(
+        "lspet", write_leeds(tmp_path / "a", joints, visible.astype(float), sizes)
+    )
+    original = datasets.prepare(
+        "lsp", write_leeds(tmp_path / "b", joints, 1.0 - visible, sizes, digits=4)
+    )
     for name in ("images", "joints", "visible"):
-        np.testing.assert_array_equal(getattr(arrays(extended), name), getattr(arrays(original), name))
+        np.testing.assert_array_equal(
+            getattr(arrays(extended), name), getattr(arrays(original), name)
+        )
     np.testing.assert_array_equal(arrays(extended).visible, visible)
     assert extended.meta()["locates_invisible"] is False
     assert original.meta()["locates_invisible"] is True
@@ -189,7 +215,9 @@ def test_both_leeds_sets_together_come_one_after_the_other(tmp_path: Path) -> No
         arrays(datasets.prepare("lspet", tmp_path / "lspet")),
     ]
     for name in ("images", "joints", "visible", "split"):
-        np.testing.assert_array_equal(getattr(both, name), np.concatenate([getattr(each, name) for each in apart]))
+        np.testing.assert_array_equal(
+            getattr(both, name), np.concatenate([getattr(each, name) for each in apart])
+        )
     assert (both.visible[0, 2], both.visible[3, 5]) == (0, 0)
     assert not together.meta()["locates_invisible"]
     (tmp_path / "lspet").rename(tmp_path / "elsewhere")
@@ -204,7 +232,9 @@ def test_arrays_have_the_shapes_and_types_workers_expect(leeds: Path) -> None:
     assert (found.images.shape, found.images.dtype) == ((4, 256, 256, 3), np.uint8)
     assert (found.joints.shape, found.joints.dtype) == ((4, 14, 2), np.float32)
     assert (found.visible.shape, found.visible.dtype) == ((4, 14), np.uint8)
-    assert (prepared.folder / "names.txt").read_text().split() == [f"im{i:05d}.jpg" for i in range(1, 5)]
+    assert (prepared.folder / "names.txt").read_text().split() == [
+        f"im{i:05d}.jpg" for i in range(1, 5)
+    ]
     meta = prepared.meta()
     assert meta["id"] == prepared.id == prepared.folder.name
     assert meta["joint_names"] == list(JOINT_NAMES)
@@ -218,7 +248,9 @@ def test_flip_pairs_join_the_right_joint_to_its_left() -> None:
 
 def test_images_after_the_thousandth_of_lsp_are_for_testing(tmp_path: Path) -> None:
     count = 1002
-    folder = write_leeds(tmp_path / "lsp", np.stack([person()] * 3), np.zeros((3, 14)), [(120, 160)] * 3, digits=4)
+    folder = write_leeds(
+        tmp_path / "lsp", np.stack([person()] * 3), np.zeros((3, 14)), [(120, 160)] * 3, digits=4
+    )
     stacked = np.zeros((3, 14, count))
     stacked[:2] = person().T[..., None]
     scipy.io.savemat(folder / "joints.mat", {"joints": stacked})
@@ -247,15 +279,21 @@ def test_a_changed_image_is_another_data_set(leeds: Path) -> None:
 def test_colour_axes_are_those_of_the_photographs_without_their_padding(leeds: Path) -> None:
     prepared = datasets.prepare("lspet", leeds)
     images = arrays(prepared).images
-    pixels = images.reshape(-1, 3)[images.reshape(-1, 3).any(axis=1)] / 255  # photographs hold no zero
+    pixels = (
+        images.reshape(-1, 3)[images.reshape(-1, 3).any(axis=1)] / 255
+    )  # photographs hold no zero
     colour = prepared.meta()["colour"]
     values, vectors = np.array(colour["eigenvalues"]), np.array(colour["eigenvectors"])
     np.testing.assert_allclose(colour["mean"], pixels.mean(axis=0), rtol=1e-9)
-    np.testing.assert_allclose(vectors.T @ np.diag(values) @ vectors, np.cov(pixels.T, bias=True), atol=1e-9)
+    np.testing.assert_allclose(
+        vectors.T @ np.diag(values) @ vectors, np.cov(pixels.T, bias=True), atol=1e-9
+    )
     assert list(values) == sorted(values, reverse=True)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="SWEEP_LSPET_DIR names no folder with the real photographs")
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="SWEEP_LSPET_DIR names no folder with the real photographs"
+)
 def test_real_photographs_are_prepared(tmp_path: Path) -> None:
     prepared = datasets.prepare("lspet", REAL)
     found = arrays(prepared)
@@ -290,7 +328,9 @@ def test_processes_that_prepare_at_once_get_the_same_whole_arrays(leeds: Path, c
 
 
 def test_a_preparation_that_fails_leaves_nothing(leeds: Path, cache: Path) -> None:
-    (leeds / "images" / "im00004.jpg").write_bytes((leeds / "images" / "im00004.jpg").read_bytes()[:500])
+    (leeds / "images" / "im00004.jpg").write_bytes(
+        (leeds / "images" / "im00004.jpg").read_bytes()[:500]
+    )
     with pytest.raises(SweepError, match=r"im00004\.jpg cannot be decoded"):
         datasets.prepare("lspet", leeds)
     assert store.everything() == []
@@ -322,7 +362,9 @@ def _prepare_within(limit: int, folder: Path) -> str:
         return f"{error.message} / {error.hint}"
 
 
-def test_a_disk_without_room_is_an_error_before_any_image_is_written(leeds: Path, cache: Path) -> None:
+def test_a_disk_without_room_is_an_error_before_any_image_is_written(
+    leeds: Path, cache: Path
+) -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         said = pool.submit(_prepare_within, 300_000, leeds).result()
     assert "are not to be had in" in said
@@ -330,7 +372,9 @@ def test_a_disk_without_room_is_an_error_before_any_image_is_written(leeds: Path
     assert store.everything() == []
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SWEEP_DATA_DIR", str(tmp_path / "file"))
     with pytest.raises(SweepError, match="cannot be written"):
@@ -376,7 +420,9 @@ def test_a_misspelt_name_or_option_gets_the_nearest() -> None:
         datasets.prepare("synthetic", examples="3")
 
 
-def test_a_plug_in_of_another_package_is_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_of_another_package_is_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "dots.py").write_text(
         "from sweep.datasets import DataSet\n"
         "from sweep.datasets.synthetic import Figures\n"
@@ -403,12 +449,17 @@ def test_a_plug_in_s_data_are_prepared_anew_when_its_code_changes(tmp_path: Path
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dots\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[sweep.datasets]\ndots = dots\n")
     ask = "from sweep import datasets; print(datasets.prepare('dots').id)"
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "SWEEP_DATA_DIR": str(tmp_path / "data")}
+    environment = os.environ | {
+        "PYTHONPATH": str(tmp_path),
+        "SWEEP_DATA_DIR": str(tmp_path / "data"),
+    }
     found = []
     for comment in ("", "", "# drawn otherwise\n"):
         text = f"{comment}from sweep.datasets.synthetic import Figures\ndef read():\n    return Figures(2, 9)\n"
         (package / "made.py").write_text(text)
-        said = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True)
+        said = subprocess.run(
+            [sys.executable, "-c", ask], env=environment, capture_output=True, text=True
+        )
         assert said.returncode == 0, said.stderr
         found.append(said.stdout)
 
@@ -544,10 +595,19 @@ def test_a_joints_file_with_any_damage_is_no_crash(leeds: Path) -> None:
 def _texts_and_numbers() -> dict[str, Any]:
     random = np.random.RandomState(3)
     numbers = {
-        f"a_{kind}": (random.random_sample((3, 1, 4)) * 90).astype(kind) for kind in ("u1", "i2", "i8", "f4", "f8")
+        f"a_{kind}": (random.random_sample((3, 1, 4)) * 90).astype(kind)
+        for kind in ("u1", "i2", "i8", "f4", "f8")
     }
-    nested = structures([{"x": 1.0, "name": "first"}, {"x": 2.0, "inner": structures([{"y": np.arange(5.0)}])}])
-    return {**numbers, "text": "fünf", "none": np.empty((0, 0)), "nested": nested, "flag": np.array([True, False])}
+    nested = structures(
+        [{"x": 1.0, "name": "first"}, {"x": 2.0, "inner": structures([{"y": np.arange(5.0)}])}]
+    )
+    return {
+        **numbers,
+        "text": "fünf",
+        "none": np.empty((0, 0)),
+        "nested": nested,
+        "flag": np.array([True, False]),
+    }
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -558,7 +618,10 @@ def test_matlab_files_are_read_as_they_were_written(packed: bool, tmp_path: Path
     for name, value in values.items():
         found = matlab.variable(files, "all.mat", name)
         if name == "nested":
-            assert [(record["x"].item(), record["name"] if i == 0 else None) for i, record in enumerate(found)] == [
+            assert [
+                (record["x"].item(), record["name"] if i == 0 else None)
+                for i, record in enumerate(found)
+            ] == [
                 (1, "first"),
                 (2, None),
             ]
@@ -576,11 +639,15 @@ def test_a_matlab_file_of_version_73_says_how_to_save_it(leeds: Path) -> None:
     assert "-v7" in caught.value.hint
 
 
-def test_a_matlab_variable_that_unpacks_without_end_is_refused(leeds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matlab_variable_that_unpacks_without_end_is_refused(
+    leeds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(matlab, "MAX_BYTES", 1000)
     joints = scipy.io.loadmat(leeds / "joints.mat")["joints"]
     scipy.io.savemat(leeds / "joints.mat", {"joints": joints}, do_compression=True)
-    with pytest.raises(SweepError, match=r"joints\.mat is no readable .mat file: a variable is larger"):
+    with pytest.raises(
+        SweepError, match=r"joints\.mat is no readable .mat file: a variable is larger"
+    ):
         datasets.prepare("lspet", leeds)
 
 
@@ -608,7 +675,9 @@ def test_too_few_examples_are_an_error_with_both_numbers(leeds: Path) -> None:
         datasets.prepare("lspet", leeds, at_least=32)
 
 
-@pytest.mark.parametrize("name", ["../joints.mat", "/etc/joints.mat", "a/../../b", "C:\\joints.mat", "..\\b"])
+@pytest.mark.parametrize(
+    "name", ["../joints.mat", "/etc/joints.mat", "a/../../b", "C:\\joints.mat", "..\\b"]
+)
 def test_an_archive_that_points_outside_itself_is_refused(name: str, leeds: Path) -> None:
     path = zipped(leeds)
     with zipfile.ZipFile(path, "a") as archive:
@@ -620,7 +689,10 @@ def test_an_archive_that_points_outside_itself_is_refused(name: str, leeds: Path
 def test_a_bomb_in_an_archive_is_refused(leeds: Path) -> None:
     (leeds / "joints.mat").unlink()
     path = zipped(leeds)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("joints.mat", "w") as member:
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("joints.mat", "w") as member,
+    ):
         for _ in range(257):
             member.write(bytes(1 << 20))
     with pytest.raises(SweepError, match=r"joints\.mat in .*leeds\.zip is larger than 256 MiB"):
@@ -644,7 +716,9 @@ def test_an_image_of_too_many_pixels_is_refused_undecoded(leeds: Path) -> None:
         datasets.prepare("lspet", leeds)
 
 
-@pytest.mark.parametrize("kind", ["device", "pipe", "pipe among the files", "link to nothing", "directory for a file"])
+@pytest.mark.parametrize(
+    "kind", ["device", "pipe", "pipe among the files", "link to nothing", "directory for a file"]
+)
 def test_what_is_no_file_is_refused_at_once(leeds: Path, tmp_path: Path, kind: str) -> None:
     path, image = leeds, leeds / "images" / "im00001.jpg"
     if kind == "device":
@@ -660,20 +734,28 @@ def test_what_is_no_file_is_refused_at_once(leeds: Path, tmp_path: Path, kind: s
             image.symlink_to(tmp_path / "nothing")
         else:
             image.mkdir()
-    with pytest.raises(SweepError, match=r"neither a folder nor a zip archive|im00001\.jpg (is|cannot)"):
+    with pytest.raises(
+        SweepError, match=r"neither a folder nor a zip archive|im00001\.jpg (is|cannot)"
+    ):
         datasets.prepare("lspet", path)
 
 
-def test_names_that_are_no_text_and_links_to_nothing_beside_the_files_do_no_harm(leeds: Path) -> None:
+def test_names_that_are_no_text_and_links_to_nothing_beside_the_files_do_no_harm(
+    leeds: Path,
+) -> None:
     expected = datasets.prepare("lspet", leeds).id
     Path(os.fsdecode(os.fsencode(leeds) + b"/images/\xff\xfe.jpg")).write_bytes(b"")
     (leeds / "images" / "broken.jpg").symlink_to(leeds / "nothing")
     assert datasets.prepare("lspet", leeds).id == expected
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
 @pytest.mark.parametrize("place", ["header", "start", "middle"])
-def test_a_damaged_member_is_named_however_it_is_packed(leeds: Path, compression: int, place: str) -> None:
+def test_a_damaged_member_is_named_however_it_is_packed(
+    leeds: Path, compression: int, place: str
+) -> None:
     path = leeds.with_suffix(".zip")
     with zipfile.ZipFile(path, "w", compression) as archive:
         for file in sorted(leeds.rglob("*")):
@@ -682,27 +764,39 @@ def test_a_damaged_member_is_named_however_it_is_packed(leeds: Path, compression
         member = archive.getinfo("images/im00002.jpg")
     content = bytearray(path.read_bytes())
     data = member.header_offset + 30 + len(member.filename)
-    at = {"header": member.header_offset, "start": data, "middle": data + member.compress_size // 2}[place]
+    at = {
+        "header": member.header_offset,
+        "start": data,
+        "middle": data + member.compress_size // 2,
+    }[place]
     content[at : at + 40] = b"\xff" * 40
     path.write_bytes(content)
     with pytest.raises(SweepError, match=r"im00002\.jpg in .*leeds\.zip cannot be"):
         datasets.prepare("lspet", path)
 
 
-def test_joints_of_more_examples_than_any_data_set_has_are_refused_before_they_are_converted(leeds: Path) -> None:
+def test_joints_of_more_examples_than_any_data_set_has_are_refused_before_they_are_converted(
+    leeds: Path,
+) -> None:
     scipy.io.savemat(leeds / "joints.mat", {"joints": np.zeros((14, 3, 200_001), np.int8)})
     with pytest.raises(SweepError, match="200,001 examples"):
         datasets.prepare("lspet", leeds)
 
 
 @pytest.mark.parametrize("scale", [0.005, 1e-9, 1e-200, 1e-320])
-def test_an_image_that_would_become_too_large_is_refused_undecoded(tmp_path: Path, scale: float) -> None:
-    folder = write_mpii(tmp_path / "mpii", [{"id": 0, "x": 600.0, "y": 300.0, "is_visible": 1.0}], scale)
+def test_an_image_that_would_become_too_large_is_refused_undecoded(
+    tmp_path: Path, scale: float
+) -> None:
+    folder = write_mpii(
+        tmp_path / "mpii", [{"id": 0, "x": 600.0, "y": 300.0, "is_visible": 1.0}], scale
+    )
     with pytest.raises(SweepError, match=r"a\.jpg person 1 would be .* times as large"):
         datasets.prepare("mpii", folder)
 
 
-def test_large_images_are_decoded_one_after_another(leeds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_decoded_one_after_another(
+    leeds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_once, most, decode = [0], [0], Photographs.image
 
     def counted(self: Photographs, index: int) -> Any:
@@ -731,11 +825,17 @@ def test_grey_and_palette_images_become_rgb(leeds: Path) -> None:
 
 def test_synthetic_figures_are_the_same_bytes_everywhere() -> None:
     prepared = datasets.prepare("synthetic", examples=20)
-    assert prepared.meta()["pixels_sha256"] == "4acb00ce7866525f6653bbc0e6289ae449445fab83552940dd202629e672f826"
+    assert (
+        prepared.meta()["pixels_sha256"]
+        == "4acb00ce7866525f6653bbc0e6289ae449445fab83552940dd202629e672f826"
+    )
 
 
 def test_a_synthetic_example_depends_on_its_seed_and_number_alone() -> None:
-    few, many = arrays(datasets.prepare("synthetic", examples=3)), arrays(datasets.prepare("synthetic", examples=6))
+    few, many = (
+        arrays(datasets.prepare("synthetic", examples=3)),
+        arrays(datasets.prepare("synthetic", examples=6)),
+    )
     other = arrays(datasets.prepare("synthetic", examples=3, seed=1))
     np.testing.assert_array_equal(few.images, many.images[:3])
     np.testing.assert_array_equal(few.joints, many.joints[:3])
@@ -797,15 +897,23 @@ def write_mpii(folder: Path, points: list[dict[str, Any]], scale: float = 1.5) -
 
 
 def test_mpii_people_are_read_in_our_joints_and_size(tmp_path: Path) -> None:
-    points = [{"id": i, "x": 500.0 + 10 * i, "y": 300.0 + 5 * i, "is_visible": "1"} for i in range(16) if i != 4]
+    points = [
+        {"id": i, "x": 500.0 + 10 * i, "y": 300.0 + 5 * i, "is_visible": "1"}
+        for i in range(16)
+        if i != 4
+    ]
     points[0]["is_visible"] = 0
     del points[9]["is_visible"]
     prepared = datasets.prepare("mpii", write_mpii(tmp_path / "mpii", points))
     found = arrays(prepared)
     assert prepared.examples == 1
     assert list(np.flatnonzero(found.visible[0] == 0)) == [0, 4]  # hidden, and not annotated
-    np.testing.assert_allclose(found.joints[0, 13] - found.joints[0, 1], np.array([80, 40]) / 2, atol=0.1)
-    np.testing.assert_allclose(found.joints[0, 6] - found.joints[0, 1], np.array([90, 45]) / 2, atol=0.1)
+    np.testing.assert_allclose(
+        found.joints[0, 13] - found.joints[0, 1], np.array([80, 40]) / 2, atol=0.1
+    )
+    np.testing.assert_allclose(
+        found.joints[0, 6] - found.joints[0, 1], np.array([90, 45]) / 2, atol=0.1
+    )
 
 
 def test_mpii_without_its_layout_or_images_is_an_error(tmp_path: Path) -> None:
@@ -819,15 +927,25 @@ def test_mpii_without_its_layout_or_images_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "annotation", ["mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_2", "annotations"]
+    "annotation",
+    [
+        "mpii_human_pose_v1_u12_2",
+        "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_2",
+        "annotations",
+    ],
 )
 @pytest.mark.parametrize("images", ["images", "mpii_human_pose_v1/images"])
-def test_mpii_is_found_where_its_two_archives_unpack(tmp_path: Path, annotation: str, images: str) -> None:
+def test_mpii_is_found_where_its_two_archives_unpack(
+    tmp_path: Path, annotation: str, images: str
+) -> None:
     points = [{"id": 0, "x": 600.0, "y": 300.0, "is_visible": 1.0}]
     folder = write_mpii(tmp_path / "flat", points)
     expected = datasets.prepare("mpii", folder)
     unpacked = tmp_path / "unpacked"
-    for place, name in ((annotation, "mpii_human_pose_v1_u12_1.mat"), (Path(images).parent, "images")):
+    for place, name in (
+        (annotation, "mpii_human_pose_v1_u12_1.mat"),
+        (Path(images).parent, "images"),
+    ):
         (unpacked / place).mkdir(parents=True, exist_ok=True)
         (folder / name).rename(unpacked / place / name)
     (unpacked / annotation / "images").mkdir()  # pages of its documentation, say
@@ -847,7 +965,9 @@ def test_leeds_images_are_found_away_from_their_joints(tmp_path: Path, leeds: Pa
 def test_images_that_are_nowhere_are_missed_beside_the_annotation(leeds: Path) -> None:
     (leeds / "images").rename(leeds / "pictures")
 
-    with pytest.raises(SweepError, match=r"/images/im00001\.jpg is missing, with 4 of 4 images") as raised:
+    with pytest.raises(
+        SweepError, match=r"/images/im00001\.jpg is missing, with 4 of 4 images"
+    ) as raised:
         datasets.prepare("lspet", leeds)
     assert "give the folder that holds both" in raised.value.hint
 
@@ -888,7 +1008,9 @@ def test_what_an_older_reader_prepared_is_not_used_any_more(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("large", "is_warned"), [(0, False), (2, False), (3, True), (19, True)])
-def test_more_than_a_tenth_dropped_is_said_with_the_reasons(tmp_path: Path, large: int, is_warned: bool) -> None:
+def test_more_than_a_tenth_dropped_is_said_with_the_reasons(
+    tmp_path: Path, large: int, is_warned: bool
+) -> None:
     joints = np.stack([person() * (3 if i < large else 1) for i in range(20)])
     folder = write_leeds(tmp_path / "lsp", joints, np.ones((20, 14)), [(400, 600)] * 20)
 
@@ -896,7 +1018,10 @@ def test_more_than_a_tenth_dropped_is_said_with_the_reasons(tmp_path: Path, larg
 
     assert bool(warning) is is_warned
     if is_warned:
-        assert f"{large} of 20 examples are dropped ({large}: visible joints extend over 227 pixels or more)" in warning
+        assert (
+            f"{large} of 20 examples are dropped ({large}: visible joints extend over 227 pixels or more)"
+            in warning
+        )
 
 
 def write_flic(folder: Path, frames: dict[str, dict[str, Any]]) -> Path:
@@ -908,7 +1033,10 @@ def write_flic(folder: Path, frames: dict[str, dict[str, Any]]) -> Path:
     entries = []
     for name, flags in frames.items():
         Image.new("RGB", (720, 480), (200, 90, 10)).save(folder / "images" / f"{name}.jpg")
-        entries.append({"filepath": f"{name}.jpg", "coords": coords, "torsobox": [280.0, 140.0, 400.0, 290.0]} | flags)
+        entries.append(
+            {"filepath": f"{name}.jpg", "coords": coords, "torsobox": [280.0, 140.0, 400.0, 290.0]}
+            | flags
+        )
     scipy.io.savemat(folder / "examples.mat", {"examples": structures(entries)})
     return folder
 
@@ -919,7 +1047,9 @@ def test_flic_frames_are_read_with_their_split(tmp_path: Path) -> None:
     found = arrays(prepared)
     np.testing.assert_array_equal(found.split, [0, 1])
     assert list(np.flatnonzero(found.visible[0])) == [2, 3, 6, 7, 8, 9, 10, 11]
-    np.testing.assert_allclose(found.joints[0, 6] - found.joints[0, 9], np.array([50, 60]) / 2, atol=0.1)
+    np.testing.assert_allclose(
+        found.joints[0, 6] - found.joints[0, 9], np.array([50, 60]) / 2, atol=0.1
+    )
 
 
 # the contact sheet
@@ -939,7 +1069,11 @@ def test_a_stick_figure_is_drawn_where_the_joints_are() -> None:
 
 
 def test_a_sheet_has_room_for_every_tile() -> None:
-    tile = Tile(np.zeros((256, 256, 3), np.uint8), person(), label="a name that is far too long to fit under one image")
+    tile = Tile(
+        np.zeros((256, 256, 3), np.uint8),
+        person(),
+        label="a name that is far too long to fit under one image",
+    )
     assert sheet([tile] * 7, columns=3).size == (8 + 3 * 264, 8 + 20 + 3 * 284 + 20)
     assert sheet([tile], columns=6).width == 8 + 264
 
@@ -985,5 +1119,7 @@ def test_a_data_set_that_mostly_does_not_fit_ends_with_one_and_is_told_before_an
     planned = sweep("plan", "grid.yaml")
     assert planned.code == 0
     assert told in " ".join(planned.err.split())
-    provided = provision.provide(provision.Needs((), {("lspet", str(many)): 1, ("lspet", str(few)): 1}))
+    provided = provision.provide(
+        provision.Needs((), {("lspet", str(many)): 1, ("lspet", str(few)): 1})
+    )
     assert [f"warning: {warning}".startswith(told) for warning in provided.warnings] == [True]

@@ -17,7 +17,10 @@ def prepared(folder: Path, examples: int = 5, seed: int = 0) -> Path:
     random = np.random.RandomState(seed)
     np.save(folder / "images.npy", random.randint(0, 256, (examples, 256, 256, 3)).astype(np.uint8))
     corners = random.uniform(0, 56, (examples, 1, 2))
-    np.save(folder / "joints.npy", (corners + random.uniform(0, 200, (examples, 14, 2))).astype(np.float32))
+    np.save(
+        folder / "joints.npy",
+        (corners + random.uniform(0, 200, (examples, 14, 2))).astype(np.float32),
+    )
     np.save(folder / "visible.npy", (random.uniform(size=(examples, 14)) < 0.8).astype(np.uint8))
     return folder
 
@@ -26,7 +29,9 @@ def test_a_batch_is_what_a_loop_over_the_images_gives(tmp_path: Path) -> None:
     poses = deeppose.Poses(str(prepared(tmp_path)))
     chosen = np.array([3, 0, 3])
     batch = poses.batch(chosen)
-    for image, target, visible, index in zip(batch.images, batch.targets, batch.visible, chosen, strict=True):
+    for image, target, visible, index in zip(
+        batch.images, batch.targets, batch.visible, chosen, strict=True
+    ):
         seen = poses.joints[index][poses.visible[index] == 1]
         middle = (seen.min(axis=0) + seen.max(axis=0)) / 2
         x, y = np.clip(np.floor(middle - 113.5 + 0.5), 0, 29).astype(int)
@@ -64,11 +69,18 @@ def test_without_visibility_every_joint_counts(tmp_path: Path) -> None:
     assert poses.batch(np.arange(5), use_visibility=False).visible.all()
 
 
-@given(examples=st.integers(1, 20), size=st.integers(1, 33), seed=st.integers(0, 2**32 - 1), numbers=st.integers(1, 6))
+@given(
+    examples=st.integers(1, 20),
+    size=st.integers(1, 33),
+    seed=st.integers(0, 2**32 - 1),
+    numbers=st.integers(1, 6),
+)
 def test_batches_go_through_all_examples_before_any_comes_again(
     examples: int, size: int, seed: int, numbers: int
 ) -> None:
-    drawn = np.concatenate([deeppose.batch_indices(examples, size, seed, number) for number in range(numbers)])
+    drawn = np.concatenate(
+        [deeppose.batch_indices(examples, size, seed, number) for number in range(numbers)]
+    )
     for epoch in range(len(drawn) // examples):
         part = drawn[epoch * examples : (epoch + 1) * examples]
         assert sorted(part) == list(range(examples))

@@ -36,7 +36,10 @@ def test_an_exclusive_trial_asks_for_a_node_of_its_own() -> None:
 def test_trials_that_share_a_node_ask_for_as_many_nodes_as_they_fill() -> None:
     assert pieces({CORE: 19}, [], [], [CPU]) == {of(CPU=8): 2, of(CPU=3): 1}
     fraction = Shape.of(Wants(gpu=0.25))
-    assert pieces({fraction: 6}, [], [], [CPU, GPU_1, GPU_4]) == {of(CPU=4, GPU=1): 1, of(CPU=2, GPU=0.5): 1}
+    assert pieces({fraction: 6}, [], [], [CPU, GPU_1, GPU_4]) == {
+        of(CPU=4, GPU=1): 1,
+        of(CPU=2, GPU=0.5): 1,
+    }
 
 
 def test_nodes_that_are_being_prepared_count() -> None:
@@ -55,7 +58,10 @@ def test_no_more_is_asked_for_trials_without_gpu_than_nodes_without_gpu_can_hold
 
 def test_of_nodes_of_unknown_size_one_at_least_is_asked_for_that_may_be_small() -> None:
     assert pieces({ALONE: 5}, [], [], None) == {of(CPU=1): 5}
-    assert pieces({ALONE: 5}, [], [node("a", cpu=16), node("b", cpu=4)], None) == {of(CPU=4): 4, of(CPU=1): 1}
+    assert pieces({ALONE: 5}, [], [node("a", cpu=16), node("b", cpu=4)], None) == {
+        of(CPU=4): 4,
+        of(CPU=1): 1,
+    }
 
 
 def test_memory_that_no_type_declares_is_not_asked_for() -> None:
@@ -77,13 +83,19 @@ shapes = st.builds(
 )
 
 
-@given(st.dictionaries(shapes.map(Shape.of), st.integers(1, 40), max_size=4), st.integers(0, 3), st.booleans())
+@given(
+    st.dictionaries(shapes.map(Shape.of), st.integers(1, 40), max_size=4),
+    st.integers(0, 3),
+    st.booleans(),
+)
 @settings(deadline=None)
 def test_never_more_pieces_than_trials_and_each_fits_a_node_that_can_come(
     waiting: dict[Shape, int], coming: int, is_known: bool
 ) -> None:
     types = [CPU, GPU_1, GPU_4]
-    asked = pieces(waiting, [node(str(number)) for number in range(coming)], [], types if is_known else None)
+    asked = pieces(
+        waiting, [node(str(number)) for number in range(coming)], [], types if is_known else None
+    )
     assert asked.total() <= sum(waiting.values())
     for piece in asked:
         assert any(Shape(piece, False).fits(kind.resources) for kind in types)
@@ -108,7 +120,9 @@ def test_what_the_head_was_started_with_says_which_nodes_can_come() -> None:
     [({}, True, False), (None, False, False), (None, True, True)],
     ids=["a monitor without configuration", "no monitor", "an autoscaler elsewhere"],
 )
-def test_a_cluster_that_was_started_by_hand_has_no_autoscaler(config: None, reports: bool, can_grow: bool) -> None:
+def test_a_cluster_that_was_started_by_hand_has_no_autoscaler(
+    config: None, reports: bool, can_grow: bool
+) -> None:
     assert (known(config, reports) is not None) == can_grow
 
 

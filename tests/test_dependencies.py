@@ -27,7 +27,9 @@ def names(path: Path) -> set[str]:
     "def run():\n    from mine import helper", "try:\n    import mine.helper as h\nexcept ImportError:\n    h = None",
 ])  # fmt: skip
 def test_a_module_of_the_same_package_is_found_however_it_is_imported(tmp_path, line):
-    file = made(tmp_path, {"mine/discs.py": line, "mine/__init__.py": "", "mine/helper.py": "width = 4"})
+    file = made(
+        tmp_path, {"mine/discs.py": line, "mine/__init__.py": "", "mine/helper.py": "width = 4"}
+    )
 
     assert names(file) == {"discs.py", "__init__.py", "helper.py"}
 
@@ -83,8 +85,14 @@ def test_a_file_that_is_not_python_counts_as_it_is(tmp_path):
 
 
 def test_a_digest_is_of_content_and_not_of_the_place(tmp_path):
-    files = {"mine/discs.py": "from mine import helper", "mine/__init__.py": "", "mine/helper.py": "width = 16"}
-    here, there = (dependencies.found(made(tmp_path / folder, files)) for folder in ("here", "there"))
+    files = {
+        "mine/discs.py": "from mine import helper",
+        "mine/__init__.py": "",
+        "mine/helper.py": "width = 16",
+    }
+    here, there = (
+        dependencies.found(made(tmp_path / folder, files)) for folder in ("here", "there")
+    )
     same = digests.of_files(here) == digests.of_files(there)
     (tmp_path / "there/mine/helper.py").write_text("width = 4")
 

@@ -15,13 +15,22 @@ FAILURE = {
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (190, "3 min 10 s"), (19200, "5 h 20 min"), (187200, "2 d 4 h")],
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (190, "3 min 10 s"),
+        (19200, "5 h 20 min"),
+        (187200, "2 d 4 h"),
+    ],
 )
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_pipe_gets_plain_lines_with_the_failure_as_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_plain_lines_with_the_failure_as_it_happens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with LineDisplay("grid") as display:
         display.planned(total=2, done=0, remaining_s=None)
         display.started("cpu")
@@ -45,7 +54,9 @@ def test_a_terminal_sees_what_runs_where(monkeypatch: pytest.MonkeyPatch) -> Non
         display = LiveDisplay("grid")
         display.planned(total=4, done=1, remaining_s=90.0)
         display.started("gpu")
-        display.detail("torch==1/train", {"epoch": 3, "epochs": 10, "loss": 0.0213456, "eta_s": 250.0})
+        display.detail(
+            "torch==1/train", {"epoch": 3, "epochs": 10, "loss": 0.0213456, "eta_s": 250.0}
+        )
         output.stderr.print(display)
     text = captured.get()
     assert "1/4" in text
@@ -61,7 +72,9 @@ def test_a_pipe_hears_how_far_long_trials_are(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "grid: 0/0 trials · torch==1/train: phase training\n"
 
 
-@pytest.mark.parametrize("eta", [float("inf"), float("nan"), "soon", None, {"a": [1]}, "x" * 10**6, 10**400])
+@pytest.mark.parametrize(
+    "eta", [float("inf"), float("nan"), "soon", None, {"a": [1]}, "x" * 10**6, 10**400]
+)
 def test_a_workload_may_say_anything_of_itself(eta, capsys: pytest.CaptureFixture[str]) -> None:
     with LineDisplay("grid") as display:
         display.detail("t", {"eta_s": eta, "epoch": eta, "epochs": eta})
@@ -73,7 +86,9 @@ def test_a_workload_may_say_anything_of_itself(eta, capsys: pytest.CaptureFixtur
     assert max(map(len, told.splitlines())) < 500
 
 
-def test_a_display_that_fails_is_given_up_with_one_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_display_that_fails_is_given_up_with_one_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with LineDisplay("grid") as display:
         display.ended({"status": "ok"}, remaining_s=None)  # no name: a record of nobody's
         display.ended({"status": "ok"}, remaining_s=None)

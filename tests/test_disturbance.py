@@ -29,7 +29,9 @@ class Nvml:
     class NVMLError(Exception):
         pass
 
-    def __init__(self, processes: list[list[int]], reasons: int = 0, overheated_ns: int = 0) -> None:
+    def __init__(
+        self, processes: list[list[int]], reasons: int = 0, overheated_ns: int = 0
+    ) -> None:
         self.processes, self.reasons, self.overheated_ns = processes, reasons, overheated_ns
         self.readings = 0
         self.open = 0
@@ -77,7 +79,10 @@ class Nvml:
         if device == 0:
             return [SimpleNamespace(pid=1)]
         self.readings += 1
-        return [SimpleNamespace(pid=pid) for pid in self.processes[min(self.readings, len(self.processes)) - 1]]
+        return [
+            SimpleNamespace(pid=pid)
+            for pid in self.processes[min(self.readings, len(self.processes)) - 1]
+        ]
 
     def __getattr__(self, question: str) -> Any:
         def refuse(*arguments: Any) -> None:
@@ -94,29 +99,40 @@ def test_what_is_not_the_trial_s_own_is_others() -> None:
 
     found = disturbance.shares(before, after, cores=2, own_s=2.0)
 
-    assert found == {"foreign_ratio": pytest.approx(0.25), "steal_ratio": pytest.approx(0.1)}
+    assert found == {"contention_ratio": pytest.approx(0.25), "steal_ratio": pytest.approx(0.1)}
 
 
 def test_nobody_took_less_than_nothing() -> None:
     """The kernel counts a core's time in ticks and a process's exactly: the two may disagree by a tick."""
-    assert disturbance.shares(Usage(1.0, 0.0, 0.0), Usage(1.9, 0.0, 1.0), 1, own_s=0.91)["foreign_ratio"] == 0.0
+    assert (
+        disturbance.shares(Usage(1.0, 0.0, 0.0), Usage(1.9, 0.0, 1.0), 1, own_s=0.91)[
+            "contention_ratio"
+        ]
+        == 0.0
+    )
 
 
 def test_a_trial_of_a_few_ticks_is_not_judged() -> None:
     assert disturbance.shares(Usage(1.0, 0.0, 0.0), Usage(1.01, 0.0, 0.005), 1, own_s=0.0) == {
-        "foreign_ratio": None,
+        "contention_ratio": None,
         "steal_ratio": None,
     }
-    assert disturbance.contamination({"foreign_ratio": None, "steal_ratio": None}, Limits()) == ""
+    assert (
+        disturbance.contamination({"contention_ratio": None, "steal_ratio": None}, Limits()) == ""
+    )
 
 
 @pytest.mark.parametrize(
     ("record", "limits", "reason"),
     [
-        ({"foreign_ratio": 0.51}, Limits(), "other processes took 51% of its cores' time"),
-        ({"foreign_ratio": 0.49}, Limits(), ""),
-        ({"foreign_ratio": 0.2}, Limits(foreign_most=0.1), "other processes took 20% of its cores' time"),
-        ({"foreign_ratio": 1.0}, Limits(foreign_most=None), ""),
+        ({"contention_ratio": 0.51}, Limits(), "other processes took 51% of its cores' time"),
+        ({"contention_ratio": 0.49}, Limits(), ""),
+        (
+            {"contention_ratio": 0.2},
+            Limits(max_contention=0.1),
+            "other processes took 20% of its cores' time",
+        ),
+        ({"contention_ratio": 1.0}, Limits(max_contention=None), ""),
         ({"steal_ratio": 0.31}, Limits(), "the hypervisor took 31% of its cores' time"),
         ({"steal_ratio": 0.31}, Limits(steal_most=None), ""),
     ],
@@ -129,9 +145,17 @@ def test_a_trial_is_contaminated_beyond_the_limits_and_not_below(
 
 def test_a_worker_that_ran_elsewhere_or_with_other_threads_says_so() -> None:
     assert disturbance.misplacement({"cores": [0, 1], "threads": 2}, [0, 1], 2) == ""
-    assert disturbance.misplacement({"cores": [0, 1], "threads": None}, [0, 1], 2) == ""  # nothing counts threads there
-    assert disturbance.misplacement({"cores": [0, 2]}, [0, 1], 2) == "it ran on cores [0, 2] and was bound to [0, 1]"
-    assert disturbance.misplacement({"threads": 4}, [0, 1], 2) == "it computed with 4 threads and was given 2"
+    assert (
+        disturbance.misplacement({"cores": [0, 1], "threads": None}, [0, 1], 2) == ""
+    )  # nothing counts threads there
+    assert (
+        disturbance.misplacement({"cores": [0, 2]}, [0, 1], 2)
+        == "it ran on cores [0, 2] and was bound to [0, 1]"
+    )
+    assert (
+        disturbance.misplacement({"threads": 4}, [0, 1], 2)
+        == "it computed with 4 threads and was given 2"
+    )
 
 
 # the GPU
@@ -140,11 +164,19 @@ def test_a_worker_that_ran_elsewhere_or_with_other_threads_says_so() -> None:
 @pytest.mark.parametrize(
     ("visible", "name"),
     [
-        *[(None, "Card 0"), ("1", "Card 1"), ("1,0", "Card 1"), ("GPU-11", "Card 1"), ("GPU-1", "Card 1")],
+        *[
+            (None, "Card 0"),
+            ("1", "Card 1"),
+            ("1,0", "Card 1"),
+            ("GPU-11", "Card 1"),
+            ("GPU-1", "Card 1"),
+        ],
         *[("7", None), ("", None), ("MIG-4", None)],
     ],
 )
-def test_the_gpu_that_a_trial_sees_first_is_the_one_that_is_asked(visible: str | None, name: str | None) -> None:
+def test_the_gpu_that_a_trial_sees_first_is_the_one_that_is_asked(
+    visible: str | None, name: str | None
+) -> None:
     found = gpus.first_visible(Nvml([[]]), visible)
 
     assert (found and found.name) == name
@@ -170,14 +202,24 @@ def test_a_driver_that_does_not_answer_is_no_gpu() -> None:
 
 
 def columns(before: Gpu = COOL, working: Gpu | None = None, after: Gpu = COOL) -> dict[str, Any]:
-    return disturbance.gpu_columns(before, working or dataclasses.replace(COOL, processes=(7,)), after, span_s=10.0)
+    return disturbance.gpu_columns(
+        before, working or dataclasses.replace(COOL, processes=(7,)), after, span_s=10.0
+    )
 
 
 def test_a_gpu_that_was_the_trial_s_alone_and_cool_contaminates_nothing() -> None:
     found = columns()
 
-    assert (found["gpu_others"], found["gpu_slowed_by"], found["gpu_overheated_ratio"]) == (0, "", 0.0)
-    assert (found["device_name"], found["gpu_uuid"], found["gpu_driver"]) == ("H100", "GPU-12", "550.1")
+    assert (found["gpu_others"], found["gpu_slowed_by"], found["gpu_overheated_ratio"]) == (
+        0,
+        "",
+        0.0,
+    )
+    assert (found["device_name"], found["gpu_uuid"], found["gpu_driver"]) == (
+        "H100",
+        "GPU-12",
+        "550.1",
+    )
     assert disturbance.gpu_contamination(found) == ""
     assert disturbance.gpu_contamination({}) == ""
 
@@ -193,7 +235,12 @@ def test_a_gpu_that_was_the_trial_s_alone_and_cool_contaminates_nothing() -> Non
 def test_others_on_the_gpu_contaminate_a_trial_whenever_they_are_seen(
     when: str, processes: tuple[int, ...], reason: str
 ) -> None:
-    assert disturbance.gpu_contamination(columns(**{when: dataclasses.replace(COOL, processes=processes)})) == reason
+    assert (
+        disturbance.gpu_contamination(
+            columns(**{when: dataclasses.replace(COOL, processes=processes)})
+        )
+        == reason
+    )
 
 
 def test_on_a_gpu_that_is_split_nobody_knows_who_else_is_there() -> None:
@@ -206,7 +253,11 @@ def test_on_a_gpu_that_is_split_nobody_knows_who_else_is_there() -> None:
 
 def test_heat_contaminates_and_the_power_limit_does_not() -> None:
     """Many GPUs work at their power limit for ever: the next attempt would find the same."""
-    hot = columns(working=dataclasses.replace(COOL, processes=(7,), slowed_by=("heat, by the driver", "power limit")))
+    hot = columns(
+        working=dataclasses.replace(
+            COOL, processes=(7,), slowed_by=("heat, by the driver", "power limit")
+        )
+    )
     limited = columns(working=dataclasses.replace(COOL, processes=(7,), slowed_by=("power limit",)))
 
     assert disturbance.gpu_contamination(hot) == "its GPU was slowed by: heat, by the driver"
@@ -218,7 +269,10 @@ def test_heat_that_has_passed_is_still_counted() -> None:
     found = columns(after=dataclasses.replace(COOL, overheated_s=2.5))
 
     assert found["gpu_overheated_ratio"] == pytest.approx(0.25)
-    assert disturbance.gpu_contamination(found) == "heat held its GPU's clocks down for 25% of its time"
+    assert (
+        disturbance.gpu_contamination(found)
+        == "heat held its GPU's clocks down for 25% of its time"
+    )
 
 
 @pytest.fixture
@@ -230,7 +284,9 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def run(nvml: Any, trouble: str = "none", gpu: float = 1.0) -> dict[str, Any]:
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
-        each = dataclasses.replace(trial(trouble, device="gpu"), resources=Resources(cpu=1, gpu=gpu, exclusive=False))
+        each = dataclasses.replace(
+            trial(trouble, device="gpu"), resources=Resources(cpu=1, gpu=gpu, exclusive=False)
+        )
         return RunTrial(overrides=OVERRIDES, timeout_s=60.0)(each)
 
     yield run
@@ -241,8 +297,16 @@ def test_a_trial_on_a_gpu_tells_what_it_was_and_how_it_went(on_gpu: Any) -> None
     record = on_gpu(Nvml([[], [42], []]), "tells")
 
     assert (record["status"], record["error"]) == ("ok", "")
-    assert (record["device_name"], record["gpu_uuid"], record["gpu_others"]) == ("Card 1", "GPU-11", 0)
-    assert (record["gpu_clock_mhz"], record["gpu_power_w"], record["gpu_temperature_c"]) == (1755, 412.5, 66)
+    assert (record["device_name"], record["gpu_uuid"], record["gpu_others"]) == (
+        "Card 1",
+        "GPU-11",
+        0,
+    )
+    assert (record["gpu_clock_mhz"], record["gpu_power_w"], record["gpu_temperature_c"]) == (
+        1755,
+        412.5,
+        66,
+    )
     assert '"CUDA_VISIBLE_DEVICES": "1"' in record["variables"]
     assert '"CUDA_DEVICE_ORDER": "PCI_BUS_ID"' in record["variables"]  # as NVML and Ray count them
 
@@ -260,7 +324,9 @@ def test_a_trial_that_crashes_on_a_gpu_is_crashed(on_gpu: Any) -> None:
     assert on_gpu(Nvml([[]]), "crashes")["status"] == "crashed"
 
 
-def test_without_nvml_a_trial_on_a_gpu_goes_on_and_does_not_claim_a_cpu_computed(on_gpu: Any) -> None:
+def test_without_nvml_a_trial_on_a_gpu_goes_on_and_does_not_claim_a_cpu_computed(
+    on_gpu: Any,
+) -> None:
     record = on_gpu(None)  # as where nvidia-ml-py is not installed
 
     assert record["status"] == "ok"

@@ -15,10 +15,10 @@ import pytest
 from sweep.doctor import Finding, findings, worst
 from sweep.node import gpus, limits
 from sweep.node.gpus import Gpu
-from sweep.node.vitals import Busy, Folder, Vitals
+from sweep.node.snapshot import Busy, Folder, Snapshot
 
 GIB = 2**30
-FIT = Vitals(
+FIT = Snapshot(
     machine={
         "kernel": "6.1",
         "logical_cores": 8,
@@ -51,16 +51,16 @@ FIT = Vitals(
 GPU = Gpu(0, "H100", "550.1", True, 1980, 1980, 40, 80 * GIB, 0, (), ())
 
 
-def moment(**changes: Any) -> Vitals:
+def moment(**changes: Any) -> Snapshot:
     return dataclasses.replace(FIT, **changes)
 
 
-def machine(**changes: Any) -> Vitals:
+def machine(**changes: Any) -> Snapshot:
     return moment(machine={**FIT.machine, **changes})
 
 
-def about(vitals: Vitals, subject: str) -> list[Finding]:
-    return [finding for finding in findings(vitals) if finding.subject == subject]
+def about(snapshot: Snapshot, subject: str) -> list[Finding]:
+    return [finding for finding in findings(snapshot) if finding.subject == subject]
 
 
 ILLS = [
@@ -109,37 +109,58 @@ def test_a_fit_machine_gives_no_cause_for_concern() -> None:
     assert {finding.grade for finding in findings(FIT)} == {"ok"}
 
 
-@pytest.mark.parametrize(("vitals", "subject", "grade", "remedy"), ILLS, ids=[f"{ill[1]}-{ill[2]}" for ill in ILLS])
+@pytest.mark.parametrize(
+    ("snapshot", "subject", "grade", "fix"), ILLS, ids=[f"{ill[1]}-{ill[2]}" for ill in ILLS]
+)
 def test_an_ill_is_named_with_its_effect_and_the_command_against_it(
-    vitals: Vitals, subject: str, grade: str, remedy: str
+    snapshot: Snapshot, subject: str, grade: str, fix: str
 ) -> None:
-    matching = [finding for finding in about(vitals, subject) if finding.grade == grade and remedy in finding.remedy]
+    matching = [
+        finding
+        for finding in about(snapshot, subject)
+        if finding.grade == grade and fix in finding.fix
+    ]
     assert matching
     assert matching[0].effect
-    others = [finding for finding in findings(vitals) if finding.subject not in (subject, "package indexes")]
+    others = [
+        finding
+        for finding in findings(snapshot)
+        if finding.subject not in (subject, "package indexes")
+    ]
     assert {finding.grade for finding in others} == {"ok"}
 
 
-@pytest.mark.parametrize("vitals", [FIT, *(ill[0] for ill in ILLS)])
-def test_no_advice_ends_every_ray_of_the_machine(vitals: Vitals) -> None:
-    assert not [finding for finding in findings(vitals) if "ray stop" in finding.remedy]
+@pytest.mark.parametrize("snapshot", [FIT, *(ill[0] for ill in ILLS)])
+def test_no_advice_ends_every_ray_of_the_machine(snapshot: Snapshot) -> None:
+    assert not [finding for finding in findings(snapshot) if "ray stop" in finding.fix]
 
 
 def test_the_gravest_comes_first_and_names_the_whole() -> None:
-    vitals = dataclasses.replace(machine(governor="powersave", smt="on"), memory_available_bytes=1)
-    found = findings(vitals)
+    snapshot = dataclasses.replace(
+        machine(governor="powersave", smt="on"), memory_available_bytes=1
+    )
+    found = findings(snapshot)
     assert [finding.grade for finding in found[:3]] == ["error", "warning", "note"]
     assert worst(found) == "error"
     assert worst([]) == "ok"
 
 
 def test_a_throttling_quota_says_how_often_it_stopped_trials() -> None:
-    vitals = dataclasses.replace(machine(cpu_quota=2.0), throttled=7)
-    assert "7 times" in about(vitals, "cores")[0].effect
+    snapshot = dataclasses.replace(machine(cpu_quota=2.0), throttled=7)
+    assert "7 times" in about(snapshot, "cores")[0].effect
 
 
 def test_the_doctor_looks_at_this_machine_and_leaves_it_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sweep", "doctor", "--format", "json", "--out", str(tmp_path / "not" / "there")]
+    command = [
+        sys.executable,
+        "-m",
+        "sweep",
+        "doctor",
+        "--format",
+        "json",
+        "--out",
+        str(tmp_path / "not" / "there"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(done.stdout)
     grades = {finding["grade"] for finding in found}
@@ -147,7 +168,9 @@ def test_the_doctor_looks_at_this_machine_and_leaves_it_alone(tmp_path: Path) ->
     assert {"load", "memory", "clock", "cores", "Ray", "package indexes", "disk for results"} <= {
         f["subject"] for f in found
     }
-    assert all(finding["remedy"] and finding["effect"] for finding in found if finding["grade"] != "ok")
+    assert all(
+        finding["fix"] and finding["effect"] for finding in found if finding["grade"] != "ok"
+    )
     assert not (tmp_path / "not").exists()
 
 
@@ -238,7 +261,19 @@ class Nvml:
 def test_a_gpu_tells_what_it_can_and_is_let_go() -> None:
     nvml = Nvml()
     assert gpus.read(nvml) == [
-        Gpu(0, "H100", "550.1", False, 0, 0, 41, 80 * GIB, 3 * GIB, ("heat, by the hardware",), (9, 12))
+        Gpu(
+            0,
+            "H100",
+            "550.1",
+            False,
+            0,
+            0,
+            41,
+            80 * GIB,
+            3 * GIB,
+            ("heat, by the hardware",),
+            (9, 12),
+        )
     ]
     assert nvml.open == 0
 

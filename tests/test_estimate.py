@@ -69,15 +69,24 @@ class Cell:
 
 
 CELLS = {
-    f"{framework}{exponent}": Cell(SMALL | {"framework": framework, "batch_exponent": exponent, "device": device})
+    f"{framework}{exponent}": Cell(
+        SMALL | {"framework": framework, "batch_exponent": exponent, "device": device}
+    )
     for framework, device in (("a==1", "cpu"), ("b==1", "cpu"), ("c==1", "gpu"))
     for exponent in range(3)
 }
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(sorted(CELLS)), st.sampled_from([1.0, 2.0, 30.0]) | st.none()), max_size=40))
-def test_what_is_kept_up_to_date_is_what_counting_anew_gives(events: list[tuple[str, float | None]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(CELLS)), st.sampled_from([1.0, 2.0, 30.0]) | st.none()),
+        max_size=40,
+    )
+)
+def test_what_is_kept_up_to_date_is_what_counting_anew_gives(
+    events: list[tuple[str, float | None]],
+) -> None:
     """Trials end with a time, or without one and are put back; both ways of adding up agree after each."""
     estimate, left = Estimate(WORKLOADS), dict.fromkeys(CELLS, 5)
     remaining = Remaining(estimate, CELLS, left)
@@ -99,4 +108,8 @@ def test_the_work_of_a_trial_is_told_by_the_settings_that_its_workload_names():
     workloads = {"mine": Workload(("rounds", "extra")), "other": Workload(())}
     settings = {"batch_exponent": 3, "rounds": 10, "extra": 2, "samples": 100}
 
-    assert work(settings | {"workload": "mine"}, workloads) - work(settings | {"workload": "other"}, workloads) == 88
+    assert (
+        work(settings | {"workload": "mine"}, workloads)
+        - work(settings | {"workload": "other"}, workloads)
+        == 88
+    )

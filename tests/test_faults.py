@@ -164,7 +164,9 @@ def long_sweep() -> Iterator[Sweep]:
 
 
 @pytest.mark.parametrize("part", ["raylet", "head"])
-def test_where_ray_itself_dies_the_error_is_clear_and_a_second_run_finishes(long_sweep: Sweep, part: str) -> None:
+def test_where_ray_itself_dies_the_error_is_clear_and_a_second_run_finishes(
+    long_sweep: Sweep, part: str
+) -> None:
     sweep = long_sweep
     process = under_way(sweep)
     struck(sweep, part)
@@ -234,7 +236,9 @@ def memory_limit() -> Iterator[Path]:
         group.mkdir()
     except OSError:
         pytest.skip("this container may not make control groups")
-    limits = [group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists()]
+    limits = [
+        group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists()
+    ]
     if limits:
         yield limits[0]
     assert until(lambda: not (group / "cgroup.procs").read_text())
@@ -243,7 +247,9 @@ def memory_limit() -> Iterator[Path]:
         pytest.skip("control groups do not bound memory here")
 
 
-def test_trials_that_the_kernel_kills_for_want_of_memory_say_so_and_run_when_there_is_some(memory_limit: Path) -> None:
+def test_trials_that_the_kernel_kills_for_want_of_memory_say_so_and_run_when_there_is_some(
+    memory_limit: Path,
+) -> None:
     """A quarter of the trials take a gigabyte; with all else, which takes half of one, there is not room for it."""
     sweep = Sweep(5, eats_bytes=10**9)
     try:
@@ -253,7 +259,12 @@ def test_trials_that_the_kernel_kills_for_want_of_memory_say_so_and_run_when_the
         os.sched_setaffinity(process.pid, sorted(os.sched_getaffinity(0))[:2])
         assert end(process)[0] == 1
         rows = sweep.records.records(["letter", "status"]).to_pylist()
-        assert {(row["letter"], row["status"]) for row in rows} == {("a", "ok"), ("b", "ok"), ("c", "ok"), ("d", "oom")}
+        assert {(row["letter"], row["status"]) for row in rows} == {
+            ("a", "ok"),
+            ("b", "ok"),
+            ("c", "ok"),
+            ("d", "oom"),
+        }
         finish(sweep, "--retry", "all")
     finally:
         sweep.remove()
@@ -295,7 +306,9 @@ def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         pytest.skip("there is no C compiler")
     (tmp_path / "clock.c").write_text(CLOCK)
     library = tmp_path / "clock.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-O1", "-o", library, tmp_path / "clock.c", "-ldl"], check=True
+    )
     said = tmp_path / "seconds"
     said.write_text("0")
     return said, {"LD_PRELOAD": str(library), "TEST_CLOCK": str(said)}
@@ -327,7 +340,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting takes root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False
+    ).returncode:
         pytest.skip("this container may not mount")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
@@ -337,7 +352,9 @@ def resized(disk: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{size}", disk], check=True)
 
 
-def test_on_a_full_disk_the_sweep_ends_with_an_error_and_goes_on_when_there_is_room(small_disk: Path) -> None:
+def test_on_a_full_disk_the_sweep_ends_with_an_error_and_goes_on_when_there_is_room(
+    small_disk: Path,
+) -> None:
     sweep = Sweep(10, out=str(small_disk))
     try:
         (small_disk / "ballast").write_bytes(bytes(900_000))
@@ -351,7 +368,9 @@ def test_on_a_full_disk_the_sweep_ends_with_an_error_and_goes_on_when_there_is_r
         sweep.remove()
 
 
-def test_a_results_folder_that_cannot_be_written_is_an_error_before_anything_runs(small_disk: Path) -> None:
+def test_a_results_folder_that_cannot_be_written_is_an_error_before_anything_runs(
+    small_disk: Path,
+) -> None:
     sweep = Sweep(2, out=str(small_disk))
     try:
         resized(small_disk, "ro")
@@ -365,7 +384,9 @@ def test_a_results_folder_that_cannot_be_written_is_an_error_before_anything_run
 
 
 @pytest.mark.network
-def test_an_environment_that_does_not_fit_on_the_disk_is_built_when_there_is_room(small_disk: Path) -> None:
+def test_an_environment_that_does_not_fit_on_the_disk_is_built_when_there_is_room(
+    small_disk: Path,
+) -> None:
     sweep = Sweep(2)
     try:
         code, said = sweep.run(SWEEP_ENV_DIR=str(small_disk))

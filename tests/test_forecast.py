@@ -80,7 +80,9 @@ def test_nodes_that_are_none_are_refused(wanted: str, says: str) -> None:
         node_types(CLUSTER, wanted)
 
 
-@pytest.mark.parametrize("text", ["", "a: [", "available_node_types: 3", "available_node_types: {cpu: 3}", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "a: [", "available_node_types: 3", "available_node_types: {cpu: 3}", "\xff"]
+)
 def test_a_file_without_node_types_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_bytes(text.encode("latin-1"))
@@ -90,11 +92,16 @@ def test_a_file_without_node_types_is_refused(text: str, tmp_path: Path) -> None
 
 def test_plan_tells_hours_by_what_trials_of_the_run_took(sweep: Sweep) -> None:
     Path("cluster.yaml").write_text("available_node_types: {big: {resources: {CPU: 4}}}\n")
-    Path("grid.yaml").write_text("name: r\naxes: {framework: [reference], seed: {range: [0, 19]}}\n")
+    Path("grid.yaml").write_text(
+        "name: r\naxes: {framework: [reference], seed: {range: [0, 19]}}\n"
+    )
     unknown = sweep("plan", "grid.yaml", "--nodes", "big=2")
     assert "not known, as no trial like 20 of these has ended yet" in unknown.err
     planned = expand(load("grid.yaml"), frameworks(), workloads()).trials[:5]
-    ended = [record(wall_s=1200.0) | {"trial_id": trial.id, "cell_id": trial.cell.id} for trial in planned]
+    ended = [
+        record(wall_s=1200.0) | {"trial_id": trial.id, "cell_id": trial.cell.id}
+        for trial in planned
+    ]
     keep("results/r", ended)
     told = sweep("plan", "grid.yaml", "--nodes", "big=2").err
     assert "on 2 big: about 2 h 40 min" in told

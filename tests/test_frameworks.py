@@ -49,34 +49,44 @@ def small_batch() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def small_model(backward: str, weights: dict[str, np.ndarray], dropout: bool) -> reference.Model:
-    model = reference.Model(SMALL, weights, {"precision": "float64", "backward": backward, "seed": 3})
+    model = reference.Model(
+        SMALL, weights, {"precision": "float64", "backward": backward, "seed": 3}
+    )
     model.dropout = dropout
     return model
 
 
 def random_weights() -> dict[str, np.ndarray]:
     random = np.random.RandomState(2)
-    return {name: random.uniform(-0.5, 0.5, shape) for name, shape in layers.parameter_shapes(SMALL).items()}
+    return {
+        name: random.uniform(-0.5, 0.5, shape)
+        for name, shape in layers.parameter_shapes(SMALL).items()
+    }
 
 
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("backward", ["autograd", "explicit"])
-def test_the_reference_gradient_is_what_finite_differences_give(backward: str, dropout: bool) -> None:
+def test_the_reference_gradient_is_what_finite_differences_give(
+    backward: str, dropout: bool
+) -> None:
     weights = random_weights()
 
     def loss_at(changed: dict[str, np.ndarray]) -> float:
         model = small_model(backward, changed, dropout)  # the same seed, so the same dropout
-        return model.loss_value(model.forward(model.place(*small_batch())))
+        return model.item(model.forward(model.to_device(*small_batch())))
 
     model = small_model(backward, weights, dropout)
-    model.backward(model.forward(model.place(*small_batch())))
+    model.backward(model.forward(model.to_device(*small_batch())))
     for name, gradient in model.gradients().items():
         assert gradient.shape == weights[name].shape
         measured = np.zeros_like(gradient)
         for place in np.ndindex(*gradient.shape):
             step = np.zeros_like(gradient)
             step[place] = 1e-6
-            up, down = weights | {name: weights[name] + step}, weights | {name: weights[name] - step}
+            up, down = (
+                weights | {name: weights[name] + step},
+                weights | {name: weights[name] - step},
+            )
             measured[place] = (loss_at(up) - loss_at(down)) / 2e-6
         assert np.allclose(gradient, measured, rtol=1e-5, atol=1e-7), name
 
@@ -85,13 +95,15 @@ def test_the_loss_is_the_masked_squared_error_per_visible_joint() -> None:
     images, targets, visible = small_batch()
     model = small_model("explicit", random_weights(), dropout=False)
     squared = ((model.predict(images) - targets) ** 2).sum(axis=2)
-    found = model.loss_value(model.forward(model.place(images, targets, visible)))
+    found = model.item(model.forward(model.to_device(images, targets, visible)))
     assert found == pytest.approx((squared * visible).sum() / visible.sum())
-    assert model.loss_value(model.forward(model.place(images, targets, 0 * visible))) == 0
+    assert model.item(model.forward(model.to_device(images, targets, 0 * visible))) == 0
 
 
 def test_maxima_are_the_first_of_equal_ones_and_windows_never_stick_out() -> None:
-    x = np.array([[[[1.0, 1.0, 0.0, 9.0], [1.0, 0.0, 0.0, 9.0], [0.0, 0.0, 0.0, 9.0], [9.0, 9.0, 9.0, 9.0]]]])
+    x = np.array(
+        [[[[1.0, 1.0, 0.0, 9.0], [1.0, 0.0, 0.0, 9.0], [0.0, 0.0, 0.0, 9.0], [9.0, 9.0, 9.0, 9.0]]]]
+    )
     y, back = reference.maximum(MaxPool(3, 2), small_model("explicit", random_weights(), False), x)
     assert y.tolist() == [[[[1.0]]]]
     of_x, _ = back(np.array([[[[5.0]]]]), True)
@@ -103,10 +115,10 @@ def test_gradients_add_up_until_they_are_cleared() -> None:
     model = small_model("explicit", random_weights(), dropout=False)
     once, twice = {}, {}
     for found in (once, twice):
-        model.backward(model.forward(model.place(*small_batch())))
+        model.backward(model.forward(model.to_device(*small_batch())))
         found.update({name: value.copy() for name, value in model.gradients().items()})
     assert all(np.allclose(twice[name], 2 * once[name]) for name in once)
-    model.clear_gradients()
+    model.zero_grad()
     assert not model.gradients()
 
 
@@ -116,7 +128,7 @@ def test_the_reference_refuses_what_it_lacks(settings: dict[str, str]) -> None:
         reference.load(settings)
 
 
-BASE = {"seed": 5, "batch_exponent": 1, "gate_examples": 2, "use_visibility": True, "threads": 2}
+BASE = {"seed": 5, "batch_exponent": 1, "parity_examples": 2, "use_visibility": True, "threads": 2}
 
 CHANNELS_LAST = {"memory_format": "channels_last"}
 
@@ -126,7 +138,12 @@ def case(name: str, version: str, backend: str, *asked: dict[str, Any], mark: st
     marks = [getattr(pytest.mark, mark), pytest.mark.network] if mark else []
     options = [str(value) for settings in asked for value in settings.values() if value != backend]
     return pytest.param(
-        name, version, backend, asked or ({},), id="-".join([name, version, backend, *options]), marks=marks
+        name,
+        version,
+        backend,
+        asked or ({},),
+        id="-".join([name, version, backend, *options]),
+        marks=marks,
     )
 
 
@@ -189,14 +206,20 @@ def test_every_version_and_backend_computes_what_the_reference_does(
     data: Path,
     expected: dict[str, float],
 ) -> None:
-    settings = [BASE | extra | {"backward": backward} for extra in asked for backward in ("autograd", "explicit")]
+    settings = [
+        BASE | extra | {"backward": backward}
+        for extra in asked
+        for backward in ("autograd", "explicit")
+    ]
     answers = ask(python_of(framework, version, backend), framework, data, settings)
     for each, found in zip(settings, answers, strict=True):
         computes_the_same(found, answers[0], expected, f"{framework}=={version} {each}")
     assert answers[0]["tasks"] == 1, "a thread that runs before the fork is gone after it"
 
 
-def computes_the_same(found: dict[str, Any], first: dict[str, Any], expected: dict[str, float], which: str) -> None:
+def computes_the_same(
+    found: dict[str, Any], first: dict[str, Any], expected: dict[str, float], which: str
+) -> None:
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4), which
     assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4), which
     assert found["norms"] == pytest.approx(first["norms"], rel=1e-3), which
@@ -205,7 +228,9 @@ def computes_the_same(found: dict[str, Any], first: dict[str, Any], expected: di
     assert np.allclose(found["predicted"], first["predicted"], atol=1e-4), which
     assert found["predicted"] == found["predicted_again"], which
     assert found["dropless"][0] == found["dropless"][1] == pytest.approx(found["loss"]), which
-    fewest = 2 if "'ideep'" in which else 3  # whose masks come from the clock and may be the same twice
+    fewest = (
+        2 if "'ideep'" in which else 3
+    )  # whose masks come from the clock and may be the same twice
     assert fewest <= len({*found["dropping"], found["loss"]}) <= 3, which
     assert found["dropout_left_on"], which
     assert found["facts"].get("threads") in (2, None), which
@@ -214,7 +239,9 @@ def computes_the_same(found: dict[str, Any], first: dict[str, Any], expected: di
 @pytest.mark.framework
 @pytest.mark.slow
 @pytest.mark.network
-def test_torch_before_0_4_is_spoken_to_in_its_own_words_alone(data: Path, expected: dict[str, float]) -> None:
+def test_torch_before_0_4_is_spoken_to_in_its_own_words_alone(
+    data: Path, expected: dict[str, float]
+) -> None:
     """torch 1.0.1 still understands them; what came after 0.1.10 is hidden from those who ask in workloads/."""
     settings = [BASE | {"backward": backward} for backward in ("autograd", "explicit")]
     answers = ask(python_of("torch", "1.0.1", "default"), "aged-torch", data, settings)
@@ -238,7 +265,7 @@ moment = np.ones((2, 2), np.float32)
 shared = {}
 for dialect in ("variable", "tensor"):
     model = framework.Model(deeppose.NETWORK, weights, {"dialect": dialect})
-    placed = model.place(*arrays)
+    placed = model.to_device(*arrays)
     pairs = [(placed.images, arrays[0]), (placed.targets, arrays[1]), (placed.visible, arrays[2])]
     pairs += [(model._moment(moment), moment)]
     shared[dialect] = [bool(np.shares_memory(tensor.data.numpy(), array)) for tensor, array in pairs]
@@ -250,7 +277,9 @@ print(json.dumps(shared))
 def test_tensors_on_the_cpu_have_memory_of_their_own_before_torch_0_4() -> None:
     """Where the backward thread of torch 0.1.12 freed an array that it shared, the process crashed."""
     python = python_of("torch", "2.13.0", "default")
-    told = subprocess.run([python, "-c", OWNED, str(HOUSE)], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [python, "-c", OWNED, str(HOUSE)], capture_output=True, text=True, check=True
+    )
     assert json.loads(told.stdout) == {"variable": [False] * 4, "tensor": [True] * 4}
 
 
@@ -258,13 +287,21 @@ def test_tensors_on_the_cpu_have_memory_of_their_own_before_torch_0_4() -> None:
 def test_what_is_in_use_is_read_back(data: Path) -> None:
     python = python_of("torch", "2.13.0", "default")
     default, native = ask(python, "torch", data, [BASE, BASE | {"backend": "native", "threads": 1}])
-    assert default["facts"] | {"framework_build": "", "onednn": True, "convolutions": "Mkldnn", "threads": 2} == (
-        default["facts"] | {"framework_build": ""}
-    )
+    assert default["facts"] | {
+        "framework_build": "",
+        "onednn": True,
+        "convolutions": "Mkldnn",
+        "threads": 2,
+    } == (default["facts"] | {"framework_build": ""})
     assert (native["facts"]["onednn"], native["facts"]["convolutions"]) == (False, "Slow2d")
     assert native["facts"]["threads"] == 1
-    assert "oneDNN" in default["facts"]["framework_build"] or "MKL-DNN" in default["facts"]["framework_build"]
-    [ideep] = ask(python_of("chainer", "7.8.1", "ideep"), "chainer", data, [BASE | {"backend": "ideep"}])
+    assert (
+        "oneDNN" in default["facts"]["framework_build"]
+        or "MKL-DNN" in default["facts"]["framework_build"]
+    )
+    [ideep] = ask(
+        python_of("chainer", "7.8.1", "ideep"), "chainer", data, [BASE | {"backend": "ideep"}]
+    )
     assert ideep["facts"]["arrays"].endswith("mdarray")
     assert ideep["facts"]["use_ideep"] == "auto"
 
@@ -275,11 +312,16 @@ def test_what_a_version_lacks_is_refused_with_its_reason(data: Path) -> None:
         python_of("chainer", "7.8.1", "default"),
         "chainer",
         data,
-        [BASE | extra for extra in ({"backend": "ideep"}, {"backend": "chainerx"}, {"device": "gpu"})],
+        [
+            BASE | extra
+            for extra in ({"backend": "ideep"}, {"backend": "chainerx"}, {"device": "gpu"})
+        ],
     )
     assert [found["refused"] for found in chainer] == ["unsupported"] * 3
     assert ["iDeep" in chainer[0]["reason"], "ChainerX" in chainer[1]["reason"]] == [True, True]
-    [torch] = ask(python_of("torch", "2.13.0", "default"), "torch", data, [BASE | {"device": "gpu"}])
+    [torch] = ask(
+        python_of("torch", "2.13.0", "default"), "torch", data, [BASE | {"device": "gpu"}]
+    )
     assert "sees no CUDA device" in torch["reason"]
     [jax] = ask(python_of("jax", "0.10.2", "default"), "jax", data, [BASE | {"device": "gpu"}])
     assert (jax["refused"], "sees no such device" in jax["reason"]) == ("unsupported", True)
@@ -290,7 +332,9 @@ def test_what_a_version_lacks_is_refused_with_its_reason(data: Path) -> None:
 @pytest.mark.network
 def test_what_torch_1_0_lacks_is_refused_with_its_reason(data: Path) -> None:
     lacking = [{"backend": "native"}, {"backend": "inductor"}, {"backend": "script"}, CHANNELS_LAST]
-    found = ask(python_of("torch", "1.0.1", "default"), "torch", data, [BASE | extra for extra in lacking])
+    found = ask(
+        python_of("torch", "1.0.1", "default"), "torch", data, [BASE | extra for extra in lacking]
+    )
     assert [answer["reason"] for answer in found] == [
         "torch 1.0.1 cannot switch oneDNN off",
         "torch 1.0.1 has no torch.compile",
@@ -340,7 +384,9 @@ def test_the_page_of_frameworks_is_what_was_found_by_trying_them() -> None:
 
 
 def test_what_was_run_is_not_forgotten_for_a_look_at_the_index() -> None:
-    merged = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "frameworks_table.py"))["merged"]
+    merged = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "frameworks_table.py"))[
+        "merged"
+    ]
     ran = {"framework": "torch==1.0.1", "backend": "default", "tried": "step", "works": True}
     found, gone = ran | {"tried": "resolve"}, ran | {"tried": "resolve", "works": False}
 

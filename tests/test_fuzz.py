@@ -83,7 +83,10 @@ def test_a_link_in_place_of_the_lock_is_not_followed(run: Path) -> None:
     precious = run.parent / "precious"
     precious.write_text("mine")
     (run / ".lock").symlink_to(precious)
-    with pytest.raises(Unavailable, match="no regular file"), Results(run).open(RunFacts(name="x", grid="")):
+    with (
+        pytest.raises(Unavailable, match="no regular file"),
+        Results(run).open(RunFacts(name="x", grid="")),
+    ):
         pass
     assert precious.read_text() == "mine"
 
@@ -98,7 +101,10 @@ def test_a_link_in_place_of_the_report_is_not_followed(sweep: Sweep, run: Path) 
 
 def test_a_pipe_in_place_of_the_lock_is_not_waited_for(run: Path) -> None:
     os.mkfifo(run / ".lock")
-    with pytest.raises(Unavailable, match="no regular file"), Results(run).open(RunFacts(name="x", grid="")):
+    with (
+        pytest.raises(Unavailable, match="no regular file"),
+        Results(run).open(RunFacts(name="x", grid="")),
+    ):
         pass
 
 
@@ -106,13 +112,25 @@ def test_a_pipe_in_place_of_the_lock_is_not_waited_for(run: Path) -> None:
     ("name", "values", "reason"),
     [
         ("wall_s", pa.array(["a"]), "its column wall_s is string and not double"),
-        ("step_s", pa.array([{"a": 1}]), "its column step_s is struct<a: int64> and not list<item: double>"),
+        (
+            "step_s",
+            pa.array([{"a": 1}]),
+            "its column step_s is struct<a: int64> and not list<item: double>",
+        ),
         ("settings", pa.array(["[]"]), "its settings is no JSON object: no object"),
-        ("settings", pa.array(['{"framework": [1]}']), "its settings is no JSON object: framework is [1]"),
+        (
+            "settings",
+            pa.array(['{"framework": [1]}']),
+            "its settings is no JSON object: framework is [1]",
+        ),
         ("machine", pa.array(['{"a": "\\ud800"}']), "its machine is no JSON object"),
         ("trial_id", pa.array(["../x"]), "its trial_id '../x' cannot name a file"),
         ("trial_id", pa.array([None], pa.string()), "a row has no trial_id"),
-        ("started_at", pa.array([2**62], pa.timestamp("us", tz="UTC")), "outside of the years 1 to 9999"),
+        (
+            "started_at",
+            pa.array([2**62], pa.timestamp("us", tz="UTC")),
+            "outside of the years 1 to 9999",
+        ),
     ],
 )
 def test_a_part_that_holds_no_records_is_left_out_as_a_whole(
@@ -134,7 +152,9 @@ def test_a_part_with_a_column_twice_is_left_out(run: Path) -> None:
     pq.write_table(twice, run / "records" / "bad.parquet")
     results = Results(run)
     assert len(results.records()) == 3
-    assert results.damaged == [("records/bad.parquet", "no records: the column wall_s is there twice")]
+    assert results.damaged == [
+        ("records/bad.parquet", "no records: the column wall_s is there twice")
+    ]
 
 
 def test_text_that_is_no_utf_8_is_found() -> None:
@@ -144,13 +164,17 @@ def test_text_that_is_no_utf_8_is_found() -> None:
 
 
 @pytest.mark.parametrize("values", [[{"a": 1}], [[["b"]]], [b"\xff"], [["a", "b"]]])
-def test_a_column_of_a_plug_in_in_any_type_is_read_as_text_beside_numbers(values: list[object]) -> None:
+def test_a_column_of_a_plug_in_in_any_type_is_read_as_text_beside_numbers(
+    values: list[object],
+) -> None:
     one = checked.rows(pa.table({"trial_id": ["a"], "status": ["ok"], "own": pa.array(values)}))
     other = pa.table({"trial_id": ["b"], "status": ["ok"], "own": [1.5]})
     assert concatenated([one, other], ["own"])["own"].to_pylist()[1] == "1.5"
 
 
-@pytest.mark.parametrize("text", ["samples=[]", "mine={range: [0, 1e300], step: 1e-300}", "mine=\udcff", "mine=[]"])
+@pytest.mark.parametrize(
+    "text", ["samples=[]", "mine={range: [0, 1e300], step: 1e-300}", "mine=\udcff", "mine=[]"]
+)
 def test_what_set_cannot_mean_is_an_error_of_usage(sweep: Sweep, text: str) -> None:
     Path("grid.yaml").write_text(damages.GRID)
     said = sweep("plan", "grid.yaml", "--set", text)
@@ -181,9 +205,12 @@ def test_no_control_character_reaches_the_drawing() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["name: 5", "grid: [1]", "noise_floor: .nan", "noise_floor: !!int ''", "[]", "stopped: [a]"]
+    "text",
+    ["name: 5", "grid: [1]", "noise_floor: .nan", "noise_floor: !!int ''", "[]", "stopped: [a]"],
 )
-def test_a_run_file_of_another_shape_is_an_error_of_usage(sweep: Sweep, run: Path, text: str) -> None:
+def test_a_run_file_of_another_shape_is_an_error_of_usage(
+    sweep: Sweep, run: Path, text: str
+) -> None:
     (run / "run.yaml").write_text(f"name: x\ngrid: ''\n{text}\n" if ":" in text else text)
     said = sweep("verify", str(run))
     assert said.code == 2
@@ -207,8 +234,12 @@ def test_a_plan_of_other_types_is_named(run: Path) -> None:
     assert "other columns" in said
 
 
-@pytest.mark.parametrize("content", ['{"workload": ["a"]}', '{"workload": {"a": 1}}', '{"framework": 3}'])
+@pytest.mark.parametrize(
+    "content", ['{"workload": ["a"]}', '{"workload": {"a": 1}}', '{"framework": 3}']
+)
 def test_a_content_of_any_shape_is_told_apart_as_it_is_written(content, sweep) -> None:
-    records = [record(seed=seed) | {"content": text} for seed, text in enumerate([content, content, ""])]
+    records = [
+        record(seed=seed) | {"content": text} for seed, text in enumerate([content, content, ""])
+    ]
     keep("results/run", records)
     assert sweep("summarize", "run").code == 0

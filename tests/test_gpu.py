@@ -17,7 +17,14 @@ from workloads.runtime import protocol
 
 pytestmark = [pytest.mark.gpu, pytest.mark.framework, pytest.mark.network]
 
-ON_GPU = {"device": "gpu", "samples": 5, "warmup": 2, "include_data": False, "dropout": True, "tolerance": 1e-3}
+ON_GPU = {
+    "device": "gpu",
+    "samples": 5,
+    "warmup": 2,
+    "include_data": False,
+    "dropout": True,
+    "parity_tolerance": 1e-3,
+}
 ENVIRONMENTS = [
     ("torch==2.13.0", "default"),
     ("torch==1.13.1", "default"),
@@ -36,7 +43,7 @@ def run(framework, settings, data, reference, report):
     images = np.zeros((512, 3, 227, 227), np.float32)
     kept = []
     while True:
-        kept.append(model.place(images, np.zeros((512, 14, 2), np.float32), np.ones((512, 14), np.float32)))
+        kept.append(model.to_device(images, np.zeros((512, 14, 2), np.float32), np.ones((512, 14), np.float32)))
         model.synchronize()
 """
 
@@ -54,9 +61,13 @@ def ran(framework: str, backend: str, data: Path, workload: Path, **settings: An
     if name == "chainer" and capability() > NEWEST_FOR_CUDA_10:
         pytest.skip("CuPy 7 ends with CUDA 10.2, which has no code for this GPU: see docs/gpu.md")
     spec = environments.specify(catalog.known(name), version, "gpu", backend)
-    every = core.PARAMETERS | BASE | ON_GPU | settings | {"framework": framework, "backend": backend}
+    every = (
+        core.PARAMETERS | BASE | ON_GPU | settings | {"framework": framework, "backend": backend}
+    )
     cores, expected = sorted(os.sched_getaffinity(0))[:2], core.reference_values(every, str(data))
-    request = protocol.Request(framework, protocol.RUN, str(workload), every, cores, str(data), expected)
+    request = protocol.Request(
+        framework, protocol.RUN, str(workload), every, cores, str(data), expected
+    )
     return hosts.run(hosts.key(environments.prepare(spec), spec, 2, "gpu"), request, 600)
 
 
@@ -85,11 +96,16 @@ def test_flags_are_read_back_from_torch(settings: dict[str, Any], data: Path) ->
     outcome = ran("torch==2.13.0", "default", data, core_file(), tolerance=1e-2, **settings)
 
     assert outcome.verdict(600)[0] == "ok", outcome.verdict(600)[1]
-    assert outcome.columns | {k: v for k, v in settings.items() if k != "memory_format"} == outcome.columns
+    assert (
+        outcome.columns | {k: v for k, v in settings.items() if k != "memory_format"}
+        == outcome.columns
+    )
 
 
 @pytest.mark.parametrize(("framework", "backend"), ENVIRONMENTS)
-def test_a_gpu_that_is_full_is_oom(framework: str, backend: str, data: Path, tmp_path: Path) -> None:
+def test_a_gpu_that_is_full_is_oom(
+    framework: str, backend: str, data: Path, tmp_path: Path
+) -> None:
     workload = tmp_path / "fills.py"
     workload.write_text(FILLS_THE_GPU)
 
@@ -100,7 +116,9 @@ def test_a_gpu_that_is_full_is_oom(framework: str, backend: str, data: Path, tmp
 
 def capability() -> tuple[int, int]:
     """Of the first GPU, as NVML tells it."""
-    nvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed: pip install '.[gpu]'")
+    nvml = pytest.importorskip(
+        "pynvml", reason="nvidia-ml-py is not installed: pip install '.[gpu]'"
+    )
     nvml.nvmlInit()
     found = nvml.nvmlDeviceGetCudaComputeCapability(nvml.nvmlDeviceGetHandleByIndex(0))
     nvml.nvmlShutdown()

@@ -37,7 +37,9 @@ class MadeUpFramework:
 
     package: str = "made-up"
     devices: tuple[str, ...] = ("cpu", "gpu")
-    backends: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"default": None, "fast": None})
+    backends: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"default": None, "fast": None}
+    )
 
     def unsupported(self, version, backend, device):
         if device == "gpu" and version == "1.0.0":
@@ -48,7 +50,9 @@ class MadeUpFramework:
 @dataclasses.dataclass
 class MadeUpWorkload:
     parameters: Mapping[str, Any]
-    choices: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"data": ("x", "y", "no", "lsp")})
+    choices: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"data": ("x", "y", "no", "lsp")}
+    )
     least: Mapping[str, int] = dataclasses.field(default_factory=dict)
     exclusive: bool = False
 
@@ -56,11 +60,20 @@ class MadeUpWorkload:
 FRAMEWORKS = {"a": MadeUpFramework(), "b": MadeUpFramework(), "plain": MadeUpFramework(package="")}
 WORKLOADS = {
     "core": MadeUpWorkload(
-        {"samples": 100, "threads": None, "rate": 0.1, "flag": False, "data": "x", "data_path": None},
+        {
+            "samples": 100,
+            "threads": None,
+            "rate": 0.1,
+            "flag": False,
+            "data": "x",
+            "data_path": None,
+        },
         least={"samples": 1},
         exclusive=True,
     ),
-    "train": MadeUpWorkload({"epochs": 2, "threads": None, "rate": 0.1, "data": "x", "data_path": None}),
+    "train": MadeUpWorkload(
+        {"epochs": 2, "threads": None, "rate": 0.1, "data": "x", "data_path": None}
+    ),
 }
 
 
@@ -85,7 +98,9 @@ def refusal(text, **more):
 
 
 def test_cells_are_the_product_of_the_axes_and_trials_their_seeds():
-    found = expanded("axes: {framework: [a==1.0.0, b==2.0.0], backward: [autograd, explicit], seed: [0, 1, 2]}")
+    found = expanded(
+        "axes: {framework: [a==1.0.0, b==2.0.0], backward: [autograd, explicit], seed: [0, 1, 2]}"
+    )
 
     assert names(found) == [
         "a==1.0.0/core/cpu/autograd/b5",
@@ -149,7 +164,11 @@ def test_zipped_axes_move_together():
     found = expanded(text)
 
     assert len(found.cells) == 6
-    assert {(c.axes["batch_exponent"], c.axes["samples"]) for c in found.cells} == {(0, 30), (1, 20), (2, 10)}
+    assert {(c.axes["batch_exponent"], c.axes["samples"]) for c in found.cells} == {
+        (0, 30),
+        (1, 20),
+        (2, 10),
+    }
 
 
 def test_an_include_adds_cells_in_which_an_axis_left_out_takes_all_its_values():
@@ -167,7 +186,9 @@ def test_an_include_adds_cells_in_which_an_axis_left_out_takes_all_its_values():
 
 
 def test_an_include_may_add_seeds_to_a_cell_that_is_there():
-    found = expanded("{axes: {framework: [a==1, b==1], seed: [0]}, include: [{framework: a==1, seed: [0, 9]}]}")
+    found = expanded(
+        "{axes: {framework: [a==1, b==1], seed: [0]}, include: [{framework: a==1, seed: [0, 9]}]}"
+    )
 
     assert [trial.name for trial in found.trials] == [
         "a==1.0.0/core/cpu/autograd/b5/s0",
@@ -188,9 +209,14 @@ def test_an_include_takes_the_rows_of_a_zip_that_fit():
 
 
 def test_a_parameter_that_only_an_include_names_keeps_its_value_elsewhere():
-    found = expanded("{axes: {framework: a==1.0.0}, parameters: {samples: 7}, include: [{samples: 8}]}")
+    found = expanded(
+        "{axes: {framework: a==1.0.0}, parameters: {samples: 7}, include: [{samples: 8}]}"
+    )
 
-    assert names(found) == ["a==1.0.0/core/cpu/autograd/b5/samples=7", "a==1.0.0/core/cpu/autograd/b5/samples=8"]
+    assert names(found) == [
+        "a==1.0.0/core/cpu/autograd/b5/samples=7",
+        "a==1.0.0/core/cpu/autograd/b5/samples=8",
+    ]
 
 
 def test_an_exclude_leaves_cells_out_and_says_by_which_rule():
@@ -218,7 +244,9 @@ def test_an_exclude_leaves_cells_out_and_says_by_which_rule():
 
 
 def test_an_exclude_may_name_single_seeds():
-    found = expanded("{axes: {framework: [a==1, b==1], seed: [0, 1, 2]}, exclude: [{framework: a, seed: [0, 2]}]}")
+    found = expanded(
+        "{axes: {framework: [a==1, b==1], seed: [0, 1, 2]}, exclude: [{framework: a, seed: [0, 2]}]}"
+    )
 
     assert [trial.name[0] + trial.name[-1] for trial in found.trials] == ["a1", "b0", "b1", "b2"]
     assert [exclusion.name for exclusion in found.exclusions] == [
@@ -241,7 +269,10 @@ def test_what_an_include_names_is_in_whatever_excludes_it():
         "a==1.0.0/core/cpu/autograd/b1/s0",
         "a==1.0.0/core/cpu/autograd/b1/s1",
     ]
-    assert [e.name for e in found.exclusions] == ["a==1.0.0/core/cpu/autograd/b0", "b==1.0.0/core/cpu/autograd/b1/s0"]
+    assert [e.name for e in found.exclusions] == [
+        "a==1.0.0/core/cpu/autograd/b0",
+        "b==1.0.0/core/cpu/autograd/b1/s0",
+    ]
 
 
 def test_an_impossible_combination_is_an_exclusion_with_its_reason_even_in_an_include():
@@ -301,7 +332,10 @@ def test_an_axis_that_an_include_names_exists_whatever_its_condition():
         include: [{backend: default, samples: 2}, {framework: b==1.0.0, backend: default}]
     """)
 
-    assert names(found)[3:] == ["a==1.0.0/core/cpu/autograd/b5/samples=2", "b==1.0.0/core/cpu/autograd/b5/samples=100"]
+    assert names(found)[3:] == [
+        "a==1.0.0/core/cpu/autograd/b5/samples=2",
+        "b==1.0.0/core/cpu/autograd/b5/samples=100",
+    ]
 
 
 def test_zipped_axes_exist_together():
@@ -314,7 +348,10 @@ def test_zipped_axes_exist_together():
         "a==1.0.0/core/cpu/autograd/b5/samples=2/rate=0.6",
         "b==1.0.0/core/cpu/autograd/b5/samples=100/rate=0.1",
     ]
-    assert "samples and rate move together" in refusal(axes + "when: {samples: {framework: a}}").message
+    assert (
+        "samples and rate move together"
+        in refusal(axes + "when: {samples: {framework: a}}").message
+    )
 
 
 def test_parameters_are_for_the_workloads_that_know_them_or_for_one_by_name():
@@ -347,7 +384,10 @@ def test_until_is_kept_and_is_no_setting_of_trials():
     [
         ("", grid.Resources(cpu=1, exclusive=True)),
         ("parameters: {threads: 4}", grid.Resources(cpu=4, exclusive=True)),
-        ("resources: {cpu: 2, gpu: 2, memory: 4GB, exclusive: false}", grid.Resources(2, 0, 4 * 10**9, False)),
+        (
+            "resources: {cpu: 2, gpu: 2, memory: 4GB, exclusive: false}",
+            grid.Resources(2, 0, 4 * 10**9, False),
+        ),
         ("resources: {memory: 1.5 GiB}", grid.Resources(memory=3 * 2**29)),
         ("resources: {memory: 1000000000}", grid.Resources(memory=10**9)),
         ("resources: {custom: {a100: 0.5}}", grid.Resources(custom={"a100": 0.5})),
@@ -365,7 +405,9 @@ def test_resources_go_from_the_general_to_the_device_to_the_workload(more, wante
 def test_a_trial_on_a_gpu_takes_one_unless_told_and_training_shares_its_node():
     text = "axes: {framework: a==2.0.0, device: [cpu, gpu], workload: [core, train], seed: 0}\n"
 
-    wanted = {(t.cell.axes["workload"], t.cell.axes["device"]): t.resources for t in expanded(text).trials}
+    wanted = {
+        (t.cell.axes["workload"], t.cell.axes["device"]): t.resources for t in expanded(text).trials
+    }
     several = [t.resources.gpu for t in expanded(text + "resources: {gpu: 0.5}").trials]
 
     assert wanted["core", "cpu"] == grid.Resources()
@@ -375,7 +417,9 @@ def test_a_trial_on_a_gpu_takes_one_unless_told_and_training_shares_its_node():
 
 
 def test_any_workload_says_whether_its_trials_have_the_node_to_themselves_and_bounds_its_parameters():
-    grid_of_mine = grid.parse("workload: mine\naxes: {framework: a==2.0.0, seed: 0}\nparameters: {parts: 0}")
+    grid_of_mine = grid.parse(
+        "workload: mine\naxes: {framework: a==2.0.0, seed: 0}\nparameters: {parts: 0}"
+    )
     mine = MadeUpWorkload({"parts": 2}, least={"parts": 1}, exclusive=True)
 
     with pytest.raises(SweepError, match="0 is no whole number from 1 on"):
@@ -397,7 +441,9 @@ def test_the_id_of_a_trial_stays_what_it_was_in_the_first_version():
 
 
 def test_whoever_has_the_settings_can_compute_the_id():
-    for trial in expanded("axes: {framework: [a==1.0.0, b==2.0.0], flag: [true, false], rate: [1, 0.5]}").trials:
+    for trial in expanded(
+        "axes: {framework: [a==1.0.0, b==2.0.0], flag: [true, false], rate: [1, 0.5]}"
+    ).trials:
         assert grid.identify(trial.settings) == trial.id
         assert grid.identify(json.loads(json.dumps(trial.cell.settings))) == trial.cell.id
 
@@ -417,12 +463,16 @@ def test_whoever_has_the_settings_can_compute_the_id():
     ],
 )
 def test_what_a_trial_does_decides_its_id_and_not_how_it_is_written(same):
-    assert [t.id for t in expanded(same).trials] == [t.id for t in expanded("axes: {framework: a==1.0.0}").trials]
+    assert [t.id for t in expanded(same).trials] == [
+        t.id for t in expanded("axes: {framework: a==1.0.0}").trials
+    ]
 
 
 def test_ids_are_the_same_in_every_process(tmp_path):
     file = tmp_path / "g.yaml"
-    file.write_text("axes: {framework: [torch==2.13.0, reference], samples: [3, 5], tf32: [true, false]}")
+    file.write_text(
+        "axes: {framework: [torch==2.13.0, reference], samples: [3, 5], tf32: [true, false]}"
+    )
     code = (
         "import sys; from sweep import catalog, grid\n"
         "found = grid.expand(grid.load(sys.argv[1]), catalog.frameworks(), catalog.workloads())\n"
@@ -432,7 +482,11 @@ def test_ids_are_the_same_in_every_process(tmp_path):
     def told(seed):
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(HOUSE)}
         return subprocess.run(
-            [sys.executable, "-c", code, str(file)], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, str(file)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
 
     assert told("1") == told("2")
@@ -448,8 +502,12 @@ def test_trials_of_one_cell_share_it_and_travel_by_pickle():
 def test_only_keeps_trials_by_their_name_or_their_cells():
     text = "axes: {framework: [a==1.0.0, b==2.0.0], batch_exponent: [0, 1, 11], seed: [0, 1, 10]}"
 
-    assert [t.name for t in expanded(text, only=["b*/b1/s1"]).trials] == ["b==2.0.0/core/cpu/autograd/b1/s1"]
-    assert {t.name for t in expanded(text, only=["a*/s0", "b==2.0.0/core/cpu/autograd/b0"]).trials} == {
+    assert [t.name for t in expanded(text, only=["b*/b1/s1"]).trials] == [
+        "b==2.0.0/core/cpu/autograd/b1/s1"
+    ]
+    assert {
+        t.name for t in expanded(text, only=["a*/s0", "b==2.0.0/core/cpu/autograd/b0"]).trials
+    } == {
         *(f"a==1.0.0/core/cpu/autograd/b{n}/s0" for n in (0, 1, 11)),
         *(f"b==2.0.0/core/cpu/autograd/b0/s{n}" for n in (0, 1, 10)),
     }
@@ -497,7 +555,9 @@ def test_set_gives_a_parameter_its_value(option, name, value):
 
 
 def test_set_reaches_single_keys_and_whole_ones():
-    read = grid.parse("axes: {framework: a==1.0.0}", ["resources.cpu=4", "timeout=2m", "name=other", "order=7"])
+    read = grid.parse(
+        "axes: {framework: a==1.0.0}", ["resources.cpu=4", "timeout=2m", "name=other", "order=7"]
+    )
 
     assert (read.timeout_s, read.name, read.order) == (120.0, "other", 7)
     assert grid.expand(read, FRAMEWORKS, WORKLOADS).trials[0].resources.cpu == 4
@@ -508,9 +568,21 @@ def test_set_reaches_single_keys_and_whole_ones():
 @pytest.mark.parametrize(
     ("option", "message", "hint"),
     [
-        ("bacth_exponent=1", "--set bacth_exponent=1: parameters.bacth_exponent: core has no", "batch_exponent"),
-        ("bacth_exponent=1,2", "axes.bacth_exponent: 'bacth_exponent' is neither", "batch_exponent"),
-        ("samples=few", "--set samples=few: parameters.samples: 'few' is not a whole number", "100"),
+        (
+            "bacth_exponent=1",
+            "--set bacth_exponent=1: parameters.bacth_exponent: core has no",
+            "batch_exponent",
+        ),
+        (
+            "bacth_exponent=1,2",
+            "axes.bacth_exponent: 'bacth_exponent' is neither",
+            "batch_exponent",
+        ),
+        (
+            "samples=few",
+            "--set samples=few: parameters.samples: 'few' is not a whole number",
+            "100",
+        ),
         ("framework=c==1.0.0", "there is no framework 'c'", "a"),
         ("resources.cpus=4", "unknown key 'cpus'", "cpu"),
         ("batch_exponent", "sets nothing", "--set"),
@@ -535,7 +607,14 @@ def test_more_seeds_come_after_the_largest():
     read = grid.parse("axes: {framework: a==1.0.0, seed: [7, 2]}").add_seeds(2)
 
     assert [t.seed for t in grid.expand(read, FRAMEWORKS, WORKLOADS).trials] == [7, 2, 8, 9]
-    assert len(grid.expand(grid.parse("axes: {framework: a==1.0.0}").add_seeds(1), FRAMEWORKS, WORKLOADS).trials) == 6
+    assert (
+        len(
+            grid.expand(
+                grid.parse("axes: {framework: a==1.0.0}").add_seeds(1), FRAMEWORKS, WORKLOADS
+            ).trials
+        )
+        == 6
+    )
 
 
 # what may not have been meant
@@ -550,8 +629,14 @@ CLAIM = "claims: [{name: n, compare: {backward: [explicit, autograd]}, expect: {
             "{axes: {framework: a==1.0.0}, exclude: [{framework: tourch}]}",
             "exclude rule 1 (framework: tourch) leaves nothing out",
         ),
-        ("{axes: {framework: a==1.0.0}, environments: {b==1.0.0: {python: '3.9'}}}", "no cell has b==1.0.0"),
-        ("{axes: {framework: a==1.0.0}, parameters: {threads: 4}, resources: {cpu: 2}}", "4 threads on 2 cores"),
+        (
+            "{axes: {framework: a==1.0.0}, environments: {b==1.0.0: {python: '3.9'}}}",
+            "no cell has b==1.0.0",
+        ),
+        (
+            "{axes: {framework: a==1.0.0}, parameters: {threads: 4}, resources: {cpu: 2}}",
+            "4 threads on 2 cores",
+        ),
         (
             CLAIM + "axes: {framework: a==1.0.0, backward: [autograd, explicit], seed: [0, 1]}",
             "claims need 3 seeds, for an interval, and there are 2: use --add-seeds 1",
@@ -572,7 +657,9 @@ def write(tmp_path, text, name="grid.yaml"):
     return path
 
 
-BOMB = "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+BOMB = "\n".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
 FRAMEWORK = "axes: {framework: a==1.0.0, backward: [autograd, explicit]}\n"
 
 WRONG = [
@@ -596,14 +683,26 @@ WRONG = [
     ("name: a\nname: b\n", "line 2: the key 'name' is there twice, first in line 1", "keep one"),
     ("? [a]\n: b\n", "line 1: a key that is no word", "key: value"),
     # keys and types
-    (FRAMEWORK + "paramaters: {samples: 3}\n", "line 2: paramaters: unknown key", "did you mean 'parameters'?"),
+    (
+        FRAMEWORK + "paramaters: {samples: 3}\n",
+        "line 2: paramaters: unknown key",
+        "did you mean 'parameters'?",
+    ),
     ("axes: [a]\n", "line 1: axes: ['a'] is not keys with values", "key: value"),
-    (FRAMEWORK + "exclude: {framework: a}\n", "line 2: exclude: {framework: 'a'} is not a list", "[ ]"),
+    (
+        FRAMEWORK + "exclude: {framework: a}\n",
+        "line 2: exclude: {framework: 'a'} is not a list",
+        "[ ]",
+    ),
     (FRAMEWORK + "name: 5\n", "line 2: name: 5 is not text", "quotes"),
     (FRAMEWORK + "name: a/b\n", "line 2: name: 'a/b' is no name for a folder", "letters"),
     (FRAMEWORK + "name: ..\n", "no name for a folder", "letters"),
     (FRAMEWORK + 'name: "a\\nb"\n', "no name for a folder", "letters"),
-    (FRAMEWORK + "order: first\n", "line 2: order: 'first' is not a whole number", "without quotes"),
+    (
+        FRAMEWORK + "order: first\n",
+        "line 2: order: 'first' is not a whole number",
+        "without quotes",
+    ),
     (FRAMEWORK + "timeout: soon\n", "line 2: timeout: 'soon' is no duration", "30m"),
     (FRAMEWORK + "timeout: 0\n", "line 2: timeout: 0 is no time", "30m"),
     # axes
@@ -622,28 +721,76 @@ WRONG = [
     ("axes: {framework: a==1.*}\n", "'1.*' is no version", "interpreter"),
     ("axes: {framework: plian}\n", "there is no framework 'plian'", "'plain'"),
     ("axes: {framework: a==1.0.0, workload: croe}\n", "there is no workload 'croe'", "'core'"),
-    ("workload: croe\naxes: {framework: a==1.0.0}\n", "line 1: workload: there is no workload", "'core'"),
+    (
+        "workload: croe\naxes: {framework: a==1.0.0}\n",
+        "line 1: workload: there is no workload",
+        "'core'",
+    ),
     ("workload: core\naxes: {framework: a==1.0.0, workload: core}\n", "given twice", "keep one"),
     ("axes: {framework: a==1.0.0, backend: fats}\n", "there is no backend 'fats'", "'fast'"),
     ("axes: {framework: a==1.0.0, device: gup}\n", "there is no device 'gup'", "'gpu'"),
-    ("axes: {framework: a==1.0.0, backward: explict}\n", "there is no backward 'explict'", "'explicit'"),
+    (
+        "axes: {framework: a==1.0.0, backward: explict}\n",
+        "there is no backward 'explict'",
+        "'explicit'",
+    ),
     ("axes: {framework: a==1.0.0, backend: a/b}\n", "has '/' in it", "names"),
     ("axes: {framework: a==1.0.0, backend: ..}\n", "has '..' in it", "names"),
     ('axes: {framework: "a==1.0.0\\n2"}\n', "cannot be printed", "names"),
     ("axes: {framework: a==1.0.0, backend: ''}\n", "is empty", "names"),
     (f"axes: {{framework: a==1.0.0, data: {'x' * 200}}}\n", "longer than 100", "names"),
-    ("axes: {framework: a==1.0.0, seed: -1}\n", "axes.seed: -1 is no whole number from 0", "write one"),
+    (
+        "axes: {framework: a==1.0.0, seed: -1}\n",
+        "axes.seed: -1 is no whole number from 0",
+        "write one",
+    ),
     ("axes: {framework: a==1.0.0, seed: 0.5}\n", "axes.seed: 0.5 is no whole number", "write one"),
-    ("axes: {framework: a==1.0.0, seed: true}\n", "axes.seed: true is no whole number", "write one"),
-    ("axes: {framework: a==1.0.0, batch_exponent: 99}\n", "axes.batch_exponent: 99 is no whole number", "write one"),
-    ("axes: {framework: a==1.0.0, seed: {range: 4}}\n", "axes.seed: {range: 4} is no range", "[0, 4]"),
+    (
+        "axes: {framework: a==1.0.0, seed: true}\n",
+        "axes.seed: true is no whole number",
+        "write one",
+    ),
+    (
+        "axes: {framework: a==1.0.0, batch_exponent: 99}\n",
+        "axes.batch_exponent: 99 is no whole number",
+        "write one",
+    ),
+    (
+        "axes: {framework: a==1.0.0, seed: {range: 4}}\n",
+        "axes.seed: {range: 4} is no range",
+        "[0, 4]",
+    ),
     ("axes: {framework: a==1.0.0, seed: {ragne: [0, 4]}}\n", "is no range", "[0, 4]"),
-    ("axes: {framework: a==1.0.0, seed: {range: [4, 0]}}\n", "the range from 4 to 0 is empty", "smaller number first"),
-    ("axes: {framework: a==1.0.0, seed: {range: [0, 4], step: 0}}\n", "no range of numbers", "step"),
-    ("axes: {framework: a==1.0.0, seed: {range: [0, 1000000000]}}\n", "1,000,000,001 values", "fewer"),
-    ("axes: {framework: a==1.0.0, data_path: [x, y]}\n", "axes.data_path: says where data lie", "parameters"),
-    ("axes: {framework: a==1.0.0, device: gpu}\n", "nothing is left of the grid", "version 1 knows no GPU"),
-    (FRAMEWORK + "exclude: [{framework: a}]\n", "nothing is left of the grid", "excluded by rule 1: framework: a"),
+    (
+        "axes: {framework: a==1.0.0, seed: {range: [4, 0]}}\n",
+        "the range from 4 to 0 is empty",
+        "smaller number first",
+    ),
+    (
+        "axes: {framework: a==1.0.0, seed: {range: [0, 4], step: 0}}\n",
+        "no range of numbers",
+        "step",
+    ),
+    (
+        "axes: {framework: a==1.0.0, seed: {range: [0, 1000000000]}}\n",
+        "1,000,000,001 values",
+        "fewer",
+    ),
+    (
+        "axes: {framework: a==1.0.0, data_path: [x, y]}\n",
+        "axes.data_path: says where data lie",
+        "parameters",
+    ),
+    (
+        "axes: {framework: a==1.0.0, device: gpu}\n",
+        "nothing is left of the grid",
+        "version 1 knows no GPU",
+    ),
+    (
+        FRAMEWORK + "exclude: [{framework: a}]\n",
+        "nothing is left of the grid",
+        "excluded by rule 1: framework: a",
+    ),
     # zip, include, exclude, when
     (FRAMEWORK + "zip: [[backward, samples]]\n", "line 2: zip[1]: 'samples' is no axis", "known"),
     (FRAMEWORK + "zip: [[backward]]\n", "zip[1]: one axis has none to move with", "two"),
@@ -659,14 +806,22 @@ WRONG = [
         "named twice",
         "one group",
     ),
-    (FRAMEWORK + "include: [{framwork: b==1}]\n", "line 2: include[1].framwork: 'framwork' is neither", "'framework'"),
+    (
+        FRAMEWORK + "include: [{framwork: b==1}]\n",
+        "line 2: include[1].framwork: 'framwork' is neither",
+        "'framework'",
+    ),
     (FRAMEWORK + "include: [{}]\n", "include[1]: no axis is named", "at least one"),
     (
         FRAMEWORK + "include: [{workload: train, samples: 3}]\n",
         "include[1].samples: 'samples' is no parameter of train",
         "known",
     ),
-    (FRAMEWORK + "exclude: [{framwork: b}]\n", "line 2: exclude[1].framwork: 'framwork' is no axis", "'framework'"),
+    (
+        FRAMEWORK + "exclude: [{framwork: b}]\n",
+        "line 2: exclude[1].framwork: 'framwork' is no axis",
+        "'framework'",
+    ),
     (FRAMEWORK + "exclude: [{samples: 3}]\n", "'samples' is no axis of this grid", "known"),
     (FRAMEWORK + "exclude: [{}]\n", "exclude[1]: no axis is named", "name one"),
     (
@@ -674,46 +829,118 @@ WRONG = [
         "when.samples: 'samples' is no axis that could be left out",
         "backward",
     ),
-    (FRAMEWORK + "when: {framework: {device: cpu}}\n", "when.framework: 'framework' is no axis that could", "backward"),
+    (
+        FRAMEWORK + "when: {framework: {device: cpu}}\n",
+        "when.framework: 'framework' is no axis that could",
+        "backward",
+    ),
     (FRAMEWORK + "when: {backward: {seed: 1}}\n", "when.backward.seed: 'seed' is no axis", "known"),
-    (FRAMEWORK + "when: {backward: {backward: explicit}}\n", "conditions in a circle: backward → backward", "take one"),
+    (
+        FRAMEWORK + "when: {backward: {backward: explicit}}\n",
+        "conditions in a circle: backward → backward",
+        "take one",
+    ),
     (
         "axes: {framework: a==1.0.0, samples: 1, rate: 1}\nwhen: {samples: {rate: 1}, rate: {samples: 1}}\n",
         "circle: samples → rate",
         "take one",
     ),
     # parameters
-    (FRAMEWORK + "parameters: {sampels: 3}\n", "line 2: parameters.sampels: core has no parameter", "'samples'"),
-    (FRAMEWORK + "parameters: {core: {epochs: 3}}\n", "parameters.core.epochs: core has no parameter", "known"),
+    (
+        FRAMEWORK + "parameters: {sampels: 3}\n",
+        "line 2: parameters.sampels: core has no parameter",
+        "'samples'",
+    ),
+    (
+        FRAMEWORK + "parameters: {core: {epochs: 3}}\n",
+        "parameters.core.epochs: core has no parameter",
+        "known",
+    ),
     (FRAMEWORK + "parameters: {device: cpu}\n", "parameters.device: this is an axis", "axes"),
-    (FRAMEWORK + "parameters: {samples: many}\n", "parameters.samples: 'many' is not a whole number", "100"),
-    (FRAMEWORK + "parameters: {samples: true}\n", "parameters.samples: true is not a whole number", "100"),
-    (FRAMEWORK + "parameters: {samples: 0}\n", "parameters.samples: 0 is no whole number from 1 on", "write one"),
-    (FRAMEWORK + "parameters: {threads: two}\n", "parameters.threads: 'two' is no whole number", "write one"),
-    (FRAMEWORK + "parameters: {flag: yes}\n", "parameters.flag: 'yes' is not true or false", "false"),
+    (
+        FRAMEWORK + "parameters: {samples: many}\n",
+        "parameters.samples: 'many' is not a whole number",
+        "100",
+    ),
+    (
+        FRAMEWORK + "parameters: {samples: true}\n",
+        "parameters.samples: true is not a whole number",
+        "100",
+    ),
+    (
+        FRAMEWORK + "parameters: {samples: 0}\n",
+        "parameters.samples: 0 is no whole number from 1 on",
+        "write one",
+    ),
+    (
+        FRAMEWORK + "parameters: {threads: two}\n",
+        "parameters.threads: 'two' is no whole number",
+        "write one",
+    ),
+    (
+        FRAMEWORK + "parameters: {flag: yes}\n",
+        "parameters.flag: 'yes' is not true or false",
+        "false",
+    ),
     (FRAMEWORK + "parameters: {rate: .nan}\n", "parameters.rate: '.nan' is not a number", "0.1"),
-    (FRAMEWORK + "parameters: {data: y}\n", "parameters.data: there is no data set 'y'", "known: lsp"),
+    (
+        FRAMEWORK + "parameters: {data: y}\n",
+        "parameters.data: there is no data set 'y'",
+        "known: lsp",
+    ),
     (FRAMEWORK + "parameters: {data: lps}\n", "parameters.data: 'lps' is no data", "'lsp'"),
     (
         "axes: {framework: a==1.0.0, samples: 1}\nparameters: {samples: 3}\n",
         "axes.samples: both an axis and a parameter",
         "keep one",
     ),
-    (FRAMEWORK + "parameters: {until: {intrval: 1}}\n", "line 2: parameters.until.intrval: unknown key", "'interval'"),
-    (FRAMEWORK + "parameters: {until: {max_seeds: 3}}\n", "parameters.until: interval is missing", "docs/grid.md"),
-    (FRAMEWORK + "parameters: {until: 3}\n", "parameters.until: 3 where keys with values belong", "interval"),
+    (
+        FRAMEWORK + "parameters: {until: {intrval: 1}}\n",
+        "line 2: parameters.until.intrval: unknown key",
+        "'interval'",
+    ),
+    (
+        FRAMEWORK + "parameters: {until: {max_seeds: 3}}\n",
+        "parameters.until: interval is missing",
+        "docs/grid.md",
+    ),
+    (
+        FRAMEWORK + "parameters: {until: 3}\n",
+        "parameters.until: 3 where keys with values belong",
+        "interval",
+    ),
     (FRAMEWORK + "parameters: {data_path: 5}\n", "parameters.data_path: 5 is no path", "folder"),
     (FRAMEWORK + "parameters: {data: z}\n", "parameters.data: 'z' is no data", "known: lsp"),
     ("axes: {framework: a==1.0.0, data: [x, z]}\n", "axes.data: 'z' is no data", "known: lsp"),
     # environments and resources
-    (FRAMEWORK + "environments: {a==1: {pyhton: '3.6'}}\n", "environments.a==1.pyhton: unknown key", "'python'"),
-    (FRAMEWORK + "environments: {a==1: {python: 3.10}}\n", "environments.a==1.python: 3.1 is not text", "quotes"),
-    (FRAMEWORK + "environments: {plian==1.0.0: {python: '3.9'}}\n", "there is no framework 'plian'", "'plain'"),
+    (
+        FRAMEWORK + "environments: {a==1: {pyhton: '3.6'}}\n",
+        "environments.a==1.pyhton: unknown key",
+        "'python'",
+    ),
+    (
+        FRAMEWORK + "environments: {a==1: {python: 3.10}}\n",
+        "environments.a==1.python: 3.1 is not text",
+        "quotes",
+    ),
+    (
+        FRAMEWORK + "environments: {plian==1.0.0: {python: '3.9'}}\n",
+        "there is no framework 'plian'",
+        "'plain'",
+    ),
     (FRAMEWORK + "resources: 4\n", "resources: 4 where keys with values belong", "cpu"),
     (FRAMEWORK + "resources: {cpus: 2}\n", "resources.cpus: unknown key", "'cpu'"),
     (FRAMEWORK + "resources: {cpu: 0}\n", "resources.cpu: 0: it should be greater", "docs/grid.md"),
-    (FRAMEWORK + "resources: {memory: lots}\n", "resources.memory: 'lots' is no amount of memory", "4GB"),
-    (FRAMEWORK + "resources: {device: {gup: {cpu: 1}}}\n", "resources.device.gup: there is no device", "'gpu'"),
+    (
+        FRAMEWORK + "resources: {memory: lots}\n",
+        "resources.memory: 'lots' is no amount of memory",
+        "4GB",
+    ),
+    (
+        FRAMEWORK + "resources: {device: {gup: {cpu: 1}}}\n",
+        "resources.device.gup: there is no device",
+        "'gpu'",
+    ),
     (
         FRAMEWORK + "resources: {workload: {croe: {cpu: 1}}}\n",
         "resources.workload.croe: there is no workload",
@@ -735,8 +962,16 @@ WRONG = [
         "claims[1].compare.backward: no cell has backward 'explict'",
         "'explicit'",
     ),
-    (FRAMEWORK + CLAIM.replace("[explicit, autograd]", "[explicit]"), "claims[1].compare: no two values", "compare:"),
-    (FRAMEWORK + CLAIM.replace("faster", "fsater"), "claims[1].expect.fsater: unknown key", "'faster'"),
+    (
+        FRAMEWORK + CLAIM.replace("[explicit, autograd]", "[explicit]"),
+        "claims[1].compare: no two values",
+        "compare:",
+    ),
+    (
+        FRAMEWORK + CLAIM.replace("faster", "fsater"),
+        "claims[1].expect.fsater: unknown key",
+        "'faster'",
+    ),
     (
         FRAMEWORK + CLAIM.replace("faster: 0.1", "faster: 0.1, slower: 0.1"),
         "claims[1].expect: nothing is expected, or two",
@@ -790,32 +1025,41 @@ def test_any_file_name_will_do_and_names_the_run_where_the_grid_does_not(tmp_pat
     read = grid.load(write(tmp_path, "axes: {framework: a==1.0.0}\n", name))
     wrong = write(tmp_path, "axes: {framework: []}\n", name)
 
-    assert read.name == {"with space.yaml": "with-space", "with\nline.yaml": "with-line"}.get(name, "ünïcode")
+    assert read.name == {"with space.yaml": "with-space", "with\nline.yaml": "with-line"}.get(
+        name, "ünïcode"
+    )
     with pytest.raises(SweepError, match=r"line 1: axes\.framework: no values") as raised:
         grid.load(wrong)
     assert "\n" not in raised.value.message
 
 
 def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path):
-    for path, reason in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory"), ("a\0b", "null byte")):
+    for path, reason in (
+        (tmp_path / "none.yaml", "No such file"),
+        (tmp_path, "Is a directory"),
+        ("a\0b", "null byte"),
+    ):
         with pytest.raises(SweepError, match=reason):
             grid.load(path)
 
 
 def test_lines_are_told_where_the_wrong_word_stands():
-    text = (
-        "name: x\naxes:\n  framework: [a==1]\n  device:\n    - cpu\n    - gup\nparameters:\n  threads: 2\n  flag: 3\n"
-    )
+    text = "name: x\naxes:\n  framework: [a==1]\n  device:\n    - cpu\n    - gup\nparameters:\n  threads: 2\n  flag: 3\n"
 
     assert "line 4: axes.device: there is no device 'gup'" in refusal(text).message
-    assert "line 9: parameters.flag: 3 is not true or false" in refusal(text.replace("gup", "gpu")).message
+    assert (
+        "line 9: parameters.flag: 3 is not true or false"
+        in refusal(text.replace("gup", "gpu")).message
+    )
 
 
 # YAML as people mean it
 
 
 def test_words_are_what_they_look_like():
-    found = expanded("{axes: {framework: a==1.0.0}, parameters: {rate: 1e-3, data: no, threads: 0x2, flag: True}}")
+    found = expanded(
+        "{axes: {framework: a==1.0.0}, parameters: {rate: 1e-3, data: no, threads: 0x2, flag: True}}"
+    )
 
     said = found.cells[0].settings
     assert (said["rate"], said["data"], said["threads"], said["flag"]) == (0.001, "no", 2, True)
@@ -855,7 +1099,10 @@ def test_paths_of_environments_and_data_start_at_the_grid(tmp_path):
         },
         "a==mine": {"interpreter": f"{tmp_path.parent}/venv/bin/python", "python": ["3.9", "3.10"]},
     }
-    folders = {c.axes["workload"]: c.settings["data_path"] for c in grid.expand(read, FRAMEWORKS, WORKLOADS).cells}
+    folders = {
+        c.axes["workload"]: c.settings["data_path"]
+        for c in grid.expand(read, FRAMEWORKS, WORKLOADS).cells
+    }
     assert folders == {"core": f"{tmp_path}/pictures", "train": f"{tmp_path.parent}/more"}
 
 
@@ -866,7 +1113,9 @@ def test_a_grid_may_override_all_that_an_environment_knows():
 # the files of this repository
 
 
-@pytest.mark.parametrize("path", [HOUSE / "grid.yaml", *sorted((HOUSE / "grids").glob("*.yaml"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [HOUSE / "grid.yaml", *sorted((HOUSE / "grids").glob("*.yaml"))], ids=lambda p: p.name
+)
 def test_every_grid_of_the_repository_expands(path):
     known = {"data_sets": datasets.datasets(), "metrics": METRICS}
 
@@ -931,14 +1180,21 @@ def test_a_product_has_as_many_trials_as_its_axes_have_different_values_multipli
     cells = math.prod(len(set(values)) for name, values in axes.items() if name != "seed")
     assert len(found.cells) == cells
     assert len(found.trials) == cells * len(set(axes.get("seed", range(5))))
-    assert len({t.id for t in found.trials}) == len({t.name for t in found.trials}) == len(found.trials)
+    assert (
+        len({t.id for t in found.trials})
+        == len({t.name for t in found.trials})
+        == len(found.trials)
+    )
     assert len({c.id for c in found.cells}) == len(found.cells)
 
 
 @UNHURRIED
 @given(axes_of(), st.randoms(use_true_random=False))
 def test_order_of_keys_and_values_changes_no_trial(axes, random):
-    shuffled = {name: random.sample(axes[name], len(axes[name])) for name in random.sample(list(axes), len(axes))}
+    shuffled = {
+        name: random.sample(axes[name], len(axes[name]))
+        for name in random.sample(list(axes), len(axes))
+    }
 
     ids = {trial.id for trial in expanded({"axes": axes}).trials}
 
@@ -954,7 +1210,11 @@ def test_excludes_take_away_what_matches_any_of_them_and_nothing_else(data):
     left = all_but_empty({"axes": axes, "exclude": rules})
 
     whole = expanded({"axes": axes}).trials
-    matched = {t.name for t in whole if any(all(t.settings[k] in v for k, v in rule.items()) for rule in rules)}
+    matched = {
+        t.name
+        for t in whole
+        if any(all(t.settings[k] in v for k, v in rule.items()) for rule in rules)
+    }
     assert left == {trial.name for trial in whole} - matched
 
 
@@ -965,7 +1225,9 @@ def test_including_what_was_excluded_gives_the_whole_back(data):
     rule = data.draw(rules_over(axes))
     whole = expanded({"axes": axes})
 
-    again = expanded({"axes": axes, "exclude": [rule], "include": [{"framework": axes["framework"]}]})
+    again = expanded(
+        {"axes": axes, "exclude": [rule], "include": [{"framework": axes["framework"]}]}
+    )
 
     assert trial_names(again) == trial_names(whole)
     assert not again.exclusions
@@ -977,7 +1239,9 @@ def test_an_include_of_cells_that_are_there_changes_nothing(axes, data):
     names_ = data.draw(st.sets(st.sampled_from(sorted(axes)), min_size=1))
     include = {name: data.draw(some(axes[name])) for name in sorted(names_)}
 
-    assert trial_names(expanded({"axes": axes, "include": [include]})) == trial_names(expanded({"axes": axes}))
+    assert trial_names(expanded({"axes": axes, "include": [include]})) == trial_names(
+        expanded({"axes": axes})
+    )
 
 
 @UNHURRIED
@@ -1027,7 +1291,9 @@ def test_combinations_are_as_many_as_were_counted_before_and_each_is_there_once(
         name: {key: values for key, values in rule.items() if key != name and key in axes}
         for name, rule in when.items()
     }
-    when = {name: rule for name, rule in when.items() if rule and not any(key in when for key in rule)}
+    when = {
+        name: rule for name, rule in when.items() if rule and not any(key in when for key in rule)
+    }
     read = grid.parse(yaml.safe_dump({"axes": axes, "when": when}))
     space = Space(read, Words(read, FRAMEWORKS, WORKLOADS))
 
@@ -1079,12 +1345,39 @@ def test_whatever_yaml_holds_is_a_grid_or_is_refused(value):
         ),
         st.recursive(
             st.sampled_from(
-                ["a==1", "framework", "seed", "core", "cpu", "range", 0, 1, -1, 0.5, True, None, "samples", "1e9", ""]
+                [
+                    "a==1",
+                    "framework",
+                    "seed",
+                    "core",
+                    "cpu",
+                    "range",
+                    0,
+                    1,
+                    -1,
+                    0.5,
+                    True,
+                    None,
+                    "samples",
+                    "1e9",
+                    "",
+                ]
             ),
             lambda inner: (
                 st.lists(inner, max_size=3)
                 | st.dictionaries(
-                    st.sampled_from(["framework", "seed", "samples", "range", "step", "device", "until", "compare"]),
+                    st.sampled_from(
+                        [
+                            "framework",
+                            "seed",
+                            "samples",
+                            "range",
+                            "step",
+                            "device",
+                            "until",
+                            "compare",
+                        ]
+                    ),
                     inner,
                     max_size=3,
                 )

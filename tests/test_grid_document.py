@@ -30,7 +30,9 @@ def test_the_document_has_examples_and_errors():
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_a_grid_about_which_there_is_nothing_to_warn_of(example, tmp_path, monkeypatch):
+def test_an_example_is_a_grid_about_which_there_is_nothing_to_warn_of(
+    example, tmp_path, monkeypatch
+):
     found = expanded(example, tmp_path, monkeypatch)
 
     assert found.trials

@@ -27,10 +27,25 @@ class Host:
     """A host that this test has started."""
 
     def __init__(
-        self, folder: Path, framework: str = "plain", idle_s: float = 60, launcher: Sequence[str] = ()
+        self,
+        folder: Path,
+        framework: str = "plain",
+        idle_s: float = 60,
+        launcher: Sequence[str] = (),
     ) -> None:
         file = str(TROUBLES / f"{framework}.py")
-        command = [*launcher, sys.executable, "-I", "-B", "-u", str(MAIN), "--framework", file, "--idle", str(idle_s)]
+        command = [
+            *launcher,
+            sys.executable,
+            "-I",
+            "-B",
+            "-u",
+            str(MAIN),
+            "--framework",
+            file,
+            "--idle",
+            str(idle_s),
+        ]
         parent = [] if launcher else ["--parent", str(os.getpid())]
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen(
@@ -58,7 +73,9 @@ class Host:
         heard: dict[str, dict[str, Any]] = {}
         assert self.process.stdout
         for line in self.process.stdout:
-            event = protocol.decode(line.encode()) or {"event": "garbage" if line.strip() else "nothing"}
+            event = protocol.decode(line.encode()) or {
+                "event": "garbage" if line.strip() else "nothing"
+            }
             heard[event["event"]] = event
             if event["event"] == until:
                 break
@@ -113,7 +130,13 @@ def columns(heard: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def test_a_trial_is_heard_from_its_start_to_its_exit(host: Host) -> None:
     heard = host.run()
 
-    assert [name for name in heard if name != "nothing"] == ["ready", "started", "progress", "outcome", "exit"]
+    assert [name for name in heard if name != "nothing"] == [
+        "ready",
+        "started",
+        "progress",
+        "outcome",
+        "exit",
+    ]
     assert heard["progress"]["facts"] == {"trouble": "none"}
     assert heard["outcome"]["status"] == "ok"
     assert columns(heard)["step_s"] == [0.01, 0.02]
@@ -147,11 +170,17 @@ def test_a_spawned_trial_imports_the_framework_itself(host: Host) -> None:
 
 
 @pytest.mark.parametrize("process", ["fork", "spawn"])
-def test_a_trial_sees_an_empty_folder_and_no_package_of_the_orchestrator_s(host: Host, process: str) -> None:
+def test_a_trial_sees_an_empty_folder_and_no_package_of_the_orchestrator_s(
+    host: Host, process: str
+) -> None:
     found = columns(host.run("tells", process=process))
 
     assert set(found["folder"]) <= {"log"}
-    assert not [entry for entry in found["path"] if "workloads" in entry or entry in ("", str(MAIN.parent.parent))]
+    assert not [
+        entry
+        for entry in found["path"]
+        if "workloads" in entry or entry in ("", str(MAIN.parent.parent))
+    ]
     assert json.loads(found["variables"]) == {"OMP_NUM_THREADS": "1"}
 
 
@@ -163,7 +192,9 @@ def test_fork_and_spawn_tell_the_same_columns(host: Host) -> None:
         assert forked.get(name) == spawned.get(name), name
 
 
-def test_a_trial_is_bound_to_its_cores_and_the_threads_are_set_before_the_framework_is_there(host: Host) -> None:
+def test_a_trial_is_bound_to_its_cores_and_the_threads_are_set_before_the_framework_is_there(
+    host: Host,
+) -> None:
     found = columns(host.run("tells"))
 
     assert found["cores"] == [CORE]
@@ -173,7 +204,12 @@ def test_a_trial_is_bound_to_its_cores_and_the_threads_are_set_before_the_framew
 @pytest.mark.parametrize("process", ["fork", "spawn"])
 @pytest.mark.parametrize(
     ("trouble", "returncode"),
-    [("crashes", -signal.SIGSEGV), ("is_killed", -signal.SIGKILL), ("aborts", -signal.SIGABRT), ("exits", 3)],
+    [
+        ("crashes", -signal.SIGSEGV),
+        ("is_killed", -signal.SIGKILL),
+        ("aborts", -signal.SIGABRT),
+        ("exits", 3),
+    ],
 )
 def test_how_a_trial_s_process_ended_is_told_and_the_host_goes_on(
     host: Host, trouble: str, returncode: int, process: str
@@ -282,17 +318,23 @@ def test_a_line_that_is_no_request_is_passed_over(host: Host) -> None:
     assert host.run()["outcome"]["status"] == "ok"
 
 
-def test_a_framework_that_cannot_be_imported_is_told_and_ends_the_host(start: Callable[..., Host]) -> None:
+def test_a_framework_that_cannot_be_imported_is_told_and_ends_the_host(
+    start: Callable[..., Host],
+) -> None:
     host = start("unimportable")
 
     heard = host.run()
 
     assert list(heard) == ["unimportable"]
-    assert heard["unimportable"]["error"].endswith("ImportError: libmatrix.so.5: cannot open shared object file")
+    assert heard["unimportable"]["error"].endswith(
+        "ImportError: libmatrix.so.5: cannot open shared object file"
+    )
     assert host.process.wait(20) == 0
 
 
-def test_a_spawned_trial_tells_that_its_framework_cannot_be_imported(start: Callable[..., Host]) -> None:
+def test_a_spawned_trial_tells_that_its_framework_cannot_be_imported(
+    start: Callable[..., Host],
+) -> None:
     heard = start("unimportable").run(process="spawn")
 
     assert heard["outcome"]["status"] == "env_failed"
@@ -375,7 +417,9 @@ def test_a_host_outlives_the_thread_that_started_it_and_dies_with_the_process(
     assert eventually(lambda: not there(pid) and not alive(word))
 
 
-def test_a_host_whose_framework_s_import_hangs_dies_with_its_parent(start: Callable[..., Host], tmp_path: Path) -> None:
+def test_a_host_whose_framework_s_import_hangs_dies_with_its_parent(
+    start: Callable[..., Host], tmp_path: Path
+) -> None:
     parent = start("endless", launcher=(sys.executable, "-c", PARENT))
     assert eventually(lambda: (tmp_path / "log").read_text().strip().isdigit())
     pid = int((tmp_path / "log").read_text())

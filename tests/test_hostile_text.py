@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from made_up import Planned, keep, record
 from markdown_it import MarkdownIt
 from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
-from pylatexenc.latexwalker import LatexEnvironmentNode, LatexMacroNode, LatexNode, LatexSpecialsNode, LatexWalker
+from pylatexenc.latexwalker import (
+    LatexEnvironmentNode,
+    LatexMacroNode,
+    LatexNode,
+    LatexSpecialsNode,
+    LatexWalker,
+)
 from pylatexenc.latexwalker import get_default_latex_context_db as walker_db
 from pylatexenc.macrospec import MacroSpec
 from rich.cells import cell_len
@@ -36,7 +42,17 @@ from sweep.texts import printable
 PIECES = [
     *"\n\r\t\x00\x1b\x7f\x85\x9b\u2028\u202e\u3000 |[]<>&%_$#@{}~^*`'\"\\=+-,;:!?/()",
     *("a", "B", "0", "é", "→", "中", "²", "…"),
-    *("](http://x)", "[a](b)", "![a](b)", "<script>alert(1)</script>", "</script>", "<!--", "&amp;", "&#10;", "a_b_c"),
+    *(
+        "](http://x)",
+        "[a](b)",
+        "![a](b)",
+        "<script>alert(1)</script>",
+        "</script>",
+        "<!--",
+        "&amp;",
+        "&#10;",
+        "a_b_c",
+    ),
     *(
         "__a__",
         "**a**",
@@ -102,16 +118,31 @@ def text_of(children: Sequence[Any]) -> str:
 @given(ROWS)
 @example(WORST)
 def test_raw_csv(rows: list[tuple[str, str]]) -> None:
-    read = csv_rows(tables.as_csv([{"[na|me": one, "a\nb": other, "list": [one, 1]} for one, other in rows], raw=True))
+    read = csv_rows(
+        tables.as_csv(
+            [{"[na|me": one, "a\nb": other, "list": [one, 1]} for one, other in rows], raw=True
+        )
+    )
     assert read == [{"[na|me": one, "a\nb": other, "list": f"{one}; 1"} for one, other in rows]
 
 
 @UNHURRIED
 @given(ROWS)
 @example(WORST)
-@example([("=1+1", "@SUM(A1)"), ("+1+1", "-1+1"), ("\t=1", "\r=1"), ("-1.5e-3", "'"), ("-", "－1"), ("", "a=1")])
+@example(
+    [
+        ("=1+1", "@SUM(A1)"),
+        ("+1+1", "-1+1"),
+        ("\t=1", "\r=1"),
+        ("-1.5e-3", "'"),
+        ("-", "－1"),
+        ("", "a=1"),
+    ]
+)
 def test_csv(rows: list[tuple[str, str]]) -> None:
-    read = csv_rows(tables.as_csv([{"[na|me": one, "a\nb": other, "=list": [one, 1]} for one, other in rows]))
+    read = csv_rows(
+        tables.as_csv([{"[na|me": one, "a\nb": other, "=list": [one, 1]} for one, other in rows])
+    )
     cells = [[row["[na|me"], row["a\nb"], row["'=list"]] for row in read]
     texts = [[one, other, f"{one}; 1"] for one, other in rows]
     for cell, text in zip(itertools.chain(*cells), itertools.chain(*texts), strict=True):
@@ -130,7 +161,12 @@ def csv_rows(text: str) -> list[dict[str, str]]:
 
 
 @UNHURRIED
-@given(st.lists(st.dictionaries(TEXTS, TEXTS | st.floats() | st.lists(TEXTS, max_size=2), max_size=3), max_size=3))
+@given(
+    st.lists(
+        st.dictionaries(TEXTS, TEXTS | st.floats() | st.lists(TEXTS, max_size=2), max_size=3),
+        max_size=3,
+    )
+)
 def test_json(rows: list[dict[str, Any]]) -> None:
     written = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
@@ -161,8 +197,15 @@ def latex_rows(text: str) -> list[list[str]]:
     assert [type(node) for node in nodes] == [LatexEnvironmentNode]
     rows: list[list[list[LatexNode]]] = [[[]]]
     for node in nodes[0].nodelist:
-        if isinstance(node, LatexMacroNode) and node.macroname in ("\\", "toprule", "midrule", "bottomrule"):
-            assert not any(node.nodeargd.argnlist if node.nodeargd else []), f"{node.macroname} takes text for its own"
+        if isinstance(node, LatexMacroNode) and node.macroname in (
+            "\\",
+            "toprule",
+            "midrule",
+            "bottomrule",
+        ):
+            assert not any(node.nodeargd.argnlist if node.nodeargd else []), (
+                f"{node.macroname} takes text for its own"
+            )
             rows += [[[]]] if node.macroname == "\\" else []
         elif isinstance(node, LatexSpecialsNode) and node.specials_chars == "&":
             rows[-1].append([])
@@ -172,7 +215,13 @@ def latex_rows(text: str) -> list[list[str]]:
     return [[spaced(plain_text(cell)) for cell in row] for row in rows]
 
 
-KERNEL = {"textless": "<", "textgreater": ">", "textbar": "|", "textperiodcentered": "·", "ldots": "…"} | {
+KERNEL = {
+    "textless": "<",
+    "textgreater": ">",
+    "textbar": "|",
+    "textperiodcentered": "·",
+    "ldots": "…",
+} | {
     "textasciicircum": "^",
     "textsuperscript": "²",
 }
@@ -180,7 +229,9 @@ KERNEL = {"textless": "<", "textgreater": ">", "textbar": "|", "textperiodcenter
 
 def plain_text(nodes: Sequence[LatexNode]) -> str:
     context = get_default_latex_context_db()
-    context.add_context_category("kernel", macros=[MacroTextSpec(*each) for each in KERNEL.items()], prepend=True)
+    context.add_context_category(
+        "kernel", macros=[MacroTextSpec(*each) for each in KERNEL.items()], prepend=True
+    )
     said = LatexNodes2Text(latex_context=context, strict_latex_spaces=True)
     return str(said.nodelist_to_text(nodes))
 
@@ -252,13 +303,25 @@ def hostile_run(folder: Path, texts: Sequence[str]) -> analysis.Run:
             each = record(seed, framework=f"f{place}==1", packages=[text], **more)
             each["settings"] = each["settings"] | {"a": f"{text}{place}"}
             records.append(each)
-        records.append(record(9, framework=f"f{place}==1", status="crashed", error=f"{text}\nlast {text}{place}"))
+        records.append(
+            record(
+                9, framework=f"f{place}==1", status="crashed", error=f"{text}\nlast {text}{place}"
+            )
+        )
     left_out = [Exclusion(text, text) for text in texts]
-    keep(folder, records, json.dumps({"name": "x", "axes": {}}), exclusions=left_out, trials=[Planned("p", texts[0])])
+    keep(
+        folder,
+        records,
+        json.dumps({"name": "x", "axes": {}}),
+        exclusions=left_out,
+        trials=[Planned("p", texts[0])],
+    )
     return analysis.Run(folder)
 
 
-FEW = settings(max_examples=4, deadline=None, phases=[Phase.explicit, Phase.generate])  # a run each: seconds
+FEW = settings(
+    max_examples=4, deadline=None, phases=[Phase.explicit, Phase.generate]
+)  # a run each: seconds
 
 
 @pytest.mark.slow
@@ -285,7 +348,9 @@ def test_html(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Non
 def test_svg(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     run = hostile_run(tmp_path_factory.mktemp("run"), texts)
     for kind in ("time", "processes"):
-        drawn = plots.image(figures.picture(run, kind, figures.Choice(roles={"colour": "a"})), "svg")
+        drawn = plots.image(
+            figures.picture(run, kind, figures.Choice(roles={"colour": "a"})), "svg"
+        )
         root = ET.fromstring(drawn)
         assert root.tag.endswith("svg")
         assert not [node for node in root.iter() if node.tag.endswith("script")]

@@ -15,7 +15,9 @@ HOUSE = Path(__file__).resolve().parent.parent
 def tracked_files() -> list[Path]:
     if shutil.which("git") is None or not (HOUSE / ".git").exists():
         pytest.skip("not a git checkout: nothing says which files belong to it")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, text=True, check=True
+    )
     return [HOUSE / name for name in listed.stdout.split("\0") if name and (HOUSE / name).is_file()]
 
 
@@ -32,7 +34,9 @@ def test_no_file_names_a_registry_or_carries_a_lock() -> None:
 def test_every_document_is_linked_from_the_readme_or_another_document() -> None:
     documents = [p for p in tracked_files() if p.parent == HOUSE / "docs" and p.suffix == ".md"]
     texts = {p: text_of(p) for p in [*documents, HOUSE / "README.md", HOUSE / "CONTRIBUTING.md"]}
-    unlinked = [p.name for p in documents if not any(p.name in text for q, text in texts.items() if q != p)]
+    unlinked = [
+        p.name for p in documents if not any(p.name in text for q, text in texts.items() if q != p)
+    ]
     assert unlinked == []
 
 

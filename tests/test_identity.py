@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import uv
 from commands import Sweep
@@ -99,7 +101,9 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def venv(tmp_path: Path) -> Path:
     """An environment of the user's own, beside the grid."""
     folder = tmp_path / "venv"
-    subprocess.run([uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    subprocess.run(
+        [uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, folder], check=True
+    )
     install(folder, tmp_path, "1.0")
     (tmp_path / "grid.yaml").write_text(GRID)
     return folder
@@ -120,7 +124,12 @@ def trials() -> list[Trial]:
 
 def recorded(trial: Trial, mean_s: float = 0.1, day: int = 1, **changes: Any) -> dict[str, Any]:
     """The record of a trial that took so long."""
-    known = {"run": "mine", "status": "ok", "step_s": samples(trial.seed, mean_s), "code_version": "0"}
+    known = {
+        "run": "mine",
+        "status": "ok",
+        "step_s": samples(trial.seed, mean_s),
+        "code_version": "0",
+    }
     known |= {"started_at": f"2026-11-{day:02d}T12:00:00+00:00", "cpu_model": "CPU", "wall_s": 1.0}
     return worker.identity(trial) | known | changes
 
@@ -149,7 +158,9 @@ CHANGES: dict[str, tuple[Callable[[Path, Path], None], str, int]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_has_changed_is_said_and_runs_anew(sweep: Sweep, mine: Path, venv: Path, what: str) -> None:
+def test_what_has_changed_is_said_and_runs_anew(
+    sweep: Sweep, mine: Path, venv: Path, what: str
+) -> None:
     keep("results/mine", [recorded(trial) for trial in trials()], GRID)
     assert "12 done, 0 to run" in sweep("plan", "grid.yaml").err
     change, said, count = CHANGES[what]
@@ -157,7 +168,10 @@ def test_what_has_changed_is_said_and_runs_anew(sweep: Sweep, mine: Path, venv: 
     change(mine, venv)
     ended = sweep("plan", "grid.yaml")
 
-    assert f"{said} since {count} trials ran: they stay in the run as they were, {count} run anew" in ended.err
+    assert (
+        f"{said} since {count} trials ran: they stay in the run as they were, {count} run anew"
+        in ended.err
+    )
     assert len(json.loads(sweep("plan", "grid.yaml", "--format", "json").out)) == count
 
 
@@ -177,12 +191,17 @@ def test_more_seeds_of_what_has_changed_share_no_cell_with_those_of_before(
 ) -> None:
     keep("results/mine", [recorded(trial, 0.1) for trial in trials()], GRID)
     edit(mine / "model.py", "WIDTH = 4\n")
-    keep("results/mine", [recorded(trial, 0.3, day=2) for trial in trials() if trial.seed < 2], GRID)
+    keep(
+        "results/mine", [recorded(trial, 0.3, day=2) for trial in trials() if trial.seed < 2], GRID
+    )
 
     rows = json.loads(sweep("summarize", "mine", "--format", "json").out)
     table = sweep("summarize", "mine").out
 
-    assert {(row["workload_content"][:14], row["trials" if "trials" in row else "processes"]) for row in rows} == {
+    assert {
+        (row["workload_content"][:14], row["trials" if "trials" in row else "processes"])
+        for row in rows
+    } == {
         ("1 (2026-11-01 ", 3),
         ("2 (2026-11-02 ", 2),
     }
@@ -191,7 +210,9 @@ def test_more_seeds_of_what_has_changed_share_no_cell_with_those_of_before(
     assert "framework_content" not in table
 
 
-def test_contents_are_told_apart_by_whatever_axes_rows_are_asked_for(sweep: Sweep, mine: Path, venv: Path) -> None:
+def test_contents_are_told_apart_by_whatever_axes_rows_are_asked_for(
+    sweep: Sweep, mine: Path, venv: Path
+) -> None:
     keep("results/mine", [recorded(trial, 0.1) for trial in trials()], GRID)
     edit(mine / "model.py", "WIDTH = 4\n")
     keep("results/mine", [recorded(trial, 0.3, day=2) for trial in trials()], GRID)
@@ -213,29 +234,44 @@ def test_a_comparison_is_of_what_is_there_now_and_names_what_it_leaves_out(
     again = [trial for trial in trials() if trial.settings["framework"] == "quick==here"]
     keep("results/mine", [recorded(trial, 0.4, day=2) for trial in again], GRID)
 
-    ended = sweep("compare", "mine", "--over", "framework", "--baseline", "reference", "--format", "json")
+    ended = sweep(
+        "compare", "mine", "--over", "framework", "--baseline", "reference", "--format", "json"
+    )
     changed = sweep("compare", "mine", "--over", "framework_content", "--format", "json")
 
-    assert [(row["subject"], row["verdict"]) for row in json.loads(ended.out)] == [("quick==here", "slower")] * 2
-    assert "mine has cells of an earlier framework_content, which are not compared: 1 (2026-11-01" in ended.err
+    assert [(row["subject"], row["verdict"]) for row in json.loads(ended.out)] == [
+        ("quick==here", "slower")
+    ] * 2
+    assert (
+        "mine has cells of an earlier framework_content, which are not compared: 1 (2026-11-01"
+        in ended.err
+    )
     assert [round(row["ratio"]) for row in json.loads(changed.out)] == [4, 4]
 
 
-def test_two_runs_are_compared_by_what_each_measured_last(sweep: Sweep, mine: Path, venv: Path) -> None:
+def test_two_runs_are_compared_by_what_each_measured_last(
+    sweep: Sweep, mine: Path, venv: Path
+) -> None:
     keep("results/before", [recorded(trial, 0.1) for trial in trials()], GRID)
     keep("results/after", [recorded(trial, 0.1) for trial in trials()], GRID)
     edit(mine / "model.py", "WIDTH = 4\n")
     keep("results/after", [recorded(trial, 0.2, day=2) for trial in trials()], GRID)
 
     ended = sweep("compare", "before", "after", "--format", "json")
-    older = sweep("compare", "before", "after", "--where", "workload_content=1*", "--format", "json")
+    older = sweep(
+        "compare", "before", "after", "--where", "workload_content=1*", "--format", "json"
+    )
 
     assert [round(row["ratio"]) for row in json.loads(ended.out)] == [2] * 4
     assert [round(row["ratio"]) for row in json.loads(older.out)] == [1] * 4
 
 
-def test_a_claim_is_judged_by_what_is_there_now(tmp_path: Path, mine: Path, venv: Path, sweep: Sweep) -> None:
-    claim = "claims: [{name: slow, compare: {framework: [quick, reference]}, expect: {slower: 0.5}}]\n"
+def test_a_claim_is_judged_by_what_is_there_now(
+    tmp_path: Path, mine: Path, venv: Path, sweep: Sweep
+) -> None:
+    claim = (
+        "claims: [{name: slow, compare: {framework: [quick, reference]}, expect: {slower: 0.5}}]\n"
+    )
     keep("results/mine", [recorded(trial, 0.1) for trial in trials()], GRID + claim)
     edit(mine / "quick.py", f"{FRAMEWORK}THREADS = 2\n")
     again = [trial for trial in trials() if trial.settings["framework"] == "quick==here"]
@@ -256,8 +292,15 @@ def test_whoever_has_a_record_can_compute_its_id(mine: Path, venv: Path, sweep: 
         assert grids.identify(json.loads(record["settings"]), content) == record["trial_id"]
 
 
-def test_a_trial_that_is_run_again_says_what_has_changed_since(mine: Path, venv: Path, sweep: Sweep) -> None:
-    keep("results/mine", [recorded(trial) for trial in trials()], GRID, grid_path=str(Path("grid.yaml").absolute()))
+def test_a_trial_that_is_run_again_says_what_has_changed_since(
+    mine: Path, venv: Path, sweep: Sweep
+) -> None:
+    keep(
+        "results/mine",
+        [recorded(trial) for trial in trials()],
+        GRID,
+        grid_path=str(Path("grid.yaml").absolute()),
+    )
     run = Run("results/mine")
     record = next(row for row in run.records.to_pylist() if "quick" in row["trial_name"])
     first = reproduction.changed(run.facts, record)
@@ -267,9 +310,13 @@ def test_a_trial_that_is_run_again_says_what_has_changed_since(mine: Path, venv:
     assert reproduction.changed(run.facts, record) == ["workload discs"]
 
 
-def test_a_node_that_holds_something_else_than_was_planned_times_nothing(mine: Path, venv: Path, sweep: Sweep) -> None:
+def test_a_node_that_holds_something_else_than_was_planned_times_nothing(
+    mine: Path, venv: Path, sweep: Sweep
+) -> None:
     trial = next(trial for trial in trials() if "quick" in trial.name)
-    trial = dataclasses.replace(trial, resources=dataclasses.replace(trial.resources, exclusive=False))
+    trial = dataclasses.replace(
+        trial, resources=dataclasses.replace(trial.resources, exclusive=False)
+    )
     overrides = grids.load("grid.yaml").environments
     edit(mine / "model.py", "WIDTH = 4\n")
 
@@ -287,11 +334,15 @@ def before(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of the version before, whose records say nothing of what they measured, with its grid."""
     monkeypatch.syspath_prepend(str(PLUGINS))
     shutil.copytree(BEFORE, "results/before")
-    Path("grid.yaml").write_text(Run("results/before").facts.grid)
+    Path("grid.yaml").write_text(
+        Run("results/before").facts.grid.replace("gate_examples", "parity_examples")
+    )
     return Path("results/before")
 
 
-def test_a_run_of_the_version_before_goes_on_where_it_was_of_sweep_s_own(sweep: Sweep, before: Path) -> None:
+def test_a_run_of_the_version_before_goes_on_where_it_was_of_sweep_s_own(
+    sweep: Sweep, before: Path
+) -> None:
     ended = sweep("plan", "grid.yaml", "--format", "json")
 
     assert "4 trials in 2 blocks, 2 done, 2 to run" in ended.err
@@ -309,11 +360,40 @@ def test_a_run_of_the_version_before_is_read_as_it_was_written(sweep: Sweep, bef
     assert "4 of 4 planned trials have a record: 4 ok" in sweep("status", "before").out
 
 
-def test_new_trials_share_no_cell_with_those_of_the_version_before(sweep: Sweep, before: Path) -> None:
+def test_former_names_are_read_as_those_of_now(sweep: Sweep, before: Path) -> None:
+    files = pa.concat_tables(pq.read_table(part) for part in before.glob("records/*.parquet"))
+    assert {"foreign_ratio", "contention_ratio"} & {*files.column_names} == {"foreign_ratio"}
+    assert any("gate_examples" in text for text in files["settings"].to_pylist())
+
+    records = Run(before).results.records()
+    taken = dict(
+        zip(files["trial_id"].to_pylist(), files["foreign_ratio"].to_pylist(), strict=True)
+    )
+    assert taken == dict(
+        zip(records["trial_id"].to_pylist(), records["contention_ratio"].to_pylist(), strict=True)
+    )
+    assert "foreign_ratio" not in records.column_names
+    settings = [json.loads(text) for text in records["settings"].to_pylist()]
+    assert {each.get("parity_examples") for each in settings if each["workload"] == "core"} == {1}
+    assert not {"gate_examples", "tolerance"} & {name for each in settings for name in each}
+    some = Run(before).results.records(["contention_ratio"])
+    assert some["contention_ratio"].null_count == files["foreign_ratio"].null_count
+    names = ("trial_id", "settings", "content")
+    for trial_id, text, content in zip(*(records[name].to_pylist() for name in names), strict=True):
+        assert grids.identify(json.loads(text), json.loads(content or "{}")) == trial_id
+
+
+def test_new_trials_share_no_cell_with_those_of_the_version_before(
+    sweep: Sweep, before: Path
+) -> None:
     again = [trial for trial in trials() if "trouble" in trial.name]
     keep(before, [recorded(trial, 0.3, day=29) for trial in again], Path("grid.yaml").read_text())
 
-    rows = [r for r in json.loads(sweep("summarize", "before", "--format", "json").out) if r["workload"] == "trouble"]
+    rows = [
+        r
+        for r in json.loads(sweep("summarize", "before", "--format", "json").out)
+        if r["workload"] == "trouble"
+    ]
 
     assert [row["workload_content"][:12] for row in rows] == ["1 (2026-11-2", "2 (2026-11-2"]
     assert [round(row["mean"], 1) for row in rows] == [0.0, 0.3]
@@ -321,8 +401,14 @@ def test_new_trials_share_no_cell_with_those_of_the_version_before(sweep: Sweep,
 
 def test_nothing_is_said_of_records_of_other_settings(mine: Path, venv: Path, sweep: Sweep) -> None:
     planned = trials()
-    records: dict[str, list[Any]] = {n: [recorded(trial)[n] for trial in planned] for n in resume.COLUMNS}
+    records: dict[str, list[Any]] = {
+        n: [recorded(trial)[n] for trial in planned] for n in resume.COLUMNS
+    }
     records["started_at"] = [None] * 12
-    others = {**records, "trial_id": ["other"] * 12, "settings": ['{"framework": "torch==2.13.0"}'] * 12}
+    others = {
+        **records,
+        "trial_id": ["other"] * 12,
+        "settings": ['{"framework": "torch==2.13.0"}'] * 12,
+    }
 
     assert resume.changes(planned, planned, others) == []

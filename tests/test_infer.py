@@ -1,4 +1,4 @@
-"""Workload infer: what is gated, what is timed."""
+"""Workload infer: what is checked, what is timed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from workloads import deeppose, infer
 from workloads.frameworks import reference
 from workloads.runtime.refusals import NotComparable
 
-ASKED = SETTINGS | infer.PARAMETERS | {"gate_examples": 2, "samples": 3, "warmup": 1, "batch_exponent": 1}
+ASKED = (
+    SETTINGS
+    | infer.PARAMETERS
+    | {"parity_examples": 2, "samples": 3, "warmup": 1, "batch_exponent": 1}
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +36,17 @@ def test_the_catalog_reads_the_parameters_without_importing_the_workload() -> No
     assert workloads()["infer"].reference == infer.REFERENCE
 
 
-def test_the_reference_predicts_as_its_own_yardstick_does(data: str, expected: dict[str, Any]) -> None:
+def test_the_reference_predicts_as_its_own_reference_does(
+    data: str, expected: dict[str, Any]
+) -> None:
     columns = infer.run(reference, ASKED, data, expected, Told())
     assert columns["prediction_check"] < 1e-5
-    assert [len(columns[name]) for name in ("forward_s", "step_s", "warmup_s", "valid")] == [3, 3, 1, 3]
+    assert [len(columns[name]) for name in ("forward_s", "step_s", "warmup_s", "valid")] == [
+        3,
+        3,
+        1,
+        3,
+    ]
     assert columns["images_per_s"] == pytest.approx(2 / np.mean(columns["forward_s"]))
     assert "backward_s" not in columns
     assert set(columns) - {"precision"} <= set(SCHEMA.names)
@@ -61,16 +72,20 @@ def test_dropout_is_off_and_nothing_goes_back(data: str) -> None:
 
 def test_predictions_that_are_not_the_reference_s_are_not_comparable() -> None:
     told = {"predictions": [0.5, -2.0]}
-    assert infer.gate(np.array([[0.5, -2.0001]]), told, 1e-4) == {"prediction_check": pytest.approx(5e-5)}
+    assert infer.parity_check(np.array([[0.5, -2.0001]]), told, 1e-4) == {
+        "prediction_check": pytest.approx(5e-5)
+    }
     for wrong in (-2.001, float("nan")):
-        with pytest.raises(NotComparable, match=r"off the reference's by .* more than tolerance 0\.0001"):
-            infer.gate(np.array([0.5, wrong]), told, 1e-4)
-    assert infer.gate(np.array([0.5]), None, 1e-4) == {"prediction_check": None}
+        with pytest.raises(
+            NotComparable, match=r"off the reference's by .* more than tolerance 0\.0001"
+        ):
+            infer.parity_check(np.array([0.5, wrong]), told, 1e-4)
+    assert infer.parity_check(np.array([0.5]), None, 1e-4) == {"prediction_check": None}
 
 
-def test_the_gate_sees_the_same_images_whatever_the_batch_size(data: str) -> None:
+def test_the_parity_check_sees_the_same_images_whatever_the_batch_size(data: str) -> None:
     poses = deeppose.Poses(data)
-    small, large = (infer.gate_images(poses, ASKED | {"batch_exponent": n}) for n in (0, 5))
+    small, large = (infer.parity_images(poses, ASKED | {"batch_exponent": n}) for n in (0, 5))
     assert np.array_equal(small, large)
     assert small.shape == (2, 3, 227, 227)
 

@@ -77,7 +77,9 @@ def test_noise_between_trials_is_rarely_taken_for_influence(
 
 @pytest.mark.parametrize("tails", [3.0, 30.0])
 @pytest.mark.parametrize("count", [3, 30])
-def test_noise_of_samples_is_rarely_taken_for_influence(random: np.random.Generator, tails: float, count: int) -> None:
+def test_noise_of_samples_is_rarely_taken_for_influence(
+    random: np.random.Generator, tails: float, count: int
+) -> None:
     cells = np.exp(0.01 * np.clip(random.standard_t(tails, (200, 3 * count)), -20, 20))
     found = [influence.of_samples(cell, sizes_of(3, count)) for cell in cells]
     assert np.mean([len(each.places) > 0 for each in found]) <= 0.05

@@ -34,7 +34,9 @@ def client_port() -> int:
 def raylets(sweep: Sweep, client_port: int) -> Iterator[Raylets]:
     """A head alone; each test adds what it needs."""
     paths = sweep.environment["PYTHONPATH"]
-    with Raylets(sweep.tmp, sweep.folder / "r", client_port=client_port, PYTHONPATH=paths) as started:
+    with Raylets(
+        sweep.tmp, sweep.folder / "r", client_port=client_port, PYTHONPATH=paths
+    ) as started:
         yield started
 
 
@@ -67,12 +69,17 @@ def test_a_cluster_that_is_still_coming_up_is_waited_for(sweep: Sweep, raylets: 
 
 
 def test_a_cluster_to_which_no_node_comes_is_refused(raylets: Raylets) -> None:
-    with pytest.raises(Unavailable, match="has no node that runs trials"), Cluster(raylets.address, wait_s=3):
+    with (
+        pytest.raises(Unavailable, match="has no node that runs trials"),
+        Cluster(raylets.address, wait_s=3),
+    ):
         pass
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_a_cluster_that_is_not_there_is_an_error_with_a_hint_and_nothing_runs(sweep: Sweep, address: str) -> None:
+def test_a_cluster_that_is_not_there_is_an_error_with_a_hint_and_nothing_runs(
+    sweep: Sweep, address: str
+) -> None:
     code, said = sweep.run("--address", address)
     assert code == 5
     assert f"error: no Ray cluster at {address.removesuffix('127.0.0.1:1')}" in said

@@ -94,7 +94,9 @@ def _complaints_of_mapping(value: Any, fields: dict[str, Any], where: str) -> li
 
 def manifests(name: str) -> dict[str, dict[str, Any]]:
     """The manifests of a file by their kind."""
-    return {each["kind"]: each for each in yaml.safe_load_all((DEPLOY / "kuberay" / name).read_text())}
+    return {
+        each["kind"]: each for each in yaml.safe_load_all((DEPLOY / "kuberay" / name).read_text())
+    }
 
 
 def cluster() -> dict[str, Any]:
@@ -128,7 +130,10 @@ def test_every_key_is_a_field_of_its_kind_and_every_required_one_is_there(name: 
     ("wrong", "complaint"),
     [
         ({"headGroupSpecs": {}}, "RayCluster.headGroupSpecs is unknown"),
-        ({"enableInTreeAutoscaling": "yes"}, "RayCluster.enableInTreeAutoscaling is 'yes', no bool"),
+        (
+            {"enableInTreeAutoscaling": "yes"},
+            "RayCluster.enableInTreeAutoscaling is 'yes', no bool",
+        ),
         ({"workerGroupSpecs": [{}]}, "RayCluster.workerGroupSpecs.template is missing"),
         (
             {"headGroupSpec": {"rayStartParams": {"num-cpus": 0}}},
@@ -136,7 +141,9 @@ def test_every_key_is_a_field_of_its_kind_and_every_required_one_is_there(name: 
         ),
     ],
 )
-def test_a_key_or_type_that_the_operator_would_refuse_is_seen(wrong: dict[str, Any], complaint: str) -> None:
+def test_a_key_or_type_that_the_operator_would_refuse_is_seen(
+    wrong: dict[str, Any], complaint: str
+) -> None:
     assert complaint in "\n".join(complaints(cluster() | wrong, FIELDS["RayCluster"], "RayCluster"))
 
 
@@ -151,7 +158,9 @@ def test_values_are_those_that_the_operator_knows() -> None:
 def test_no_worker_is_there_until_trials_want_one() -> None:
     spec = cluster()
     assert spec["enableInTreeAutoscaling"] is True
-    assert {(each["replicas"], each["minReplicas"]) for each in spec["workerGroupSpecs"]} == {(0, 0)}
+    assert {(each["replicas"], each["minReplicas"]) for each in spec["workerGroupSpecs"]} == {
+        (0, 0)
+    }
     assert all(each["maxReplicas"] >= 1 for each in spec["workerGroupSpecs"])
 
 
@@ -169,7 +178,9 @@ def test_workers_get_whole_cpus_of_their_own() -> None:
             assert "memory" in resources["limits"], group
 
 
-def test_shared_memory_is_more_than_the_64_mib_of_a_container_and_less_than_the_pod_may_take() -> None:
+def test_shared_memory_is_more_than_the_64_mib_of_a_container_and_less_than_the_pod_may_take() -> (
+    None
+):
     for group, pod in pods().items():
         (container,) = pod["containers"]
         volumes = {each["name"]: each for each in pod["volumes"]}
@@ -178,7 +189,9 @@ def test_shared_memory_is_more_than_the_64_mib_of_a_container_and_less_than_the_
         memory = volumes[mounts["/dev/shm"]]["emptyDir"]
         assert memory["medium"] == "Memory"
         limit = container["resources"]["limits"]["memory"]
-        assert 2 <= int(memory["sizeLimit"].removesuffix("Gi")) < int(limit.removesuffix("Gi")), group
+        assert 2 <= int(memory["sizeLimit"].removesuffix("Gi")) < int(limit.removesuffix("Gi")), (
+            group
+        )
 
 
 def test_trials_run_at_the_niceness_of_everything_else_as_on_other_clusters() -> None:

@@ -12,13 +12,19 @@ from workloads.runtime import layers
 from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
 
 
-def network(*words: object, input_shape: tuple[int, ...] = (2, 13, 13), output: tuple[int, ...] = (4,)) -> Network:
+def network(
+    *words: object, input_shape: tuple[int, ...] = (2, 13, 13), output: tuple[int, ...] = (4,)
+) -> Network:
     return Network("small", input_shape, output, words)
 
 
 def test_the_network_is_the_alexnet_of_the_study() -> None:
     found = layers.shapes(deeppose.NETWORK)
-    named = [pair for pair in zip(deeppose.NETWORK.layers, found, strict=True) if hasattr(pair[0], "name")]
+    named = [
+        pair
+        for pair in zip(deeppose.NETWORK.layers, found, strict=True)
+        if hasattr(pair[0], "name")
+    ]
     assert {layer.name: shape for layer, shape in named} == {
         "conv1": (96, 55, 55),
         "conv2": (256, 27, 27),
@@ -29,14 +35,25 @@ def test_the_network_is_the_alexnet_of_the_study() -> None:
         "fc7": (4096,),
         "fc8": (28,),
     }
-    pools = [shape for layer, shape in zip(deeppose.NETWORK.layers, found, strict=True) if isinstance(layer, MaxPool)]
+    pools = [
+        shape
+        for layer, shape in zip(deeppose.NETWORK.layers, found, strict=True)
+        if isinstance(layer, MaxPool)
+    ]
     assert pools == [(96, 27, 27), (256, 13, 13), (256, 6, 6)]
-    assert sum(np.prod(shape) for shape in layers.parameter_shapes(deeppose.NETWORK).values()) == 58_396_060
+    assert (
+        sum(np.prod(shape) for shape in layers.parameter_shapes(deeppose.NETWORK).values())
+        == 58_396_060
+    )
 
 
 def test_windows_that_stick_out_of_the_image_are_left_out() -> None:
-    assert layers.shapes(network(MaxPool(3, 2), output=(2, 6, 6), input_shape=(2, 14, 14))) == [(2, 6, 6)]
-    assert layers.shapes(network(Conv("c", 2, 5, kernel=4, stride=3), output=(5, 4, 4))) == [(5, 4, 4)]
+    assert layers.shapes(network(MaxPool(3, 2), output=(2, 6, 6), input_shape=(2, 14, 14))) == [
+        (2, 6, 6)
+    ]
+    assert layers.shapes(network(Conv("c", 2, 5, kernel=4, stride=3), output=(5, 4, 4))) == [
+        (5, 4, 4)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +70,9 @@ def test_a_layer_that_does_not_fit_is_named(words: tuple[object, ...], complaint
         layers.shapes(network(*words))
 
 
-def test_weights_are_drawn_in_the_order_of_the_network_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_drawn_in_the_order_of_the_network_whatever_their_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     small = network(Conv("a", 2, 3, 3), Relu(), Flatten(), Dropout(0.5), Dense("b", 363, 4))
     whole = layers.draw_weights(small, seed=7)
     monkeypatch.setattr(layers, "_DRAWN_AT_ONCE", 10)

@@ -35,7 +35,9 @@ with slots.lease(1, True, folder=path) if path.is_dir() else locks.held(path, ""
 @contextlib.contextmanager
 def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", HOLDER, str(path)]
-    with subprocess.Popen(command, cwd=HOUSE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        command, cwd=HOUSE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         try:
             assert holder.stdout
             assert holder.stdout.readline() == "held\n"
@@ -80,7 +82,9 @@ def test_an_environment_that_another_builds_is_waited_for_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWEEP_ENV_DIR", str(tmp_path))
-    spec = environments.specify(catalog.known("torch"), "2.13.0", "cpu", "default", {"python": "2.0"})
+    spec = environments.specify(
+        catalog.known("torch"), "2.13.0", "cpu", "default", {"python": "2.0"}
+    )
     with holding(tmp_path / f".{spec.id}.lock") as holder:
         ear = Ear(holder)
         with pytest.raises(Unavailable, match=r"run other \(process"):
@@ -122,15 +126,19 @@ def test_a_holder_that_was_killed_is_not_taken_for_one_that_holds(tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.framework
-def test_a_sweep_says_for_whose_cores_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_says_for_whose_cores_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "t" / f"sweep-slots-{os.getuid()}"
     folder.mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("TMPDIR", str(folder.parent))
     (tmp_path / "grid.yaml").write_text(GRID)
-    command = [sys.executable, "-m", "sweep", "run", "grid.yaml", "--max-foreign", "any"]
+    command = [sys.executable, "-m", "sweep", "run", "grid.yaml", "--max-contention", "any"]
     environment = os.environ | {"PYTHONPATH": str(HOUSE)}
     with holding(folder) as holder:
-        with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE
+        ) as process:
             assert process.stderr
             told = next((line for line in process.stderr if f"process {holder.pid} on" in line), "")
             assert "waiting for core" in told
@@ -143,5 +151,5 @@ def test_a_sweep_says_for_whose_cores_it_waits(tmp_path: Path, monkeypatch: pyte
 GRID = """
 name: mine
 axes: {framework: [reference], batch_exponent: [0], seed: [0]}
-parameters: {samples: 1, warmup: 0, threads: 1, gate_examples: 1}
+parameters: {samples: 1, warmup: 0, threads: 1, parity_examples: 1}
 """

@@ -21,7 +21,9 @@ BUSY = "while True: pass"
 def busy_core() -> Iterator[int]:
     """A core that somebody else keeps busy."""
     core = machine.usable_cores()[-1]
-    with subprocess.Popen([sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{core}])\n{BUSY}"]) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{core}])\n{BUSY}"]
+    ) as other:
         yield core
         other.kill()
 
@@ -43,7 +45,14 @@ def test_the_usable_cores_are_those_that_this_process_may_run_on() -> None:
 def test_facts_are_json_and_name_what_bears_on_timings() -> None:
     facts = json.loads(machine.facts_json())
 
-    assert {"governor", "smt", "numa_nodes", "kernel", "memory_bytes", "transparent_huge_pages"} <= facts.keys()
+    assert {
+        "governor",
+        "smt",
+        "numa_nodes",
+        "kernel",
+        "memory_bytes",
+        "transparent_huge_pages",
+    } <= facts.keys()
     assert facts["usable_cores"] == len(machine.usable_cores())
     assert 2**28 < facts["memory_bytes"] < 2**50
 
@@ -51,7 +60,9 @@ def test_facts_are_json_and_name_what_bears_on_timings() -> None:
 def test_the_kernel_counts_what_others_do_on_a_core() -> None:
     """Of a process that computes for half a second of its own clock, however long it has to wait for the core."""
     core = machine.usable_cores()[-1]
-    work = f"import os, time\nos.sched_setaffinity(0, [{core}])\nwhile time.process_time() < 0.5: pass"
+    work = (
+        f"import os, time\nos.sched_setaffinity(0, [{core}])\nwhile time.process_time() < 0.5: pass"
+    )
     before = machine.usage([core])
     subprocess.run([sys.executable, "-c", work], check=True)
     after = machine.usage([core])

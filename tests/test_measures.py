@@ -38,7 +38,10 @@ def ids(workload: str, framework: str = "torch==2.13.0") -> list[str]:
     parsed = grid.parse(f"axes: {{framework: [{framework}], workload: [{workload}], seed: [0]}}")
     workloads = catalog.workloads()
     content = measured.contents_of(workloads, parsed.environments)
-    return [trial.id for trial in grid.expand(parsed, catalog.frameworks(), workloads, content=content).trials]
+    return [
+        trial.id
+        for trial in grid.expand(parsed, catalog.frameworks(), workloads, content=content).trials
+    ]
 
 
 @pytest.fixture
@@ -48,18 +51,23 @@ def raised(monkeypatch):
 
     def raise_(name):
         file = catalog.WORKLOADS / name
-        monkeypatch.setattr(dependencies, "measures", lambda path: 2 if path == file else real(path))
+        monkeypatch.setattr(
+            dependencies, "measures", lambda path: 2 if path == file else real(path)
+        )
 
     return raise_
 
 
 @pytest.mark.parametrize(("file", "workload", "changes"), [
     ("core.py", "core", True), ("core.py", "train", True), ("train.py", "core", False), ("deeppose.py", "infer", True),
-    ("runtime/timing.py", "core", True), ("runtime/rules.py", "core", False), ("runtime/rules.py", "train", True),
+    ("runtime/timing.py", "core", True), ("runtime/optimizers.py", "core", False),
+    ("runtime/optimizers.py", "train", True),
     ("runtime/host.py", "core", True), ("frameworks/torch.py", "core", True), ("frameworks/jax.py", "core", False),
     ("frameworks/reference.py", "core", False),
 ])  # fmt: skip
-def test_what_runs_a_file_that_measures_something_else_gets_new_ids(raised, file, workload, changes):
+def test_what_runs_a_file_that_measures_something_else_gets_new_ids(
+    raised, file, workload, changes
+):
     before = ids(workload)
     raised(file)
 
@@ -68,7 +76,9 @@ def test_what_runs_a_file_that_measures_something_else_gets_new_ids(raised, file
 
 @pytest.mark.parametrize("workload", ["core", "train", "infer"])
 def test_sweep_s_own_files_give_the_ids_that_settings_alone_give(workload):
-    parsed = grid.parse(f"axes: {{framework: [torch==2.13.0, reference], workload: [{workload}], seed: [0]}}")
+    parsed = grid.parse(
+        f"axes: {{framework: [torch==2.13.0, reference], workload: [{workload}], seed: [0]}}"
+    )
 
     assert ids(workload, "torch==2.13.0, reference") == [
         trial.id for trial in grid.expand(parsed, catalog.frameworks(), catalog.workloads()).trials

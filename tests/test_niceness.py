@@ -39,7 +39,9 @@ def test_trials_are_as_nice_as_the_command(sweep: Sweep, more: int) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may be less nice than it was made")
 def test_trials_on_a_cluster_that_is_joined_are_as_nice_as_the_command(sweep: Sweep) -> None:
     sweep.nodes = [HEAD, "one"]
-    with Raylets(sweep.tmp, sweep.folder / "r", PYTHONPATH=sweep.environment["PYTHONPATH"]) as raylets:
+    with Raylets(
+        sweep.tmp, sweep.folder / "r", PYTHONPATH=sweep.environment["PYTHONPATH"]
+    ) as raylets:
         raylets.add("one")
         code, said = sweep.run("--address", raylets.address)
     assert code == 0, said

@@ -40,7 +40,9 @@ def raylets() -> Iterator[Raylets]:
     folder = tempfile.mkdtemp(prefix="st-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
-        started = Raylets(head_node_args={"num_cpus": 0, "include_dashboard": False}, initialize_head=True)
+        started = Raylets(
+            head_node_args={"num_cpus": 0, "include_dashboard": False}, initialize_head=True
+        )
         for name in ("one", "two"):
             started.add_node(num_cpus=2, node_name=name, wait=False)
         started.add_node(num_cpus=2, num_gpus=4, node_name="dear", wait=False)
@@ -76,20 +78,30 @@ def test_this_process_s_own_code_is_sent_to_the_nodes(cluster: Cluster) -> None:
         assert str(HOUSE) not in record["code"]
 
 
-def test_an_exclusive_trial_has_its_node_to_itself_while_others_run_elsewhere(cluster: Cluster) -> None:
-    mixed = [Trial(str(n), nap_s=0.15, block=n, resources=ALONE if n % 2 else Wants()) for n in range(24)]
+def test_an_exclusive_trial_has_its_node_to_itself_while_others_run_elsewhere(
+    cluster: Cluster,
+) -> None:
+    mixed = [
+        Trial(str(n), nap_s=0.15, block=n, resources=ALONE if n % 2 else Wants()) for n in range(24)
+    ]
     alone = {each.id for each in mixed if each.resources.exclusive}
     records = list(cluster.map(trials.run, mixed))
     for mine in records:
-        company = [r for r in records if r is not mine and r["node"] == mine["node"] and overlap(mine, r)]
-        assert not company or (mine["trial_id"] not in alone and not {r["trial_id"] for r in company} & alone)
+        company = [
+            r for r in records if r is not mine and r["node"] == mine["node"] and overlap(mine, r)
+        ]
+        assert not company or (
+            mine["trial_id"] not in alone and not {r["trial_id"] for r in company} & alone
+        )
     assert most_at_once([r for r in records if r["trial_id"] in alone]) > 1
 
 
 def test_blocks_stay_on_one_node(cluster: Cluster) -> None:
     """Two blocks and two equal nodes."""
     records = list(
-        cluster.map(trials.run, [Trial(str(n), nap_s=0.1, block=n // 6, resources=ALONE) for n in range(12)])
+        cluster.map(
+            trials.run, [Trial(str(n), nap_s=0.1, block=n // 6, resources=ALONE) for n in range(12)]
+        )
     )
     nodes = [{r["node"] for r in records if int(r["trial_id"]) // 6 == block} for block in (0, 1)]
     assert [len(each) for each in nodes] == [1, 1]
@@ -98,13 +110,20 @@ def test_blocks_stay_on_one_node(cluster: Cluster) -> None:
 
 def test_gpu_trials_run_where_gpus_are_each_with_its_own(cluster: Cluster) -> None:
     on_gpu = [Trial(f"gpu{n}", nap_s=0.3, block=n, resources=Wants(gpu=1)) for n in range(6)]
-    records = list(cluster.map(trials.run, [*on_gpu, *(Trial(f"cpu{n}", nap_s=0.3, block=n) for n in range(4))]))
+    records = list(
+        cluster.map(
+            trials.run, [*on_gpu, *(Trial(f"cpu{n}", nap_s=0.3, block=n) for n in range(4))]
+        )
+    )
     with_gpu = [r for r in records if r["trial_id"].startswith("gpu")]
     assert {r["node"] for r in with_gpu} == {"dear"}
     assert {r["gpus"] for r in with_gpu} <= {"0", "1", "2", "3"}
     assert {r["node"] for r in records if r["trial_id"].startswith("cpu")} == {"one", "two"}
     assert all(
-        one["gpus"] != two["gpus"] for one in with_gpu for two in with_gpu if one is not two and overlap(one, two)
+        one["gpus"] != two["gpus"]
+        for one in with_gpu
+        for two in with_gpu
+        if one is not two and overlap(one, two)
     )
 
 
@@ -181,7 +200,9 @@ def _held_up_on(argument: tuple[str, str]) -> None:
         time.sleep(0.05)
 
 
-def test_nodes_begin_while_another_is_still_being_prepared(cluster: Cluster, tmp_path: Path) -> None:
+def test_nodes_begin_while_another_is_still_being_prepared(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     slow = next(node for node in cluster.nodes if node.name == "one")
     cluster.prepare(_held_up_on, (slow.id, str(tmp_path / "ran")))
     heard: list[dict[str, Any]] = []
@@ -197,10 +218,14 @@ def _given(lacking: dict[str, list[str]]) -> Provided:
 
     lacks = lacking.get(ray.get_runtime_context().get_node_id(), [])
     time.sleep(0.0 if lacks else 1.0)  # its answer comes first
-    return Provided(frozenset({"a", "b"} - set(lacks)), {each: f"{each} cannot be built" for each in lacks})
+    return Provided(
+        frozenset({"a", "b"} - set(lacks)), {each: f"{each} cannot be built" for each in lacks}
+    )
 
 
-def test_an_environment_that_fails_on_one_node_is_that_nodes_fault(cluster: Cluster, said: list[str]) -> None:
+def test_an_environment_that_fails_on_one_node_is_that_nodes_fault(
+    cluster: Cluster, said: list[str]
+) -> None:
     ids = {node.name: node.id for node in cluster.nodes}
     cluster.prepare(_given, {ids["one"]: ["b"], ids["two"]: ["a", "b"]})
     records = list(cluster.map(trials.run, [Trial(str(n), nap_s=0.1, block=n) for n in range(8)]))
@@ -211,7 +236,9 @@ def test_an_environment_that_fails_on_one_node_is_that_nodes_fault(cluster: Clus
     ]
 
 
-def test_an_environment_that_fails_on_every_node_is_no_nodes_fault(cluster: Cluster, said: list[str]) -> None:
+def test_an_environment_that_fails_on_every_node_is_no_nodes_fault(
+    cluster: Cluster, said: list[str]
+) -> None:
     cluster.prepare(_given, {node.id: ["b"] for node in cluster.nodes})
     records = list(cluster.map(trials.run, [Trial(str(n), nap_s=0.3, block=n) for n in range(12)]))
     assert {r["node"] for r in records} == {"one", "two", "dear"}
@@ -256,14 +283,18 @@ def test_a_node_that_cannot_begin_trials_is_refused_and_its_trials_run_elsewhere
     assert sorted(said) == [f"node one is not used: {why}", f"node two is not used: {why}"]
 
 
-def test_where_no_node_can_begin_a_trial_the_reason_is_told_and_no_trial_has_failed(cluster: Cluster) -> None:
+def test_where_no_node_can_begin_a_trial_the_reason_is_told_and_no_trial_has_failed(
+    cluster: Cluster,
+) -> None:
     heard: list[dict[str, Any]] = []
     with pytest.raises(Unavailable, match="No module named"):
         heard.extend(cluster.map(Spoilt([node.id for node in cluster.nodes]), some(6)))
     assert heard == []
 
 
-def test_trials_of_a_node_that_dies_run_elsewhere_and_none_is_lost(raylets: Raylets, said: list[str]) -> None:
+def test_trials_of_a_node_that_dies_run_elsewhere_and_none_is_lost(
+    raylets: Raylets, said: list[str]
+) -> None:
     doomed = raylets.add_node(num_cpus=2, node_name="doomed")
     heard = []
     with Cluster(raylets.address, notify=said.append) as cluster:
@@ -288,7 +319,9 @@ def test_a_node_that_is_about_to_end_gets_no_more_trials_and_those_that_run_ther
     """As a spot node from its notice on, where Ray has been told of it."""
     leaving = raylets.add_node(num_cpus=2, node_name="leaving")
     later = []
-    naps = [Trial(f"{n:02d}", nap_s=3.0, block=n) for n in range(24)]  # longer than from look to look
+    naps = [
+        Trial(f"{n:02d}", nap_s=3.0, block=n) for n in range(24)
+    ]  # longer than from look to look
     with Cluster(raylets.address, notify=said.append) as cluster:
         for record in cluster.map(trials.run, naps):
             assert (record["status"], record["attempt"]) == ("ok", 1)
@@ -309,9 +342,7 @@ def _drained(address: str, node_id: str) -> bool:
 
 
 def driver(script: str, **environment: str) -> tuple[int, str, str]:
-    start = (
-        "import trials, sys\nfrom trials import some\nfrom ray import cloudpickle\nfrom sweep.cluster import Cluster\n"
-    )
+    start = "import trials, sys\nfrom trials import some\nfrom ray import cloudpickle\nfrom sweep.cluster import Cluster\n"
     start += "from sweep.errors import SweepError\ncloudpickle.register_pickle_by_value(trials)\n"
     paths = f"{HOUSE}:{HOUSE / 'tests'}"
     done = subprocess.run(
@@ -362,7 +393,9 @@ def test_a_cluster_of_another_version_is_refused_with_both_versions(tmp_path: Pa
     with socket.create_server(("", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", PRETENDER.format(port=port)]
-    head = subprocess.Popen(command, env={**os.environ, "RAY_TMPDIR": folder}, stdout=subprocess.DEVNULL)
+    head = subprocess.Popen(
+        command, env={**os.environ, "RAY_TMPDIR": folder}, stdout=subprocess.DEVNULL
+    )
     try:
         assert until(lambda: _answers(port))
         code, out, err = driver(REFUSED.format(address=f"127.0.0.1:{port}"))

@@ -108,7 +108,11 @@ def refused(words: list[str], complete: bool) -> str:
 
 
 def takes_a_value(command: Any, word: str) -> bool:
-    return any(word in each.opts and not each.is_flag for each in command.params if hasattr(each, "is_flag"))
+    return any(
+        word in each.opts and not each.is_flag
+        for each in command.params
+        if hasattr(each, "is_flag")
+    )
 
 
 def options(command: Any) -> Iterator[str]:
@@ -135,12 +139,17 @@ def test_a_command_that_sweep_does_not_take_is_found(line: str, why: str) -> Non
 
 def test_blocks_of_both_kinds_are_read() -> None:
     text = "## Head\n    sweep plan x   # why\n\n```sh\nsweep run \\\n  x\n```\nwords\n"
-    assert [words for line in shell_lines(text) for words in sweeps(line)] == [["run", "x"], ["plan", "x"]]
+    assert [words for line in shell_lines(text) for words in sweeps(line)] == [
+        ["run", "x"],
+        ["plan", "x"],
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_that_a_page_shows_is_one_that_sweep_takes(name: str) -> None:
-    shown = [words for line in shell_lines(text_of(name)) if "sweep" in line for words in sweeps(line)]
+    shown = [
+        words for line in shell_lines(text_of(name)) if "sweep" in line for words in sweeps(line)
+    ]
     wrong = {" ".join(words): why for words in shown if (why := refused(words, complete=True))}
     assert wrong == {}
 
@@ -151,7 +160,11 @@ def test_every_command_and_option_that_a_sentence_names_is_there(name: str) -> N
     calls = [words for each in named if each.startswith("sweep ") for words in sweeps(each)]
     wrong = {" ".join(words): why for words in calls if (why := refused(words, complete=False))}
     known = {*options(COMMANDS), *OF_OTHERS}
-    unknown = [each for each in named if re.match(r"--\w", each) and each.split()[0].split("=")[0] not in known]
+    unknown = [
+        each
+        for each in named
+        if re.match(r"--\w", each) and each.split()[0].split("=")[0] not in known
+    ]
     assert wrong == {}
     assert unknown == [], "an option of another program goes into OF_OTHERS"
 
@@ -159,7 +172,9 @@ def test_every_command_and_option_that_a_sentence_names_is_there(name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_that_a_page_names_is_there(name: str) -> None:
     tops = {path.name for path in HOUSE.iterdir() if path.is_dir()} - {"results"}
-    paths = [each for each in quoted(text_of(name)) if re.fullmatch(r"[\w.*-]+(/[\w.*-]+)+/?", each)]
+    paths = [
+        each for each in quoted(text_of(name)) if re.fullmatch(r"[\w.*-]+(/[\w.*-]+)+/?", each)
+    ]
     ours = [each for each in paths if each.partition("/")[0] in tops and each not in ELSEWHERE]
     assert [each for each in ours if not any(HOUSE.glob(each))] == []
 
@@ -167,8 +182,14 @@ def test_every_file_that_a_page_names_is_there(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_script_that_a_page_runs_is_there(name: str) -> None:
     lines = [*shell_lines(text_of(name)), *quoted(text_of(name))]
-    modules = {found for line in lines for found in re.findall(r"\bpython -m benchmarks (\w+)", line)}
-    scripts = {found for line in lines for found in re.findall(r"\b(?:python|bash) ([\w./]+\.(?:py|sh))", line)}
+    modules = {
+        found for line in lines for found in re.findall(r"\bpython -m benchmarks (\w+)", line)
+    }
+    scripts = {
+        found
+        for line in lines
+        for found in re.findall(r"\b(?:python|bash) ([\w./]+\.(?:py|sh))", line)
+    }
     assert [each for each in modules if not (HOUSE / "benchmarks" / f"{each}.py").is_file()] == []
     assert [each for each in scripts if not (HOUSE / each).is_file()] == []
 
@@ -179,7 +200,9 @@ def test_every_link_of_a_page_leads_to_a_page_and_a_heading(name: str) -> None:
     dead = []
     for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", text_of(name)):
         path = page.parent / target if target else page
-        if not path.exists() or (anchor and anchor not in anchors(path.read_text(encoding="utf-8"))):
+        if not path.exists() or (
+            anchor and anchor not in anchors(path.read_text(encoding="utf-8"))
+        ):
             dead.append(f"{target}#{anchor}")
     assert dead == []
 
@@ -221,7 +244,9 @@ def test_every_mark_of_tests_that_a_page_names_is_there(name: str) -> None:
 
 def test_every_object_of_the_architecture_stands_in_the_file_that_is_named() -> None:
     missing = []
-    for row in re.findall(r"^\| (.+?) \| (.+?) \| .+ \|$", text_of("docs/architecture.md"), re.MULTILINE):
+    for row in re.findall(
+        r"^\| (.+?) \| (.+?) \| .+ \|$", text_of("docs/architecture.md"), re.MULTILINE
+    ):
         files = [path for each in re.findall(r"`([^`]+)`", row[1]) for path in code_of(each)]
         code = "\n".join(path.read_text(encoding="utf-8") for path in files)
         for word in re.findall(r"`([A-Z]\w+)`", row[0]):
@@ -231,8 +256,12 @@ def test_every_object_of_the_architecture_stands_in_the_file_that_is_named() -> 
 
 
 def test_the_walls_are_those_that_are_checked() -> None:
-    [told] = re.findall(r"^- imports only go down .+? from (.+?);", text_of("docs/architecture.md"), re.M | re.S)
-    checked = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]["layers"]
+    [told] = re.findall(
+        r"^- imports only go down .+? from (.+?);", text_of("docs/architecture.md"), re.M | re.S
+    )
+    checked = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"][0][
+        "layers"
+    ]
     layer = {name: depth for depth, names in enumerate(checked) for name in names.split(" : ")}
     depths = [layer[name] for name in re.findall(r"`(\w+)`", told)]
     assert len(depths) > 5
@@ -246,7 +275,11 @@ def code_of(name: str) -> list[Path]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_object_of_the_code_that_a_page_names_can_be_imported(name: str) -> None:
-    dotted = [each for each in quoted(text_of(name)) if re.fullmatch(r"(sweep|workloads)(\.(?!py\b)\w+)+(\(\))?", each)]
+    dotted = [
+        each
+        for each in quoted(text_of(name))
+        if re.fullmatch(r"(sweep|workloads)(\.(?!py\b)\w+)+(\(\))?", each)
+    ]
     points = {"sweep.frameworks", "sweep.workloads", "sweep.datasets"}
     assert [each for each in set(dotted) - points if not importable(each.removesuffix("()"))] == []
 
@@ -266,11 +299,17 @@ def first_cells(name: str, heading: str) -> list[str]:
     """What stands between backticks in the first column of the table that comes next after a heading of that text."""
     after = text_of(name).partition(heading)[2]
     [table] = re.findall(r"(?:\A|.*?\n)(\|.+?\n)(?:\n|\Z)", after, re.DOTALL)[:1]
-    return [found for row in table.splitlines() for found in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    return [
+        found
+        for row in table.splitlines()
+        for found in re.findall(r"`([^`]+)`", row.split(" | ")[0])
+    ]
 
 
 def test_the_statuses_are_those_there_are() -> None:
-    assert set(first_cells("docs/workloads.md", "and tells how it ended.\n")) == {str(each) for each in Status}
+    assert set(first_cells("docs/workloads.md", "and tells how it ended.\n")) == {
+        str(each) for each in Status
+    }
 
 
 def test_the_axes_are_those_there_are() -> None:
@@ -283,26 +322,40 @@ def test_the_data_sets_are_those_there_are() -> None:
 
 
 def test_the_exit_codes_are_those_there_are() -> None:
-    codes = re.findall(r"^\| (\d+) \|", text_of("docs/results.md").partition("## Exit codes")[2], re.MULTILINE)
-    given = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)]
+    codes = re.findall(
+        r"^\| (\d+) \|", text_of("docs/results.md").partition("## Exit codes")[2], re.MULTILINE
+    )
+    given = [
+        value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)
+    ]
     assert [int(code) for code in codes] == [0, *sorted(given), 128 + signal.SIGINT]
 
 
 def test_the_signals_that_end_a_command_are_those_there_are() -> None:
-    told = {(int(code), name) for code, name in re.findall(r"\b(1\d\d) (SIG\w+)", text_of("docs/results.md"))}
+    told = {
+        (int(code), name)
+        for code, name in re.findall(r"\b(1\d\d) (SIG\w+)", text_of("docs/results.md"))
+    }
     assert told == {(128 + each, each.name) for each in signals.ENDING}
 
 
 def test_the_variables_that_reach_a_trial_are_those_there_are() -> None:
-    [listed] = re.findall(r"only these get through.+?\n\n((?:    .+\n)+)", text_of("docs/workloads.md"))
+    [listed] = re.findall(
+        r"only these get through.+?\n\n((?:    .+\n)+)", text_of("docs/workloads.md")
+    )
     assert set(listed.split()) == set(hosts.ALLOWED)
 
 
 @pytest.mark.parametrize(
     ("workload", "page", "heading"),
-    [("core", "docs/workloads.md", "step_s` and not in `forward_s`."), ("train", "docs/training.md", "of `train`")],
+    [
+        ("core", "docs/workloads.md", "step_s` and not in `forward_s`."),
+        ("train", "docs/training.md", "of `train`"),
+    ],
 )
-def test_the_parameters_of_a_workload_are_those_there_are(workload: str, page: str, heading: str) -> None:
+def test_the_parameters_of_a_workload_are_those_there_are(
+    workload: str, page: str, heading: str
+) -> None:
     known = set(catalog.workloads()[workload].parameters)
     shared = set(catalog.workloads()["core"].parameters) if workload == "train" else set()
     listed = set(first_cells(page, heading))
@@ -314,16 +367,20 @@ def test_the_defaults_of_a_training_are_those_there_are() -> None:
     parameters = catalog.workloads()["train"].parameters
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", text_of("docs/training.md"), re.MULTILINE)
     assert len(rows) > 5
-    assert {name: float(default) for name, default in rows} == {name: parameters[name] for name, _ in rows}
+    assert {name: float(default) for name, default in rows} == {
+        name: parameters[name] for name, _ in rows
+    }
 
 
 def test_the_sections_of_the_report_are_those_there_are() -> None:
     rows = re.findall(r"^\| ([A-Z].+?) \|", text_of("docs/report.md"), re.MULTILINE)
-    written = re.findall(r'Section\("\w+", "(.+?)"', text_of("sweep/report/sections.py"))
+    written = re.findall(r'Section\(\s*"\w+",\s*"(.+?)"', text_of("sweep/report/sections.py"))
     assert ", ".join(rows).split(", ") == written
 
 
-@pytest.mark.parametrize("line", [each for each in shell_lines(text_of("docs/results.md")) if " -c " in each])
+@pytest.mark.parametrize(
+    "line", [each for each in shell_lines(text_of("docs/results.md")) if " -c " in each]
+)
 def test_the_records_can_be_read_as_the_page_of_results_reads_them(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +393,8 @@ def test_the_records_can_be_read_as_the_page_of_results_reads_them(
         assert len(duckdb.sql(code).fetchall()) == 1
         return
     environment = os.environ | {"PYTHONPATH": str(HOUSE)}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip()

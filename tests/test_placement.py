@@ -62,9 +62,14 @@ class World:
 
     def check(self, where: Node) -> None:
         there = self.running[where.id]
-        assert len(there) == 1 or not any(each.shape.exclusive for each in there), "an exclusive trial has company"
+        assert len(there) == 1 or not any(each.shape.exclusive for each in there), (
+            "an exclusive trial has company"
+        )
         for name in {name for each in there for name, _ in each.shape.amounts}:
-            assert sum(each.shape.amount(name) for each in there) <= where.resources.get(name, 0) + 1e-6
+            assert (
+                sum(each.shape.amount(name) for each in there)
+                <= where.resources.get(name, 0) + 1e-6
+            )
 
     def end(self, where: str, order: int) -> None:
         (trial,) = [each for each in self.running[where] if each.order == order]
@@ -73,13 +78,15 @@ class World:
         self.placement.release(trial, where)
 
     def end_one(self) -> bool:
-        under_way = [(where, each.order) for where in sorted(self.running) for each in self.running[where]]
+        under_way = [
+            (where, each.order) for where in sorted(self.running) for each in self.running[where]
+        ]
         if under_way:
             self.end(*self.chance.choice(under_way))
         return bool(under_way)
 
     def run(self) -> World:
-        """To the end; every trial that is not stranded has then ended once."""
+        """To the end; every trial that is not infeasible has then ended once."""
         self.start_all()
         while self.end_one():
             self.start_all()
@@ -89,7 +96,9 @@ class World:
     def lose(self, name: str, avoid: bool = False) -> None:
         """The node dies; what ran there waits again, as the cluster has it."""
         del self.nodes[name]
-        there = [each._replace(trial=object()) for each in self.running.pop(name, [])]  # another attempt
+        there = [
+            each._replace(trial=object()) for each in self.running.pop(name, [])
+        ]  # another attempt
         for trial in there:
             self.placement.release(trial, name)
         if avoid:
@@ -114,7 +123,12 @@ shapes = st.builds(
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     nodes = [
-        node(f"n{number}", draw(st.sampled_from([1, 2, 4, 8])), draw(st.sampled_from([0, 0, 1, 4])), disk=number % 2)
+        node(
+            f"n{number}",
+            draw(st.sampled_from([1, 2, 4, 8])),
+            draw(st.sampled_from([0, 0, 1, 4])),
+            disk=number % 2,
+        )
         for number in range(draw(st.integers(1, 4)))
     ]
     kinds = draw(st.lists(shapes, min_size=1, max_size=4))
@@ -127,14 +141,18 @@ def worlds(draw: st.DrawFn) -> World:
 
 @given(worlds())
 @settings(deadline=None)
-def test_every_trial_that_a_node_can_hold_runs_once_and_no_exclusive_one_in_company(world: World) -> None:
+def test_every_trial_that_a_node_can_hold_runs_once_and_no_exclusive_one_in_company(
+    world: World,
+) -> None:
     possible = {
-        each.order for each in world.placement.waiting(100) if unplaceable(each.shape, world.nodes.values()) is None
+        each.order
+        for each in world.placement.waiting(100)
+        if unplaceable(each.shape, world.nodes.values()) is None
     }
-    stranded = {each.order for each in world.placement.waiting(world.placement.stranded)}
+    infeasible = {each.order for each in world.placement.waiting(world.placement.infeasible)}
     world.run()
     assert world.ended == dict.fromkeys(possible, 1)
-    assert not stranded & possible
+    assert not infeasible & possible
 
 
 @given(worlds(), st.data())
@@ -145,7 +163,9 @@ def test_nodes_that_come_and_go_lose_no_trial(world: World, data: st.DataObject)
         world.start_all()
         world.end_one()
         if data.draw(st.booleans()) and world.nodes:
-            world.lose(data.draw(st.sampled_from(sorted(world.nodes))), avoid=data.draw(st.booleans()))
+            world.lose(
+                data.draw(st.sampled_from(sorted(world.nodes))), avoid=data.draw(st.booleans())
+            )
         else:
             name = f"late{number}"
             world.nodes[name] = node(name, 8, 2, disk=1)
@@ -154,7 +174,7 @@ def test_nodes_that_come_and_go_lose_no_trial(world: World, data: st.DataObject)
     world.placement.add(world.nodes["last"])
     world.run()
     assert world.ended == dict.fromkeys(everything, 1)
-    assert world.placement.stranded == 0
+    assert world.placement.infeasible == 0
 
 
 @given(st.lists(shapes, min_size=1, max_size=30), st.integers(0, 99))
@@ -214,7 +234,10 @@ def test_gpu_trials_go_to_gpu_nodes_and_the_others_elsewhere_first() -> None:
 
 
 def test_an_idle_gpu_node_is_lent_to_a_trial_without_gpu() -> None:
-    world = World([node("dear", gpu=1), node("plain", cpu=1)], [waiting(order, pair=order) for order in range(3)])
+    world = World(
+        [node("dear", gpu=1), node("plain", cpu=1)],
+        [waiting(order, pair=order) for order in range(3)],
+    )
     assert sorted(where for _, where in world.start_all()) == ["dear", "dear", "plain"]
 
 
@@ -225,7 +248,9 @@ def test_thirds_of_a_gpu_make_a_gpu() -> None:
 
 def test_a_trial_keeps_away_from_the_node_where_it_failed() -> None:
     """Also while that node idles and the other is busy."""
-    world = World([node("bad"), node("good")], [waiting(order, pair=order, cpu=2) for order in range(2)])
+    world = World(
+        [node("bad"), node("good")], [waiting(order, pair=order, cpu=2) for order in range(2)]
+    )
     places = dict(world.start_all())
     failed = next(order for order, where in places.items() if where == "bad")
     world.running.pop("bad")
@@ -245,7 +270,7 @@ def test_a_trial_goes_back_to_the_node_where_it_failed_rather_than_nowhere() -> 
 def test_stranded_trials_come_back_with_a_node_that_can_hold_them() -> None:
     world = World([node("plain")], [waiting(0, gpu=1), waiting(1)])
     assert [order for order, _ in world.start_all()] == [1]
-    assert [each.order for each in world.placement.waiting(world.placement.stranded)] == [0]
+    assert [each.order for each in world.placement.waiting(world.placement.infeasible)] == [0]
     world.placement.add(node("dear", gpu=1))
     assert world.start_all() == [(0, "dear")]
 
@@ -255,20 +280,29 @@ def test_stranded_trials_come_back_with_a_node_that_can_hold_them() -> None:
     [
         (Wants(gpu=1), "want a GPU and no node has one"),
         (Wants(cpu=64), "want 64 cores and the largest node has 8 cores"),
-        (Wants(memory=99_000_000_000), "want 99.0 GB of memory and the largest node has 8.0 GB of memory"),
+        (
+            Wants(memory=99_000_000_000),
+            "want 99.0 GB of memory and the largest node has 8.0 GB of memory",
+        ),
         (Wants(custom={"tpu": 1}), "want the resource 'tpu' and no node has it"),
         (Wants(custom={"disk": 3}), "want 3 disk and the largest node has 1 disk"),
         (Wants(cpu=8, custom={"disk": 1}), "want 8 cores and 1 disk together and no node has both"),
         (Wants(cpu=8), None),
     ],
 )
-def test_why_no_node_can_hold_a_trial_is_said_with_its_figures(wants: Wants, reason: str | None) -> None:
-    assert unplaceable(Shape.of(wants), [node("large", cpu=8), node("small", cpu=2, disk=1)]) == reason
+def test_why_no_node_can_hold_a_trial_is_said_with_its_figures(
+    wants: Wants, reason: str | None
+) -> None:
+    assert (
+        unplaceable(Shape.of(wants), [node("large", cpu=8), node("small", cpu=2, disk=1)]) == reason
+    )
 
 
 def test_a_pass_over_simulated_nodes_that_die_under_their_trials_loses_none() -> None:
     told = scheduling(20_000, 50)
-    ok, died = (int(found.replace(",", "")) for found in re.findall(r"([\d,]+) (?:ok|nodes died)", told))
+    ok, died = (
+        int(found.replace(",", "")) for found in re.findall(r"([\d,]+) (?:ok|nodes died)", told)
+    )
     assert ok == 20_000
     assert died > 5
 
@@ -277,13 +311,19 @@ def test_trials_of_too_many_cores_are_told_of_threads_which_take_one_each() -> N
     trial = Trial("x", resources=Wants(cpu=64))
     reason = unplaceable(Shape.of(trial.resources), [node("n", cpu=2)])
     assert reason == "want 64 cores and the largest node has 2 cores"
-    assert refusal([Unplaceable(trial, reason)], 1).hint.startswith("lower `threads` or `resources.cpu`, ")
-    assert refusal([Unplaceable(trial, "want a GPU and no node has one")], 1).hint.startswith("start a node with a GPU")
+    assert refusal([Unplaceable(trial, reason)], 1).hint.startswith(
+        "lower `threads` or `resources.cpu`, "
+    )
+    assert refusal([Unplaceable(trial, "want a GPU and no node has one")], 1).hint.startswith(
+        "start a node with a GPU"
+    )
 
 
 def test_a_pass_over_simulated_nodes_that_come_when_trials_want_them_and_die_loses_none() -> None:
     told = scheduling(20_000, 50, is_growing=True)
-    ok, came, died = (int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:ok|nodes came|nodes died)", told))
+    ok, came, died = (
+        int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:ok|nodes came|nodes died)", told)
+    )
     assert ok == 20_000
     assert died > 5
     assert 50 <= came < 100, "a node comes for many trials"

@@ -44,7 +44,9 @@ Sweep = Callable[..., Said]
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sweep:
+def sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Sweep:
     """The command line, called in a folder that holds `grid.yaml` and nothing else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
@@ -67,7 +69,14 @@ def trials_of(text=GRID):
 def ended(trials, status="ok", wall_s=2.0):
     """Records of these trials, as `sweep run` leaves them."""
     records = [
-        record(t.seed, status=status, wall_s=wall_s, trial_id=t.id, trial_name=t.name, cell_id=t.cell.id)
+        record(
+            t.seed,
+            status=status,
+            wall_s=wall_s,
+            trial_id=t.id,
+            trial_name=t.name,
+            cell_id=t.cell.id,
+        )
         for t in trials
     ]
     keep("results/small", records, GRID)
@@ -102,11 +111,15 @@ def test_set_only_and_more_seeds_change_what_is_planned(sweep):
 
     rows = json.loads(sweep("plan", "grid.yaml", *chosen, "--format", "json").out)
 
-    assert {row["name"] for row in rows} == {f"reference/core/cpu/explicit/b{n}/s{s}" for n in (1, 2) for s in range(4)}
+    assert {row["name"] for row in rows} == {
+        f"reference/core/cpu/explicit/b{n}/s{s}" for n in (1, 2) for s in range(4)
+    }
 
 
 def test_what_is_left_out_is_told_with_reasons_and_numbers(sweep):
-    Path("grid.yaml").write_text(GRID + "exclude: [{backward: explicit, batch_exponent: 1}, {device: gpu}]\n")
+    Path("grid.yaml").write_text(
+        GRID + "exclude: [{backward: explicit, batch_exponent: 1}, {device: gpu}]\n"
+    )
 
     said = sweep("plan", "grid.yaml", "--set", "backend=default,ideep")
 
@@ -150,8 +163,14 @@ def test_failed_trials_are_planned_again_only_when_asked_for_with_their_attempt(
 def test_data_that_are_not_there_are_told(sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("SWEEP_DATA_DIR", str(tmp_path / "data"))
 
-    assert "data: lsp (not prepared on this machine)" in sweep("plan", "grid.yaml", "--set", "data=lsp").err
-    assert "data: lsp\n" in sweep("plan", "grid.yaml", "--set", "data=lsp", "--set", "data_path=pictures").err
+    assert (
+        "data: lsp (not prepared on this machine)"
+        in sweep("plan", "grid.yaml", "--set", "data=lsp").err
+    )
+    assert (
+        "data: lsp\n"
+        in sweep("plan", "grid.yaml", "--set", "data=lsp", "--set", "data_path=pictures").err
+    )
 
 
 def test_a_run_is_looked_for_where_out_says(sweep):
@@ -173,7 +192,10 @@ def test_planning_leaves_nothing_behind(sweep, tmp_path):
     [
         (["none.yaml"], "the grid none.yaml cannot be read: No such file or directory"),
         (["."], "cannot be read: Is a directory"),
-        (["grid.yaml", "--set", "bacth_exponent=1"], "--set bacth_exponent=1: parameters.bacth_exponent"),
+        (
+            ["grid.yaml", "--set", "bacth_exponent=1"],
+            "--set bacth_exponent=1: parameters.bacth_exponent",
+        ),
         (["grid.yaml", "--only", "nothing*"], "no trial is called 'nothing*'"),
         (["grid.yaml", "--set", "framework=troch==2.13.0"], "there is no framework 'troch'"),
         (["grid.yaml", "--set", "device=gpu"], "nothing is left of the grid"),
@@ -229,10 +251,18 @@ def test_a_long_table_is_measured_once_and_not_once_a_line():
 def test_planning_imports_neither_ray_nor_what_analyses_results(tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID)
     code = "import sys; sys.argv[1:] = ['plan', 'grid.yaml']; from sweep import cli; cli._run(); print(*sys.modules)"
-    environment = os.environ | {"PYTHONPATH": str(HOUSE), "SWEEP_ENV_DIR": str(tmp_path / "environments")}
+    environment = os.environ | {
+        "PYTHONPATH": str(HOUSE),
+        "SWEEP_ENV_DIR": str(tmp_path / "environments"),
+    }
 
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     loaded = done.stdout.splitlines()[-1].split()
@@ -249,7 +279,9 @@ def test_planning_imports_neither_ray_nor_what_analyses_results(tmp_path):
     ("lock: grid.yaml", "grid.yaml is no lock of an environment"),
 ])  # fmt: skip
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_an_environment_that_cannot_be_is_told_before_anything_runs(sweep, tmp_path, command, override, said):
+def test_an_environment_that_cannot_be_is_told_before_anything_runs(
+    sweep, tmp_path, command, override, said
+):
     Path("numpy-1.9.0-py3-none-any.whl").touch()
     text = GRID.replace("[reference]", "[reference==9.9]")
     Path("grid.yaml").write_text(f"{text}environments: {{reference==9.9.0: {{{override}}}}}\n")
@@ -263,7 +295,9 @@ def test_an_environment_that_cannot_be_is_told_before_anything_runs(sweep, tmp_p
 def test_an_environment_of_what_is_left_out_need_not_be_there(sweep):
     text = GRID.replace("[reference]", "[reference==9.9.0, reference]")
     excluded = "exclude: [{framework: reference==9.9.0}]\n"
-    Path("grid.yaml").write_text(f"{text}{excluded}environments: {{reference==9.9.0: {{interpreter: nowhere}}}}\n")
+    Path("grid.yaml").write_text(
+        f"{text}{excluded}environments: {{reference==9.9.0: {{interpreter: nowhere}}}}\n"
+    )
 
     assert sweep("plan", "grid.yaml").code == 0
 
@@ -271,7 +305,10 @@ def test_an_environment_of_what_is_left_out_need_not_be_there(sweep):
 def test_more_threads_than_this_machine_has_cores_are_warned_of(sweep: Sweep) -> None:
     cores = limits.core_count()
     grid = Path("grid.yaml")
-    for parameters, wanted in (("threads: [1, 4096]", 4096), (f"threads: [1, {cores + 1}]", cores + 1)):
+    for parameters, wanted in (
+        ("threads: [1, 4096]", 4096),
+        (f"threads: [1, {cores + 1}]", cores + 1),
+    ):
         grid.write_text(f"axes: {{framework: reference, seed: [0, 1], {parameters}}}")
         told = f"warning: 2 of 4 trials want up to {wanted} cores and this machine has {cores}: lower threads or"
         assert told in " ".join(sweep("plan", "grid.yaml").err.split())

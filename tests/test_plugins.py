@@ -19,7 +19,7 @@ from commands import Sweep
 
 from sweep import datasets
 from sweep.doctor import findings
-from sweep.node import hosts, vitals
+from sweep.node import hosts, snapshot
 from workloads.runtime import protocol
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -83,7 +83,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         site = tmp_path / "site"
         information = site / "broken_package-1.0.dist-info"
         information.mkdir(parents=True)
-        (information / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-package\nVersion: 1.0\n")
+        (information / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: broken-package\nVersion: 1.0\n"
+        )
         (information / "entry_points.txt").write_text(f"[{group}]\nbroken = broken_file\n")
         if text is not None:
             (site / "broken_file.py").write_bytes(text)
@@ -114,7 +116,7 @@ def test_a_broken_plug_in_stops_what_uses_it_and_nothing_else(
 
 def test_the_doctor_names_a_plug_in_that_is_broken(plugin: Install, tmp_path: Path) -> None:
     plugin("sweep.workloads", BROKEN["syntax"])
-    taken = vitals.take(tmp_path, look_s=0.1)
+    taken = snapshot.take(tmp_path, look_s=0.1)
 
     (finding,) = [each for each in findings(taken) if each.subject == "plug-ins"]
 
@@ -128,7 +130,9 @@ def test_no_bytecode_is_left_beside_the_files_of_a_plug_in(tmp_path: Path) -> No
     workload.write_text(WORKLOAD)
     key = hosts.Key(sys.executable, True, str(framework), tuple(sorted(hosts.variables(1).items())))
     for process in ("fork", "spawn"):
-        request = protocol.Request("trial", protocol.RUN, str(workload), {"process": process}, cores=[])
+        request = protocol.Request(
+            "trial", protocol.RUN, str(workload), {"process": process}, cores=[]
+        )
         assert hosts.run(key, request, 60).verdict(None) == ("ok", "")
 
     assert sorted(tmp_path.rglob("*")) == [framework, workload]
@@ -177,15 +181,34 @@ def test_a_package_that_is_installed_in_place_is_found_and_left_as_it_is(
     (tmp_path / "source/pyproject.toml").write_text(
         f'[project]\nname = "in-place-{layout}"\nversion = "1.0"\n{points}{tool}'
     )
-    installing = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--python", python, "-e"]
+    installing = [
+        uv.find_uv_bin(),
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--python",
+        python,
+        "-e",
+    ]
     subprocess.run([*installing, tmp_path / "source"], check=True)
     built = set((tmp_path / "source").rglob("*"))
     (tmp_path / "grid.yaml").write_text(f"workload: placed{MINE}")
     try:
         command = [python, "-m", "sweep", "plan", tmp_path / "grid.yaml"]
-        planned = subprocess.run(command, cwd=tmp_path, env=WITH_SWEEP, capture_output=True, text=True)
+        planned = subprocess.run(
+            command, cwd=tmp_path, env=WITH_SWEEP, capture_output=True, text=True
+        )
     finally:
-        removing = [uv.find_uv_bin(), "pip", "uninstall", "--quiet", "--python", python, f"in-place-{layout}"]
+        removing = [
+            uv.find_uv_bin(),
+            "pip",
+            "uninstall",
+            "--quiet",
+            "--python",
+            python,
+            f"in-place-{layout}",
+        ]
         subprocess.run(removing, check=True)
     assert planned.returncode == 0, planned.stderr
     assert "cannot be used" not in planned.stderr
@@ -205,7 +228,11 @@ IN_PLACE = {
         "space.inner.placed",
         '[tool.setuptools]\npackages = ["space.inner"]\npackage-dir = {"space" = "code/space"}\n',
     ),
-    "module": ("code", "placed", '[tool.setuptools]\npy-modules = ["placed"]\npackage-dir = {"" = "code"}\n'),
+    "module": (
+        "code",
+        "placed",
+        '[tool.setuptools]\npy-modules = ["placed"]\npackage-dir = {"" = "code"}\n',
+    ),
 }
 WITH_SWEEP = os.environ | {"PYTHONPATH": str(HOUSE)}
 
@@ -219,10 +246,14 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tool = uv.find_uv_bin()
     subprocess.run([tool, "venv", "--quiet", "--python", sys.executable, made], check=True)
     python = made / "bin" / "python"
-    subprocess.run([tool, "pip", "install", "--quiet", "--python", python, "--no-deps", source], check=True)
+    subprocess.run(
+        [tool, "pip", "install", "--quiet", "--python", python, "--no-deps", source], check=True
+    )
     borrowed = [path for path in site.getsitepackages() if path != sysconfig.get_path("stdlib")]
     (here,) = made.glob("lib/python*/site-packages")
-    (here / "borrowed.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in borrowed))
+    (here / "borrowed.pth").write_text(
+        "".join(f"import site; site.addsitedir({path!r})\n" for path in borrowed)
+    )
     return python
 
 
@@ -231,14 +262,28 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.framework
 @pytest.mark.network
 def test_what_a_package_adds_runs_as_what_is_in_the_tree(python: Path, tmp_path: Path) -> None:
-    command = [python, "-m", "sweep", "run", EXAMPLE / "grid.yaml", "--out", tmp_path, "--max-foreign", "any"]
-    ended = subprocess.run(command, cwd=HOUSE, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True)
+    command = [
+        python,
+        "-m",
+        "sweep",
+        "run",
+        EXAMPLE / "grid.yaml",
+        "--out",
+        tmp_path,
+        "--max-contention",
+        "any",
+    ]
+    ended = subprocess.run(
+        command, cwd=HOUSE, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True
+    )
     assert ended.returncode == 0, ended.stderr[-3000:]
 
     records = pq.read_table(tmp_path / "plugin" / "records").to_pylist()
 
     assert {(r["framework"], r["workload"], r["status"]) for r in records} == {
-        (framework, workload, "ok") for framework in ("autograd", "reference") for workload in ("core", "accumulate")
+        (framework, workload, "ok")
+        for framework in ("autograd", "reference")
+        for workload in ("core", "accumulate")
     }
     theirs = [r for r in records if r["framework"] == "autograd"]
     assert all(max(r["loss_check"], r["grad_check"]) < 1e-4 for r in theirs)

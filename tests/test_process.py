@@ -81,9 +81,15 @@ def test_a_command_that_takes_too_long_is_killed_with_its_descendants(tmp_path: 
 
 
 def test_lines_are_heard_one_by_one_however_they_come(start: Callable[..., process.Child]) -> None:
-    child = start("import os, time; os.write(1, b'one\\ntw'); time.sleep(0.05); os.write(1, b'o\\nthree'); os._exit(0)")
+    child = start(
+        "import os, time; os.write(1, b'one\\ntw'); time.sleep(0.05); os.write(1, b'o\\nthree'); os._exit(0)"
+    )
 
-    assert [child.line(20.0) for _ in range(3)] == [b"one", b"two", None]  # the third was never finished
+    assert [child.line(20.0) for _ in range(3)] == [
+        b"one",
+        b"two",
+        None,
+    ]  # the third was never finished
 
 
 def test_a_line_of_megabytes_is_one_line(start: Callable[..., process.Child]) -> None:
@@ -100,8 +106,12 @@ def test_silence_beyond_the_time_limit_is_a_timeout(start: Callable[..., process
     assert child.alive
 
 
-def test_the_end_of_a_child_is_heard_although_its_pipe_is_held_open(start: Callable[..., process.Child]) -> None:
-    child = start("import os, time\nif not os.fork(): time.sleep(3600)\nprint('bye', flush=True)\nos._exit(0)")
+def test_the_end_of_a_child_is_heard_although_its_pipe_is_held_open(
+    start: Callable[..., process.Child],
+) -> None:
+    child = start(
+        "import os, time\nif not os.fork(): time.sleep(3600)\nprint('bye', flush=True)\nos._exit(0)"
+    )
 
     assert child.line(20.0) == b"bye"
     assert child.line(20.0) is None
@@ -127,7 +137,9 @@ def test_ending_a_child_ends_all_that_it_started_wherever_that_has_gone(
     word = f"tree-{tmp_path}"
     child = start(TREE, word)
     assert child.line(20.0) == b"ready"
-    assert eventually(lambda: len(alive(word)) == 4)  # the child, and three that it started, one of them orphaned
+    assert eventually(
+        lambda: len(alive(word)) == 4
+    )  # the child, and three that it started, one of them orphaned
 
     assert child.end() == -signal.SIGKILL
 
@@ -138,7 +150,10 @@ def test_ending_a_child_that_has_ended_still_ends_what_it_left_behind(
     start: Callable[..., process.Child], tmp_path: Path
 ) -> None:
     word = f"tree-{tmp_path}"
-    child = start(f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEPER!r}, sys.argv[1]])", word)
+    child = start(
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEPER!r}, sys.argv[1]])",
+        word,
+    )
     assert child.line(20.0) is None
     assert alive(word)
 
@@ -183,7 +198,9 @@ def test_how_a_process_ended_is_said_in_words() -> None:
     ]
 
 
-def test_the_memory_of_a_process_that_has_ended_is_none(start: Callable[..., process.Child]) -> None:
+def test_the_memory_of_a_process_that_has_ended_is_none(
+    start: Callable[..., process.Child],
+) -> None:
     child = start(SLEEPER)
     assert process.rss_bytes(child.pid) > 0
     child.end()
@@ -215,6 +232,11 @@ process.hold(path).close()
 def test_nobody_sees_what_is_not_held_yet(tmp_path: Path) -> None:
     """Python tells of each call before it makes it."""
     path = tmp_path / "held"
-    told = subprocess.run([sys.executable, "-c", HOLDS, str(path)], cwd=HOUSE, capture_output=True, text=True)
-    assert (told.stdout.split(), told.stderr) == (["fcntl.flock", "False", "os.rename", "False"], "")
+    told = subprocess.run(
+        [sys.executable, "-c", HOLDS, str(path)], cwd=HOUSE, capture_output=True, text=True
+    )
+    assert (told.stdout.split(), told.stderr) == (
+        ["fcntl.flock", "False", "os.rename", "False"],
+        "",
+    )
     assert [found.name for found in tmp_path.iterdir()] == ["held"]

@@ -63,12 +63,16 @@ def test_two_processes_leave_it_open(tmp_path: Path) -> None:
 
 
 def test_a_figure_about_what_no_trial_holds_is_missing_and_no_error(tmp_path: Path) -> None:
-    grid = GRID.format(values="[2.49, 2.60]").replace("    where", "    metric: epoch_s\n    unit: h\n    where")
+    grid = GRID.format(values="[2.49, 2.60]").replace(
+        "    where", "    metric: epoch_s\n    unit: h\n    where"
+    )
     keep(tmp_path, study(0.5, 1.0), grid)
     assert agreements(tmp_path) == ["missing"]
 
 
-def test_a_claim_about_what_no_trial_holds_yet_is_missing_and_the_others_are_judged(sweep: Sweep) -> None:
+def test_a_claim_about_what_no_trial_holds_yet_is_missing_and_the_others_are_judged(
+    sweep: Sweep,
+) -> None:
     claims = """\
 claims:
   - {name: trainings, compare: {framework: [torch, chainer]}, metric: epoch_s, expect: {faster: 0.1}}
@@ -84,9 +88,14 @@ claims:
 def test_the_report_shows_figures_beside_measurements(sweep: Sweep) -> None:
     keep("results/study", study(0.5, 1.0), GRID.format(values="[5.0, 8.2]"))
     assert sweep("report", "study").code == 0
-    page = html.unescape(re.sub("<[^>]+>", "", Path("results/study/report.html").read_text().partition("<footer")[0]))
+    page = html.unescape(
+        re.sub("<[^>]+>", "", Path("results/study/report.html").read_text().partition("<footer")[0])
+    )
     assert "an iteration: 5 s / 8.2 s, 0.610× the time (torch / chainer)" in page
-    assert "agrees torch 2.13.0 / chainer 7.8.1 at batch 32 on the CPU: 0.500× [0.500, 0.500] the time" in page
+    assert (
+        "agrees torch 2.13.0 / chainer 7.8.1 at batch 32 on the CPU: 0.500× [0.500, 0.500] the time"
+        in page
+    )
 
 
 def test_hours_of_training_stand_beside_epochs(tmp_path: Path) -> None:
@@ -103,7 +112,10 @@ def test_hours_of_training_stand_beside_epochs(tmp_path: Path) -> None:
     [
         (("values: [5.0, 8.2]", "values: [5.0]"), "published[1].values"),
         (("values: [5.0, 8.2]", "values: [5.0, -1]"), "published[1].values"),
-        (("{framework: [torch, chainer]}", "{framework: [torch]}"), "no two values of an axis to compare"),
+        (
+            ("{framework: [torch, chainer]}", "{framework: [torch]}"),
+            "no two values of an axis to compare",
+        ),
         (("[torch, chainer]", "[torch, chianer]"), "no cell has framework 'chianer'"),
         (("values:", "metric: stepp_s\n    values:"), "there is no metric 'stepp_s'"),
     ],

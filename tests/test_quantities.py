@@ -56,7 +56,10 @@ def test_a_factor_can_be_read_back(value: float) -> None:
 @given(st.lists(POSITIVE, min_size=3, max_size=3).map(sorted))
 def test_no_end_of_an_interval_is_rounded_away(values: list[float]) -> None:
     low, estimate, high = values
-    for text in (factors(Interval(estimate, low, high)), Scale(1.0, "s").interval(Interval(estimate, low, high))):
+    for text in (
+        factors(Interval(estimate, low, high)),
+        Scale(1.0, "s").interval(Interval(estimate, low, high)),
+    ):
         ends = [float(end) for end in re.findall(r"[-+.e\d]+", text.partition("[")[2])]
         assert ends == pytest.approx([low, high], rel=6e-2)
 
@@ -64,7 +67,11 @@ def test_no_end_of_an_interval_is_rounded_away(values: list[float]) -> None:
 def test_a_column_has_one_unit_where_it_serves_all_and_else_each_value_its_own() -> None:
     assert column_scale("s", [0.05, 6.3]) == Scale(1e-3, "ms")
     apart = column_scale("s", [4e-9, 10800.0])
-    assert [apart.text(value) for value in (4e-9, 10800.0, float("nan"))] == ["4.000 ns", "3.000 h", "–"]
+    assert [apart.text(value) for value in (4e-9, 10800.0, float("nan"))] == [
+        "4.000 ns",
+        "3.000 h",
+        "–",
+    ]
     assert [apart.squared(value) for value in (16e-18, 4.0)] == ["16.00 ns²", "4.000 s²"]
     assert apart.interval(Interval(4e-9, 3.5e-9, 4.5e-9)) == "[3.500, 4.500] ns"
     assert column_scale("B", [1024.0, 2.0**31]).text(2.0**31) == "2.000 GiB"
@@ -83,7 +90,10 @@ def test_no_figure_of_a_column_needs_an_exponent_or_loses_its_digits(values: lis
 
 def test_nanoseconds_and_hours_stand_in_one_table(sweep: Sweep) -> None:
     means = {TORCH: 4e-9, CHAINER: 10800.0}
-    keep("results/run", [record(s, framework=f, mean_s=mean) for s in range(3) for f, mean in means.items()])
+    keep(
+        "results/run",
+        [record(s, framework=f, mean_s=mean) for s in range(3) for f, mean in means.items()],
+    )
     said = sweep("summarize", "run", "--format", "md", "--metric", "step_s")
     assert re.search(r"\| chainer==7.8.1 +\|.* [23]\.\d+ h \|", said.out)
     assert re.search(r"\| torch==2.13.0 +\|.* [34]\.\d+ ns \|", said.out)
@@ -91,7 +101,10 @@ def test_nanoseconds_and_hours_stand_in_one_table(sweep: Sweep) -> None:
 
 
 def test_batch_sizes_are_compared_by_their_sizes_in_a_table(sweep: Sweep) -> None:
-    keep("results/run", [record(s, batch_exponent=n, mean_s=0.1 * 2**n) for s in range(3) for n in (1, 2, 3)])
+    keep(
+        "results/run",
+        [record(s, batch_exponent=n, mean_s=0.1 * 2**n) for s in range(3) for n in (1, 2, 3)],
+    )
     lines = sweep("compare", "run", "--over", "batch_exponent", "--format", "md").out.splitlines()
     assert [line.split("|")[1:3] for line in lines] == [
         [" batch ", " baseline "],

@@ -19,7 +19,12 @@ def commands() -> list[str]:
     """The lines of all shell blocks of the README, without comments."""
     text = (HOUSE / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    return [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    return [
+        line.partition("  #")[0].strip()
+        for block in blocks
+        for line in block.splitlines()
+        if line.strip()
+    ]
 
 
 SET_UP = "pip install . && sweep run grid.yaml"
@@ -39,9 +44,14 @@ def checkout(folder: Path) -> Path:
 
 
 def run(command: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SWEEP_MAX_FOREIGN": "any", "COLUMNS": "120", **more}
+    environment = {**os.environ, "SWEEP_MAX_CONTENTION": "any", "COLUMNS": "120", **more}
     return subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=1500
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1500,
     )
 
 
@@ -65,7 +75,9 @@ def test_every_command_on_the_smoke_grid_does_what_it_says(tmp_path: Path) -> No
     assert len(shown) > 4
     for command in shown:
         ended = run(command, folder, PATH=f"{tools}:{os.environ['PATH']}")
-        accepted = (0, 3) if " compare " in command else (0,)  # so few samples may well leave it open
+        accepted = (
+            (0, 3) if " compare " in command else (0,)
+        )  # so few samples may well leave it open
         assert ended.returncode in accepted, f"{command}: {ended.stdout}{ended.stderr}"
         assert ended.stdout.strip(), command
 
@@ -78,7 +90,9 @@ def test_every_command_on_the_smoke_grid_does_what_it_says(tmp_path: Path) -> No
 def test_a_fresh_virtual_environment_ends_with_torch_beside_chainer(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "sweep")
     venv.create(tmp_path / "venv", with_pip=True)
-    ended = run(SET_UP, folder, PATH=f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}", PYTHONPATH="")
+    ended = run(
+        SET_UP, folder, PATH=f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}", PYTHONPATH=""
+    )
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
     query = (
         "SELECT framework, backward, batch_size, count(*) AS trials, max(loss_check) AS loss, max(grad_check) AS grad, "

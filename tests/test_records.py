@@ -43,7 +43,9 @@ def test_a_record_is_on_disk_when_append_returns(tmp_path: Path) -> None:
 
 
 def test_every_column_has_a_unit_and_a_meaning() -> None:
-    assert [f.name for f in SCHEMA if b"unit" not in f.metadata or len(f.metadata[b"meaning"]) < 5] == []
+    assert [
+        f.name for f in SCHEMA if b"unit" not in f.metadata or len(f.metadata[b"meaning"]) < 5
+    ] == []
 
 
 def test_values_come_back_as_they_went(tmp_path: Path) -> None:
@@ -59,7 +61,12 @@ def test_values_come_back_as_they_went(tmp_path: Path) -> None:
 
 
 def test_an_axis_of_the_users_own_is_a_column(tmp_path: Path) -> None:
-    rows = [record(seed=0, width=1), record(seed=1, width="wide"), record(seed=2), record(seed=3, depth=1.5)]
+    rows = [
+        record(seed=0, width=1),
+        record(seed=1, width="wide"),
+        record(seed=2),
+        record(seed=3, depth=1.5),
+    ]
     table = keep(tmp_path, rows).records(["seed", "width", "depth"])
     assert sorted(table.to_pylist(), key=lambda r: r["seed"]) == [
         {"seed": 0, "width": "1", "depth": None},
@@ -70,7 +77,11 @@ def test_an_axis_of_the_users_own_is_a_column(tmp_path: Path) -> None:
 
 
 def test_nonsense_from_a_workload_is_a_failed_record_that_says_so(tmp_path: Path) -> None:
-    (row,) = keep(tmp_path, [record(step_s=[0.1], grad_check="low", strange={"a": {1, 2}})]).records().to_pylist()
+    (row,) = (
+        keep(tmp_path, [record(step_s=[0.1], grad_check="low", strange={"a": {1, 2}})])
+        .records()
+        .to_pylist()
+    )
     assert row["status"] == "failed"
     assert "grad_check is no double" in row["error"]
     assert row["step_s"] == [0.1]
@@ -98,7 +109,10 @@ def test_the_newest_attempt_counts_and_a_failure_never_replaces_ok(tmp_path: Pat
 
 
 def test_records_that_are_kept_together_are_one_part_and_each_its_own(tmp_path: Path) -> None:
-    together = [record(seed=seed, log=f"log {seed}") | ({"odd": "x"} if seed == 1 else {}) for seed in range(3)]
+    together = [
+        record(seed=seed, log=f"log {seed}") | ({"odd": "x"} if seed == 1 else {})
+        for seed in range(3)
+    ]
     with Results(tmp_path).open(FACTS) as results:
         results.append_together(together)
         assert len(parts(tmp_path)) == 1
@@ -117,26 +131,45 @@ def test_what_was_folded_tells_its_units(tmp_path: Path) -> None:
 
 def test_a_single_record_tells_its_units_and_its_version_as_folded_ones_do(tmp_path: Path) -> None:
     with Results(tmp_path).open(FACTS) as results:
-        results.append(record(seed=0, odd=1, columns={"odd": {"unit": "nuts", "direction": "more"}}))
+        results.append(
+            record(seed=0, odd=1, columns={"odd": {"unit": "nuts", "direction": "more"}})
+        )
         (single,) = map(pq.read_schema, parts(tmp_path))
-        results.append(record(seed=1, odd=1.5, columns={"odd": {"unit": "bolts", "direction": "more"}}))
+        results.append(
+            record(seed=1, odd=1.5, columns={"odd": {"unit": "bolts", "direction": "more"}})
+        )
     (folded,) = map(pq.read_schema, parts(tmp_path))
     assert single.metadata == folded.metadata == SCHEMA.metadata
     for field in SCHEMA:
-        assert single.field(field.name).metadata == folded.field(field.name).metadata == field.metadata
+        assert (
+            single.field(field.name).metadata == folded.field(field.name).metadata == field.metadata
+        )
     assert single.field("odd").metadata == {b"unit": b"nuts", b"direction": b"more"}
-    assert folded.field("odd").metadata == {b"unit": b"bolts", b"direction": b"more"}  # the last word counts
-    assert Results(tmp_path).records(["odd"]).schema.field("odd").metadata == folded.field("odd").metadata
+    assert folded.field("odd").metadata == {
+        b"unit": b"bolts",
+        b"direction": b"more",
+    }  # the last word counts
+    assert (
+        Results(tmp_path).records(["odd"]).schema.field("odd").metadata
+        == folded.field("odd").metadata
+    )
 
 
 def test_flags_need_not_be_read_where_a_part_says_that_all_are_true(tmp_path: Path) -> None:
-    results = keep(tmp_path, [record(seed=seed, step_s=[0.1, 0.2], valid=[True, True]) for seed in range(3)])
+    results = keep(
+        tmp_path, [record(seed=seed, step_s=[0.1, 0.2], valid=[True, True]) for seed in range(3)]
+    )
     assert len(parts(tmp_path)) == 1  # folded: it has statistics
     assert results.records(["valid"], null_if_true=["valid"])["valid"].to_pylist() == [None] * 3
     assert results.records(["valid"])["valid"].to_pylist() == [[True, True]] * 3
-    keep(tmp_path, [record(seed=seed, step_s=[0.1, 0.2], valid=[seed == 3, True]) for seed in (3, 4)])
+    keep(
+        tmp_path, [record(seed=seed, step_s=[0.1, 0.2], valid=[seed == 3, True]) for seed in (3, 4)]
+    )
     flags = results.records(["seed", "valid"], null_if_true=["valid"]).to_pylist()
-    assert {row["seed"]: row["valid"] for row in flags if row["seed"] >= 3} == {3: [True, True], 4: [False, True]}
+    assert {row["seed"]: row["valid"] for row in flags if row["seed"] >= 3} == {
+        3: [True, True],
+        4: [False, True],
+    }
 
 
 def test_folding_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
@@ -162,7 +195,9 @@ def test_a_fold_that_was_cut_short_leaves_no_doubles(tmp_path: Path) -> None:
     assert len(Results(tmp_path).attempts()) == 6
 
 
-def test_a_fold_in_pieces_is_one_part_without_doubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_in_pieces_is_one_part_without_doubles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sweep.records.parts._PIECE_ROWS", 1)
     with Results(tmp_path).open(FACTS) as results:
         results.append(record(seed=0))
@@ -171,7 +206,9 @@ def test_a_fold_in_pieces_is_one_part_without_doubles(tmp_path: Path, monkeypatc
         results.append(record(seed=2) | {"odd": 1.5})
     (part,) = parts(tmp_path)
     assert pq.read_metadata(part).num_row_groups == 3
-    assert sorted(Results(tmp_path).attempts(["seed", "odd"]).to_pylist(), key=lambda row: row["seed"]) == [
+    assert sorted(
+        Results(tmp_path).attempts(["seed", "odd"]).to_pylist(), key=lambda row: row["seed"]
+    ) == [
         {"seed": 0, "odd": None},
         {"seed": 1, "odd": "x"},
         {"seed": 2, "odd": "1.5"},
@@ -179,7 +216,9 @@ def test_a_fold_in_pieces_is_one_part_without_doubles(tmp_path: Path, monkeypatc
 
 
 def test_large_records_are_folded_before_there_are_many(tmp_path: Path) -> None:
-    samples = np.random.default_rng(0).random(2**16)  # half a megabyte that does not compress, in each of three columns
+    samples = np.random.default_rng(0).random(
+        2**16
+    )  # half a megabyte that does not compress, in each of three columns
     with Results(tmp_path).open(FACTS) as results:
         for seed in range(12):
             results.append(record(seed=seed, step_s=samples))
@@ -233,7 +272,9 @@ def test_a_writer_killed_at_any_moment_loses_nothing_it_said_was_kept(tmp_path: 
     promised: set[int] = set()
     chance = random.Random(0)
     for _ in range(12):
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+        ) as writer:
             assert writer.stdout is not None
             said = [writer.stdout.readline()]
             time.sleep(chance.uniform(0.0, 0.5))
@@ -278,7 +319,9 @@ def test_a_damaged_part_is_named_and_the_rest_is_read(tmp_path: Path, harm: str)
     victim = next(iter(good))
     data = bytearray(good[victim])
     data[len(data) // 2] ^= 1
-    victim.write_bytes({"truncated": data[:-100], "flipped": data, "emptied": b"", "replaced": b"PAR1 x"}[harm])
+    victim.write_bytes(
+        {"truncated": data[:-100], "flipped": data, "emptied": b"", "replaced": b"PAR1 x"}[harm]
+    )
 
     results = Results(tmp_path)
     assert results.records(["seed"])["seed"].to_pylist() == [1]
@@ -328,7 +371,9 @@ def test_a_parquet_file_without_trials_is_named(tmp_path: Path) -> None:
     assert results.damaged[0].reason == "no records: there is no column status"
 
 
-def test_records_of_a_newer_sweep_are_named_when_reading_and_refused_when_writing(tmp_path: Path) -> None:
+def test_records_of_a_newer_sweep_are_named_when_reading_and_refused_when_writing(
+    tmp_path: Path,
+) -> None:
     keep(tmp_path, [record(seed=0)])
     (part,) = parts(tmp_path)
     table = pq.read_table(part).replace_schema_metadata({"sweep_schema_version": "7"})
@@ -352,7 +397,10 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_run(tmp_path: Path) -
 
 def test_a_folder_that_cannot_be_written_is_an_error_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SweepError, match="cannot be written to"), Results(tmp_path / "file").open(FACTS):
+    with (
+        pytest.raises(SweepError, match="cannot be written to"),
+        Results(tmp_path / "file").open(FACTS),
+    ):
         pass
 
 
@@ -376,7 +424,9 @@ def test_logs_and_environments_are_files_and_stay_inside_the_run(tmp_path: Path)
 def test_run_yaml_holds_the_grid_as_read(tmp_path: Path) -> None:
     grid = "# why\nname: made-up\naxes: {seed: [1, 2]}\n"
     exclusions = [Exclusion("torch==2.13.0/ideep", "ideep is Chainer's")]
-    facts = RunFacts("made-up", grid, overrides=["seed=1"], cluster={"nodes": 1}, exclusions=exclusions)
+    facts = RunFacts(
+        "made-up", grid, overrides=["seed=1"], cluster={"nodes": 1}, exclusions=exclusions
+    )
     with Results(tmp_path).open(facts):
         pass
     read = Results(tmp_path).facts()
@@ -419,7 +469,7 @@ def test_an_object_store_keeps_a_run_as_a_folder_does(bucket: str) -> None:
             results.append(record(seed=seed, log="it ran"))
     read = Results(bucket)
     assert len(read.statuses()) == 70
-    assert len(read.place.files("records")) == 1
+    assert len(read.storage.files("records")) == 1
     assert read.facts().name == "made-up"
     assert read.log(record()["trial_id"]) == "it ran"
     assert str(read) == bucket.partition("?")[0]
@@ -440,12 +490,12 @@ def test_two_writers_on_an_object_store_lose_nothing(bucket: str) -> None:
 @pytest.mark.slow
 def test_a_damaged_part_in_an_object_store_is_set_aside(bucket: str) -> None:
     keep(bucket, [record()])
-    place = Results(bucket).place
-    (part,) = place.files("records")
-    place.write(part.path, place.read(part.path).to_pybytes()[:-9])
+    storage = Results(bucket).storage
+    (part,) = storage.files("records")
+    storage.write(part.path, storage.read(part.path).to_pybytes()[:-9])
     with Results(bucket).open(FACTS) as results:
         assert len(results.damaged) == 1
-    assert len(place.files("quarantine")) == 1
+    assert len(storage.files("quarantine")) == 1
 
 
 @pytest.mark.slow
@@ -474,8 +524,12 @@ def test_the_page_about_results_is_what_the_schema_says() -> None:
         ([[1.0], "x", None], ["[1.0]", "x", None]),
     ],
 )
-def test_a_plug_in_may_give_lists_of_any_length_and_what_is_none(tmp_path: Path, given: list[Any], read: Any) -> None:
-    rows = [{"trial_id": f"{i:016x}", "status": "ok", "extra_s": value} for i, value in enumerate(given)]
+def test_a_plug_in_may_give_lists_of_any_length_and_what_is_none(
+    tmp_path: Path, given: list[Any], read: Any
+) -> None:
+    rows = [
+        {"trial_id": f"{i:016x}", "status": "ok", "extra_s": value} for i, value in enumerate(given)
+    ]
     with Results(tmp_path).open(RunFacts("lists", "")) as writer:
         for row in rows:
             writer.append(row)

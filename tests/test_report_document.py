@@ -15,7 +15,11 @@ from sweep.report import plots
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "report.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
-COMMANDS = [line.partition(" #")[0].strip() for line in TEXT.splitlines() if line.strip().startswith("sweep ")]
+COMMANDS = [
+    line.partition(" #")[0].strip()
+    for line in TEXT.splitlines()
+    if line.strip().startswith("sweep ")
+]
 
 
 def test_it_holds_commands() -> None:

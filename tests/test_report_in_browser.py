@@ -28,11 +28,24 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with its driver on this machine"),
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="no chromium with its driver on this machine"
+    ),
 ]
 QUIET = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,1000"),
+    *(
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-dev-shm-usage",
+    ),
+    *(
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1280,1000",
+    ),
 )
 TORCH, OLD, CHAINER = "torch==2.13.0", "torch==1.0.1", "chainer==7.8.1"
 FACTORS = {TORCH: 1.0, OLD: 1.15, CHAINER: 2.3}
@@ -49,7 +62,9 @@ def core_time() -> list[dict[str, Any]]:
     cells = [(f, b, n) for f in FACTORS for b in ("autograd", "explicit") for n in range(5)]
     known = {"environment_id": "e1", "packages": [EVIL], "node": EVIL}
     return [
-        record(s, framework=f, backward=b, batch_exponent=n, mean_s=0.02 * 2**n * FACTORS[f], **known)
+        record(
+            s, framework=f, backward=b, batch_exponent=n, mean_s=0.02 * 2**n * FACTORS[f], **known
+        )
         | {"position": 30 * s + i, "started_at": 1_700_000_000 + 60 * (30 * s + i)}
         for s in range(3)
         for i, (f, b, n) in enumerate(cells)
@@ -74,7 +89,9 @@ class Page:
 
     def filter(self, title: str, text: str) -> None:
         label = next(
-            e for e in self.driver.find_elements(By.CSS_SELECTOR, "#filters label") if e.text.startswith(title)
+            e
+            for e in self.driver.find_elements(By.CSS_SELECTOR, "#filters label")
+            if e.text.startswith(title)
         )
         Select(label.find_element(By.TAG_NAME, "select")).select_by_visible_text(text)
         self.drawn()
@@ -97,18 +114,36 @@ class Page:
         return cells
 
     def svg(self, plot: str) -> str:
-        return self.driver.find_element(By.CSS_SELECTOR, f"#plot-{plot} svg").get_attribute("outerHTML") or ""
+        return (
+            self.driver.find_element(By.CSS_SELECTOR, f"#plot-{plot} svg").get_attribute(
+                "outerHTML"
+            )
+            or ""
+        )
 
     def text(self, css: str) -> str:
-        return " ".join(e.get_attribute("textContent") or "" for e in self.driver.find_elements(By.CSS_SELECTOR, css))
+        return " ".join(
+            e.get_attribute("textContent") or ""
+            for e in self.driver.find_elements(By.CSS_SELECTOR, css)
+        )
 
     def complaints(self) -> list[Any]:
-        return [line for line in self.driver.get_log("browser") if line["level"] in ("WARNING", "SEVERE")]
+        return [
+            line
+            for line in self.driver.get_log("browser")
+            if line["level"] in ("WARNING", "SEVERE")
+        ]
 
     def requests(self) -> list[str]:
         """What was asked of a network, by this page and those before it."""
-        events = [json.loads(line["message"])["message"] for line in self.driver.get_log("performance")]
-        sent = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        events = [
+            json.loads(line["message"])["message"] for line in self.driver.get_log("performance")
+        ]
+        sent = [
+            e["params"]["request"]["url"]
+            for e in events
+            if e["method"] == "Network.requestWillBeSent"
+        ]
         return [url for url in sent if url.startswith(("http", "ws", "ftp"))]
 
 
@@ -180,7 +215,9 @@ def test_a_click_on_a_column_sorts_and_another_turns_it_round(page: Page) -> Non
 def test_axes_and_metric_are_the_readers_choice(page: Page) -> None:
     page.choose("x", "framework")
     page.choose("colour", "batch size (examples)")
-    assert {TORCH, OLD, CHAINER} <= set(page.text("#plot-time .role-axis-label").replace("torch", " torch").split())
+    assert {TORCH, OLD, CHAINER} <= set(
+        page.text("#plot-time .role-axis-label").replace("torch", " torch").split()
+    )
     assert page.marks("time") == 30
     page.choose("panels", "backward")
     assert "autograd" in page.text("#plot-time text")
@@ -229,7 +266,8 @@ def test_it_is_readable_in_light_and_dark(page: Page, scheme: str, dark: bool) -
 def luminance(colour: list[int]) -> float:
     """Relative luminance of an sRGB colour, by WCAG 2."""
     linear = [
-        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in colour[:3])
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (value / 255 for value in colour[:3])
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -244,23 +282,36 @@ def test_on_paper_controls_give_way_to_what_was_chosen(page: Page) -> None:
     media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     assert not page.driver.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
-    assert page.driver.find_element(By.CSS_SELECTOR, ".chosen").text == f"Shown: step (ms), only framework {TORCH}."
+    assert (
+        page.driver.find_element(By.CSS_SELECTOR, ".chosen").text
+        == f"Shown: step (ms), only framework {TORCH}."
+    )
     paper = page.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert paper == "rgb(255, 255, 255)"
     printed = base64.b64decode(page.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
     assert printed.startswith(b"%PDF")
 
 
-def test_learning_curves_are_drawn_over_a_logarithmic_time(driver: webdriver.Chrome, tmp_path: Path) -> None:
+def test_learning_curves_are_drawn_over_a_logarithmic_time(
+    driver: webdriver.Chrome, tmp_path: Path
+) -> None:
     of = [(f, b) for f in (TORCH, CHAINER) for b in ("autograd", "explicit")]
-    keep(tmp_path / "train", [training(s, framework=f, backward=b) for s in range(3) for f, b in of])
-    (tmp_path / "report.html").write_text(report(analysis.Run(tmp_path / "train")), encoding="utf-8")
+    keep(
+        tmp_path / "train", [training(s, framework=f, backward=b) for s in range(3) for f, b in of]
+    )
+    (tmp_path / "report.html").write_text(
+        report(analysis.Run(tmp_path / "train")), encoding="utf-8"
+    )
     page = Page(driver, tmp_path / "report.html")
     assert page.marks("curve", "line") == 4
     assert page.marks("curve", "area") == 4
     assert page.marks("pck", "line") == 4
-    lines = driver.find_elements(By.CSS_SELECTOR, "#plot-curve .mark-line path[role=graphics-symbol]")
-    styles = {(line.get_attribute("stroke"), line.get_attribute("stroke-dasharray")) for line in lines}
+    lines = driver.find_elements(
+        By.CSS_SELECTOR, "#plot-curve .mark-line path[role=graphics-symbol]"
+    )
+    styles = {
+        (line.get_attribute("stroke"), line.get_attribute("stroke-dasharray")) for line in lines
+    }
     assert len(styles) == 4
     assert "elapsed time (s)" in page.text("#plot-curve .role-axis-title")
     assert not driver.find_element(By.ID, "plot-split").is_displayed()
@@ -297,17 +348,29 @@ def test_the_page_and_single_pictures_draw_the_same_marks(
 ) -> None:
     both = itertools.product((TORCH, CHAINER), ("autograd", "explicit"))
     trainings = [training(s, framework=f, backward=b) for f, b in both for s in range(3)]
-    steps = [row for row in core_time() if row["batch_exponent"] < 3]  # few enough for the page to show all panels
+    steps = [
+        row for row in core_time() if row["batch_exponent"] < 3
+    ]  # few enough for the page to show all panels
     keep(tmp_path / "run", steps if of == "steps" else trainings, GRID)
     run = analysis.Run(tmp_path / "run")
     fields = {name: axis.field for name, axis in figures.Cells.of(run.summary()).axes.items()}
-    address = {role: fields.get(name, name) if role != "over" else name for role, name in choices.items()}
+    address = {
+        role: fields.get(name, name) if role != "over" else name for role, name in choices.items()
+    }
     (tmp_path / "report.html").write_text(report(run), encoding="utf-8")
     driver.get("about:blank")
     page = Page(driver, tmp_path / "report.html", urlencode(address))
     roles = {role: name for role, name in choices.items() if role != "over"}
-    for kind in ("time", "speedup", "heatmap", "split", "order") if of == "steps" else ("curve", "validation", "pck"):
-        own = without_x(roles) if kind == "heatmap" and roles.get("x") == choices.get("over", "framework") else roles
+    for kind in (
+        ("time", "speedup", "heatmap", "split", "order")
+        if of == "steps"
+        else ("curve", "validation", "pck")
+    ):
+        own = (
+            without_x(roles)
+            if kind == "heatmap" and roles.get("x") == choices.get("over", "framework")
+            else roles
+        )
         picture = figures.picture(run, kind, figures.Choice(roles=own, over=choices.get("over")))
         expected = marks_of(plots.image(picture, "svg").decode())
         assert expected, kind
@@ -317,7 +380,10 @@ def test_the_page_and_single_pictures_draw_the_same_marks(
 
 def test_nanoseconds_and_hours_have_a_unit_each(driver: webdriver.Chrome, tmp_path: Path) -> None:
     means = {TORCH: 4e-9, CHAINER: 10800.0}
-    keep(tmp_path / "run", [record(s, framework=f, mean_s=mean) for s in range(3) for f, mean in means.items()])
+    keep(
+        tmp_path / "run",
+        [record(s, framework=f, mean_s=mean) for s in range(3) for f, mean in means.items()],
+    )
     (tmp_path / "report.html").write_text(report(analysis.Run(tmp_path / "run")), encoding="utf-8")
     page = Page(driver, tmp_path / "report.html")
     assert [text[-2:] for text in page.column("cells", "mean")] == [" h", "ns"]
@@ -328,7 +394,9 @@ def test_nanoseconds_and_hours_have_a_unit_each(driver: webdriver.Chrome, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["one trial", "all failed", "no interval"])
-def test_little_is_shown_without_complaint(driver: webdriver.Chrome, tmp_path: Path, what: str) -> None:
+def test_little_is_shown_without_complaint(
+    driver: webdriver.Chrome, tmp_path: Path, what: str
+) -> None:
     records = {
         "one trial": [record()],
         "all failed": [record(s, status="crashed") for s in range(3)],
@@ -338,13 +406,21 @@ def test_little_is_shown_without_complaint(driver: webdriver.Chrome, tmp_path: P
     (tmp_path / "report.html").write_text(report(analysis.Run(tmp_path / "run")), encoding="utf-8")
     page = Page(driver, tmp_path / "report.html")
     assert "undefined" not in driver.page_source.partition("<footer")[0]
-    assert page.column("cells", "failed") == {"one trial": ["0"], "all failed": ["3"], "no interval": ["0", "0"]}[what]
+    assert (
+        page.column("cells", "failed")
+        == {"one trial": ["0"], "all failed": ["3"], "no interval": ["0", "0"]}[what]
+    )
     assert page.complaints() == []
 
 
-def test_a_thousand_cells_are_shown_in_part_and_all_when_asked_for(driver: webdriver.Chrome, tmp_path: Path) -> None:
+def test_a_thousand_cells_are_shown_in_part_and_all_when_asked_for(
+    driver: webdriver.Chrome, tmp_path: Path
+) -> None:
     many = [
-        record(s, framework=f"torch=={v}", batch_exponent=n) for s in range(3) for v in range(100) for n in range(10)
+        record(s, framework=f"torch=={v}", batch_exponent=n)
+        for s in range(3)
+        for v in range(100)
+        for n in range(10)
     ]
     keep_at_once(tmp_path / "run", many)
     file = tmp_path / "report.html"

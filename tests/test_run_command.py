@@ -27,7 +27,7 @@ axes:
   backward: [autograd, explicit]
   batch_exponent: [0]
   seed: {range: [0, 1]}
-parameters: {samples: 2, warmup: 1, threads: 1, gate_examples: 1}
+parameters: {samples: 2, warmup: 1, threads: 1, parity_examples: 1}
 """
 MINE = "environments: {torch==mine: {interpreter: bare/bin/python}}\n"  # a Python without torch
 
@@ -70,7 +70,13 @@ def invocation(*arguments: str) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     house = str(Path(sweep.__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [house, os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "SWEEP_MAX_FOREIGN": "any", "PYTHONPATH": path, "COLUMNS": "120", **more}
+    return {
+        **os.environ,
+        "SWEEP_MAX_CONTENTION": "any",
+        "PYTHONPATH": path,
+        "COLUMNS": "120",
+        **more,
+    }
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -116,12 +122,16 @@ def wait_for_records(folder: Path, count: int, process: subprocess.Popen[str]) -
         if len(list((folder / "results/tiny/records").glob("[0-9]*.parquet"))) >= count:
             return
         if process.poll() is not None:
-            raise AssertionError(f"ended before {count} records were there: {process.communicate()}")
+            raise AssertionError(
+                f"ended before {count} records were there: {process.communicate()}"
+            )
         time.sleep(0.05)
     raise AssertionError("no records in time")
 
 
-def test_a_sweep_ends_with_a_summary_and_a_second_one_runs_nothing_twice(command: Command, folder: Path) -> None:
+def test_a_sweep_ends_with_a_summary_and_a_second_one_runs_nothing_twice(
+    command: Command, folder: Path
+) -> None:
     first = command("run", "grid.yaml")
     assert first.returncode == 0, first.stderr
     assert "mean" in first.stdout
@@ -181,12 +191,14 @@ def test_what_cannot_run_is_recorded_and_the_rest_runs(command: Command, folder:
         "  device: [cpu, gpu]\n"
         "  seed: [0]\n"
         "  batch_exponent: [0]\n"
-        "parameters: {samples: 1, warmup: 0, threads: 1, gate_examples: 1}\n" + MINE
+        "parameters: {samples: 1, warmup: 0, threads: 1, parity_examples: 1}\n" + MINE
     )
     venv.create(folder / "bare")
     ended = command("run", "grid.yaml")
     assert ended.returncode == 1, ended.stderr
-    found = {(row["framework"], row["version"] or "", row["device"]): row for row in records(folder)}
+    found = {
+        (row["framework"], row["version"] or "", row["device"]): row for row in records(folder)
+    }
     statuses = {key: row["status"] for key, row in found.items()}
     assert statuses == {
         ("reference", "", "cpu"): "ok",
@@ -200,7 +212,9 @@ def test_what_cannot_run_is_recorded_and_the_rest_runs(command: Command, folder:
     assert "No module named 'torch'" in found["torch", "mine", "cpu"]["error"]
 
 
-def test_settings_that_do_not_fit_the_data_are_one_error_before_any_trial(command: Command, folder: Path) -> None:
+def test_settings_that_do_not_fit_the_data_are_one_error_before_any_trial(
+    command: Command, folder: Path
+) -> None:
     training = {
         "backward: [autograd, explicit]": "backward: [autograd]",
         "[0]\n": "[2]\n",
@@ -212,7 +226,10 @@ def test_settings_that_do_not_fit_the_data_are_one_error_before_any_trial(comman
     (folder / "grid.yaml").write_text(text)
     ended = command("run", "grid.yaml")
     assert ended.returncode == 2
-    assert ended.stderr.count("has 3 examples to train on and a batch takes 4: lower batch_exponent") == 1
+    assert (
+        ended.stderr.count("has 3 examples to train on and a batch takes 4: lower batch_exponent")
+        == 1
+    )
     assert "Traceback" not in ended.stderr
     assert not list(folder.glob("results/tiny/records/*"))
 

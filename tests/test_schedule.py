@@ -71,14 +71,18 @@ def test_whatever_is_taken_out_of_a_grid_the_rest_keeps_its_order(trials, data):
 
     part = schedule.plan([trial for trial in trials if trial.id in kept])
 
-    assert [trial.id for trial in part] == [trial.id for trial in schedule.plan(trials) if trial.id in kept]
+    assert [trial.id for trial in part] == [
+        trial.id for trial in schedule.plan(trials) if trial.id in kept
+    ]
 
 
 def test_the_order_is_another_in_every_block_and_under_every_order_number():
     trials = trials_of(20, [0, 1])
 
     orders = [
-        [t.cell.id for t in schedule.plan(trials, order=order) if t.block == b] for order in (0, 1) for b in (0, 1)
+        [t.cell.id for t in schedule.plan(trials, order=order) if t.block == b]
+        for order in (0, 1)
+        for b in (0, 1)
     ]
 
     assert len({tuple(order) for order in orders}) == 4
@@ -108,7 +112,10 @@ def test_cells_with_seeds_of_their_own_are_in_the_blocks_of_those_seeds():
 
     planned = schedule.plan([*one, *other])
 
-    assert [(t.block, t.cell.name) for t in planned if t.block != 1] == [(0, "cell-0"), (2, "cell-1")]
+    assert [(t.block, t.cell.name) for t in planned if t.block != 1] == [
+        (0, "cell-0"),
+        (2, "cell-1"),
+    ]
     assert {t.cell.name for t in planned if t.block == 1} == {"cell-0", "cell-1"}
 
 

@@ -26,8 +26,8 @@ from sweep.environments import EnvironmentFailed, indexes, prepare, resolver, sp
 from sweep.errors import SweepError, Unavailable
 from sweep.node import hosts, machine, slots
 from sweep.records.facts import RunFacts
-from sweep.records.places import Place
 from sweep.records.results import Results
+from sweep.records.storage import Storage
 
 HOUSE = Path(__file__).resolve().parent.parent
 SECRET = "s3cr3t/not-for-you"
@@ -36,9 +36,27 @@ URL = "https://me:s3cr3t@host.example/simple?token=s3cr3t&page=2"
 
 # code that could run what it reads
 
-_FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+_FORBIDDEN_MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "shelve",
+    "marshal",
+}
 _FORBIDDEN_CALLS = {
-    *("eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load"),
+    *(
+        "eval",
+        "exec",
+        "os.system",
+        "os.popen",
+        "yaml.load",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+        "torch.load",
+    ),
     *("pandas.read_pickle", "np.loads", "xml.etree.ElementTree.parse"),
 }
 
@@ -81,7 +99,7 @@ def test_nothing_unpickles_evaluates_or_asks_a_shell() -> None:
 
 def test_yaml_makes_no_objects(tmp_path: Path) -> None:
     results = keep(tmp_path / "run", [record()])
-    results.place.write("run.yaml", b"!!python/object/apply:os.system ['touch /nowhere']")
+    results.storage.write("run.yaml", b"!!python/object/apply:os.system ['touch /nowhere']")
     with pytest.raises(SweepError, match=r"run\.yaml"):
         results.facts()
     with pytest.raises(SweepError, match="tag"):
@@ -112,12 +130,17 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to 
 
 
 @as_root
-def test_another_users_folder_of_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_folder_of_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = tmp_path / f"sweep-slots-{os.getuid()}"
     folder.mkdir(mode=0o700)
     os.chown(folder, NOBODY, NOBODY)
-    with pytest.raises(Unavailable, match="belongs to another user"), slots.lease(1, exclusive=False):
+    with (
+        pytest.raises(Unavailable, match="belongs to another user"),
+        slots.lease(1, exclusive=False),
+    ):
         pass
 
 
@@ -177,7 +200,11 @@ def test_what_another_user_left_is_not_taken_for_abandoned(tmp_path: Path) -> No
         {"requires": ["six @ http://mirror.example/six-1.0-py3-none-any.whl"]},
         {"requires": ["six @ git+http://mirror.example/six"]},
         {"requires": ["six@http://mirror.example/six-1.0-py3-none-any.whl"]},
-        {"requires": ["six @ http://mirror.example/six-1.0-py3-none-any.whl ; python_version > '3'"]},
+        {
+            "requires": [
+                "six @ http://mirror.example/six-1.0-py3-none-any.whl ; python_version > '3'"
+            ]
+        },
         {"requires": [f"six @ http://mirror.example/six-1.0-py3-none-any.whl#sha256={'a' * 63}"]},
         {"requires": [f"six @ http://mirror.example/six-1.0.tar.gz#sha256={'a' * 64}"]},
         {"requires": ["six @ HTTP:mirror.example/six-1.0-py3-none-any.whl"]},
@@ -199,7 +226,9 @@ def test_code_over_plain_http_is_refused(override: dict[str, object]) -> None:
 
 def test_code_over_plain_http_is_taken_with_its_hash_or_from_this_machine() -> None:
     wheel = f"torch-2.13.0-cp311-cp311-linux_x86_64.whl#sha256={'0' * 64}"
-    spec = specify(catalog.known("torch"), "2.13.0", override={"wheel": f"http://mirror.example/{wheel}"})
+    spec = specify(
+        catalog.known("torch"), "2.13.0", override={"wheel": f"http://mirror.example/{wheel}"}
+    )
     assert any(wheel in requirement for requirement in spec.requires)
     assert spec.python == ("3.11",)
     specify(catalog.known("torch"), "2.13.0", override={"index_url": "http://localhost:3141/root"})
@@ -221,7 +250,10 @@ def test_code_over_plain_http_is_taken_with_its_hash_or_from_this_machine() -> N
         ({"python": ["--install-dir=/any/path"]}, "no version of Python"),
         ({"python": ["3.11", "3.x"]}, "no version of Python"),
         ({"torch_backend": "--index-url=http://mirror.example"}, "no torch_backend"),
-        ({"index_url": "https://host.example/simple http://mirror.example/simple"}, "not one place"),
+        (
+            {"index_url": "https://host.example/simple http://mirror.example/simple"},
+            "not one place",
+        ),
         ({"find_links": ["https://host.example/a,http://mirror.example/b"]}, "not one place"),
         ({"find_links": ["/wheels,http:/mirror.example/b"]}, "not one place"),
         ({"index_url": "http://mirror.example\\@localhost/simple"}, "no plain URL"),
@@ -229,7 +261,9 @@ def test_code_over_plain_http_is_taken_with_its_hash_or_from_this_machine() -> N
         ({"wheel": ["torch.whl", "http://mirror.example/x"]}, "quotes"),
     ],
 )
-def test_no_text_of_a_grid_is_an_option_or_a_second_place_for_uv(override: dict[str, object], message: str) -> None:
+def test_no_text_of_a_grid_is_an_option_or_a_second_place_for_uv(
+    override: dict[str, object], message: str
+) -> None:
     with pytest.raises(SweepError) as refused:
         specify(catalog.known("torch"), "2.13.0", override=override)
     assert message in f"{refused.value.message} {refused.value.hint}"
@@ -258,7 +292,12 @@ def test_a_lock_says_nothing_but_versions_and_requirements(tmp_path: Path, lines
         ("UV_PYTHON_INSTALL_MIRROR", "http://mirror.example/pythons"),
     ],
 )
-def test_a_configured_index_over_plain_http_is_not_asked(tiny, monkeypatch, name: str, value: str) -> None:  # noqa: F811
+def test_a_configured_index_over_plain_http_is_not_asked(
+    tiny,  # noqa: F811
+    monkeypatch,
+    name: str,
+    value: str,
+) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv(name, value)
     with pytest.raises(EnvironmentFailed, match=r"http://mirror\.example/.*could be changed"):
@@ -266,7 +305,9 @@ def test_a_configured_index_over_plain_http_is_not_asked(tiny, monkeypatch, name
     assert "mirror.example" in resolver.refusal(indexes.configured())
 
 
-def test_an_index_over_plain_http_is_asked_where_the_user_trusts_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_over_plain_http_is_asked_where_the_user_trusts_its_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://mirror.example:8080/simple")
     monkeypatch.setenv("PIP_TRUSTED_HOST", "mirror.example")
@@ -291,7 +332,11 @@ def test_a_wheel_that_is_not_the_one_of_its_hash_is_not_installed(tiny, wheels) 
 
 
 def test_archives_are_asked_for_over_https_first() -> None:
-    mirrors = [archive.mirrors for dataset in datasets().values() if (archive := getattr(dataset, "archive", None))]
+    mirrors = [
+        archive.mirrors
+        for dataset in datasets().values()
+        if (archive := getattr(dataset, "archive", None))
+    ]
     assert mirrors
     assert all(each[0].startswith("https://") for each in mirrors)
 
@@ -307,8 +352,14 @@ def test_archives_are_asked_for_over_https_first() -> None:
         ("s3://KEY:SECRET@bucket/x?region=eu", "s3://***@bucket/x?region=eu"),
         ("see https://host/a, or write to me@host", "see https://host/a, or write to me@host"),
         (r'{"url":"https:\/\/me:pw@host\/x"}', r'{"url":"https:\/\/***@host\/x"}'),
-        ("https://h/x?auth=a&passwd=b&pwd=c&author=me", "https://h/x?auth=***&passwd=***&pwd=***&author=me"),
-        ("https://h/x?hmac=a&sas=b&jwt=c&access_code=d", "https://h/x?hmac=***&sas=***&jwt=***&access_code=***"),
+        (
+            "https://h/x?auth=a&passwd=b&pwd=c&author=me",
+            "https://h/x?auth=***&passwd=***&pwd=***&author=me",
+        ),
+        (
+            "https://h/x?hmac=a&sas=b&jwt=c&access_code=d",
+            "https://h/x?hmac=***&sas=***&jwt=***&access_code=***",
+        ),
         ("https://h/x#X-Amz-Signature=a;page=2", "https://h/x#X-Amz-Signature=***;page=2"),
     ],
 )
@@ -316,7 +367,9 @@ def test_credentials_in_urls_are_blotted_out_and_nothing_else(text: str, kept: s
     assert redacted(text) == kept
 
 
-@pytest.mark.parametrize("part", ["a", "://", "?a", "://a", "?key", "x@y", "?key=", "://a@", "&token"])
+@pytest.mark.parametrize(
+    "part", ["a", "://", "?a", "://a", "?key", "x@y", "?key=", "://a@", "&token"]
+)
 @pytest.mark.timeout(60)  # a search whose time grows with the square of the length takes an hour
 def test_a_long_word_is_searched_for_credentials_once(part: str) -> None:
     text = part * (1_000_000 // len(part))
@@ -334,7 +387,9 @@ def test_a_long_word_is_searched_for_credentials_once(part: str) -> None:
         ">-\n      https://me:s3cr3t\n      word@host.example/simple",
     ],
 )
-def test_credentials_written_in_ways_that_yaml_allows_are_not_kept(written: str, tmp_path: Path) -> None:
+def test_credentials_written_in_ways_that_yaml_allows_are_not_kept(
+    written: str, tmp_path: Path
+) -> None:
     text = f"name: r\nenvironments:\n  torch==2.13.0:\n    index_url: {written}\n"
     keep(tmp_path / "run", [record()], grid=text)
     kept = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
@@ -353,8 +408,13 @@ def test_credentials_of_a_known_url_are_found_again_in_what_a_tool_says_of_it() 
 
 def test_a_token_in_the_path_of_an_index_is_neither_kept_nor_shown(tmp_path: Path) -> None:
     token, digest = "q7Zk2mVt9XbN4wLr", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
-    index, wheel = f"https://host.example/{token}/team/simple/", f"https://host.example/{digest}/x.whl"
-    spec = specify(catalog.known("torch"), "2.13.0", override={"index_url": index, "find_links": wheel})
+    index, wheel = (
+        f"https://host.example/{token}/team/simple/",
+        f"https://host.example/{digest}/x.whl",
+    )
+    spec = specify(
+        catalog.known("torch"), "2.13.0", override={"index_url": index, "find_links": wheel}
+    )
     assert token in spec.index_url  # uv is told
     keep(
         tmp_path / "run",
@@ -383,14 +443,18 @@ def test_no_credentials_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     output.warn(URL)
     output.show_error(SweepError(f"no answer from {URL}", f"try {URL}"))
     with pytest.raises(SweepError) as error:
-        Place("nowhere://me:s3cr3t@bucket/x")
+        Storage("nowhere://me:s3cr3t@bucket/x")
     output.show_error(error.value)
     shown = capsys.readouterr().err
     assert shown.count("host.example") == 4
     assert "s3cr3t" not in shown
 
 
-def test_an_index_with_a_password_shows_it_to_nobody_when_it_fails(tiny, cache, monkeypatch) -> None:  # noqa: F811
+def test_an_index_with_a_password_shows_it_to_nobody_when_it_fails(
+    tiny,  # noqa: F811
+    cache,  # noqa: F811
+    monkeypatch,
+) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     spec = specify(tiny, "1.0", override={"index_url": "http://me:s3cr3t@127.0.0.1:9/simple"})
@@ -400,17 +464,28 @@ def test_an_index_with_a_password_shows_it_to_nobody_when_it_fails(tiny, cache, 
     told += [path.read_text() for path in cache.glob(".*.json")]
     assert "s3cr3t" not in "".join(told)
     assert "127.0.0.1" in failed.value.log_tail
-    assert "s3cr3t" not in "".join(indexes.configured("https://me:s3cr3t@host.example/simple").places)
+    assert "s3cr3t" not in "".join(
+        indexes.configured("https://me:s3cr3t@host.example/simple").places
+    )
 
 
 # the user's variables
 
 
 def test_no_variable_of_the_users_reaches_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "PIP_INDEX_URL", "LD_PRELOAD", "PYTHONPATH", "RAY_AUTH_TOKEN")
+    names = (
+        "AWS_SECRET_ACCESS_KEY",
+        "HF_TOKEN",
+        "PIP_INDEX_URL",
+        "LD_PRELOAD",
+        "PYTHONPATH",
+        "RAY_AUTH_TOKEN",
+    )
     for name in names:
         monkeypatch.setenv(name, SECRET)
-    ended = process.run([sys.executable, "-c", "import os; print(dict(os.environ))"], env=hosts.variables(2))
+    ended = process.run(
+        [sys.executable, "-c", "import os; print(dict(os.environ))"], env=hosts.variables(2)
+    )
     assert "OMP_NUM_THREADS" in ended.stdout
     assert SECRET not in ended.stdout
     machine.facts_json.cache_clear()
@@ -483,8 +558,12 @@ def test_a_ray_of_our_own_listens_on_loopback_alone(a_ray_of_our_own) -> None:
     listening = {address for _, addresses, _ in found for address in addresses}
     assert listening
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    dashboards = [command for command, *_ in found if "dashboard.py" in command]  # it counts usage, and shows nothing
-    assert all("--disable-frontend" in command and "JobHead" not in command for command in dashboards)
+    dashboards = [
+        command for command, *_ in found if "dashboard.py" in command
+    ]  # it counts usage, and shows nothing
+    assert all(
+        "--disable-frontend" in command and "JobHead" not in command for command in dashboards
+    )
 
 
 @pytest.mark.slow
@@ -493,7 +572,12 @@ def test_a_ray_of_our_own_serves_no_page_to_those_without_its_token(a_ray_of_our
     found, _ = a_ray_of_our_own
     answers = {answer for *_, answers in found for answer in answers}
     assert 401 in answers
-    assert answers <= {401, "BadStatusLine", "RemoteDisconnected", "ConnectionResetError"}  # or no HTTP at all
+    assert answers <= {
+        401,
+        "BadStatusLine",
+        "RemoteDisconnected",
+        "ConnectionResetError",
+    }  # or no HTTP at all
 
 
 @pytest.mark.slow
@@ -518,7 +602,9 @@ def test_the_clusters_we_describe_keep_their_dashboard_on_loopback_and_ask_for_a
 
 
 def test_every_promise_names_a_test_that_is_there() -> None:
-    promises = re.findall(r"^\|.*`(test_\w+)` \|$", (HOUSE / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+    promises = re.findall(
+        r"^\|.*`(test_\w+)` \|$", (HOUSE / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     tests = {
         node.name
         for path in (HOUSE / "tests").glob("test_*.py")

@@ -19,7 +19,10 @@ PLACES = {
     "slower": "claims: [{{name: n, compare: {{backward: [explicit, autograd]}}, expect: {{slower: {}}}}}]",
     "interval": "parameters: {{until: {{interval: {}}}}}",
 }
-OPTIONS = {"--margin": ["compare", "study", "--over", "backward"], "--max-foreign": ["run", "grid.yaml", "--dry-run"]}
+OPTIONS = {
+    "--margin": ["compare", "study", "--over", "backward"],
+    "--max-contention": ["run", "grid.yaml", "--dry-run"],
+}
 
 
 def told(place: str, share: str) -> float | None:
@@ -29,7 +32,9 @@ def told(place: str, share: str) -> float | None:
 
 
 def study() -> None:
-    rows = [record(seed=s, backward=b, mean_s=0.1) for s in range(3) for b in ("autograd", "explicit")]
+    rows = [
+        record(seed=s, backward=b, mean_s=0.1) for s in range(3) for b in ("autograd", "explicit")
+    ]
     keep("results/study", rows)
     Path("grid.yaml").write_text("axes: {framework: reference}")
 
@@ -41,7 +46,9 @@ def test_percent_and_fraction_are_the_same_share(place: str, share: str) -> None
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("share", ["5", "5.0", "1", "-0.1", "-5%", "true", ".nan", "little", "'%'", "null%", "[0.1]"])
+@pytest.mark.parametrize(
+    "share", ["5", "5.0", "1", "-0.1", "-5%", "true", ".nan", "little", "'%'", "null%", "[0.1]"]
+)
 def test_what_is_no_share_is_refused_where_it_stands(place: str, share: str) -> None:
     with pytest.raises(SweepError, match=f"{place}: ") as raised:
         told(place, share)
@@ -95,11 +102,16 @@ def test_a_margin_in_percent_is_the_one_that_is_said(sweep: Sweep) -> None:
     assert "to within 5 %" in sweep("compare", "study", "--over", "backward", "--margin", "5%").out
 
 
-def test_any_is_no_limit_to_what_others_may_take(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_is_no_limit_to_what_others_may_take(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study()
-    monkeypatch.setenv("SWEEP_MAX_FOREIGN", "any")
-    assert sweep(*OPTIONS["--max-foreign"]).code == 0
+    monkeypatch.setenv("SWEEP_MAX_CONTENTION", "any")
+    assert sweep(*OPTIONS["--max-contention"]).code == 0
 
-    monkeypatch.setenv("SWEEP_MAX_FOREIGN", "100")
-    said = sweep(*OPTIONS["--max-foreign"])
-    assert (said.code, said.err.splitlines()[1]) == (2, "hint: write 5% or 0.05, or any for no limit")
+    monkeypatch.setenv("SWEEP_MAX_CONTENTION", "100")
+    said = sweep(*OPTIONS["--max-contention"])
+    assert (said.code, said.err.splitlines()[1]) == (
+        2,
+        "hint: write 5% or 0.05, or any for no limit",
+    )

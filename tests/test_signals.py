@@ -27,7 +27,7 @@ axes:
   framework: [reference]
   batch_exponent: [0]
   seed: {range: [0, 1]}
-parameters: {samples: 2, warmup: 1, threads: 1, gate_examples: 1}
+parameters: {samples: 2, warmup: 1, threads: 1, parity_examples: 1}
 """
 LONG = ("--set", "samples=500")
 PATIENCE_S = 240.0
@@ -43,13 +43,17 @@ class Sweep:
         self.environment = {
             **os.environ,
             "TMPDIR": str(self.temporary),
-            "SWEEP_MAX_FOREIGN": "any",
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")])),
+            "SWEEP_MAX_CONTENTION": "any",
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(HOUSE), os.environ.get("PYTHONPATH", "")])
+            ),
         }
         self.process: subprocess.Popen[bytes]
         self._reader = -1
 
-    def start(self, *arguments: str, before: tuple[str, ...] = (), stdout: int = subprocess.DEVNULL) -> None:
+    def start(
+        self, *arguments: str, before: tuple[str, ...] = (), stdout: int = subprocess.DEVNULL
+    ) -> None:
         with (self.folder / "stderr").open("wb") as stderr:
             self.process = subprocess.Popen(
                 [*before, sys.executable, "-m", "sweep", "run", "grid.yaml", *arguments],
@@ -79,7 +83,9 @@ class Sweep:
     def wait_until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert self.process.poll() is None, f"it ended before with {self.process.returncode}: {self.said}"
+            assert self.process.poll() is None, (
+                f"it ended before with {self.process.returncode}: {self.said}"
+            )
             assert time.monotonic() < deadline, self.said
             time.sleep(0.005)
 
@@ -88,7 +94,9 @@ class Sweep:
 
     def has_child(self, name: str) -> bool:
         with contextlib.suppress(psutil.Error):
-            return any(name in child.name() for child in psutil.Process(self.process.pid).children())
+            return any(
+                name in child.name() for child in psutil.Process(self.process.pid).children()
+            )
         return False
 
     def has_thread(self, name: str) -> bool:
@@ -106,7 +114,11 @@ class Sweep:
         return left
 
     def _left(self) -> list[str]:
-        files = [path.name for path in self.temporary.iterdir() if not path.name.startswith("sweep-slots-")]
+        files = [
+            path.name
+            for path in self.temporary.iterdir()
+            if not path.name.startswith("sweep-slots-")
+        ]
         return [*map(described, alive(str(self.temporary))), *files]
 
 
@@ -177,11 +189,17 @@ def is_idle(pid: int) -> bool:
 
 def assert_ended_in_good_order(swept: Sweep, number: signal.Signals) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while "are safe" not in swept.said and swept.process.poll() is None and time.monotonic() < deadline:
+    while (
+        "are safe" not in swept.said
+        and swept.process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     swept.empty_pipe()
     assert swept.process.wait(PATIENCE_S) == 128 + number, swept.said
-    assert "the records so far are safe in results/tiny; run the same command to go on" in swept.said
+    assert (
+        "the records so far are safe in results/tiny; run the same command to go on" in swept.said
+    )
     assert "Traceback" not in swept.said
     assert "stack" not in swept.said
     assert swept.left_behind() == []
@@ -192,7 +210,9 @@ def assert_ended_in_good_order(swept: Sweep, number: signal.Signals) -> None:
 @pytest.mark.framework
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("reach", [building, starting, connecting, running, leaving, summarising])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name
+)
 def test_a_signal_ends_a_sweep_in_good_order_at_every_phase(
     swept: Sweep, reach: Callable[[Sweep], None], number: signal.Signals
 ) -> None:
@@ -204,8 +224,12 @@ def test_a_signal_ends_a_sweep_in_good_order_at_every_phase(
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.framework
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU], ids=lambda number: number.name)
-def test_what_slurm_sends_before_a_limit_ends_a_sweep_in_good_order(swept: Sweep, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU], ids=lambda number: number.name
+)
+def test_what_slurm_sends_before_a_limit_ends_a_sweep_in_good_order(
+    swept: Sweep, number: signal.Signals
+) -> None:
     running(swept)
     swept.process.send_signal(number)
     assert_ended_in_good_order(swept, number)
@@ -214,7 +238,9 @@ def test_what_slurm_sends_before_a_limit_ends_a_sweep_in_good_order(swept: Sweep
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.framework
-def test_a_signal_to_every_process_of_a_job_leaves_no_trial_that_seems_to_have_crashed(swept: Sweep) -> None:
+def test_a_signal_to_every_process_of_a_job_leaves_no_trial_that_seems_to_have_crashed(
+    swept: Sweep,
+) -> None:
     running(swept)
     own = psutil.Process(swept.process.pid)
     for process in [own, *own.children(recursive=True)]:
@@ -237,8 +263,12 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(swept: Sweep, name
     assert "2/2 trials" in swept.said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_ends_every_command_with_its_own_code(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name
+)
+def test_a_signal_ends_every_command_with_its_own_code(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     """Here one that waits for an environment that another process builds."""
     spec = environments.specify(catalog.known("torch"), "2.13.0")
     environment = {**os.environ, "PYTHONPATH": str(HOUSE), "SWEEP_ENV_DIR": str(tmp_path)}
@@ -252,7 +282,9 @@ def test_a_signal_ends_every_command_with_its_own_code(tmp_path: Path, number: s
         process.send_signal(number)
         said = process.stderr.read()
     assert process.returncode == 128 + number
-    assert said.splitlines()[-1] == ("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
+    assert said.splitlines()[-1] == (
+        "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    )
 
 
 OVERRIDDEN = """
@@ -324,7 +356,9 @@ def test_children_hear_the_signals_that_the_command_blocks() -> None:
 def script(text: str) -> Iterator[subprocess.Popen[str]]:
     """A Python that has said that it is there."""
     environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
-    with subprocess.Popen([sys.executable, "-c", text], env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", text], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == "there\n"
         yield process

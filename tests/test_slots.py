@@ -68,7 +68,10 @@ def test_processes_that_lease_at_once_hold_different_cores(tmp_path: Path) -> No
 
         assert [len(each) for each in held] == [1] * CORES
         assert set.union(*held) == set(machine.usable_cores())
-        with pytest.raises(slots.NoSlot, match="1 free cores in time"), slots.lease(1, False, 0.05, tmp_path):
+        with (
+            pytest.raises(slots.NoSlot, match="1 free cores in time"),
+            slots.lease(1, False, 0.05, tmp_path),
+        ):
             pass
 
 
@@ -104,7 +107,9 @@ def test_an_exclusive_lease_lets_nobody_in_and_waits_until_all_are_out(tmp_path:
         pass
 
 
-@pytest.mark.parametrize(("cpu", "exclusive"), [(1, True), (CORES, False)], ids=["exclusive", "all cores"])
+@pytest.mark.parametrize(
+    ("cpu", "exclusive"), [(1, True), (CORES, False)], ids=["exclusive", "all cores"]
+)
 def test_one_that_waits_for_much_is_not_starved_by_those_that_want_little(
     tmp_path: Path, cpu: int, exclusive: bool
 ) -> None:
@@ -118,7 +123,9 @@ def test_one_that_waits_for_much_is_not_starved_by_those_that_want_little(
 
 def test_more_cores_than_the_node_has_are_refused_at_once(tmp_path: Path) -> None:
     with (
-        pytest.raises(slots.NoSlot, match=f"{CORES + 1} cores are wanted and this node has {CORES}") as refused,
+        pytest.raises(
+            slots.NoSlot, match=f"{CORES + 1} cores are wanted and this node has {CORES}"
+        ) as refused,
         slots.lease(CORES + 1, False, folder=tmp_path),
     ):
         pass
@@ -181,6 +188,8 @@ def test_physical_cores_come_before_their_second_threads_and_high_ones_before_lo
 
 
 def test_a_socket_s_cores_stay_together() -> None:
-    cores = [machine.Core(n, n % 2, n % 2, n // 2) for n in range(4)]  # even ones on one socket, odd ones on the other
+    cores = [
+        machine.Core(n, n % 2, n % 2, n // 2) for n in range(4)
+    ]  # even ones on one socket, odd ones on the other
 
     assert slots.preferred(cores) == [3, 1, 2, 0]

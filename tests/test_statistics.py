@@ -62,7 +62,9 @@ def test_an_interval_is_students_t_on_the_log_scale_around_the_arithmetic_mean()
     found = interval(means)
     assert found is not None
     assert found.estimate == pytest.approx(np.mean(means))
-    assert (found.low, found.high) == pytest.approx((found.estimate / reach, found.estimate * reach))
+    assert (found.low, found.high) == pytest.approx(
+        (found.estimate / reach, found.estimate * reach)
+    )
 
 
 @given(st.lists(TIMES, min_size=3, max_size=40))
@@ -74,7 +76,9 @@ def test_an_interval_holds_the_mean_of_the_same_numbers(means: list[float]) -> N
 
 
 @pytest.mark.parametrize("sd", [0.02, 0.2, 0.5])
-def test_intervals_of_skewed_times_hold_their_arithmetic_mean(random: np.random.Generator, sd: float) -> None:
+def test_intervals_of_skewed_times_hold_their_arithmetic_mean(
+    random: np.random.Generator, sd: float
+) -> None:
     cells = np.exp(random.normal(0, sd, (2000, 5)))
     found = [each for cell in cells if (each := interval(cell))]
     covered = np.mean([each.low <= math.exp(sd**2 / 2) <= each.high for each in found])
@@ -160,7 +164,9 @@ def test_adjusted_p_values_are_those_of_benjamini_and_hochberg(p: list[float]) -
     assert adjusted(p) == pytest.approx(stats.false_discovery_control(p))
 
 
-def test_the_p_value_is_small_exactly_where_the_interval_lies_beyond_the_margin(random: np.random.Generator) -> None:
+def test_the_p_value_is_small_exactly_where_the_interval_lies_beyond_the_margin(
+    random: np.random.Generator,
+) -> None:
     for _ in range(200):
         ratio = paired_ratio(np.exp(random.normal(0.03, 0.02, 5)), np.ones(5))
         found = ratio.interval()
@@ -173,11 +179,22 @@ def test_the_seeds_needed_are_enough_most_of_the_time(random: np.random.Generato
     pilot = paired_ratio(np.exp([0.03, 0.05, 0.07, 0.05]), np.ones(4))
     more = seeds_needed(pilot, within(0.03))
     assert more is not None
-    many = [paired_ratio(np.exp(random.normal(0.05, pilot.spread, 4 + more)), np.ones(4 + more)) for _ in range(500)]
-    assert np.mean([verdict(each, 0.03) == "slower" for each in many]) == pytest.approx(0.85, abs=0.08)
+    many = [
+        paired_ratio(np.exp(random.normal(0.05, pilot.spread, 4 + more)), np.ones(4 + more))
+        for _ in range(500)
+    ]
+    assert np.mean([verdict(each, 0.03) == "slower" for each in many]) == pytest.approx(
+        0.85, abs=0.08
+    )
 
 
-@given(st.lists(st.sampled_from([0.0, 1e-4, 0.002, 0.004, 0.01, 0.02, 0.04, 0.05, 0.3, 1.0]), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.sampled_from([0.0, 1e-4, 0.002, 0.004, 0.01, 0.02, 0.04, 0.05, 0.3, 1.0]),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_the_deciding_level_is_where_the_correction_rejects(p: list[float]) -> None:
     for place, level in enumerate(deciding_levels(p)):
         for value in (1 - level - 1e-9, 1 - level + 1e-9):
@@ -185,7 +202,9 @@ def test_the_deciding_level_is_where_the_correction_rejects(p: list[float]) -> N
             assert rejected == (value <= 1 - level)
 
 
-def test_the_seeds_needed_within_a_family_are_enough_most_of_the_time(random: np.random.Generator) -> None:
+def test_the_seeds_needed_within_a_family_are_enough_most_of_the_time(
+    random: np.random.Generator,
+) -> None:
     effects, margin, decided = np.array([0.05, *[0.0] * 99]), within(0.01), []
 
     def measured(pairs: int) -> np.ndarray:
@@ -194,7 +213,9 @@ def test_the_seeds_needed_within_a_family_are_enough_most_of_the_time(random: np
     def judged(logs: np.ndarray) -> tuple[str, int | None]:
         ratios = [paired_ratio(np.exp(row), np.ones(len(row))) for row in logs]
         first = family([p_value(ratio, margin) for ratio in ratios]).members[0]
-        return verdict(ratios[0], 0.01, first.p_adjusted), seeds_needed(ratios[0], margin, first.level)
+        return verdict(ratios[0], 0.01, first.p_adjusted), seeds_needed(
+            ratios[0], margin, first.level
+        )
 
     for _ in range(40):
         logs = measured(5)
@@ -208,7 +229,9 @@ def test_the_seeds_needed_within_a_family_are_enough_most_of_the_time(random: np
 def test_members_without_a_p_value_cost_the_others_nothing() -> None:
     alone, joined = family([0.03, 0.001]), family([0.03, None, None, None, 0.001])
     assert joined.size == alone.size == 2
-    assert [m.p_adjusted for m in joined.members if m.p_adjusted is not None] == [m.p_adjusted for m in alone.members]
+    assert [m.p_adjusted for m in joined.members if m.p_adjusted is not None] == [
+        m.p_adjusted for m in alone.members
+    ]
     assert joined.members[1].level == pytest.approx(1 - 0.05)
 
 
@@ -244,7 +267,9 @@ def test_variance_is_told_apart_by_level(random: np.random.Generator) -> None:
     assert variances([[1.0, 2.0]]) is None
 
 
-def test_autocorrelated_samples_do_not_pass_for_differences_between_processes(random: np.random.Generator) -> None:
+def test_autocorrelated_samples_do_not_pass_for_differences_between_processes(
+    random: np.random.Generator,
+) -> None:
     processes = [autoregressive(random, 0.8, 100) for _ in range(200)]
     found = variances(processes)
     assert found is not None
@@ -258,9 +283,13 @@ def test_costly_processes_should_take_more_samples() -> None:
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
-def test_autocorrelated_samples_are_worth_fewer(random: np.random.Generator, correlation: float) -> None:
+def test_autocorrelated_samples_are_worth_fewer(
+    random: np.random.Generator, correlation: float
+) -> None:
     expected = (1 - correlation) / (1 + correlation)
-    shares = [effective_sample_size(autoregressive(random, correlation, 2000)) / 2000 for _ in range(20)]
+    shares = [
+        effective_sample_size(autoregressive(random, correlation, 2000)) / 2000 for _ in range(20)
+    ]
     assert np.mean(shares) == pytest.approx(expected, rel=0.15)
 
 

@@ -83,14 +83,18 @@ MOST_FALSE = {"normal": 0.01, "correlated by 0.5": 0.07, "correlated by 0.8": 0.
 
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("count", [10, 50])
-def test_steady_processes_are_rarely_called_unsteady(random: np.random.Generator, noise: str, count: int) -> None:
+def test_steady_processes_are_rarely_called_unsteady(
+    random: np.random.Generator, noise: str, count: int
+) -> None:
     rows = [np.exp(0.02 * NOISES[noise](random, count)) for _ in range(100)]
     kinds = [steady_state(row).kind for row in rows]
     assert sum(kind != "flat" for kind in kinds) <= MOST_FALSE.get(noise, 0.03) * 100
 
 
 @pytest.mark.parametrize("noise", NOISES)
-def test_steady_processes_are_rarely_said_to_change_together(random: np.random.Generator, noise: str) -> None:
+def test_steady_processes_are_rarely_said_to_change_together(
+    random: np.random.Generator, noise: str
+) -> None:
     cells = [[np.exp(0.02 * NOISES[noise](random, 20)) for _ in range(5)] for _ in range(100)]
     most = 0.1 if noise == "correlated by 0.8" else 0.02
     assert np.mean([trend_of_all(cell).is_sure() for cell in cells]) <= most
@@ -104,7 +108,9 @@ SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def rising(random: np.random.Generator, shape: str, rise: float, count: int, noise: float) -> np.ndarray:
+def rising(
+    random: np.random.Generator, shape: str, rise: float, count: int, noise: float
+) -> np.ndarray:
     level = 1 + rise * SHAPES[shape](np.linspace(0, 1, count))
     return level * np.exp(noise * random.normal(0, 1, count))
 
@@ -112,7 +118,9 @@ def rising(random: np.random.Generator, shape: str, rise: float, count: int, noi
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [20, 50])
 @pytest.mark.parametrize("rise", [0.05, 0.5, 1.0, 10.0])
-def test_a_trend_is_seen_however_steep_it_is(random: np.random.Generator, shape: str, rise: float, count: int) -> None:
+def test_a_trend_is_seen_however_steep_it_is(
+    random: np.random.Generator, shape: str, rise: float, count: int
+) -> None:
     noise = 0.003 if rise < 0.1 else 0.01
     slowing = [rising(random, shape, rise, count, noise) for _ in range(20)]
     for rows, kind in ((slowing, "slowdown"), ([row[::-1] for row in slowing], "warm-up")):
@@ -148,7 +156,9 @@ def test_processes_of_unequal_length_are_screened_alike(random: np.random.Genera
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=60), st.floats(1e-3, 1e3))
-def test_any_numbers_are_judged_and_their_unit_does_not_matter(samples: list[float], unit: float) -> None:
+def test_any_numbers_are_judged_and_their_unit_does_not_matter(
+    samples: list[float], unit: float
+) -> None:
     x = np.array(samples)
     assert steady_state(x).kind in ("flat", "warm-up", "slowdown", "none", "unknown")
     assert 0 <= steady_state(x).start <= len(x)

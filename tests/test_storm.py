@@ -18,8 +18,20 @@ PLANNED = [Planned(f"t{seed}", f"a/s{seed}") for seed in range(3)]
 
 def record(seed: int, **different: Any) -> dict[str, Any]:
     settings = f'{{"seed": {seed}, "letter": "a", "nap_s": 0.1}}'
-    told = {"trial_id": f"t{seed}", "trial_name": f"a/s{seed}", "settings": settings, "letter": "a", "seed": seed}
-    found = {"status": "ok", "attempt": 1, "step_s": [0.1], "wall_s": 0.2, "loss": [drawn(seed, "a")]}
+    told = {
+        "trial_id": f"t{seed}",
+        "trial_name": f"a/s{seed}",
+        "settings": settings,
+        "letter": "a",
+        "seed": seed,
+    }
+    found = {
+        "status": "ok",
+        "attempt": 1,
+        "step_s": [0.1],
+        "wall_s": 0.2,
+        "loss": [drawn(seed, "a")],
+    }
     return told | found | different
 
 
@@ -46,14 +58,21 @@ def test_an_account_of_what_is_complete_is_clean(tmp_path: Path) -> None:
         ("unplanned", [record(0), record(1), record(2), record(3)]),
     ],
 )
-def test_an_account_tells_each_kind_of_loss(tmp_path: Path, what: str, records: list[dict[str, Any]]) -> None:
+def test_an_account_tells_each_kind_of_loss(
+    tmp_path: Path, what: str, records: list[dict[str, Any]]
+) -> None:
     found = account(tmp_path, *records)
     assert getattr(found, what) == 1
     assert not found.clean
 
 
 def storm(**options: Any) -> Outcome:
-    return unleash(**({"trials": 60, "nodes": 3, "nap_s": 0.2, "every_s": 0.0, "seed": 7, "watch": print} | options))
+    return unleash(
+        **(
+            {"trials": 60, "nodes": 3, "nap_s": 0.2, "every_s": 0.0, "seed": 7, "watch": print}
+            | options
+        )
+    )
 
 
 @pytest.mark.ray
@@ -68,7 +87,9 @@ def test_a_sweep_on_three_nodes_loses_nothing_with_a_node_and_the_driver(tmp_pat
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_on_three_nodes_loses_nothing_where_something_dies_every_few_seconds(tmp_path: Path) -> None:
+def test_a_sweep_on_three_nodes_loses_nothing_where_something_dies_every_few_seconds(
+    tmp_path: Path,
+) -> None:
     outcome = storm(trials=120, nap_s=0.1, every_s=2.0)
     assert len(outcome.faults) > 1
     assert outcome.account.planned == 120

@@ -1,4 +1,4 @@
-"""Summaries: every trial counted once, every figure as anyone would compute it, every doubt said."""
+"""Summaries: every trial counted once, every figure as anyone would compute it, every warning said."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from made_up import Planned, keep, record, samples, training
 from scipy import stats
 
 import sweep
-from sweep.analysis.doubts import doubts, run_warnings
 from sweep.analysis.run import NoRecords
 from sweep.analysis.summary import FACTS, Summary, records_for, summarize
+from sweep.analysis.warning_signs import run_warnings, warnings_of
 from sweep.errors import SweepError
 from sweep.records.results import Results
 from sweep.records.rows import table_of
@@ -35,13 +35,15 @@ def only(*records: dict[str, Any], metric: str = "step_s") -> Summary:
 
 
 def kinds(summary: Summary) -> set[str]:
-    return {doubt.kind for doubt in doubts(summary)}
+    return {warning.kind for warning in warnings_of(summary)}
 
 
 def test_figures_are_those_that_pandas_computes(tmp_path: Path) -> None:
     rows = [record(seed=s, batch_exponent=b, mean_s=0.1 * 2**b) for b in (0, 1) for s in range(4)]
     results = keep(tmp_path, rows)
-    frame = pd.DataFrame([(r["batch_exponent"], s) for r in rows for s in r["step_s"]], columns=["n", "s"])
+    frame = pd.DataFrame(
+        [(r["batch_exponent"], s) for r in rows for s in r["step_s"]], columns=["n", "s"]
+    )
     for summary in summarize(results.records()):
         expected = frame[frame["n"] == summary.axes["batch_exponent"]]["s"]
         assert summary.mean == pytest.approx(expected.mean())
@@ -59,7 +61,9 @@ def test_the_interval_is_of_process_means_and_not_of_samples() -> None:
     error = stats.t.ppf(0.975, 2) * stats.sem([1.0, 1.1, 1.2])
     reach = np.exp(error / 1.1)
     assert summary.interval is not None
-    assert (summary.interval.low, summary.interval.high) == pytest.approx((1.1 / reach, 1.1 * reach))
+    assert (summary.interval.low, summary.interval.high) == pytest.approx(
+        (1.1 / reach, 1.1 * reach)
+    )
 
 
 @settings(max_examples=50)
@@ -87,7 +91,9 @@ def test_moments_are_right_however_samples_fall_into_stretches(sizes: list[int])
 
 
 def test_records_in_any_order_give_the_same_summary() -> None:
-    rows = [record(seed=s, batch_exponent=b, mean_s=0.1 * 2**b) for b in (0, 1, 2) for s in range(3)]
+    rows = [
+        record(seed=s, batch_exponent=b, mean_s=0.1 * 2**b) for b in (0, 1, 2) for s in range(3)
+    ]
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
     for one, other in zip(summarize(table(*rows)), summarize(table(*shuffled)), strict=True):
         assert one.axes == other.axes
@@ -98,14 +104,21 @@ def test_records_in_any_order_give_the_same_summary() -> None:
 
 
 def test_each_trial_keeps_its_own_facts() -> None:
-    rows = [record(seed=s, batch_exponent=s % 2, step_s=[1.0 + s] * 3, node=f"n{s}") for s in (3, 0, 2, 1)]
+    rows = [
+        record(seed=s, batch_exponent=s % 2, step_s=[1.0 + s] * 3, node=f"n{s}")
+        for s in (3, 0, 2, 1)
+    ]
     for summary in summarize(table(*rows)):
         nodes = [f"n{round(mean - 1)}" for mean in summary.process_means]
         assert summary.column("node") == nodes
 
 
 def test_what_is_read_for_a_summary_says_the_same_as_all_that_is_recorded(tmp_path: Path) -> None:
-    rows = [record(s, batch_exponent=b, node=f"n{s}", blas=f"blas {b}") for b in (0, 1) for s in range(3)]
+    rows = [
+        record(s, batch_exponent=b, node=f"n{s}", blas=f"blas {b}")
+        for b in (0, 1)
+        for s in range(3)
+    ]
     again = record(0, attempt=2, batch_exponent=0, node="n9", blas=None)
     results = keep(tmp_path, [rows[0] | {"status": "crashed"}, *rows[1:], again])
     theirs = table(record(3, batch_exponent=0)).drop_columns(["node", "device_name"])
@@ -118,13 +131,16 @@ def test_what_is_read_for_a_summary_says_the_same_as_all_that_is_recorded(tmp_pa
         assert (one.axes, one.samples.tolist()) == (other.axes, other.samples.tolist())
         assert all(one.column(name) == other.column(name) for name in FACTS)
         cells = [
-            json.dumps(json.loads(text) | {"seed": 0}) for text in one.column("settings") + other.column("settings")
+            json.dumps(json.loads(text) | {"seed": 0})
+            for text in one.column("settings") + other.column("settings")
         ]
         assert len(set(cells)) == 1
 
 
 def test_trials_that_failed_are_counted_and_have_no_times() -> None:
-    summary = only(record(seed=0), record(seed=1, status="timeout"), record(seed=2, status="crashed"))
+    summary = only(
+        record(seed=0), record(seed=1, status="timeout"), record(seed=2, status="crashed")
+    )
     assert summary.processes == 1
     assert summary.statuses == {"ok": 1, "timeout": 1, "crashed": 1}
     assert "failed" in kinds(summary)
@@ -166,18 +182,24 @@ def test_disturbed_samples_are_set_aside_when_parts_are_folded_too(tmp_path: Pat
 
 
 def test_flags_of_samples_say_nothing_of_metrics_that_are_not_per_sample() -> None:
-    summary = only(record(step_s=[1.0, 9.0, 1.0], valid=[True, False, True], warmup_s=[5.0]), metric="warmup_s")
+    summary = only(
+        record(step_s=[1.0, 9.0, 1.0], valid=[True, False, True], warmup_s=[5.0]), metric="warmup_s"
+    )
     assert summary.samples.tolist() == [5.0]
 
 
 def test_one_number_per_trial_is_a_metric_too() -> None:
-    summary = only(*[record(seed=s, peak_rss_bytes=1000 + s) for s in range(3)], metric="peak_rss_bytes")
+    summary = only(
+        *[record(seed=s, peak_rss_bytes=1000 + s) for s in range(3)], metric="peak_rss_bytes"
+    )
     assert summary.unit == "B"
     assert summary.mean == 1001
 
 
 def test_axes_can_be_chosen_and_the_version_told_from_the_framework() -> None:
-    rows = [record(framework=f, batch_exponent=b) for f in ("torch==2.9", "torch==2.13") for b in (0, 1)]
+    rows = [
+        record(framework=f, batch_exponent=b) for f in ("torch==2.9", "torch==2.13") for b in (0, 1)
+    ]
     by_framework = summarize(table(*rows), by=["framework", "version"])
     assert [tuple(s.axes.values()) for s in by_framework] == [("torch", "2.9"), ("torch", "2.13")]
     assert "pooled" in kinds(by_framework[0])
@@ -189,7 +211,11 @@ def test_axes_can_be_chosen_and_the_version_told_from_the_framework() -> None:
 
 def test_versions_are_in_the_order_of_versions() -> None:
     rows = [record(framework=f"torch=={v}") for v in ("2.13.0", "1.0.1", "2.9.0")]
-    assert [s.axes["framework"] for s in summarize(table(*rows))] == ["torch==1.0.1", "torch==2.9.0", "torch==2.13.0"]
+    assert [s.axes["framework"] for s in summarize(table(*rows))] == [
+        "torch==1.0.1",
+        "torch==2.9.0",
+        "torch==2.13.0",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -197,12 +223,19 @@ def test_versions_are_in_the_order_of_versions() -> None:
     [
         ({"threads": 1}, {"threads"}),
         ({"steal_ratio": 0.1}, {"contaminated"}),
-        ({"foreign_ratio": 0.2}, {"contaminated"}),
+        ({"contention_ratio": 0.2}, {"contaminated"}),
         ({"involuntary_switches": 60_000}, {"contaminated"}),
         ({"involuntary_switches": 200}, set()),
         ({"step_s": [0.2] * 20 + samples(0, 0.1, count=60)}, {"warm-up", "outlier"}),
         ({"step_s": samples(0, 0.1, count=60) + [0.2] * 40}, {"slowdown", "outlier"}),
-        ({"step_s": samples(0, 0.1, count=40) + samples(1, 0.15, count=3) + samples(2, 0.1, count=40)}, set()),
+        (
+            {
+                "step_s": samples(0, 0.1, count=40)
+                + samples(1, 0.15, count=3)
+                + samples(2, 0.1, count=40)
+            },
+            set(),
+        ),
     ],
 )
 def test_what_is_doubtful_is_said(changes: dict[str, Any], expected: set[str]) -> None:
@@ -214,25 +247,25 @@ def test_one_sample_and_one_trial_that_the_mean_hangs_on_are_told() -> None:
     calm = [record(seed=s) for s in range(3)]
     times = samples(3, 0.1)
     times[4] *= 1000
-    (doubt,) = doubts(only(*calm, record(seed=3, step_s=times)))
-    assert (doubt.kind, doubt.text.split(":")[0]) == (
+    (warning,) = warnings_of(only(*calm, record(seed=3, step_s=times)))
+    assert (warning.kind, warning.text.split(":")[0]) == (
         "outlier",
         "1 of 120 samples (seed 3) makes the mean 9.45 times as great",
     )
-    (doubt,) = doubts(only(*calm, record(seed=3, mean_s=100.0)))
-    assert (doubt.kind, doubt.text.split(" makes")[0]) == ("outlier", "1 of 4 trials (seed 3)")
-    assert doubt.text.endswith("s where the median is 99.63 ms")
+    (warning,) = warnings_of(only(*calm, record(seed=3, mean_s=100.0)))
+    assert (warning.kind, warning.text.split(" makes")[0]) == ("outlier", "1 of 4 trials (seed 3)")
+    assert warning.text.endswith("s where the median is 99.63 ms")
 
 
 def test_every_doubt_comes_with_a_remedy() -> None:
     summary = only(record(seed=0, threads=1, steal_ratio=0.5), record(seed=1, status="failed"))
-    assert len(doubts(summary)) == 4
-    assert all(doubt.remedy for doubt in doubts(summary))
+    assert len(warnings_of(summary)) == 4
+    assert all(warning.fix for warning in warnings_of(summary))
 
 
 def test_too_few_processes_say_how_many_more() -> None:
-    (doubt,) = doubts(only(record(seed=0), record(seed=1)))
-    assert str(doubt) == "no interval from 2 processes; use --add-seeds 1 or more"
+    (warning,) = warnings_of(only(record(seed=0), record(seed=1)))
+    assert str(warning) == "no interval from 2 processes; use --add-seeds 1 or more"
 
 
 def test_machines_mixed_in_a_cell_are_told() -> None:
@@ -240,7 +273,10 @@ def test_machines_mixed_in_a_cell_are_told() -> None:
 
 
 def test_a_blas_that_does_not_know_the_cpu_is_told() -> None:
-    cores = [f"OpenBLAS 0.3.13 DYNAMIC_ARCH NO_AFFINITY {c} MAX_THREADS=64" for c in ("Prescott", "Haswell")]
+    cores = [
+        f"OpenBLAS 0.3.13 DYNAMIC_ARCH NO_AFFINITY {c} MAX_THREADS=64"
+        for c in ("Prescott", "Haswell")
+    ]
     assert kinds(only(*[record(seed=s, blas=cores[0]) for s in range(4)])) == {"old BLAS"}
     assert kinds(only(*[record(seed=s, blas=cores[1]) for s in range(4)])) == set()
 
@@ -248,11 +284,16 @@ def test_a_blas_that_does_not_know_the_cpu_is_told() -> None:
 @pytest.mark.parametrize("count", [20, 50])
 @pytest.mark.parametrize("rise", [0.05, 0.5, 1.0])
 @pytest.mark.parametrize("metric", ["step_s", "epoch_s", "iteration_s"])
-def test_processes_that_get_slower_or_faster_all_along_are_told(metric: str, rise: float, count: int) -> None:
+def test_processes_that_get_slower_or_faster_all_along_are_told(
+    metric: str, rise: float, count: int
+) -> None:
     level = np.linspace(1, 1 + rise, count)
     rows = [level * np.array(samples(seed, 0.1, count=count)) ** 0.5 for seed in range(3)]
     for kind, times in (("slowdown", rows), ("warm-up", [row[::-1] for row in rows])):
-        records = [record(seed, **{metric: row.tolist()}) | {"valid": None} for seed, row in enumerate(times)]
+        records = [
+            record(seed, **{metric: row.tolist()}) | {"valid": None}
+            for seed, row in enumerate(times)
+        ]
         assert kinds(only(*records, metric=metric)) == {kind}
 
 
@@ -308,10 +349,20 @@ def test_two_kinds_of_processes_are_told() -> None:
 
 
 def test_a_loaded_run_answers_questions(tmp_path: Path) -> None:
-    keep(tmp_path, [record(seed=s, framework=f) for f in ("torch==2.13.0", "chainer==7.8.1") for s in range(3)])
+    keep(
+        tmp_path,
+        [
+            record(seed=s, framework=f)
+            for f in ("torch==2.13.0", "chainer==7.8.1")
+            for s in range(3)
+        ],
+    )
     run = sweep.load(tmp_path)
     assert len(run.records) == 6
-    assert [s.axes["framework"] for s in run.summary(by=["framework"])] == ["chainer==7.8.1", "torch==2.13.0"]
+    assert [s.axes["framework"] for s in run.summary(by=["framework"])] == [
+        "chainer==7.8.1",
+        "torch==2.13.0",
+    ]
     (comparison,) = run.compare(over="framework")
     assert comparison.baseline_value == "chainer==7.8.1"
     assert run.missing == []
@@ -339,15 +390,26 @@ def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
 
 def test_planned_trials_without_a_record_are_missing(tmp_path: Path) -> None:
     done = record(seed=0)
-    keep(tmp_path, [done], trials=[Planned(done["trial_id"], done["trial_name"]), Planned("abc", "torch/s1")])
+    keep(
+        tmp_path,
+        [done],
+        trials=[Planned(done["trial_id"], done["trial_name"]), Planned("abc", "torch/s1")],
+    )
     assert sweep.load(tmp_path).missing == ["torch/s1"]
     assert Results(tmp_path).plan().num_rows == 2
 
 
 def test_records_that_hold_no_settings_are_summarised_and_doubted_too() -> None:
-    drifting = [record(seed, step_s=[1.0 + 0.1 * (i > 40) for i in range(80)], settings=None) for seed in range(3)]
+    drifting = [
+        record(seed, step_s=[1.0 + 0.1 * (i > 40) for i in range(80)], settings=None)
+        for seed in range(3)
+    ]
     summary = only(*drifting)
     assert summary.column("settings") == [None] * 3
-    (remedy,) = {doubt.remedy for doubt in doubts(summary) if doubt.kind in ("warm-up", "slowdown", "none")}
-    assert "epochs" not in remedy
+    (fix,) = {
+        warning.fix
+        for warning in warnings_of(summary)
+        if warning.kind in ("warm-up", "slowdown", "none")
+    }
+    assert "epochs" not in fix
     assert "threads" not in kinds(summary)

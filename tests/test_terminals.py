@@ -20,7 +20,12 @@ def shell(command: str, folder: Path, **variables: str) -> subprocess.CompletedP
     """A command line run by a shell in a folder, as a user types it."""
     environment = os.environ | {"PYTHONPATH": str(HOUSE), "COLUMNS": "120"} | variables
     return subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=250
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=250,
     )
 
 
@@ -73,9 +78,12 @@ def test_no_file_takes_the_number_of_a_stream_that_is_closed(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "form"), [("iso-8859-1", "table"), ("ascii", "table"), ("ascii", "md"), ("cp1252", "csv")]
+    ("encoding", "form"),
+    [("iso-8859-1", "table"), ("ascii", "table"), ("ascii", "md"), ("cp1252", "csv")],
 )
-def test_signs_that_an_encoding_lacks_are_written_in_others(encoding: str, form: str, run: Path) -> None:
+def test_signs_that_an_encoding_lacks_are_written_in_others(
+    encoding: str, form: str, run: Path
+) -> None:
     ended = shell(f"{COMMAND} summarize run --format {form}", run, PYTHONIOENCODING=encoding)
     assert ended.returncode == 0, ended.stderr
     text = ended.stdout.decode(encoding)
@@ -87,7 +95,9 @@ def watched(command: str, folder: Path, **variables: str) -> bytes:
     """What a command writes on a terminal."""
     master, slave = pty.openpty()
     environment = os.environ | {"PYTHONPATH": str(HOUSE)} | variables
-    with subprocess.Popen(["bash", "-c", command], cwd=folder, env=environment, stdout=slave, stderr=slave) as child:
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=folder, env=environment, stdout=slave, stderr=slave
+    ) as child:
         os.close(slave)
         told = b""
         while True:
@@ -111,8 +121,12 @@ SHOW = (
 )
 
 
-@pytest.mark.parametrize(("variables", "redraws"), [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False)])
-def test_a_terminal_that_cannot_redraw_gets_lines(variables: dict[str, str], redraws: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variables", "redraws"), [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False)]
+)
+def test_a_terminal_that_cannot_redraw_gets_lines(
+    variables: dict[str, str], redraws: bool, tmp_path: Path
+) -> None:
     told = watched(f'{sys.executable} -c "{SHOW}"', tmp_path, **variables)
     assert (b"\x1b[" in told) == redraws
     assert b"2/2 trials" in told
@@ -123,10 +137,14 @@ def test_forced_colours_in_a_log_bring_no_cursor_codes(tmp_path: Path) -> None:
     assert ended.stderr.splitlines() == ["grid: 1/2 trials · ETA 5 s".encode(), b"grid: 2/2 trials"]
 
 
-def test_home_is_meant_by_a_tilde_that_no_shell_expands(sweep: Sweep, tmp_path: Path, monkeypatch) -> None:
+def test_home_is_meant_by_a_tilde_that_no_shell_expands(
+    sweep: Sweep, tmp_path: Path, monkeypatch
+) -> None:
     home = tmp_path / "home"
     keep(home / "results/run", [record(seed=seed) for seed in range(3)])
-    (home / "grid.yaml").write_text("name: run\naxes: {framework: [reference], batch_exponent: 0}\n")
+    (home / "grid.yaml").write_text(
+        "name: run\naxes: {framework: [reference], batch_exponent: 0}\n"
+    )
     monkeypatch.setenv("HOME", str(home))
     assert sweep("plan", "~/grid.yaml", "--out=~/results").code == 0
     assert sweep("status", "~/results/run").code == 0

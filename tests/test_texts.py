@@ -36,7 +36,9 @@ def test_one_of_anything_is_singular_in_commands_and_the_report(sweep: Sweep) ->
     page = Path("results/one/report.html").read_text().partition("<main")[0].rpartition("<body>")[2]
     assert "1 trial in 1 cell" in page
     texts = " ".join([*(each.out + each.err for each in said), page])
-    assert not re.findall(r"(?<![\d.,])1 (?:more |other |planned )?(?:trials|cells|processes|seeds|threads)\b", texts)
+    assert not re.findall(
+        r"(?<![\d.,])1 (?:more |other |planned )?(?:trials|cells|processes|seeds|threads)\b", texts
+    )
 
 
 def test_plurals_are_made_in_one_place() -> None:

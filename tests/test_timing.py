@@ -38,7 +38,9 @@ class Device:
 
     def prepare(self) -> None:
         self.asked.append("prepare")
-        self.pending += 1.0  # left behind by clearing gradients: must be waited for before the clock is read
+        self.pending += (
+            1.0  # left behind by clearing gradients: must be waited for before the clock is read
+        )
 
     def synchronize(self) -> None:
         self.asked.append("synchronize")
@@ -53,7 +55,9 @@ class Device:
         return (last - first) * self.rate
 
 
-def measured(device: Device, samples: int = 3, warmup: int = 2, events: bool = False) -> dict[str, list[Any]]:
+def measured(
+    device: Device, samples: int = 3, warmup: int = 2, events: bool = False
+) -> dict[str, list[Any]]:
     return timing.measure(
         device.forward, device.backward, device.prepare, device.synchronize, samples, warmup,
         events=device if events else None, clock=device.clock,
@@ -166,7 +170,9 @@ def test_a_collector_that_was_off_stays_off() -> None:
 
 
 def test_the_clock_only_goes_forward_and_counts_sleep() -> None:
-    found = timing.measure(lambda: time.sleep(0.01), lambda loss: None, lambda: None, lambda: None, 2, 0)
+    found = timing.measure(
+        lambda: time.sleep(0.01), lambda loss: None, lambda: None, lambda: None, 2, 0
+    )
 
     assert min(found["forward_s"]) >= 0.01
     assert min(found["backward_s"]) >= 0

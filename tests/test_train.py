@@ -21,11 +21,18 @@ from sweep.catalog import workloads
 from sweep.records.columns import SCHEMA
 from workloads import deeppose, train
 from workloads.frameworks import reference
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 from workloads.runtime.checkpoints import Checkpoint, Checkpoints
 from workloads.runtime.refusals import Diverged, Unusable
 
-CURVE = ("iteration", "loss", "validation_epoch", "validation_loss", "validation_pck", "validation_pcp")
+CURVE = (
+    "iteration",
+    "loss",
+    "validation_epoch",
+    "validation_loss",
+    "validation_pck",
+    "validation_pcp",
+)
 ENDS = ("pck_by_joint", "pcp_by_limb", "pose_example", "pose_joints")
 
 
@@ -112,18 +119,24 @@ def after_updates(optimizer: str, gradients: tuple[float, ...]) -> float:
     made = model(optimizer=optimizer, learning_rate=None)
     made.parameters["fc3.bias"][:] = 2
     for gradient in gradients:
-        made._gradients.update({name: np.full_like(value, gradient) for name, value in made.parameters.items()})
-        made.update()
+        made._gradients.update(
+            {name: np.full_like(value, gradient) for name, value in made.parameters.items()}
+        )
+        made.step()
     return float(made.parameters["fc3.bias"][0])
 
 
 def test_an_optimizer_that_is_none_is_named() -> None:
-    with pytest.raises(ValueError, match="there is no optimizer 'sgd': it is one of adam, momentum_sgd"):
-        rules.chosen("sgd", None)
-    assert rules.chosen("adam", 0.5) == rules.Adam(learning_rate=0.5)
+    with pytest.raises(
+        ValueError, match="there is no optimizer 'sgd': it is one of adam, momentum_sgd"
+    ):
+        optimizers.chosen("sgd", None)
+    assert optimizers.chosen("adam", 0.5) == optimizers.Adam(learning_rate=0.5)
 
 
-def test_a_loss_that_is_no_number_ends_the_trial_and_its_checkpoints(data: str, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_trial_and_its_checkpoints(
+    data: str, tmp_path: Path
+) -> None:
     told = Told(tmp_path / "kept")
     message = r"the loss is (nan|inf) at iteration \d+, epoch \d"
     with pytest.raises(Diverged, match=message) as raised, np.errstate(all="ignore"):
@@ -133,13 +146,20 @@ def test_a_loss_that_is_no_number_ends_the_trial_and_its_checkpoints(data: str, 
 
 
 def test_too_few_examples_are_told_before_anything_is_trained(data: str) -> None:
-    with pytest.raises(Unusable, match=r"poses\d+ has 11 examples to train on and a batch takes 16: lower batch_expo"):
+    with pytest.raises(
+        Unusable,
+        match=r"poses\d+ has 11 examples to train on and a batch takes 16: lower batch_expo",
+    ):
         train.divide(deeppose.Poses(data), SETTINGS | {"batch_exponent": 4})
 
 
-def test_where_nothing_is_for_testing_the_same_share_is_held_out_for_every_seed(tmp_path: Path) -> None:
+def test_where_nothing_is_for_testing_the_same_share_is_held_out_for_every_seed(
+    tmp_path: Path,
+) -> None:
     poses = deeppose.Poses(data_set(tmp_path / "all", examples=20, tests=0))
-    splits = [train.divide(poses, SETTINGS | {"seed": seed, "validation_share": 0.3}) for seed in (0, 1)]
+    splits = [
+        train.divide(poses, SETTINGS | {"seed": seed, "validation_share": 0.3}) for seed in (0, 1)
+    ]
     assert np.array_equal(splits[0].validation, splits[1].validation)
     assert len(splits[0].validation) == 6
     assert sorted(np.concatenate(splits[0])) == list(range(20))
@@ -153,14 +173,19 @@ def test_fewer_examples_may_be_trained_on(data: str) -> None:
 
 
 @pytest.mark.parametrize("use_visibility", [True, False])
-def test_the_validation_loss_is_that_of_all_examples_in_one_batch(data: str, use_visibility: bool) -> None:
-    poses, settings = deeppose.Poses(data), SETTINGS | {"batch_exponent": 1, "use_visibility": use_visibility}
+def test_the_validation_loss_is_that_of_all_examples_in_one_batch(
+    data: str, use_visibility: bool
+) -> None:
+    poses, settings = (
+        deeppose.Poses(data),
+        SETTINGS | {"batch_exponent": 1, "use_visibility": use_visibility},
+    )
     split = train.Split(np.arange(8), np.arange(8, 15))  # seven: the last batch is not whole
     made = model()
     found = train.Training(made, poses, split, settings, Told()).validate()
     made.dropout = False
-    whole = made.place(*poses.batch(split.validation, use_visibility))
-    assert found.loss == pytest.approx(made.loss_value(made.forward(whole)), rel=1e-5)
+    whole = made.to_device(*poses.batch(split.validation, use_visibility))
+    assert found.loss == pytest.approx(made.item(made.forward(whole)), rel=1e-5)
 
 
 def test_time_goes_on_in_iterations_alone(data: str) -> None:
@@ -195,14 +220,20 @@ def test_kept_poses_are_in_pixels_of_the_prepared_images(data: str) -> None:
     exact = (poses.joints[examples] - poses.corners(examples)[:, None, :]) / deeppose.CROP
     kept = train.kept_poses(poses, examples, exact, most=3)
     assert kept["pose_example"] == [11, 12, 14]
-    assert np.allclose(np.reshape(kept["pose_joints"], (3, 14, 2)), poses.joints[[11, 12, 14]], atol=0.01)
+    assert np.allclose(
+        np.reshape(kept["pose_joints"], (3, 14, 2)), poses.joints[[11, 12, 14]], atol=0.01
+    )
 
 
 # checkpoints
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "augment": True, "checkpoint_every": 2}])
-def test_a_training_that_dies_goes_on_as_if_it_had_not(data: str, tmp_path: Path, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adam", "augment": True, "checkpoint_every": 2}]
+)
+def test_a_training_that_dies_goes_on_as_if_it_had_not(
+    data: str, tmp_path: Path, settings: dict[str, Any]
+) -> None:
     class Dying(Told):
         def __call__(self, facts: dict[str, Any]) -> None:
             raise KeyboardInterrupt
@@ -210,15 +241,22 @@ def test_a_training_that_dies_goes_on_as_if_it_had_not(data: str, tmp_path: Path
     whole = trained(data, epochs=6, **settings)
     ticks = itertools.count()
     with pytest.raises(KeyboardInterrupt):
-        trained(data, Dying(tmp_path), clock=lambda: next(ticks) / 50, epochs=6, **settings)  # in the fourth epoch
-    before = Checkpoints(str(tmp_path), train._identity(deeppose.Poses(data), SETTINGS | settings | {"epochs": 6}))
+        trained(
+            data, Dying(tmp_path), clock=lambda: next(ticks) / 50, epochs=6, **settings
+        )  # in the fourth epoch
+    before = Checkpoints(
+        str(tmp_path), train._identity(deeppose.Poses(data), SETTINGS | settings | {"epochs": 6})
+    )
     kept = before.last()
     assert kept is not None
     columns = trained(data, Told(tmp_path), epochs=6, **settings)
     assert columns["resumed_after"] == [kept.told["epoch"]]
     assert 0 < kept.told["epoch"] < 6
     assert same(whole, columns)
-    assert columns["elapsed_s"][: len(kept.told["curve"]["elapsed_s"])] == kept.told["curve"]["elapsed_s"]
+    assert (
+        columns["elapsed_s"][: len(kept.told["curve"]["elapsed_s"])]
+        == kept.told["curve"]["elapsed_s"]
+    )
     assert np.all(np.diff(columns["elapsed_s"]) > 0)
 
 
@@ -226,7 +264,9 @@ def test_a_killed_process_loses_nothing_that_was_checkpointed(data: str, tmp_pat
     kill_and_compare([sys.executable, "-B"], "reference", data, tmp_path)
 
 
-def kill_and_compare(python: list[str], framework: str, data: str, folder: Path, **settings: Any) -> None:
+def kill_and_compare(
+    python: list[str], framework: str, data: str, folder: Path, **settings: Any
+) -> None:
     """Kills a training in its own process at a random moment and holds what comes of going on against a whole one."""
     chosen = SETTINGS | {"epochs": 12} | settings
     inside = str(Path(__file__).with_name("inside_train.py"))
@@ -298,13 +338,19 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_a_training(
 
 def test_state_and_restore_carry_everything_over() -> None:
     random_state = np.random.RandomState(0)
-    batch = random_state.uniform(size=(2, 3, 227, 227)), random_state.uniform(size=(2, 14, 2)), np.ones((2, 14))
+    batch = (
+        random_state.uniform(size=(2, 3, 227, 227)),
+        random_state.uniform(size=(2, 14, 2)),
+        np.ones((2, 14)),
+    )
     one, other = model(optimizer="adam"), model(optimizer="adam", seed=9)
     one.dropout = other.dropout = False
-    train.step(one, one.place(*batch))
+    train.step(one, one.to_device(*batch))
     other.restore({name: value.copy() for name, value in one.state().items()})
-    assert train.step(one, one.place(*batch)) == train.step(other, other.place(*batch))
-    assert all(np.array_equal(value, other.parameters[name]) for name, value in one.parameters.items())
+    assert train.step(one, one.to_device(*batch)) == train.step(other, other.to_device(*batch))
+    assert all(
+        np.array_equal(value, other.parameters[name]) for name, value in one.parameters.items()
+    )
 
 
 def python_of(framework: str, version: str) -> str:
@@ -313,7 +359,9 @@ def python_of(framework: str, version: str) -> str:
     return str(built(framework, version, "default"))
 
 
-def told_by(python: str, framework: str, data: str, *settings: dict[str, Any]) -> list[dict[str, Any]]:
+def told_by(
+    python: str, framework: str, data: str, *settings: dict[str, Any]
+) -> list[dict[str, Any]]:
     """The columns of trainings in an environment, one after the other in one process."""
     ended = subprocess.run(
         [python, "-I", "-B", str(Path(__file__).with_name("inside_train.py")), framework, data]
@@ -331,7 +379,9 @@ IN_FRAMEWORKS = [
     pytest.param("torch", "1.0.1", {"dialect": "variable"}, id="torch-1.0.1", marks=SLOW),
     pytest.param("chainer", "7.8.1", {}, id="chainer-7.8.1"),
     pytest.param("chainer", "1.24.0", {}, id="chainer-1.24.0"),
-    pytest.param("jax", "0.10.2", {}, id="jax-0.10.2", marks=[pytest.mark.exhaustive, pytest.mark.network]),
+    pytest.param(
+        "jax", "0.10.2", {}, id="jax-0.10.2", marks=[pytest.mark.exhaustive, pytest.mark.network]
+    ),
 ]
 
 
@@ -351,7 +401,9 @@ def test_without_dropout_every_framework_learns_the_reference_s_curve(
     ]
     settings = [extra | each | {"dropout": False, "epochs": 5} for each in asked]
     for each, found in zip(
-        settings, told_by(python_of(framework, version), framework, more_data, *settings), strict=True
+        settings,
+        told_by(python_of(framework, version), framework, more_data, *settings),
+        strict=True,
     ):
         expected = trained(more_data, **each)
         assert len(found["loss"]) == 50
@@ -367,7 +419,9 @@ def test_the_same_seed_gives_the_same_curve_in_a_framework_with_dropout(
     framework: str, version: str, extra: dict[str, Any], data: str
 ) -> None:
     twice = extra | {"epochs": 4}
-    first, second, other = told_by(python_of(framework, version), framework, data, twice, twice, twice | {"seed": 4})
+    first, second, other = told_by(
+        python_of(framework, version), framework, data, twice, twice, twice | {"seed": 4}
+    )
     assert first["repeatable"]
     assert same(first, second)
     assert not same(first, other)
@@ -389,6 +443,8 @@ def test_the_whole_workload_trains_the_real_network(data: str) -> None:
     values = train.reference_values(settings, data)
     columns = train.run(reference, settings, data, values, Told())
     assert columns["grad_check"] < 1e-4
-    assert columns["parameter_count"] == sum(w.size for w in layers.draw_weights(deeppose.NETWORK, 0).values())
+    assert columns["parameter_count"] == sum(
+        w.size for w in layers.draw_weights(deeppose.NETWORK, 0).values()
+    )
     assert len(columns["loss"]) == 22
     assert NETWORK.output == deeppose.NETWORK.output

@@ -31,7 +31,12 @@ def test_a_version_has_one_spelling(written, normal):
     assert versions.normal(written) == normal
 
 
-@given(st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,4}((a|b|rc)[0-9])?(\.post[0-9])?(\+[a-z0-9]{1,5})?", fullmatch=True))
+@given(
+    st.from_regex(
+        r"[0-9]{1,3}(\.[0-9]{1,3}){0,4}((a|b|rc)[0-9])?(\.post[0-9])?(\+[a-z0-9]{1,5})?",
+        fullmatch=True,
+    )
+)
 def test_the_one_spelling_is_the_same_version_and_stays_as_it_is(text):
     normal = versions.normal(text)
 
@@ -52,7 +57,9 @@ def test_every_spelling_gives_the_id_that_the_usual_one_has():
         trial.id
         for spelling in SPELLINGS
         for trial in grid.expand(
-            grid.parse(GRID.format(f"'torch=={spelling}'")), catalog.frameworks(), catalog.workloads()
+            grid.parse(GRID.format(f"'torch=={spelling}'")),
+            catalog.frameworks(),
+            catalog.workloads(),
         ).trials
     }
     settings = {
@@ -112,7 +119,9 @@ environments:
   torch==2.13: {python: '3.10'}
   torch==2.13.0: {python: '3.11'}
 """
-    with pytest.raises(SweepError, match=r"line 4: .*torch==2\.13 and torch==2\.13\.0 are one version"):
+    with pytest.raises(
+        SweepError, match=r"line 4: .*torch==2\.13 and torch==2\.13\.0 are one version"
+    ):
         grid.expand(grid.parse(text), catalog.frameworks(), catalog.workloads())
 
 
@@ -123,7 +132,9 @@ def test_a_condition_and_a_baseline_mean_a_version_however_it_is_spelled(tmp_pat
 
     (one,) = run.summary(where={"framework": "torch==2.13"})
     assert one.axes["framework"] == "torch==2.13.0"
-    assert {c.baseline_value for c in run.compare("framework", baseline="torch==1.12")} == {"torch==1.12.0"}
+    assert {c.baseline_value for c in run.compare("framework", baseline="torch==1.12")} == {
+        "torch==1.12.0"
+    }
     assert is_value("2.13.0", "v2.13")
 
 

@@ -43,7 +43,9 @@ def word(tmp_path: Path) -> str:
     return str(tmp_path / "note")
 
 
-def run(trouble: str = "none", options: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+def run(
+    trouble: str = "none", options: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
     return runner(**(options or {}))(trial(trouble, **settings))
 
 
@@ -61,7 +63,11 @@ def test_a_record_says_which_trial_it_is_of_and_how_it_went() -> None:
     assert (record["status"], record["error"]) == ("ok", "")
     assert record["trial_id"] == "id-tells"
     assert record["trial_name"] == "plain==here/tells/s0"
-    assert (record["framework"], record["version"], record["workload"]) == ("plain", "here", "trouble")
+    assert (record["framework"], record["version"], record["workload"]) == (
+        "plain",
+        "here",
+        "trouble",
+    )
     assert (record["run"], record["code_version"], record["attempt"]) == ("made-up", "1.2", 1)
     assert record["trouble"] == "tells"  # an axis of its own
     assert json.loads(record["settings"])["seed"] == 0
@@ -76,7 +82,9 @@ def test_a_record_says_which_trial_it_is_of_and_how_it_went() -> None:
 
 
 @pytest.mark.parametrize("process", ["fork", "spawn"])
-def test_a_trial_runs_on_the_cores_that_it_leased_with_the_threads_that_it_was_given(process: str) -> None:
+def test_a_trial_runs_on_the_cores_that_it_leased_with_the_threads_that_it_was_given(
+    process: str,
+) -> None:
     record = run("tells", cpu=1, threads=1, process=process)
 
     assert record["status"] == "ok"
@@ -97,7 +105,9 @@ def test_a_record_is_a_row_that_fits_the_schema() -> None:
 
 
 def test_what_a_workload_says_of_its_columns_goes_with_its_records() -> None:
-    field = table_of({k: v for k, v in run("tells").items() if k not in ("log", "packages")}).schema.field("session")
+    field = table_of(
+        {k: v for k, v in run("tells").items() if k not in ("log", "packages")}
+    ).schema.field("session")
 
     assert field.metadata[b"meaning"] == b"whether the trial leads a session of its own"
     assert field.metadata[b"per"] == b"trial"
@@ -129,9 +139,17 @@ def test_what_a_trial_says_of_itself_is_heard_meanwhile() -> None:
         ("is_killed", "crashed", "worker killed by SIGKILL"),
         ("exits", "crashed", "before the end\nworker ended with exit status 3"),
         ("quits", "failed", "SystemExit: I have had enough"),
-        ("returns_text", "failed", "TypeError: the workload returned 'fast' and no dict of columns"),
+        (
+            "returns_text",
+            "failed",
+            "TypeError: the workload returned 'fast' and no dict of columns",
+        ),
         ("returns_objects", "failed", "the workload's columns cannot be kept"),
-        ("returns_others_columns", "failed", "columns that are not its own to tell: node, status, trial_id"),
+        (
+            "returns_others_columns",
+            "failed",
+            "columns that are not its own to tell: node, status, trial_id",
+        ),
         ("asks_for_too_much", "oom", "Unable to allocate"),
         ("fills_the_gpu", "oom", "CUDA out of memory"),
         ("aborts", "oom", "std::bad_alloc"),
@@ -141,7 +159,9 @@ def test_what_a_trial_says_of_itself_is_heard_meanwhile() -> None:
         ("no such trouble", "failed", "KeyError: 'no such trouble'"),
     ],
 )
-def test_however_a_trial_ends_its_record_says_so(trouble: str, status: str, error: str, process: str) -> None:
+def test_however_a_trial_ends_its_record_says_so(
+    trouble: str, status: str, error: str, process: str
+) -> None:
     record = run(trouble, process=process)
 
     assert record["status"] == status
@@ -185,7 +205,9 @@ def test_a_trial_that_eats_more_memory_than_it_may_have_is_oom(process: str) -> 
 
 @pytest.mark.parametrize("process", ["fork", "spawn"])
 @pytest.mark.parametrize("trouble", ["hangs", "stops"])
-def test_a_trial_that_takes_too_long_is_killed_with_all_that_it_started(trouble: str, process: str, word: str) -> None:
+def test_a_trial_that_takes_too_long_is_killed_with_all_that_it_started(
+    trouble: str, process: str, word: str
+) -> None:
     record = run(trouble, {"timeout_s": 1.5}, note=word, process=process)
 
     assert record["status"] == "timeout"
@@ -264,7 +286,9 @@ def test_more_cores_than_there_are_is_a_failure_with_a_hint() -> None:
     assert "lower resources" in record["error"]
 
 
-def test_trouble_around_a_trial_is_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_around_a_trial_is_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a full disk, or in a folder that is gone."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
 
@@ -417,10 +441,14 @@ run(trial("hangs", note=sys.argv[1], process=sys.argv[2]))
 
 
 @pytest.mark.parametrize(("process", "mine"), [("fork", 3), ("spawn", 2)])
-def test_nothing_is_left_when_the_orchestrator_is_killed(word: str, process: str, mine: int) -> None:
+def test_nothing_is_left_when_the_orchestrator_is_killed(
+    word: str, process: str, mine: int
+) -> None:
     """Two hosts, one of which is idle, and a trial with four helpers; a fork has its host's command line."""
     command = [sys.executable, "-c", ORCHESTRATOR, word, process]
-    with subprocess.Popen(command, cwd=HOUSE, env=os.environ | {"TMPDIR": str(Path(word).parent)}) as orchestrator:
+    with subprocess.Popen(
+        command, cwd=HOUSE, env=os.environ | {"TMPDIR": str(Path(word).parent)}
+    ) as orchestrator:
         started_by_it = f"--parent\0{orchestrator.pid}"
         try:
             assert eventually(lambda: len(alive(word)) == 1 + 4, 60)
@@ -437,15 +465,17 @@ def test_nothing_is_left_when_the_orchestrator_is_killed(word: str, process: str
 
 def test_an_exclusive_trial_that_others_disturbed_is_invalid_and_any_other_is_not() -> None:
     with contextlib.ExitStack() as others:
-        for core in sorted(os.sched_getaffinity(0)) * 2:  # bound, or the kernel would move them all out of the way
+        for core in (
+            sorted(os.sched_getaffinity(0)) * 2
+        ):  # bound, or the kernel would move them all out of the way
             bound = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
             other = others.enter_context(subprocess.Popen([sys.executable, "-c", bound]))
             others.callback(other.kill)
-        disturbed = run("works", {"foreign_most": 0.2}, exclusive=True)
-        allowed = run("works", {"foreign_most": None, "steal_most": None}, exclusive=True)
-        shared = run("works", {"foreign_most": 0.2}, exclusive=False)
+        disturbed = run("works", {"max_contention": 0.2}, exclusive=True)
+        allowed = run("works", {"max_contention": None, "steal_most": None}, exclusive=True)
+        shared = run("works", {"max_contention": 0.2}, exclusive=False)
 
-    assert disturbed["foreign_ratio"] > 0.2
+    assert disturbed["contention_ratio"] > 0.2
     assert disturbed["status"] == "invalid"
     assert "other processes took" in disturbed["error"]
     assert disturbed["step_s"]  # kept
@@ -457,10 +487,10 @@ def test_what_a_trial_does_itself_and_what_its_helpers_do_is_not_foreign() -> No
     """Compared with the same counters at the same time: other people's work on this machine is in both."""
     record = run("works")
 
-    assert record["foreign_ratio"] is not None
+    assert record["contention_ratio"] is not None
     own = record["user_s"] + record["system_s"]
     assert own > 0.4
-    assert record["foreign_ratio"] <= 1 - 0.4 / record["wall_s"]
+    assert record["contention_ratio"] <= 1 - 0.4 / record["wall_s"]
 
 
 @pytest.mark.parametrize("process", ["fork", "spawn"])
@@ -488,7 +518,14 @@ def test_importing_a_framework_is_not_foreign_to_the_trial_that_comes_first(
 def test_nothing_of_the_user_s_environment_but_what_is_needed_reaches_a_trial(
     monkeypatch: pytest.MonkeyPatch, process: str
 ) -> None:
-    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PIP_INDEX_URL", "PYTHONPATH", "LD_PRELOAD_OPTIONS", "MKL_DEBUG"):
+    for name in (
+        "HF_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "PIP_INDEX_URL",
+        "PYTHONPATH",
+        "LD_PRELOAD_OPTIONS",
+        "MKL_DEBUG",
+    ):
         monkeypatch.setenv(name, "hunter2")
 
     record = run("tells", process=process)
@@ -498,11 +535,15 @@ def test_nothing_of_the_user_s_environment_but_what_is_needed_reaches_a_trial(
     assert set(json.loads(record["variables"])) <= set(hosts.ALLOWED) | set(hosts.variables(1))
 
 
-def test_the_gpus_that_ray_has_assigned_reach_a_trial_on_a_gpu_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpus_that_ray_has_assigned_reach_a_trial_on_a_gpu_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
 
     assert hosts.variables(1, "gpu")["CUDA_VISIBLE_DEVICES"] == "3"
-    assert hosts.variables(1, "gpu")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as NVML and Ray count them
+    assert (
+        hosts.variables(1, "gpu")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    )  # as NVML and Ray count them
     assert hosts.variables(1, "cpu")["CUDA_VISIBLE_DEVICES"] == ""
 
 
@@ -513,7 +554,9 @@ def test_the_gpus_that_ray_has_assigned_reach_a_trial_on_a_gpu_and_no_other(monk
 @pytest.mark.framework
 @pytest.mark.network
 @pytest.mark.parametrize("python", ["3.6", "3.13"])
-def test_the_reference_runs_and_agrees_with_itself_on_the_oldest_python_and_the_newest(python: str) -> None:
+def test_the_reference_runs_and_agrees_with_itself_on_the_oldest_python_and_the_newest(
+    python: str,
+) -> None:
     version = {"3.6": "1.19.5", "3.13": "2.2.6"}[python]
     text = f"""
         name: smoke
@@ -524,7 +567,9 @@ def test_the_reference_runs_and_agrees_with_itself_on_the_oldest_python_and_the_
     """
     smoke = grid.parse(text)
     trials = grid.expand(smoke, catalog.frameworks(), catalog.workloads()).trials
-    run = worker.RunTrial(overrides=smoke.environments, timeout_s=300.0, foreign_most=None, steal_most=None)
+    run = worker.RunTrial(
+        overrides=smoke.environments, timeout_s=300.0, max_contention=None, steal_most=None
+    )
 
     records = [run(dataclasses.replace(each, attempt=2)) for each in trials]
 

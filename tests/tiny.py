@@ -19,8 +19,8 @@ import numpy as np
 import psutil
 from trials import remains, until
 
-from sweep.records.places import Place
 from sweep.records.results import Results
+from sweep.records.storage import Storage
 
 HOUSE = Path(__file__).resolve().parent.parent
 
@@ -76,16 +76,28 @@ class Account(NamedTuple):
 
     @classmethod
     def of(cls, results: Results) -> Account:
-        planned = {row["trial_id"]: row["trial_name"] for row in results.plan().to_pylist() if row["trial_id"]}
-        attempts = results.attempts().to_pylist()  # a fold that was cut short leaves some in two parts
-        rows = list({(row["trial_id"], row["attempt"], row["started_at"]): row for row in attempts}.values())
+        planned = {
+            row["trial_id"]: row["trial_name"]
+            for row in results.plan().to_pylist()
+            if row["trial_id"]
+        }
+        attempts = (
+            results.attempts().to_pylist()
+        )  # a fold that was cut short leaves some in two parts
+        rows = list(
+            {(row["trial_id"], row["attempt"], row["started_at"]): row for row in attempts}.values()
+        )
         ok = Counter(row["trial_id"] for row in rows if row["status"] == "ok")
         return cls(
             planned=len(planned),
             recorded=len(planned.keys() & {row["trial_id"] for row in rows}),
             lost=len(planned.keys() - ok.keys()),
             double=sum(1 for count in ok.values() if count > 1),
-            wrong=sum(1 for row in rows if row["status"] == "ok" and not _own(row, planned.get(row["trial_id"]))),
+            wrong=sum(
+                1
+                for row in rows
+                if row["status"] == "ok" and not _own(row, planned.get(row["trial_id"]))
+            ),
             unplanned=len({row["trial_id"] for row in rows} - planned.keys()),
             damaged=len(results.damaged),
         )
@@ -93,9 +105,14 @@ class Account(NamedTuple):
 
 def _own(record: dict[str, Any], name: str | None) -> bool:
     """Whether a record has the name, the settings and the figures of its trial."""
-    seed, letter, nap_s = (json.loads(record["settings"])[setting] for setting in ("seed", "letter", "nap_s"))
+    seed, letter, nap_s = (
+        json.loads(record["settings"])[setting] for setting in ("seed", "letter", "nap_s")
+    )
     told = record["trial_name"], record["seed"], record["letter"], record["loss"]
-    return told == (name, seed, letter, [drawn(seed, letter)]) and nap_s <= record["step_s"][0] <= record["wall_s"]
+    return (
+        told == (name, seed, letter, [drawn(seed, letter)])
+        and nap_s <= record["step_s"][0] <= record["wall_s"]
+    )
 
 
 def drawn(seed: int, letter: str) -> float:
@@ -110,9 +127,16 @@ class Sweep:
     """
 
     def __init__(
-        self, seeds: int, nap_s: float = 0.05, exclusive: bool = False, out: str | None = None, eats_bytes: int = 0
+        self,
+        seeds: int,
+        nap_s: float = 0.05,
+        exclusive: bool = False,
+        out: str | None = None,
+        eats_bytes: int = 0,
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # short: sockets of Ray lie below it
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="st-", dir="/tmp")
+        )  # short: sockets of Ray lie below it
         self.count = 4 * seeds
         package = self.folder / "plugin" / "tiny_workloads"
         package.mkdir(parents=True)
@@ -124,19 +148,35 @@ class Sweep:
         (information / "entry_points.txt").write_text(ENTRY_POINTS)
         self.grid = self.folder / "grid.yaml"
         self.grid.write_text(
-            GRID.format(last=seeds - 1, nap_s=nap_s, eats_bytes=eats_bytes, exclusive=str(exclusive).lower())
+            GRID.format(
+                last=seeds - 1, nap_s=nap_s, eats_bytes=eats_bytes, exclusive=str(exclusive).lower()
+            )
         )
-        self.paths = f"{HOUSE}:{self.folder / 'plugin'}"  # where Python finds this code and plug-ins
+        self.paths = (
+            f"{HOUSE}:{self.folder / 'plugin'}"  # where Python finds this code and plug-ins
+        )
         self.tmp = self.folder / "t"
         self.tmp.mkdir()
         self.nodes: list[str] = []  # names of nodes with folders of their own below it
         self.out = out or str(self.folder / "results")
         self.results = Path(self.out) / "tiny"
 
-    def start(self, *options: str, before: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *options: str, before: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.Popen[str]:
         """`sweep run`, in a session of its own, as from a terminal of its own; `before` are words before it."""
         return subprocess.Popen(
-            [*before, sys.executable, "-m", "sweep", "run", str(self.grid), "--out", self.out, *options],
+            [
+                *before,
+                sys.executable,
+                "-m",
+                "sweep",
+                "run",
+                str(self.grid),
+                "--out",
+                self.out,
+                *options,
+            ],
             env=self.environment | environment,
             cwd=HOUSE,
             stdin=subprocess.DEVNULL,
@@ -146,7 +186,9 @@ class Sweep:
             start_new_session=True,
         )
 
-    def run(self, *options: str, before: tuple[str, ...] = (), **environment: str) -> tuple[int, str]:
+    def run(
+        self, *options: str, before: tuple[str, ...] = (), **environment: str
+    ) -> tuple[int, str]:
         """To its end; the exit code, and what it said beside data."""
         with self.start(*options, before=before, **environment) as process:
             _, err = process.communicate(timeout=280)
@@ -154,7 +196,12 @@ class Sweep:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": self.paths, "TMPDIR": str(self.tmp), "SWEEP_MAX_FOREIGN": "any"}
+        return {
+            **os.environ,
+            "PYTHONPATH": self.paths,
+            "TMPDIR": str(self.tmp),
+            "SWEEP_MAX_CONTENTION": "any",
+        }
 
     @property
     def kept(self) -> int:
@@ -168,7 +215,7 @@ class Sweep:
 
     @property
     def records(self) -> Results:
-        return Results(Place(self.out).child("tiny"))
+        return Results(Storage(self.out).child("tiny"))
 
     def complete(self) -> bool:
         """Whether every trial of the plan has its one `ok` record, and its own: none is lost, none ran twice."""
@@ -190,7 +237,9 @@ class Sweep:
 
     def temporary_files(self) -> list[str]:
         nodes = [str(self.tmp / name) for name in self.nodes]
-        files = [path for path in _below(self.tmp) if path not in nodes and "sweep-slots-" not in path]
+        files = [
+            path for path in _below(self.tmp) if path not in nodes and "sweep-slots-" not in path
+        ]
         files += [path for path in _below(self.results) if Path(path).name.startswith(".")]
         return [path for path in files if not path.endswith(".lock")]
 
@@ -234,7 +283,9 @@ class Sweep:
 
 def _below(folder: Path) -> list[str]:
     """All paths below a folder in which things may come and go."""
-    return [f"{top}/{name}" for top, folders, files in os.walk(folder) for name in [*folders, *files]]
+    return [
+        f"{top}/{name}" for top, folders, files in os.walk(folder) for name in [*folders, *files]
+    ]
 
 
 def _is_host(process: psutil.Process) -> bool:
@@ -244,9 +295,13 @@ def _is_host(process: psutil.Process) -> bool:
 
 PARTS: dict[str, Callable[[psutil.Process], bool]] = {
     "driver": lambda process: process.cmdline()[1:4] == ["-m", "sweep", "run"],
-    "Ray worker": lambda process: process.name().startswith("ray::") and any(c.children() for c in process.children()),
+    "Ray worker": lambda process: (
+        process.name().startswith("ray::") and any(c.children() for c in process.children())
+    ),
     "raylet": lambda process: process.name() == "raylet",
     "head": lambda process: process.name() == "gcs_server",
-    "fork server": lambda process: _is_host(process) and not _is_host(process.parent()) and bool(process.children()),
+    "fork server": lambda process: (
+        _is_host(process) and not _is_host(process.parent()) and bool(process.children())
+    ),
     "trial": lambda process: _is_host(process) and _is_host(process.parent()),
 }

@@ -105,7 +105,13 @@ def _have_a_child(trial: Trial) -> None:
     child.wait()
 
 
-_DEEDS = {"die": _die, "die once": _die_once, "hang once": _hang_once, "raise": _raise, "child": _have_a_child}
+_DEEDS = {
+    "die": _die,
+    "die once": _die_once,
+    "hang once": _hang_once,
+    "raise": _raise,
+    "child": _have_a_child,
+}
 
 
 def until(condition: Any, timeout_s: float = 60.0) -> bool:
@@ -135,7 +141,10 @@ def remains(folder: Path) -> list[str]:
     """What a Ray of our own under this temporary folder left: processes that know it, files."""
     left = [str(path) for path in folder.iterdir()]
     for process in psutil.process_iter(["pid", "cmdline", "environ"]):
-        words = [*(process.info["cmdline"] or []), (process.info["environ"] or {}).get("TMPDIR", "")]
+        words = [
+            *(process.info["cmdline"] or []),
+            (process.info["environ"] or {}).get("TMPDIR", ""),
+        ]
         if process.pid != os.getpid() and any(str(folder) in word for word in words):
             left.append(f"process {process.pid}: {' '.join(process.info['cmdline'] or [])[:80]}")
     return left

@@ -49,7 +49,9 @@ def pck(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray, threshold:
 def pcp(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray) -> Share:
     """Of poses (n, 14, 2) in any unit, with visibilities (n, 14); kinds are LIMBS."""
     ends = [(list(one), list(other)) for _, one, other in LIMBS]
-    counts = np.stack([(visible[:, one + other] != 0).all(axis=1) for one, other in ends], axis=1)  # (n, limbs)
+    counts = np.stack(
+        [(visible[:, one + other] != 0).all(axis=1) for one, other in ends], axis=1
+    )  # (n, limbs)
     correct = [_limb(predicted, true, one, other) for one, other in ends]
     return _share(np.stack(correct, axis=1), counts)
 
@@ -58,7 +60,9 @@ def _limb(predicted: np.ndarray, true: np.ndarray, one: List[int], other: List[i
     """(n,) whether both ends are near enough."""
     near, far = (true[:, end].mean(axis=1) for end in (one, other))
     most = np.sqrt(((near - far) ** 2).sum(axis=1)) / 2
-    off = [_distances(predicted[:, end].mean(axis=1), at) for end, at in ((one, near), (other, far))]
+    off = [
+        _distances(predicted[:, end].mean(axis=1), at) for end, at in ((one, near), (other, far))
+    ]
     return (off[0] <= most) & (off[1] <= most)
 
 

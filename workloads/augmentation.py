@@ -30,7 +30,11 @@ class Augmented:
     def __init__(self, poses: Poses, seed: int, colour_noise: float) -> None:
         meta = poses.meta()
         self._poses, self._seed = poses, seed
-        self._axes = colour_noise * np.array(meta["colour"]["eigenvalues"])[:, None] * meta["colour"]["eigenvectors"]
+        self._axes = (
+            colour_noise
+            * np.array(meta["colour"]["eigenvalues"])[:, None]
+            * meta["colour"]["eigenvectors"]
+        )
         self._swapped = swapped(meta["flip_pairs"], poses.joints.shape[1])
         self._epoch: Optional[int] = None
 
@@ -40,8 +44,12 @@ class Augmented:
             self._draws, self._epoch = draw(len(self._poses), self._seed, epoch), epoch
         draws = Draws(*[each[chosen] for each in self._draws])
         visible = self._poses.visible[chosen] != 0
-        corners = random_corners(self._poses.joints[chosen], visible, self._poses.images.shape[1:3], draws.place)
-        batch = mirror(self._poses.cut(chosen, corners, use_visibility), draws.mirrored, self._swapped)
+        corners = random_corners(
+            self._poses.joints[chosen], visible, self._poses.images.shape[1:3], draws.place
+        )
+        batch = mirror(
+            self._poses.cut(chosen, corners, use_visibility), draws.mirrored, self._swapped
+        )
         shift_colours(batch.images, np.dot(draws.colour, self._axes))
         return batch
 
@@ -53,11 +61,15 @@ def draw(examples: int, seed: int, epoch: int) -> Draws:
     return Draws(place=uniform[:, :2], mirrored=uniform[:, 2] < 0.5, colour=normal)
 
 
-def random_corners(joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]", place: np.ndarray) -> np.ndarray:
+def random_corners(
+    joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]", place: np.ndarray
+) -> np.ndarray:
     """Upper left corners (batch, 2), as x, y, of crops that hold all visible joints and lie inside images of `size`."""
     limit = np.array([size[1] - CROP, size[0] - CROP])
     seen = visible[:, :, None]
-    low = np.where(seen, joints, np.inf).min(axis=1)  # infinite where nothing is visible, and then no bound
+    low = np.where(seen, joints, np.inf).min(
+        axis=1
+    )  # infinite where nothing is visible, and then no bound
     high = np.where(seen, joints, -np.inf).max(axis=1)
     last = np.clip(np.floor(low), 0, limit)
     first = np.minimum(np.clip(np.floor(high - CROP) + 1, 0, limit), last)

@@ -11,7 +11,14 @@ import numpy as np
 from workloads import deeppose
 from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
-from workloads.settings import COMMON, COMMON_CHOICES, DIFFERENTIATED, SAMPLED, SAMPLED_LEAST, SAMPLED_STEPS
+from workloads.settings import (
+    COMMON,
+    COMMON_CHOICES,
+    DIFFERENTIATED,
+    SAMPLED,
+    SAMPLED_LEAST,
+    SAMPLED_STEPS,
+)
 
 PARAMETERS = {
     **SAMPLED,
@@ -25,7 +32,11 @@ LEAST = SAMPLED_LEAST
 STEPS = SAMPLED_STEPS
 EXCLUSIVE = True  # other trials on the node would change what is timed
 
-REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
+REFERENCE = (
+    "seed",
+    "use_visibility",
+    "parity_examples",
+)  # the settings that `reference_values` depends on
 
 _SUMMED_AT_ONCE = 1 << 20  # bounds the float64 copies of gradients to 8 MiB
 
@@ -44,12 +55,16 @@ def run(
     """
     poses = deeppose.Poses(data)
     framework.load(settings)
-    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
+    model = framework.Model(
+        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
+    )
     batches = Batches(poses, model, settings)
     columns: Dict[str, Any] = {}
     if getattr(model, "compiles", False):
         columns["compile_s"] = compile_time(model, batches.first, settings["dropout"])
-    columns.update(gate(model, gate_batch(poses, settings), reference, settings["tolerance"]))
+    columns.update(
+        parity_check(model, parity_batch(poses, settings), reference, settings["parity_tolerance"])
+    )
     report({"phase": "timing"})
     model.dropout = settings["dropout"]
     columns.update(samples(model, batches, settings))
@@ -59,25 +74,30 @@ def run(
 
 
 def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
-    """Loss and gradient norm, in float64, of what the fairness gate looks at; of `settings` only REFERENCE is there."""
-    from workloads.frameworks import reference as yardstick
+    """Loss and gradient norm, in float64, of what the parity check looks at; of `settings` only REFERENCE is there."""
+    from workloads.frameworks import reference as numpy_reference
 
     weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
-    model = yardstick.Model(deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"})
-    return evaluate(model, gate_batch(deeppose.Poses(data), settings))
+    model = numpy_reference.Model(
+        deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"}
+    )
+    return evaluate(model, parity_batch(deeppose.Poses(data), settings))
 
 
-def gate(
+def parity_check(
     model: Any, batch: deeppose.Batch, reference: Optional[Dict[str, float]], tolerance: float
 ) -> Dict[str, Optional[float]]:
     """Loss and gradient norm without dropout, and how far they are from the reference's.
 
-    NotComparable where that is more than `tolerance`, relative.
+    NotComparable where that is more than `parity_tolerance`, relative.
     """
     found: Dict[str, Optional[float]] = evaluate(model, batch)
     if reference is None:
         return dict(found, loss_check=None, grad_check=None)
-    off = {name: relative_difference(found[name], reference[name]) for name in ("loss", "gradient_norm")}
+    off = {
+        name: relative_difference(found[name], reference[name])
+        for name in ("loss", "gradient_norm")
+    }
     for name, difference in off.items():
         if not difference <= tolerance:  # NaN is beyond every tolerance
             raise NotComparable(
@@ -91,26 +111,26 @@ def gate(
 def evaluate(model: Any, batch: deeppose.Batch) -> Dict[str, float]:
     """Loss and global gradient norm of a batch, without dropout, and the parameters' count; leaves no gradients."""
     model.dropout = False
-    model.clear_gradients()
-    loss = model.forward(model.place(*batch))
+    model.zero_grad()
+    loss = model.forward(model.to_device(*batch))
     model.backward(loss)
     model.synchronize()
     gradients = model.gradients()
     found = {
-        "loss": model.loss_value(loss),
+        "loss": model.item(loss),
         "gradient_norm": norm(gradients),
         "parameter_count": sum(gradient.size for gradient in gradients.values()),
     }
-    model.clear_gradients()
+    model.zero_grad()
     return found
 
 
-def gate_batch(poses: deeppose.Poses, settings: Dict[str, Any]) -> deeppose.Batch:
-    """The first `gate_examples` examples of the seed's order, whatever the batch size.
+def parity_batch(poses: deeppose.Poses, settings: Dict[str, Any]) -> deeppose.Batch:
+    """The first `parity_examples` examples of the seed's order, whatever the batch size.
 
     A rectifier or maximum that float32 tips the other way weighs too much in a batch of one.
     """
-    chosen = deeppose.batch_indices(len(poses), settings["gate_examples"], settings["seed"], 0)
+    chosen = deeppose.batch_indices(len(poses), settings["parity_examples"], settings["seed"], 0)
     return poses.batch(chosen, settings["use_visibility"])
 
 
@@ -148,7 +168,9 @@ class Batches:
         count = settings["warmup"] + settings["samples"] if settings["include_data"] else 0
         size, seed = batch_size(settings), settings["seed"]
         self.first = self._read(deeppose.batch_indices(len(poses), size, seed, 0))
-        self._to_come = iter([deeppose.batch_indices(len(poses), size, seed, number) for number in range(count)])
+        self._to_come = iter(
+            [deeppose.batch_indices(len(poses), size, seed, number) for number in range(count)]
+        )
 
     def next(self) -> Any:
         """The next sample's batch."""
@@ -163,7 +185,7 @@ class Batches:
 
     def _read(self, chosen: np.ndarray) -> Any:
         """Crops, normalises, lays out and transfers the examples `chosen`."""
-        return self.model.place(*self.poses.batch(chosen, self.use_visibility))
+        return self.model.to_device(*self.poses.batch(chosen, self.use_visibility))
 
 
 def samples(model: Any, batches: Batches, settings: Dict[str, Any]) -> Dict[str, Any]:
@@ -171,7 +193,7 @@ def samples(model: Any, batches: Batches, settings: Dict[str, Any]) -> Dict[str,
     columns: Dict[str, Any] = timing.measure(
         forward=lambda: model.forward(batches.next()),
         backward=model.backward,
-        prepare=model.clear_gradients,
+        prepare=model.zero_grad,
         synchronize=model.synchronize,
         samples=settings["samples"],
         warmup=settings["warmup"],
@@ -179,14 +201,16 @@ def samples(model: Any, batches: Batches, settings: Dict[str, Any]) -> Dict[str,
     )
     if settings["include_data"]:
         columns["data_s"] = batches.read_s[settings["warmup"] :]
-        columns["forward_s"] = [whole - data for whole, data in zip(columns["forward_s"], columns["data_s"])]
+        columns["forward_s"] = [
+            whole - data for whole, data in zip(columns["forward_s"], columns["data_s"])
+        ]
     return columns
 
 
 def compile_time(model: Any, batch: Any, dropout: bool) -> float:
     """Seconds of the first step, in which backends that compile do so; a step's own time is in it."""
     model.dropout = dropout
-    model.clear_gradients()
+    model.zero_grad()
     start = time.perf_counter()
     model.backward(model.forward(batch))
     model.synchronize()

@@ -64,7 +64,9 @@ class Poses:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.images = np.load(os.path.join(folder, "images.npy"), mmap_mode="r")  # (n, 256, 256, 3) uint8
+        self.images = np.load(
+            os.path.join(folder, "images.npy"), mmap_mode="r"
+        )  # (n, 256, 256, 3) uint8
         self.joints = np.load(os.path.join(folder, "joints.npy"))  # (n, 14, 2) x, y in pixels
         self.visible = np.load(os.path.join(folder, "visible.npy"))  # (n, 14) uint8
         if not len(self.images):
@@ -96,7 +98,9 @@ class Poses:
         return Batch(
             images=_pixels(self.images, chosen, corners),
             targets=((self.joints[chosen] - corners[:, None, :]) / CROP).astype(np.float32),
-            visible=visible.astype(np.float32) if use_visibility else np.ones(visible.shape, np.float32),
+            visible=visible.astype(np.float32)
+            if use_visibility
+            else np.ones(visible.shape, np.float32),
         )
 
 
@@ -110,7 +114,10 @@ def batch_indices(examples: int, batch_size: int, seed: int, number: int) -> np.
     positions = np.arange(number * batch_size, (number + 1) * batch_size)
     epochs = positions // examples
     return np.concatenate(
-        [order(examples, seed, epoch)[positions[epochs == epoch] % examples] for epoch in np.unique(epochs)]
+        [
+            order(examples, seed, epoch)[positions[epochs == epoch] % examples]
+            for epoch in np.unique(epochs)
+        ]
     )
 
 
@@ -124,7 +131,9 @@ def crop_corners(joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]
     low = np.where(seen, joints, np.inf).min(axis=1)
     high = np.where(seen, joints, -np.inf).max(axis=1)
     some = visible.any(axis=1)[:, None]
-    middle = np.where(some, (np.where(some, low, 0) + np.where(some, high, 0)) / 2, np.array(size[::-1]) / 2.0)
+    middle = np.where(
+        some, (np.where(some, low, 0) + np.where(some, high, 0)) / 2, np.array(size[::-1]) / 2.0
+    )
     return np.clip(np.floor(middle - CROP / 2.0 + 0.5), 0, limit).astype(np.intp)
 
 
@@ -141,5 +150,7 @@ def _pixels(images: np.ndarray, chosen: np.ndarray, corners: np.ndarray) -> np.n
     )
     crops = windows[chosen, corners[:, 1], corners[:, 0]]  # (batch, 227, 227, 3) uint8
     pixels = crops.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    pixels /= np.float32(255)  # in place, on what lies in order: a fifth of the time of dividing while casting
+    pixels /= np.float32(
+        255
+    )  # in place, on what lies in order: a fifth of the time of dividing while casting
     return pixels

@@ -14,14 +14,17 @@ from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
 from workloads.settings import COMMON, COMMON_CHOICES, SAMPLED, SAMPLED_LEAST, SAMPLED_STEPS
 
-PARAMETERS = {**SAMPLED, **COMMON}  # the gate compares predictions, `tolerance` is relative to the largest of them
+PARAMETERS = {
+    **SAMPLED,
+    **COMMON,
+}  # the parity check compares predictions, `parity_tolerance` is relative to the largest of them
 
 CHOICES = COMMON_CHOICES
 LEAST = SAMPLED_LEAST
 STEPS = SAMPLED_STEPS
 EXCLUSIVE = True  # other trials on the node would change what is timed
 
-REFERENCE = ("seed", "gate_examples")  # the settings that `reference_values` depends on
+REFERENCE = ("seed", "parity_examples")  # the settings that `reference_values` depends on
 
 
 def run(
@@ -38,12 +41,16 @@ def run(
     """
     poses = deeppose.Poses(data)
     framework.load(settings)
-    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
-    columns: Dict[str, Any] = gate(model.predict(gate_images(poses, settings)), reference, settings["tolerance"])
+    model = framework.Model(
+        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
+    )
+    columns: Dict[str, Any] = parity_check(
+        model.predict(parity_images(poses, settings)), reference, settings["parity_tolerance"]
+    )
     report({"phase": "timing"})
     model.dropout = False
     chosen = deeppose.batch_indices(len(poses), core.batch_size(settings), settings["seed"], 0)
-    batch = model.place(*poses.batch(chosen))
+    batch = model.to_device(*poses.batch(chosen))
     columns.update(samples(model, batch, settings))
     columns.update(framework.facts())
     columns.update(model.facts(batch))
@@ -51,17 +58,22 @@ def run(
 
 
 def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, Any]:
-    """Predictions in float64 for what the gate looks at, as one list."""
-    from workloads.frameworks import reference as yardstick
+    """Predictions in float64 for what the parity check looks at, as one list."""
+    from workloads.frameworks import reference as numpy_reference
 
     weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
-    model = yardstick.Model(deeppose.NETWORK, weights, {"precision": "float64"})
-    predicted = model.predict(gate_images(deeppose.Poses(data), settings))
+    model = numpy_reference.Model(deeppose.NETWORK, weights, {"precision": "float64"})
+    predicted = model.predict(parity_images(deeppose.Poses(data), settings))
     return {"predictions": predicted.reshape(-1).tolist()}
 
 
-def gate(predicted: np.ndarray, reference: Optional[Dict[str, Any]], tolerance: float) -> Dict[str, Optional[float]]:
-    """How far predictions are from the reference's, by the largest of these; NotComparable beyond `tolerance`."""
+def parity_check(
+    predicted: np.ndarray, reference: Optional[Dict[str, Any]], tolerance: float
+) -> Dict[str, Optional[float]]:
+    """How far predictions are from the reference's, relative to the largest of these.
+
+    Raises NotComparable beyond `tolerance`.
+    """
     if reference is None:
         return {"prediction_check": None}
     expected = np.array(reference["predictions"])
@@ -75,9 +87,9 @@ def gate(predicted: np.ndarray, reference: Optional[Dict[str, Any]], tolerance: 
     return {"prediction_check": off}
 
 
-def gate_images(poses: deeppose.Poses, settings: Dict[str, Any]) -> np.ndarray:
-    """The first `gate_examples` images of the seed's order, whatever the batch size."""
-    chosen = deeppose.batch_indices(len(poses), settings["gate_examples"], settings["seed"], 0)
+def parity_images(poses: deeppose.Poses, settings: Dict[str, Any]) -> np.ndarray:
+    """The first `parity_examples` images of the seed's order, whatever the batch size."""
+    chosen = deeppose.batch_indices(len(poses), settings["parity_examples"], settings["seed"], 0)
     return poses.batch(chosen).images
 
 

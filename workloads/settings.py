@@ -8,8 +8,8 @@ COMMON = {
     "process": "fork",  # "spawn": a new interpreter for every trial
     "data": "synthetic",
     "data_path": None,
-    "gate_examples": 8,  # that the fairness gate looks at
-    "tolerance": 1e-4,  # relative, of the fairness gate
+    "parity_examples": 8,  # that the parity check looks at
+    "parity_tolerance": 1e-4,  # relative, of the parity check
     "memory_format": "contiguous",
     "tf32": False,
     "cudnn_benchmark": False,

@@ -2,7 +2,7 @@
 
 Per iteration: the loss before its update, and seconds from when the last iteration ended, waiting for data included.
 Time goes on in iterations alone: validation and checkpoints are outside it, and so is what a killed process had done
-since its last checkpoint. `docs/training.md` says more; `workloads/runtime/rules.py` has the update rules:
+since its last checkpoint. `docs/training.md` says more; `workloads/runtime/optimizers.py` has the update rules:
 
     momentum_sgd   v = momentum * v + g; p = p - learning_rate * v       learning_rate 0.01, momentum 0.9
     adam           Kingma and Ba 2015, algorithm 1        learning_rate 0.001, betas 0.9 and 0.999, epsilon 1e-8
@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 import numpy as np
 
 from workloads import accuracy, augmentation, core, deeppose
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 from workloads.runtime.checkpoints import Checkpoint, Checkpoints
 from workloads.runtime.loading import Loader
 from workloads.runtime.refusals import Diverged, Unusable
@@ -47,15 +47,33 @@ CHOICES = {**COMMON_CHOICES, "optimizer": ("momentum_sgd", "adam")}
 LEAST = {"epochs": 1}
 STEPS = ("epochs",)
 
-REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
+REFERENCE = (
+    "seed",
+    "use_visibility",
+    "parity_examples",
+)  # the settings that `reference_values` depends on
 CHECK = ("batch_exponent", "validation_share", "examples")  # those that `check` depends on
 
 _PROGRESS_S = 0.5  # between two words on how far training is
 _HELD_OUT_SEED = 0
 
 # the columns that grow: one entry per iteration, per epoch, per validation
-_LISTS = ("iteration", "elapsed_s", "loss", "iteration_s", "epoch_s", "data_wait_s", "validation_epoch")
-_LISTS += ("validation_elapsed_s", "validation_loss", "validation_pck", "validation_pcp", "resumed_after")
+_LISTS = (
+    "iteration",
+    "elapsed_s",
+    "loss",
+    "iteration_s",
+    "epoch_s",
+    "data_wait_s",
+    "validation_epoch",
+)
+_LISTS += (
+    "validation_elapsed_s",
+    "validation_loss",
+    "validation_pck",
+    "validation_pcp",
+    "resumed_after",
+)
 
 reference_values = core.reference_values
 
@@ -79,16 +97,20 @@ def run(
     """
     poses = deeppose.Poses(data)
     split = divide(poses, settings)
-    rule = rules.chosen(settings["optimizer"], settings["learning_rate"])
+    rule = optimizers.chosen(settings["optimizer"], settings["learning_rate"])
     framework.load(settings)
-    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
-    batch = core.gate_batch(poses, settings)
-    columns: Dict[str, Any] = core.gate(model, batch, reference, settings["tolerance"])
+    model = framework.Model(
+        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
+    )
+    batch = core.parity_batch(poses, settings)
+    columns: Dict[str, Any] = core.parity_check(
+        model, batch, reference, settings["parity_tolerance"]
+    )
     report({"phase": "training"})
-    model.optimize_by(rule)
+    model.set_optimizer(rule)
     columns.update(Training(model, poses, split, settings, report).run())
     columns.update(framework.facts())
-    columns.update(model.facts(model.place(*batch)))
+    columns.update(model.facts(model.to_device(*batch)))
     return columns
 
 
@@ -120,7 +142,9 @@ def divide(poses: deeppose.Poses, settings: Dict[str, Any]) -> Split:
     split = Split(np.flatnonzero(~tests)[: settings["examples"]], np.flatnonzero(tests))
     if not len(split.validation):
         raise Unusable(
-            "the data set in {} leaves no example to validate on: raise validation_share".format(poses.folder)
+            "the data set in {} leaves no example to validate on: raise validation_share".format(
+                poses.folder
+            )
         )
     if len(split.training) < core.batch_size(settings):
         raise Unusable(
@@ -179,7 +203,7 @@ class Training:
         waited, start = 0.0, self._clock()
         last = start
         for _ in range(self.iterations):
-            batch = model.place(*loader.next())
+            batch = model.to_device(*loader.next())
             ready = self._clock()
             value = step(model, batch)
             now = self._clock()
@@ -197,10 +221,14 @@ class Training:
     def validate(self) -> Validation:
         """The validation examples as the network sees them now, without dropout."""
         poses, examples = self.poses, self.split.validation
-        parts = [examples[start : start + self.size] for start in range(0, len(examples), self.size)]
+        parts = [
+            examples[start : start + self.size] for start in range(0, len(examples), self.size)
+        ]
         predicted, targets, counted = [], [], []
         for part in parts:
-            batch = poses.batch(np.resize(part, self.size), self.settings["use_visibility"])  # all of one size
+            batch = poses.batch(
+                np.resize(part, self.size), self.settings["use_visibility"]
+            )  # all of one size
             predicted.append(self.model.predict(batch.images)[: len(part)])
             targets.append(batch.targets[: len(part)])
             counted.append(batch.visible[: len(part)])
@@ -231,7 +259,11 @@ class Training:
             return
         if self._checkpoints:
             self._checkpoints.clear()  # going on from one would only come here again
-        raise Diverged("the loss is {} at iteration {}, epoch {}".format(value, self.curve["iteration"][-1], epoch))
+        raise Diverged(
+            "the loss is {} at iteration {}, epoch {}".format(
+                value, self.curve["iteration"][-1], epoch
+            )
+        )
 
     def _keep(self, epoch: int) -> None:
         """A checkpoint, where it is due; none after the last epoch."""
@@ -241,7 +273,9 @@ class Training:
         losses = self.curve["validation_loss"]
         best = self.curve["validation_epoch"][-1:] == [epoch] and losses[-1] == min(losses)
         try:
-            self._checkpoints.save(Checkpoint(self.model.state(), {"epoch": epoch, "curve": self.curve}), best)
+            self._checkpoints.save(
+                Checkpoint(self.model.state(), {"epoch": epoch, "curve": self.curve}), best
+            )
         except OSError as error:  # a full disk, say: training goes on without
             sys.stderr.write("no checkpoint after epoch {}: {}\n".format(epoch, error))
 
@@ -269,23 +303,30 @@ class Training:
         use_visibility = self.settings["use_visibility"]
         if not self.settings["augment"]:
             return lambda wanted: self.poses.batch(wanted[1], use_visibility)
-        augmented = augmentation.Augmented(self.poses, self.settings["seed"], self.settings["colour_noise"])
+        augmented = augmentation.Augmented(
+            self.poses, self.settings["seed"], self.settings["colour_noise"]
+        )
         return lambda wanted: augmented.batch(wanted[1], wanted[0] - 1, use_visibility)
 
     def _found(self, last: Validation) -> Dict[str, Any]:
         """The columns that are there once, at the end."""
         found: Dict[str, Any] = {
             "parameter_count": sum(
-                int(np.prod(shape)) for shape in layers.parameter_shapes(self.model.network).values()
+                int(np.prod(shape))
+                for shape in layers.parameter_shapes(self.model.network).values()
             ),
             "training_examples": len(self.split.training),
             "validation_examples": len(self.split.validation),
             "pck_by_joint": last.pck.by_kind,
             "pcp_by_limb": last.pcp.by_kind,
-            "repeatable": self.model.repeatable,
+            "repeatable": self.model.deterministic,
         }
         found.update(time_to(self.settings["target_loss"], self.curve))
-        found.update(kept_poses(self.poses, self.split.validation, last.predicted, self.settings["kept_poses"]))
+        found.update(
+            kept_poses(
+                self.poses, self.split.validation, last.predicted, self.settings["kept_poses"]
+            )
+        )
         return found
 
 
@@ -293,7 +334,11 @@ class Pace:
     """Says how far training is, a few times a second at most."""
 
     def __init__(
-        self, report: Callable[[Dict[str, Any]], None], clock: Callable[[], float], epochs: int, iterations: int
+        self,
+        report: Callable[[Dict[str, Any]], None],
+        clock: Callable[[], float],
+        epochs: int,
+        iterations: int,
     ) -> None:
         self._report, self._clock = report, clock
         self._epochs, self._total = epochs, epochs * iterations
@@ -308,16 +353,18 @@ class Pace:
             return
         self._said = now
         left_s = (now - self._start) / (iteration - self._first) * (self._total - iteration)
-        self._report({"epoch": epoch, "epochs": self._epochs, "loss": value, "eta_s": round(left_s, 1)})
+        self._report(
+            {"epoch": epoch, "epochs": self._epochs, "loss": value, "eta_s": round(left_s, 1)}
+        )
 
 
 def step(model: Any, batch: Any) -> float:
     """One iteration: the loss, its gradient, an update. The device is done when the loss is there."""
-    model.clear_gradients()
+    model.zero_grad()
     found = model.forward(batch)
     model.backward(found)
-    model.update()
-    return float(model.loss_value(found))
+    model.step()
+    return float(model.item(found))
 
 
 def loss(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray) -> float:
@@ -337,11 +384,18 @@ def time_to(target_loss: Optional[float], curve: Dict[str, List[Any]]) -> Dict[s
     return {}
 
 
-def kept_poses(poses: deeppose.Poses, examples: np.ndarray, predicted: np.ndarray, most: int) -> Dict[str, List[Any]]:
+def kept_poses(
+    poses: deeppose.Poses, examples: np.ndarray, predicted: np.ndarray, most: int
+) -> Dict[str, List[Any]]:
     """Predictions of some of the validation examples, spread evenly, in pixels of the prepared images."""
     some = np.linspace(0, len(examples) - 1, min(most, len(examples))).astype(int)
-    pixels = predicted[some] * deeppose.CROP + poses.corners(examples[some])[:, None, :]  # (some, 14, 2)
-    return {"pose_example": examples[some].tolist(), "pose_joints": pixels.reshape(-1).round(2).tolist()}
+    pixels = (
+        predicted[some] * deeppose.CROP + poses.corners(examples[some])[:, None, :]
+    )  # (some, 14, 2)
+    return {
+        "pose_example": examples[some].tolist(),
+        "pose_joints": pixels.reshape(-1).round(2).tolist(),
+    }
 
 
 def _dropout_seed(seed: int, epoch: int) -> int:

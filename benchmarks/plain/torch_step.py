@@ -23,7 +23,7 @@ def step(batch):
     """Two functions: one clears the gradients, giving back 230 MB, which is no part of a step; one takes a step.
 
     What that returns is the loss, with which its graph is let go: that is no part of a step either.
-    Before, one of eight images is taken, as a trial does in its fairness gate: how many page faults a later step takes
+    Before, one of eight images is taken, as a trial does in its parity check: how many page faults a later step takes
     depends on what the C library's allocator has given back so far.
     """
     model = network()

@@ -78,13 +78,15 @@ class Ours:
     def __init__(self, asked):
         from workloads import deeppose, train
         from workloads.frameworks import torch as framework
-        from workloads.runtime import layers, rules
+        from workloads.runtime import layers, optimizers
 
         settings = dict(train.PARAMETERS, seed=0, epochs=10**6, threads=asked["threads"])
         settings["batch_exponent"] = asked["batch_exponent"]
         framework.load(settings)
-        model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, 0), settings)
-        model.optimize_by(rules.chosen(settings["optimizer"], settings["learning_rate"]))
+        model = framework.Model(
+            deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, 0), settings
+        )
+        model.set_optimizer(optimizers.chosen(settings["optimizer"], settings["learning_rate"]))
         poses = deeppose.Poses(asked["data"])
         everything = np.tile(np.arange(len(poses)), asked["repeats"])
         split = train.Split(training=everything, validation=everything[:1])
@@ -108,10 +110,15 @@ def main(asked):
     """Every contender's epochs, in another order in each round, the first of which does not count."""
     sys.path.insert(0, asked["house"])
     ours, by_hand = Ours(asked), ByHand()
-    photographs = ConcatDataset([Photographs(asked["photographs"], Path(asked["data"]))] * asked["repeats"])
+    photographs = ConcatDataset(
+        [Photographs(asked["photographs"], Path(asked["data"]))] * asked["repeats"]
+    )
     size = 2 ** asked["batch_exponent"]
     how = {"shuffle": True, "drop_last": True}
-    none, two = (DataLoader(photographs, size, num_workers=n, persistent_workers=n > 0, **how) for n in (0, 2))
+    none, two = (
+        DataLoader(photographs, size, num_workers=n, persistent_workers=n > 0, **how)
+        for n in (0, 2)
+    )
     resident = next(iter(none))
     contenders = {
         "resident": lambda: by_hand.epoch_s([resident] * len(none)),
@@ -123,7 +130,14 @@ def main(asked):
     for _ in range(asked["rounds"] + 1):
         for name in random.sample(sorted(contenders), len(contenders)):
             epochs_s[name].append(contenders[name]())
-    print(json.dumps({"epochs_s": {name: found[1:] for name, found in epochs_s.items()}, "waiting": ours.waiting()}))
+    print(
+        json.dumps(
+            {
+                "epochs_s": {name: found[1:] for name, found in epochs_s.items()},
+                "waiting": ours.waiting(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -26,11 +26,17 @@ def ready(asked):
     from workloads.runtime import layers
 
     framework = importlib.import_module("workloads.frameworks." + asked["framework"])
-    settings = dict(core.PARAMETERS, seed=0, batch_exponent=asked["batch_exponent"], threads=asked["threads"], **ONE)
+    settings = dict(
+        core.PARAMETERS,
+        seed=0,
+        batch_exponent=asked["batch_exponent"],
+        threads=asked["threads"],
+        **ONE,
+    )
     framework.load(settings)
     model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, 0), settings)
     poses = deeppose.Poses(asked["data"])
-    core.evaluate(model, core.gate_batch(poses, settings))
+    core.evaluate(model, core.parity_batch(poses, settings))
     model.dropout = settings["dropout"]
     batches = core.Batches(poses, model, settings)
 
@@ -39,14 +45,19 @@ def ready(asked):
         model.backward(loss)
         return loss
 
-    return lambda: core.samples(model, batches, settings)["step_s"], (model.clear_gradients, take)
+    return lambda: core.samples(model, batches, settings)["step_s"], (model.zero_grad, take)
 
 
 def by_timer(clear, take, threads):
     """The same of torch.utils.benchmark."""
     from torch.utils.benchmark import Timer
 
-    timer = Timer("loss = take()", setup="clear()", globals={"clear": clear, "take": take}, num_threads=threads)
+    timer = Timer(
+        "loss = take()",
+        setup="clear()",
+        globals={"clear": clear, "take": take},
+        num_threads=threads,
+    )
     return lambda: [timer.timeit(1).median]
 
 
@@ -58,7 +69,9 @@ def main(asked):
     if "loop" in asked["others"]:
         contenders["loop"] = lambda: times(*same, **ONE)
     if "loop and step" in asked["others"]:
-        own = importlib.import_module(asked["framework"] + "_step").step(2 ** asked["batch_exponent"])
+        own = importlib.import_module(asked["framework"] + "_step").step(
+            2 ** asked["batch_exponent"]
+        )
         contenders["loop and step"] = lambda: times(*own, **ONE)
     if "timer" in asked["others"]:
         contenders["timer"] = by_timer(*same, asked["threads"])

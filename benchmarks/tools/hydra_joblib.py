@@ -7,7 +7,9 @@ import hydra
 
 @hydra.main(version_base=None, config_path=None)
 def one(settings):
-    subprocess.run([settings.python, settings.trial, settings.module], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [settings.python, settings.trial, settings.module], check=True, stdout=subprocess.DEVNULL
+    )
 
 
 one()

@@ -14,30 +14,46 @@ def with_pandas(folder: Path) -> int:
     import pandas as pd
 
     table = pd.read_parquet(folder / "records", columns=["cell_id", "step_s"])
-    return len(table.explode("step_s").astype({"step_s": float}).groupby("cell_id")["step_s"].agg(["mean", "var"]))
+    return len(
+        table.explode("step_s")
+        .astype({"step_s": float})
+        .groupby("cell_id")["step_s"]
+        .agg(["mean", "var"])
+    )
 
 
 def with_polars(folder: Path) -> int:
     import polars as pl
 
-    rows = pl.scan_parquet(folder / "records" / "*.parquet").select("cell_id", "step_s").explode("step_s")
+    rows = (
+        pl.scan_parquet(folder / "records" / "*.parquet")
+        .select("cell_id", "step_s")
+        .explode("step_s")
+    )
     step = pl.col("step_s")
-    return len(rows.group_by("cell_id").agg(step.mean().alias("mean"), step.var().alias("variance")).collect())
+    return len(
+        rows.group_by("cell_id")
+        .agg(step.mean().alias("mean"), step.var().alias("variance"))
+        .collect()
+    )
 
 
 def with_duckdb(folder: Path) -> int:
     import duckdb
 
-    query = (
-        "select cell_id, avg(s), var_samp(s) from (select cell_id, unnest(step_s) s from read_parquet(?)) group by all"
-    )
+    query = "select cell_id, avg(s), var_samp(s) from (select cell_id, unnest(step_s) s from read_parquet(?)) group by all"
     return len(duckdb.sql(query, params=[str(folder / "records" / "*.parquet")]).fetchall())
 
 
 def with_sweep(folder: Path) -> int:
     import sweep
 
-    return len([(summary.mean, summary.variance) for summary in sweep.load(folder).summary(metric="step_s")])
+    return len(
+        [
+            (summary.mean, summary.variance)
+            for summary in sweep.load(folder).summary(metric="step_s")
+        ]
+    )
 
 
 def with_sweep_in_full(folder: Path) -> int:
@@ -52,7 +68,7 @@ MODULES = {
     "polars": ["polars"],
     "pandas": ["pandas", "pyarrow.parquet"],
     "sweep": ["sweep.analysis.run"],
-    "sweep_in_full": ["sweep.analysis.run", "sweep.cli.answers", "sweep.analysis.doubts"],
+    "sweep_in_full": ["sweep.analysis.run", "sweep.cli.answers", "sweep.analysis.warning_signs"],
 }
 name, folder = sys.argv[1:]
 for module in MODULES[name]:

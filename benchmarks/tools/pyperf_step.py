@@ -13,7 +13,9 @@ def forward(command, arguments):
     command.extend(["--batch", str(arguments.batch)])
 
 
-runner = pyperf.Runner(processes=1, warmups=3, loops=1, program_args=(sys.argv[0],), add_cmdline_args=forward)
+runner = pyperf.Runner(
+    processes=1, warmups=3, loops=1, program_args=(sys.argv[0],), add_cmdline_args=forward
+)
 runner.argparser.add_argument("--batch", type=int)
 arguments = runner.parse_args()
 if arguments.worker:

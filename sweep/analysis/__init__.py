@@ -1,1 +1,1 @@
-"""Analysis: from records to summaries, comparisons, claims and doubts; pure."""
+"""Analysis: from records to summaries, comparisons, claims and warnings; pure."""

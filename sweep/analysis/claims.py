@@ -62,7 +62,9 @@ class Claim:
             return self
         if about.direction == "none":
             message = f"claim {self.name!r} says what is faster, and neither more nor less {self.metric} is better"
-            raise SweepError(message, "expect equivalent or ratio, or choose another metric, see docs/results.md")
+            raise SweepError(
+                message, "expect equivalent or ratio, or choose another metric, see docs/results.md"
+            )
         low, high = self.expected
         turned = Range(1 / high, math.inf if low == 0 else 1 / low)
         return replace(self, expected=turned)
@@ -132,7 +134,9 @@ def parsed(claim: Stated) -> Claim:
     """A claim as a grid states it."""
     axis, subject, baseline = pair_of(claim)
     expected, is_ordered = _range(claim.expect), claim.expect.is_ordered
-    return Claim(claim.name, axis, subject, baseline, claim.where, claim.metric, expected, is_ordered)
+    return Claim(
+        claim.name, axis, subject, baseline, claim.where, claim.metric, expected, is_ordered
+    )
 
 
 def pair_of(contrast: Stated | Published) -> tuple[str, Any, Any]:
@@ -164,27 +168,38 @@ def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Compar
     """Every pair of cells that a claim speaks of."""
     names, conditions = axes_of(claim.axis), Conditions(claim.where)
     apart = VERSION in names
-    wanted = [(split(s.axes) if apart else dict(s.axes), s) for s in summaries if conditions.holds(s.axes)]
+    wanted = [
+        (split(s.axes) if apart else dict(s.axes), s) for s in summaries if conditions.holds(s.axes)
+    ]
     groups: dict[str, tuple[dict[str, Any], list[tuple[Any, Summary]]]] = {}
     for axes, summary in wanted:
         if all(name in axes for name in names):
             rest = without(axes, names)
-            groups.setdefault(repr(rest), (rest, []))[1].append((value_of(axes, claim.axis), summary))
+            groups.setdefault(repr(rest), (rest, []))[1].append(
+                (value_of(axes, claim.axis), summary)
+            )
     pairs = [pair for rest, members in groups.values() for pair in _pairs(claim, rest, members)]
     both = [pair for pair in pairs if pair.subject and pair.baseline]
-    return both or pairs  # what the grid leaves out on one side says nothing, unless there is nothing else
+    return (
+        both or pairs
+    )  # what the grid leaves out on one side says nothing, unless there is nothing else
 
 
-def _pairs(claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summary]]) -> list[Comparison]:
+def _pairs(
+    claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summary]]
+) -> list[Comparison]:
     cells: dict[str, tuple[Any, list[Summary]]] = {}
     for value, summary in members:  # of one cell as many as kinds of machine
         cells.setdefault(repr(value), (value, []))[1].append(summary)
     subjects, baselines = (
-        [cell for cell in cells.values() if _is(cell[0], wanted)] for wanted in (claim.subject, claim.baseline)
+        [cell for cell in cells.values() if _is(cell[0], wanted)]
+        for wanted in (claim.subject, claim.baseline)
     )
     if not subjects and not baselines:
         return []
-    pairs = itertools.product(subjects or [(claim.subject, [])], baselines or [(claim.baseline, [])])
+    pairs = itertools.product(
+        subjects or [(claim.subject, [])], baselines or [(claim.baseline, [])]
+    )
     return [
         comparison
         for (value, one), (base, other) in pairs
@@ -203,7 +218,9 @@ def _is(value: Any, wanted: Any) -> bool:
 def _evidence(claim: Claim, comparison: Comparison) -> Evidence:
     if comparison.ratio is None or comparison.interval is None:
         return Evidence(comparison, claim.expected)
-    return Evidence(comparison, claim.expected, statistics.p_value(comparison.ratio, claim.expected))
+    return Evidence(
+        comparison, claim.expected, statistics.p_value(comparison.ratio, claim.expected)
+    )
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:

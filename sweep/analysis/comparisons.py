@@ -56,7 +56,9 @@ class Comparison:
     def subject_axes(self) -> Axes:
         """What the subject is: the shared axes, and its value of those that are compared over."""
         names = matching.axes_of(self.over)
-        values = self.subject_value if isinstance(self.subject_value, tuple) else (self.subject_value,)
+        values = (
+            self.subject_value if isinstance(self.subject_value, tuple) else (self.subject_value,)
+        )
         return {**self.axes, **dict(zip(names, values, strict=True))}
 
     @property
@@ -111,7 +113,10 @@ class Comparison:
 
     @property
     def processes(self) -> tuple[int, int]:
-        return (self.subject.processes if self.subject else 0, self.baseline.processes if self.baseline else 0)
+        return (
+            self.subject.processes if self.subject else 0,
+            self.baseline.processes if self.baseline else 0,
+        )
 
 
 def over_axis(
@@ -134,7 +139,10 @@ def over_axis(
     values = _values(summaries, over, order or {})
     if len(values) < 2:
         known = ", ".join(map(written, values)) or "none"
-        raise SweepError(f"there is nothing to compare over {over!r}: its values are {known}", "see sweep summarize")
+        raise SweepError(
+            f"there is nothing to compare over {over!r}: its values are {known}",
+            "see sweep summarize",
+        )
     _check_direction(summaries)
     given = None if baseline is None else _known(baseline, values)
     matched = matching.matched(summaries, over)
@@ -143,18 +151,25 @@ def over_axis(
         base = _first_of_kin(matched, rest, values, over) if given is None else given
         for value in values:
             pair = (by_value.get(value, []), by_value.get(base, []))
-            if value != base and (all(pair) or (absent and any(pair))) and not _of_another_kind(pair):
+            if (
+                value != base
+                and (all(pair) or (absent and any(pair)))
+                and not _of_another_kind(pair)
+            ):
                 found += compared(over, value, base, rest, *pair, margin)
     if not found:
         raise SweepError(
-            f"no two cells differ in {over!r} alone", "see sweep summarize, and choose another with --over"
+            f"no two cells differ in {over!r} alone",
+            "see sweep summarize, and choose another with --over",
         )
     return adjusted(found)
 
 
 def uncompared(summaries: Sequence[Summary], found: Sequence[Comparison]) -> list[Summary]:
     """The summaries with times that none of the comparisons is of."""
-    sides = [side for comparison in found for side in (comparison.subject, comparison.baseline) if side]
+    sides = [
+        side for comparison in found for side in (comparison.subject, comparison.baseline) if side
+    ]
     compared_ones = {_identity(side.axes) for side in sides}
     return [s for s in summaries if s.processes and _identity(s.axes) not in compared_ones]
 
@@ -176,11 +191,18 @@ def between_runs(
     _check_direction([*subjects, *baselines])
     names_of = rename or {}
     ignored = list(ignore)
-    check_axes([*ignored, *names_of, *names_of.values()], [summary.axes for summary in (*subjects, *baselines)])
+    check_axes(
+        [*ignored, *names_of, *names_of.values()],
+        [summary.axes for summary in (*subjects, *baselines)],
+    )
     subjects, baselines = (matching.renamed(side, names_of) for side in (subjects, baselines))
     if VERSION in ignored:
         subjects, baselines = (matching.version_apart(side) for side in (subjects, baselines))
-    left_out = [*ignored, *CONTENT_AXES.values(), *matching.left_out_by_default((subjects, baselines), ignored)]
+    left_out = [
+        *ignored,
+        *CONTENT_AXES.values(),
+        *matching.left_out_by_default((subjects, baselines), ignored),
+    ]
     one = matching.one_each(subjects, left_out, names[0])
     other = matching.one_each(baselines, left_out, names[1])
     if not one.keys() & other.keys():
@@ -191,11 +213,17 @@ def between_runs(
         pair = (one.get(key, []), other.get(key, []))
         if not _of_another_kind(pair):
             found += compared(
-                "run", *names, _shared([side.axes for side in (*pair[0], *pair[1])]), *pair, margin, False
+                "run",
+                *names,
+                _shared([side.axes for side in (*pair[0], *pair[1])]),
+                *pair,
+                margin,
+                False,
             )
     if not found:
         raise SweepError(
-            f"no cell of {names[0]} or {names[1]} holds {subjects[0].metric}", "choose another with --metric"
+            f"no cell of {names[0]} or {names[1]} holds {subjects[0].metric}",
+            "choose another with --metric",
         )
     return adjusted(found)
 
@@ -219,7 +247,9 @@ def compared(
     alike = [(one, other) for one in subjects for other in baselines if _are_alike(one, other)]
     if not alike:
         one, other = (next(iter(_with_times_first(side)), None) for side in (subjects, baselines))
-        reasons = [_why_missing(value, side) for value, side in zip(values, (one, other), strict=True)]
+        reasons = [
+            _why_missing(value, side) for value, side in zip(values, (one, other), strict=True)
+        ]
         reason = "; ".join(filter(None, reasons)) or _machines_apart(subjects, baselines)
         return [_compared(over, values, axes, (one, other), margin, blocks, reason)]
     several = len(subjects) > 1 or len(baselines) > 1
@@ -229,9 +259,13 @@ def compared(
     ]
     found = []
     for one, other in alike:
-        reasons = [_why_missing(value, side) for value, side in zip(values, (one, other), strict=True)]
+        reasons = [
+            _why_missing(value, side) for value, side in zip(values, (one, other), strict=True)
+        ]
         here = {**axes, **_machine_of(one, other)} if several else axes
-        comparison = _compared(over, values, here, (one, other), margin, blocks, "; ".join(filter(None, reasons)))
+        comparison = _compared(
+            over, values, here, (one, other), margin, blocks, "; ".join(filter(None, reasons))
+        )
         found.append(replace(comparison, unmatched=tuple(unmatched)))
     return found
 
@@ -249,7 +283,9 @@ def _compared(
     subject, baseline = sides
     present = subject or baseline
     metric = present.metric if present else ""
-    ratio = None if reason or subject is None or baseline is None else _ratio(subject, baseline, blocks)
+    ratio = (
+        None if reason or subject is None or baseline is None else _ratio(subject, baseline, blocks)
+    )
     return Comparison(over, *values, axes, metric, subject, baseline, ratio, margin, reason=reason)
 
 
@@ -283,7 +319,9 @@ def _opened(ratio: Ratio, subject: Summary, baseline: Summary) -> Ratio:
     direction = subject.about.direction
     greater, less = (subject, baseline) if direction == "less" else (baseline, subject)
     either = bool(subject.never or baseline.never) and direction == "none"
-    return replace(ratio, open_above=either or greater.never > 0, open_below=either or less.never > 0)
+    return replace(
+        ratio, open_above=either or greater.never > 0, open_below=either or less.never > 0
+    )
 
 
 def _check_direction(summaries: Sequence[Summary]) -> None:
@@ -291,7 +329,9 @@ def _check_direction(summaries: Sequence[Summary]) -> None:
     first = summaries[0]
     if first.about.direction == "none":
         hint = "see it with sweep summarize; docs/results.md says which metrics have a better and a worse"
-        raise SweepError(f"neither more nor less {first.metric} is better, so that there is no verdict", hint)
+        raise SweepError(
+            f"neither more nor less {first.metric} is better, so that there is no verdict", hint
+        )
 
 
 def _by_block(summary: Summary) -> dict[Any, float]:
@@ -300,7 +340,9 @@ def _by_block(summary: Summary) -> dict[Any, float]:
     A host serves trials of many blocks, and cells may share it.
     """
     means: dict[Any, list[float]] = defaultdict(list)
-    for block, mean in zip(summary.units() or summary.column("block"), summary.process_means, strict=True):
+    for block, mean in zip(
+        summary.units() or summary.column("block"), summary.process_means, strict=True
+    ):
         if block is not None:
             means[block].append(float(mean))
     return {block: float(np.mean(values)) for block, values in means.items()}
@@ -316,7 +358,11 @@ def _are_alike(one: Summary, other: Summary) -> bool:
 def _machine_of(one: Summary, other: Summary) -> dict[str, str]:
     """The kind of machine as a column that `--where` takes."""
     names = dict.fromkeys(side.machine for side in (one, other) if side.machine)
-    column = "device_name" if "gpu" in (one.axes.get("device"), other.axes.get("device")) else "cpu_model"
+    column = (
+        "device_name"
+        if "gpu" in (one.axes.get("device"), other.axes.get("device"))
+        else "cpu_model"
+    )
     return {column: " / ".join(names)}
 
 
@@ -328,7 +374,9 @@ def _machines_apart(subjects: Sequence[Summary], baselines: Sequence[Summary]) -
 
 def _unmatched(value: Any, summaries: Sequence[Summary], alike: Sequence[Summary]) -> list[str]:
     """The trials of a cell that ran on machines that the other one has none on."""
-    left = [side for side in summaries if side.processes and all(side is not other for other in alike)]
+    left = [
+        side for side in summaries if side.processes and all(side is not other for other in alike)
+    ]
     return [f"{side.processes} trials of {written(value)} on {side.machine}" for side in left]
 
 
@@ -352,7 +400,9 @@ def _why_missing(value: Any, summary: Summary | None) -> str:
         return f"{written(value)} has no records there"
     if summary.processes:
         return ""
-    failed = ", ".join(f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != Status.OK)
+    failed = ", ".join(
+        f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != Status.OK
+    )
     if failed:
         return f"{written(value)} has no times there: {failed}"
     if summary.left_out["impossible"]:
@@ -362,12 +412,19 @@ def _why_missing(value: Any, summary: Summary | None) -> str:
     return f"{written(value)} has no {summary.metric} there"
 
 
-def _values(summaries: Sequence[Summary], over: str, order: Mapping[str, Sequence[Any]]) -> list[Any]:
+def _values(
+    summaries: Sequence[Summary], over: str, order: Mapping[str, Sequence[Any]]
+) -> list[Any]:
     """The values of the axes to compare over, in the order of the grid."""
     names = matching.axes_of(over)
-    ranks = [{_spelled(value): place for place, value in enumerate(order.get(name, ()))} for name in names]
+    ranks = [
+        {_spelled(value): place for place, value in enumerate(order.get(name, ()))}
+        for name in names
+    ]
     having = [s.axes for s in summaries if all(name in s.axes for name in names)]
-    found = {json.dumps([axes[name] for name in names]): matching.value_of(axes, over) for axes in having}
+    found = {
+        json.dumps([axes[name] for name in names]): matching.value_of(axes, over) for axes in having
+    }
 
     def place(value: Any) -> list[tuple[int, tuple[Any, ...]]]:
         ranked = zip(ranks, _parts(value), strict=True)
@@ -404,7 +461,10 @@ def _all_meant(value: Any, text: str, is_meant: Callable[[str, str], bool]) -> b
         return is_meant(shown(value), text)
     if len(parts) != len(asked):
         return False
-    return all(shown(part) == ask or is_meant(shown(part), ask) for part, ask in zip(parts, asked, strict=True))
+    return all(
+        shown(part) == ask or is_meant(shown(part), ask)
+        for part, ask in zip(parts, asked, strict=True)
+    )
 
 
 def _is_bare(value: str, wanted: str) -> bool:
@@ -413,7 +473,10 @@ def _is_bare(value: str, wanted: str) -> bool:
 
 
 def _first_of_kin(
-    matched: Sequence[tuple[Axes, Mapping[Any, Sequence[Summary]]]], rest: Axes, values: Sequence[Any], over: str
+    matched: Sequence[tuple[Axes, Mapping[Any, Sequence[Summary]]]],
+    rest: Axes,
+    values: Sequence[Any],
+    over: str,
 ) -> Any:
     """The baseline where none is given: the first value; of versions the first that the framework has."""
     if "version" not in matching.axes_of(over) or "framework" not in rest:
@@ -424,7 +487,11 @@ def _first_of_kin(
 
 def _shared(sides: Sequence[Axes]) -> Axes:
     """The axes that all sides have alike."""
-    return {name: value for name, value in sides[0].items() if all(side.get(name) == value for side in sides)}
+    return {
+        name: value
+        for name, value in sides[0].items()
+        if all(side.get(name) == value for side in sides)
+    }
 
 
 def _identity(axes: Axes) -> str:

@@ -58,19 +58,27 @@ def told_apart(cells: Sequence[dict[str, Any]], seen: Sequence[Seen]) -> list[di
 
 def split_where(where: Where) -> tuple[dict[str, Any], dict[str, Conditions]]:
     """Conditions on axes, and those on contents."""
-    of_contents = {name: Conditions({name: where[name]}) for name in CONTENT_AXES.values() if name in where}
+    of_contents = {
+        name: Conditions({name: where[name]}) for name in CONTENT_AXES.values() if name in where
+    }
     return {name: value for name, value in where.items() if name not in of_contents}, of_contents
 
 
 def asked_of(where: Where, cells: Sequence[Axes]) -> dict[str, Any]:
     """The conditions that these cells can meet or not: one on contents says nothing where none has several."""
     known = {name for axes in cells for name in axes}
-    return {name: value for name, value in where.items() if name in known or name not in CONTENT_AXES.values()}
+    return {
+        name: value
+        for name, value in where.items()
+        if name in known or name not in CONTENT_AXES.values()
+    }
 
 
 def meets(axes: Axes, of_contents: Mapping[str, Conditions]) -> bool:
     """Whether conditions on contents hold, which say nothing of a cell that has but one."""
-    return all(axes.get(name) is None or condition.holds(axes) for name, condition in of_contents.items())
+    return all(
+        axes.get(name) is None or condition.holds(axes) for name, condition in of_contents.items()
+    )
 
 
 def newest(summaries: Sequence[_Some]) -> list[_Some]:
@@ -79,13 +87,22 @@ def newest(summaries: Sequence[_Some]) -> list[_Some]:
     for summary in summaries:
         for key, value in _contents(summary.axes).items():
             last[key] = max(last.get(key), value, key=natural)
-    return [s for s in summaries if all(last[key] == value for key, value in _contents(s.axes).items())]
+    return [
+        s for s in summaries if all(last[key] == value for key, value in _contents(s.axes).items())
+    ]
 
 
 def _contents(axes: Axes) -> dict[tuple[Any, ...], Any]:
     """The contents of a cell by what they are of; a framework may have its version apart."""
-    of = {axis: (axes.get(axis), axes.get("version") if axis == "framework" else None) for axis in CONTENT_AXES}
-    return {(name, *of[axis]): axes[name] for axis, name in CONTENT_AXES.items() if axes.get(name) is not None}
+    of = {
+        axis: (axes.get(axis), axes.get("version") if axis == "framework" else None)
+        for axis in CONTENT_AXES
+    }
+    return {
+        (name, *of[axis]): axes[name]
+        for axis, name in CONTENT_AXES.items()
+        if axes.get(name) is not None
+    }
 
 
 def _word(content: str | None, words: Sequence[str]) -> str:
@@ -97,8 +114,13 @@ def _labels(since: Mapping[str, dt.datetime | None]) -> dict[str, str]:
     """A name for each content of one workload or framework; none where it has only one."""
     if len(since) < 2:
         return {}
-    ordered = sorted(since, key=lambda word: (since[word] or dt.datetime.min.replace(tzinfo=dt.UTC), word))
-    return {word: f"{number} ({_about(word, since[word])})" for number, word in enumerate(ordered, start=1)}
+    ordered = sorted(
+        since, key=lambda word: (since[word] or dt.datetime.min.replace(tzinfo=dt.UTC), word)
+    )
+    return {
+        word: f"{number} ({_about(word, since[word])})"
+        for number, word in enumerate(ordered, start=1)
+    }
 
 
 def _about(word: str, since: dt.datetime | None) -> str:

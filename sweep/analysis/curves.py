@@ -87,11 +87,15 @@ def curves(table: pa.Table, where: Where | None = None) -> list[Curve]:
     """The curve of each cell with trials that ended `ok` and were validated, in the order of the axes' values."""
     cells, of_cell = cells_of(table)
     check_axes(where or (), cells)
-    validated = pc.or_(pc.is_valid(table["validation_epoch"]), pc.is_valid(table["validation_loss"]))
+    validated = pc.or_(
+        pc.is_valid(table["validation_epoch"]), pc.is_valid(table["validation_loss"])
+    )
     found: dict[int, _Cell] = defaultdict(_Cell)
     for row in np.flatnonzero(pc.and_(pc.equal(table["status"], Status.OK), validated).to_numpy()):
         record = table.slice(int(row), 1).to_pylist()[0]
-        found[int(of_cell[row])].add(log_of(record, "validation_epoch", ["validation_loss"], _OTHERS))
+        found[int(of_cell[row])].add(
+            log_of(record, "validation_epoch", ["validation_loss"], _OTHERS)
+        )
     conditions = Conditions(where or {})
     chosen = [number for number in found if conditions.holds(cells[number])]
     told = [_curve(cells[number], found[number]) for number in chosen]

@@ -29,7 +29,11 @@ def failures(records: pa.Table) -> list[Failure]:
     for row in bad.to_pylist():
         key = (row["status"], cause(row["error"] or ""))
         known = found.get(key)
-        found[key] = Failure(*key, known.trials + 1 if known else 1, known.first if known else row["trial_name"] or "")
+        found[key] = Failure(
+            *key,
+            known.trials + 1 if known else 1,
+            known.first if known else row["trial_name"] or "",
+        )
     return sorted(found.values(), key=lambda failure: -failure.trials)
 
 

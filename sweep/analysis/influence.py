@@ -78,7 +78,9 @@ def of_trials(means: Floats, margin: float = MARGIN) -> Influence:
     return Influence(places, share) if abs(share) > margin else NONE
 
 
-def _shares(values: Floats, means: Floats, sizes: Ints, trials: Ints | slice = slice(None)) -> Floats:
+def _shares(
+    values: Floats, means: Floats, sizes: Ints, trials: Ints | slice = slice(None)
+) -> Floats:
     """By which share each value, a sample of one of the trials, makes the mean of the means greater."""
     others = np.maximum(sizes[trials] - 1, 1)
     moved = (values - means[trials]) / others / len(means)
@@ -99,7 +101,9 @@ def _outermost(logs: Floats) -> Ints:
     others = np.delete(logs, place)
     error = float(others.std(ddof=1)) * math.sqrt(1 + 1 / len(others)) if len(others) > 1 else 0.0
     if error == 0:
-        return np.array([place]) if np.any(others != logs[place]) and len(others) > 1 else NONE.places
+        return (
+            np.array([place]) if np.any(others != logs[place]) and len(others) > 1 else NONE.places
+        )
     t = abs(float(logs[place] - others.mean())) / error
     unlikely = 2 * len(logs) * float(special.stdtr(len(others) - 1, -t)) < _UNLIKELY
     return np.array([place]) if unlikely else NONE.places

@@ -24,7 +24,9 @@ class Log(NamedTuple):
     left_out: int
 
 
-def log_of(record: Mapping[str, Any], step: str, needed: Sequence[str], others: Sequence[str] = ()) -> Log:
+def log_of(
+    record: Mapping[str, Any], step: str, needed: Sequence[str], others: Sequence[str] = ()
+) -> Log:
     """The points at which the step and all that is `needed` are finite numbers, each step once.
 
     What is not finite of `others`, or of another length than the steps, is NaN.

@@ -68,7 +68,10 @@ def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[An
     for _, by_value in found.values():
         for members in by_value.values():
             if _coincide(members):
-                raise SweepError(f"two cells have the same axes: {_told(members[0].axes)}", "see sweep show for both")
+                raise SweepError(
+                    f"two cells have the same axes: {_told(members[0].axes)}",
+                    "see sweep show for both",
+                )
     return list(found.values())
 
 
@@ -78,7 +81,9 @@ def without(axes: Axes, over: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in axes.items() if name not in aside}
 
 
-def one_each(summaries: Sequence[Summary], left_out: Collection[str], run: str) -> dict[Key, list[Summary]]:
+def one_each(
+    summaries: Sequence[Summary], left_out: Collection[str], run: str
+) -> dict[Key, list[Summary]]:
     """The cells of a run by their axes, but for those left out. SweepError where two become one.
 
     The summaries of one cell are of several kinds of machine.
@@ -99,7 +104,9 @@ def left_out_by_default(runs: Iterable[Sequence[Summary]], ignored: Collection[s
     """Those of EFFORT that tell no two cells of a run apart. One that does is an axis like any other."""
     without = {*EFFORT, *ignored}
     groups = [members for summaries in runs for members in _groups(summaries, without).values()]
-    return [name for name in EFFORT if not any(len(_values(members, name)) > 1 for members in groups)]
+    return [
+        name for name in EFFORT if not any(len(_values(members, name)) > 1 for members in groups)
+    ]
 
 
 def renamed(summaries: Sequence[Summary], names: Mapping[str, str]) -> list[Summary]:
@@ -109,15 +116,25 @@ def renamed(summaries: Sequence[Summary], names: Mapping[str, str]) -> list[Summ
 
 def what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> str:
     """A hint for runs without a common cell: the axes of which they share no value, and what matches their cells."""
-    own, others = (dict.fromkeys(name for s in summaries for name in s.axes) for summaries in (subjects, baselines))
+    own, others = (
+        dict.fromkeys(name for s in summaries for name in s.axes)
+        for summaries in (subjects, baselines)
+    )
     for new in (name for name in own if name not in others):
         for old in (name for name in others if name not in own):
             if set(_values(subjects, new)) == set(_values(baselines, old)):
                 return f"only one has {old}, only the other {new}: if they are the same, --rename {old}={new}"
-    apart = [name for name in own | others if not {*_values(subjects, name)} & {*_values(baselines, name)}]
+    apart = [
+        name
+        for name in own | others
+        if not {*_values(subjects, name)} & {*_values(baselines, name)}
+    ]
     if not apart:
         return "see sweep summarize for the cells of each"
-    told = [f"{name} is {_list(subjects, name)} in one and {_list(baselines, name)} in the other" for name in apart]
+    told = [
+        f"{name} is {_list(subjects, name)} in one and {_list(baselines, name)} in the other"
+        for name in apart
+    ]
     by_name = [version_apart(side) for side in (subjects, baselines)]
     one, other = ({*_values(side, "framework")} for side in by_name)
     if "framework" in apart and one & other:  # other versions of the same framework
@@ -126,14 +143,20 @@ def what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> s
     return f"{'; '.join(told)}: {_how_to_match(subjects, baselines, apart)}"
 
 
-def _how_to_match(subjects: Sequence[Summary], baselines: Sequence[Summary], apart: Sequence[str]) -> str:
+def _how_to_match(
+    subjects: Sequence[Summary], baselines: Sequence[Summary], apart: Sequence[str]
+) -> str:
     ignore = " ".join(f"--ignore {name}" for name in apart)
     without = [*apart, *EFFORT]
-    several = [m for s in (subjects, baselines) for m in _groups(s, without).values() if _coincide(m)]
+    several = [
+        m for s in (subjects, baselines) for m in _groups(s, without).values() if _coincide(m)
+    ]
     chosen = [name for name in apart if any(len(_values(members, name)) > 1 for members in several)]
     if not chosen:
         return f"leave it out with {ignore}"
-    first = [f"--where {name}={_first(subjects, name)},{_first(baselines, name)}" for name in chosen]
+    first = [
+        f"--where {name}={_first(subjects, name)},{_first(baselines, name)}" for name in chosen
+    ]
     return f"choose one value in each, as {' '.join(first)} {ignore}"
 
 
@@ -148,7 +171,10 @@ def _refusal(members: Sequence[Summary], left_out: Collection[str], run: str) ->
     cells = list({_key(each.axes): each for each in members}.values())
     apart = [name for name in left_out if len(_values(cells, name)) > 1]
     if not apart:
-        return SweepError(f"two cells of {run} have the same axes: {_told(cells[0].axes)}", "see sweep show for both")
+        return SweepError(
+            f"two cells of {run} have the same axes: {_told(cells[0].axes)}",
+            "see sweep show for both",
+        )
     told = " and ".join(f"{name} ({_list(cells, name)})" for name in apart)
     ignored = " ".join(f"--ignore {name}" for name in apart)
     where = " ".join(f"--where {name}={_first(cells, name)}" for name in apart)
@@ -162,8 +188,13 @@ def _refusal(members: Sequence[Summary], left_out: Collection[str], run: str) ->
 def _renamed(summary: Summary, names: Mapping[str, str]) -> Summary:
     for old, new in names.items():
         if old in summary.axes and new in summary.axes:
-            raise SweepError(f"{old} cannot be called {new}: a cell has both", "name an axis that only one run has")
-    return replace(summary, axes={names.get(name, name): value for name, value in summary.axes.items()})
+            raise SweepError(
+                f"{old} cannot be called {new}: a cell has both",
+                "name an axis that only one run has",
+            )
+    return replace(
+        summary, axes={names.get(name, name): value for name, value in summary.axes.items()}
+    )
 
 
 def _groups(summaries: Sequence[Summary], left_out: Collection[str]) -> dict[Key, list[Summary]]:

@@ -41,7 +41,9 @@ class Machines(NamedTuple):
 def divided(where: Where, cells: Iterable[Axes]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Conditions on axes, and those on origins; an axis of that name goes first."""
     axes = {name for cell in cells for name in cell}
-    origins = {name: wanted for name, wanted in where.items() if name in ORIGINS and name not in axes}
+    origins = {
+        name: wanted for name, wanted in where.items() if name in ORIGINS and name not in axes
+    }
     return {name: wanted for name, wanted in where.items() if name not in origins}, origins
 
 
@@ -51,7 +53,9 @@ def narrowed(table: pa.Table, where: Where) -> pa.Table:
     for name, wanted in where.items():
         condition = Conditions({name: wanted})
         codes, texts = _encoded(table, name)
-        kept &= np.array([*(condition.holds({name: text}) for text in texts), False], dtype=bool)[codes]
+        kept &= np.array([*(condition.holds({name: text}) for text in texts), False], dtype=bool)[
+            codes
+        ]
     return table if kept.all() else table.filter(pa.array(kept))
 
 
@@ -73,7 +77,9 @@ def by_machine(table: pa.Table, groups: Sequence[Axes], of_row: Ints) -> Machine
     np.add.at(counts, (of_row[known], codes[known]), 1)
     usual = np.where(counts.max(axis=1) > 0, counts.argmax(axis=1), len(names))
     codes = np.where(known, codes, usual[of_row])
-    combined, of_new = np.unique(of_row[inside] * (len(names) + 1) + codes[inside], return_inverse=True)
+    combined, of_new = np.unique(
+        of_row[inside] * (len(names) + 1) + codes[inside], return_inverse=True
+    )
     new = np.full(len(of_row), -1, dtype=np.int64)
     new[inside] = of_new
     parents, kinds = np.divmod(combined, len(names) + 1)
@@ -87,7 +93,8 @@ def _of_device(table: pa.Table, on_gpu: NDArray[np.bool_], of_row: Ints) -> tupl
     names = list(dict.fromkeys([*cpu_names, *device_names]))
     place: Mapping[str, int] = {name: number for number, name in enumerate(names)}
     of_cpu, of_device = (
-        np.array([*(place[name] for name in each), len(names)], dtype=np.int64) for each in (cpu_names, device_names)
+        np.array([*(place[name] for name in each), len(names)], dtype=np.int64)
+        for each in (cpu_names, device_names)
     )
     return np.where(on_gpu[of_row], of_device[devices], of_cpu[cpus]), names
 

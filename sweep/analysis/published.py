@@ -46,12 +46,19 @@ def parsed(entry: Stated) -> Published:
     """Published figures as a grid states them."""
     axis, subject, baseline = pair_of(entry)
     of, (one, other) = entry.unit or unit(entry.metric), entry.values
-    return Published(entry.name, axis, subject, baseline, entry.where, entry.metric, (one, other), of)
+    return Published(
+        entry.name, axis, subject, baseline, entry.where, entry.metric, (one, other), of
+    )
 
 
-def beside(published: Published, summaries: Sequence[Summary]) -> list[tuple[Comparison, Agreement]]:
+def beside(
+    published: Published, summaries: Sequence[Summary]
+) -> list[tuple[Comparison, Agreement]]:
     """The comparisons here that the figures speak of, each with whether it agrees on which one is faster."""
-    return [(each, _agreement(published, each)) for each in adjusted(comparisons_of(published, summaries))]
+    return [
+        (each, _agreement(published, each))
+        for each in adjusted(comparisons_of(published, summaries))
+    ]
 
 
 def _agreement(published: Published, comparison: Comparison) -> Agreement:

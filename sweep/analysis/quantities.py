@@ -14,7 +14,9 @@ _SCALES = {
     "s": ((3600.0, "h"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "B": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
     "share": ((0.01, "%"),),
-    **dict.fromkeys(("relative", "loss", "norm"), ((1.0, ""),)),  # which no sign says better than the name
+    **dict.fromkeys(
+        ("relative", "loss", "norm"), ((1.0, ""),)
+    ),  # which no sign says better than the name
 }
 _FEWEST_HOURS = 2  # one hour and a half reads better in seconds, as what takes minutes does
 _WIDEST = 1e5  # the largest number of a column by the factor of its unit, before each number has a unit of its own
@@ -32,7 +34,9 @@ class Scale(NamedTuple):
         return number(value / self.factor, digits)
 
     def with_sign(self, value: float, digits: int = 4) -> str:
-        return f"{self.text(value, digits)} {self.sign}".rstrip() if math.isfinite(value) else NOTHING
+        return (
+            f"{self.text(value, digits)} {self.sign}".rstrip() if math.isfinite(value) else NOTHING
+        )
 
     def squared(self, value: float, digits: int = 4) -> str:
         return number(value / self.factor**2, digits)
@@ -83,7 +87,11 @@ def column_scale(unit: str, values: Iterable[float]) -> Scale | OwnScale:
     """The scale that the values of a column share; where they lie far apart, one with a unit for each."""
     sizes = [abs(v) for v in values if math.isfinite(v) and v]
     shared = scale(unit, sizes)
-    apart = bool(sizes) and max(sizes) / shared.factor >= _WIDEST and scale(unit, [max(sizes)]) != shared
+    apart = (
+        bool(sizes)
+        and max(sizes) / shared.factor >= _WIDEST
+        and scale(unit, [max(sizes)]) != shared
+    )
     return OwnScale(unit) if apart else shared
 
 

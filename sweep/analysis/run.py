@@ -13,7 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep import grid as grids
-from sweep.analysis import claims, comparisons, contents, curves, logs, matching, origins, published, statistics
+from sweep.analysis import (
+    claims,
+    comparisons,
+    contents,
+    curves,
+    logs,
+    matching,
+    origins,
+    published,
+    statistics,
+)
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.curves import Curve
 from sweep.analysis.origins import ORIGINS
@@ -27,8 +37,8 @@ from sweep.records.columns import METRICS, holds_numbers, metadata
 from sweep.records.driver import Driver, Liveness
 from sweep.records.facts import RunFacts
 from sweep.records.layout import RUN_FILE
-from sweep.records.places import Place
 from sweep.records.results import Damage, Results
+from sweep.records.storage import Storage
 from sweep.selection import VERSION, check_axes, framework_version
 
 
@@ -45,20 +55,23 @@ class Run:
     trials that meet these conditions had been recorded.
     """
 
-    def __init__(self, place: str | Path | Place, where: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, place: str | Path | Storage, where: Mapping[str, Any] | None = None) -> None:
         self.results = Results(place)
         self._where = where or {}
         self._read: pa.Table | None = None
         self.unmet: list[str] = []  # what the last `where` named and no cell has
         if not self.results.exists():
-            raise SweepError(f"{self.results} holds no run", "name a folder that sweep run has written, see sweep ls")
+            raise SweepError(
+                f"{self.results} holds no run",
+                "name a folder that sweep run has written, see sweep ls",
+            )
 
     def __repr__(self) -> str:
         return f"sweep.load({str(self.results)!r})"
 
     @property
     def name(self) -> str:
-        return self.results.place.name
+        return self.results.storage.name
 
     @functools.cached_property
     def records(self) -> pa.Table:
@@ -67,7 +80,7 @@ class Run:
     @functools.cached_property
     def facts(self) -> RunFacts:
         """What `run.yaml` says; of a folder that holds records alone, only its name."""
-        if not self.results.place.exists(RUN_FILE):
+        if not self.results.storage.exists(RUN_FILE):
             return RunFacts(name=self.name, grid="")
         return self.results.facts()
 
@@ -104,7 +117,9 @@ class Run:
     @functools.cached_property
     def missing(self) -> list[str]:
         """Names of the planned trials that have no record."""
-        return self.without_record(self._read if self._read is not None else self.results.records(["trial_id"]))
+        return self.without_record(
+            self._read if self._read is not None else self.results.records(["trial_id"])
+        )
 
     def without_record(self, known: pa.Table) -> list[str]:
         """Names of the planned trials that are not in this table of records.
@@ -113,7 +128,9 @@ class Run:
         what ends in between neither as recorded nor as missing.
         """
         planned = self.planned
-        absent = planned.filter(pc.invert(pc.is_in(planned["trial_id"], known["trial_id"].combine_chunks())))
+        absent = planned.filter(
+            pc.invert(pc.is_in(planned["trial_id"], known["trial_id"].combine_chunks()))
+        )
         return list(absent["trial_name"].to_pylist())
 
     @functools.cached_property
@@ -127,7 +144,9 @@ class Run:
         """What the plan leaves out, as names and reasons."""
         plan = self.results.plan()
         left_out = plan.filter(pc.is_valid(plan["excluded"]))
-        return list(zip(left_out["trial_name"].to_pylist(), left_out["excluded"].to_pylist(), strict=True))
+        return list(
+            zip(left_out["trial_name"].to_pylist(), left_out["excluded"].to_pylist(), strict=True)
+        )
 
     def summary(
         self,
@@ -153,11 +172,16 @@ class Run:
         table, of_axes = self._chosen(table, where)
         found = curves.curves(table, of_axes)
         if not found:
-            raise NoRecords(f"no trial of {self.results} was trained", "curves are of workload train, see sweep ls")
+            raise NoRecords(
+                f"no trial of {self.results} was trained",
+                "curves are of workload train, see sweep ls",
+            )
         if not any(curve.points for curve in found):
             reason = logs.said(sum(curve.left_out for curve in found))
             hint = "see what one trial recorded with sweep show"
-            raise NoRecords(f"no trial of {self.results} was validated{reason and ': '}{reason}", hint)
+            raise NoRecords(
+                f"no trial of {self.results} was validated{reason and ': '}{reason}", hint
+            )
         return found
 
     def compare(
@@ -209,7 +233,9 @@ class Run:
         wide = max(self.margin, baseline.margin) if margin is None else margin
         return comparisons.between_runs(mine, theirs, names, ignore, wide, rename)
 
-    def outdated(self, over: str, metric: str | None = None, where: Mapping[str, Any] | None = None) -> list[Summary]:
+    def outdated(
+        self, over: str, metric: str | None = None, where: Mapping[str, Any] | None = None
+    ) -> list[Summary]:
         """The cells that `compare` leaves out, since their workload, framework or environment has changed since."""
         every = self.summary(None, metric, where)
         last = {id(summary) for summary in contents.newest(every)}
@@ -224,7 +250,9 @@ class Run:
 
     def published(self) -> list[tuple[Published, list[tuple[Comparison, Agreement]]]]:
         """The figures that the grid has from elsewhere, each with the comparisons here that it speaks of."""
-        stated = [published.parsed(entry) for entry in self.grid.file.published] if self.grid else []
+        stated = (
+            [published.parsed(entry) for entry in self.grid.file.published] if self.grid else []
+        )
         summaries = {each.metric: self._last(each.metric) for each in stated}
         return [(each, published.beside(each, summaries[each.metric])) for each in stated]
 
@@ -247,10 +275,14 @@ class Run:
             raise SweepError(f"{metric} holds no numbers", f"metrics are {', '.join(METRICS)}")
         found = summarize(table, by, metric, of_axes, by_machine)
         if not found:
-            raise NoRecords(f"no trial of {self.results} is one of those", "leave out some of --where")
+            raise NoRecords(
+                f"no trial of {self.results} is one of those", "leave out some of --where"
+            )
         return found
 
-    def _chosen(self, table: pa.Table, where: Mapping[str, Any] | None) -> tuple[pa.Table, Mapping[str, Any]]:
+    def _chosen(
+        self, table: pa.Table, where: Mapping[str, Any] | None
+    ) -> tuple[pa.Table, Mapping[str, Any]]:
         """The records whose origins meet the conditions, and the conditions that are left for axes.
 
         Raises SweepError where no value of an axis is meant; what else is named in vain is kept in `unmet`.
@@ -276,7 +308,10 @@ class Run:
         cells, of_cell = cells_of(table)
         given, of_contents = contents.split_where(of_axes)
         conditions = Conditions(given)
-        kept = np.array([conditions.holds(cell) and contents.meets(cell, of_contents) for cell in cells], dtype=bool)
+        kept = np.array(
+            [conditions.holds(cell) and contents.meets(cell, of_contents) for cell in cells],
+            dtype=bool,
+        )
         return table.filter(pa.array(kept[of_cell]))
 
     def _table(self, metric: str | None) -> pa.Table:
@@ -289,27 +324,41 @@ class Run:
         if not len(table):
             if self.damaged:
                 part, reason = self.damaged[0]
-                raise NoRecords(f"{self.results} holds no records that can be read: {part} is {reason}")
+                raise NoRecords(
+                    f"{self.results} holds no records that can be read: {part} is {reason}"
+                )
             raise NoRecords(f"{self.results} holds no records yet", "start it with sweep run")
         return table
 
     def _held(self) -> list[str]:
         """The metrics that some trial holds and of which one way is better."""
-        table = self.results.records([name for name in METRICS if metadata(name).direction != "none"])
+        table = self.results.records(
+            [name for name in METRICS if metadata(name).direction != "none"]
+        )
         return [name for name in table.column_names if counts(table[name]).any()]
 
     def _to_compare(
-        self, over: str, metric: str | None, where: Mapping[str, Any] | None, by_machine: bool = False
+        self,
+        over: str,
+        metric: str | None,
+        where: Mapping[str, Any] | None,
+        by_machine: bool = False,
     ) -> list[Summary]:
         by = self._axes_with_version_apart(metric) if "version" in matching.axes_of(over) else None
         summaries = self.summary(by, metric, where, by_machine)
         asked = [name for name in matching.axes_of(over) if name in CONTENT_AXES.values()]
         if not asked:
             return contents.newest(summaries)
-        return [summary for summary in summaries if all(summary.axes.get(name) is not None for name in asked)]
+        return [
+            summary
+            for summary in summaries
+            if all(summary.axes.get(name) is not None for name in asked)
+        ]
 
     def _axes_with_version_apart(self, metric: str | None) -> list[str]:
-        names = dict.fromkeys(name for summary in self.summary(metric=metric) for name in summary.axes)
+        names = dict.fromkeys(
+            name for summary in self.summary(metric=metric) for name in summary.axes
+        )
         return ["framework", "version", *(name for name in names if name != "framework")]
 
     def _values_of(self, axis: str) -> list[Any]:

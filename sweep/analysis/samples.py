@@ -65,30 +65,44 @@ class Samples:
     def values(self) -> Floats:
         """All samples, trial by trial."""
         values = np.concatenate([part.values for part in self._parts])
-        if np.all(self.rows[1:] > self.rows[:-1]):  # already in order: whatever is left out has no values
+        if np.all(
+            self.rows[1:] > self.rows[:-1]
+        ):  # already in order: whatever is left out has no values
             return values
         sizes = np.concatenate([part.sizes for part in self._parts])
         begins = (np.cumsum(sizes) - sizes)[self.rows]
-        return values[np.repeat(begins - self.starts, self.sizes) + np.arange(int(self.sizes.sum()))]
+        return values[
+            np.repeat(begins - self.starts, self.sizes) + np.arange(int(self.sizes.sum()))
+        ]
 
 
 def about(table: pa.Table, metric: str) -> ColumnMetadata:
     """What is known of a metric, as the records themselves say it."""
-    return metadata_of(table.schema.field(metric)) if metric in table.column_names else metadata(metric)
+    return (
+        metadata_of(table.schema.field(metric))
+        if metric in table.column_names
+        else metadata(metric)
+    )
 
 
 def take(table: pa.Table, metric: str, order: Ints) -> Samples:
     """The samples of the metric, trials in ascending `order` (a number for each row; negative ones are left out)."""
     is_time = about(table, metric).unit == "s"
     counted = pc.fill_null(pc.equal(table["status"], Status.OK), False).to_numpy() & (order >= 0)
-    batches = table.select([name for name in (metric, "valid", "status") if name in table.column_names]).to_batches()
+    batches = table.select(
+        [name for name in (metric, "valid", "status") if name in table.column_names]
+    ).to_batches()
     of_batches = np.split(counted, np.cumsum([len(batch) for batch in batches])[:-1])
-    parts = [_part(batch, metric, own, is_time) for batch, own in zip(batches, of_batches, strict=True)]
+    parts = [
+        _part(batch, metric, own, is_time) for batch, own in zip(batches, of_batches, strict=True)
+    ]
     _, *figures = zip(*parts, strict=True)
     sizes, means, squares, disturbed, impossible, without = map(np.concatenate, figures)
     rows = np.flatnonzero(sizes)
     rows = rows[np.argsort(order[rows], kind="stable")]
-    return Samples(rows, sizes[rows], means[rows], squares[rows], disturbed, impossible, without, parts)
+    return Samples(
+        rows, sizes[rows], means[rows], squares[rows], disturbed, impossible, without, parts
+    )
 
 
 def one_per(samples: Samples, order: Ints, units: Ints) -> Samples:
@@ -99,18 +113,26 @@ def one_per(samples: Samples, order: Ints, units: Ints) -> Samples:
     keys = order[samples.rows] * (int(units.max(initial=0)) + 1) + units[samples.rows]
     _, first, unit_of = np.unique(keys, return_index=True, return_inverse=True)
     rows = samples.rows[first]
-    means = np.bincount(unit_of, samples.means, len(rows)) / np.bincount(unit_of, minlength=len(rows))
+    means = np.bincount(unit_of, samples.means, len(rows)) / np.bincount(
+        unit_of, minlength=len(rows)
+    )
     ones, zeros = np.ones(len(rows), dtype=np.int64), np.zeros(len(rows))
     sizes = np.zeros(len(order), dtype=np.int64)
     sizes[rows] = 1
     left_out = (samples.disturbed, samples.impossible, samples.without)
-    part = _Part(means[np.argsort(rows)], sizes, np.zeros(len(order)), np.zeros(len(order)), *left_out)
+    part = _Part(
+        means[np.argsort(rows)], sizes, np.zeros(len(order)), np.zeros(len(order)), *left_out
+    )
     return Samples(rows, ones, means, zeros, *left_out, [part])
 
 
 def counts(column: pa.ChunkedArray | pa.Array) -> Ints:
     """How many values each record has of a column."""
-    known = pc.fill_null(pc.list_value_length(column), 0) if pa.types.is_list(column.type) else pc.is_valid(column)
+    known = (
+        pc.fill_null(pc.list_value_length(column), 0)
+        if pa.types.is_list(column.type)
+        else pc.is_valid(column)
+    )
     return known.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
 
@@ -186,20 +208,26 @@ def _moments(values: Floats, sizes: Ints) -> tuple[Floats, Floats]:
 def _moments_of_all(values: Floats, sizes: Ints) -> Floats:
     """The same of records that all have values: first row means, second row sums of squares."""
     found = np.empty((2, len(sizes)))
-    room = np.empty(max(_AT_ONCE, int(sizes.max(initial=0))))  # fresh memory for each stretch would take longer to get
+    room = np.empty(
+        max(_AT_ONCE, int(sizes.max(initial=0)))
+    )  # fresh memory for each stretch would take longer to get
     ends = np.cumsum(sizes)
     first = begin = 0
     while first < len(sizes):
         last = max(first + 1, int(np.searchsorted(ends, begin + _AT_ONCE, side="right")))
         end = int(ends[last - 1])
-        found[:, first:last] = _moments_of_few(values[begin:end], sizes[first:last], room[: end - begin])
+        found[:, first:last] = _moments_of_few(
+            values[begin:end], sizes[first:last], room[: end - begin]
+        )
         first, begin = last, end
     return found
 
 
 def _moments_of_few(values: Floats, sizes: Ints, deviations: Floats) -> tuple[Floats, Floats]:
     """The same of some of them; `deviations` is where those of each value from its mean are put."""
-    with np.errstate(invalid="ignore", over="ignore"):  # of values that cannot be, which are yet to be found
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # of values that cannot be, which are yet to be found
         if np.all(sizes == sizes[0]):
             rows, apart = (each.reshape(len(sizes), -1) for each in (values, deviations))
             means = rows.mean(axis=1)

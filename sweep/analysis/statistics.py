@@ -39,7 +39,9 @@ MOST_SEEDS = 1000
 
 _FEWEST_FOR_MODES = 10
 _APART = 0.02  # that modes lie apart at the least, as a share of the lower one
-_FEWEST_DEGREES = 3  # of freedom, for drift over a run: five trials of one cell, or three of two cells
+_FEWEST_DEGREES = (
+    3  # of freedom, for drift over a run: five trials of one cell, or three of two cells
+)
 _MAD_TO_SD = 1.4826  # of a normal distribution
 _SMALLER_MODE = 0.1
 _TWO_MODES = 0.85  # of the variance explained by two groups: 0.64 for a normal, 0.75 for a uniform distribution
@@ -59,7 +61,9 @@ class Interval:
         return (self.high - self.low) / 2 / abs(self.estimate) if self.estimate else math.inf
 
 
-def interval(process_means: ArrayLike, level: float = LEVEL, centre: float | None = None) -> Interval | None:
+def interval(
+    process_means: ArrayLike, level: float = LEVEL, centre: float | None = None
+) -> Interval | None:
     """Arithmetic mean of a cell over its trials, or None with fewer than three of them.
 
     Student's t on the trials' means (Georges et al. 2007). Where all are positive, it is taken on
@@ -127,7 +131,9 @@ class Ratio:
         if self.pairs < FEWEST_PROCESSES:
             return None
         half = _quantile(self.degrees, level) * self.standard_error
-        return Interval(self.estimate, math.exp(self.log_ratio - half), math.exp(self.log_ratio + half))
+        return Interval(
+            self.estimate, math.exp(self.log_ratio - half), math.exp(self.log_ratio + half)
+        )
 
 
 def paired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
@@ -136,10 +142,14 @@ def paired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
     Student's t on the logarithms of the pairs' ratios: what both members of a pair suffer alike, such as the drift of
     the machine, cancels out (duet benchmarking, Bulej et al. 2020).
     """
-    logs = np.log(np.asarray(numerators, dtype=float)) - np.log(np.asarray(denominators, dtype=float))
+    logs = np.log(np.asarray(numerators, dtype=float)) - np.log(
+        np.asarray(denominators, dtype=float)
+    )
     pairs = len(logs)
     spread = float(np.std(logs, ddof=1)) if pairs > 1 else math.nan
-    return Ratio(float(np.mean(logs)), spread, pairs - 1, spread / math.sqrt(pairs), pairs, paired=True)
+    return Ratio(
+        float(np.mean(logs)), spread, pairs - 1, spread / math.sqrt(pairs), pairs, paired=True
+    )
 
 
 def unpaired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
@@ -154,7 +164,9 @@ def unpaired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
     if fewest < 2:
         return Ratio(effect, math.nan, 0, math.nan, fewest, paired=False)
     errors = [float(np.var(logs, ddof=1)) / len(logs) for logs in (upper, lower)]
-    squares = sum(error**2 / (len(logs) - 1) for error, logs in zip(errors, (upper, lower), strict=True))
+    squares = sum(
+        error**2 / (len(logs) - 1) for error, logs in zip(errors, (upper, lower), strict=True)
+    )
     degrees = sum(errors) ** 2 / squares if squares > 0 else len(upper) + len(lower) - 2
     spread = math.sqrt(float(np.var(upper, ddof=1)) + float(np.var(lower, ddof=1)))
     return Ratio(effect, spread, degrees, math.sqrt(sum(errors)), fewest, paired=False)
@@ -251,7 +263,10 @@ def family(p_values: Sequence[float | None]) -> Family:
 
 
 def verdict(
-    ratio: Ratio | None, margin: float = MARGIN, p_adjusted: float | None = None, direction: Direction = "less"
+    ratio: Ratio | None,
+    margin: float = MARGIN,
+    p_adjusted: float | None = None,
+    direction: Direction = "less",
 ) -> Verdict:
     """What the ratio of two figures says: `faster` where the numerator is better by more than the margin.
 
@@ -284,7 +299,12 @@ def lies_within(ratio: Ratio, expected: Range) -> bool:
 
 
 def power(
-    log_effect: float, spread: float, pairs: int, expected: Range, paired: bool = True, level: float = LEVEL
+    log_effect: float,
+    spread: float,
+    pairs: int,
+    expected: Range,
+    paired: bool = True,
+    level: float = LEVEL,
 ) -> float:
     """Probability that the interval comes to lie wholly inside or wholly outside of a range.
 
@@ -302,7 +322,10 @@ def power(
     precision = math.sqrt(pairs) / spread
     if inside < 0:
         return _clear(-inside * precision, degrees, level)
-    sides = (_clear(distance * precision, degrees, LEVEL) for distance in (log_effect - low, high - log_effect))
+    sides = (
+        _clear(distance * precision, degrees, LEVEL)
+        for distance in (log_effect - low, high - log_effect)
+    )
     return max(0.0, sum(sides) - 1)
 
 
@@ -376,7 +399,10 @@ def variances(processes: Sequence[ArrayLike]) -> Variances | None:
     rows = [np.asarray(samples, dtype=float) for samples in processes if len(np.asarray(samples))]
     if len(rows) < 2:
         return None
-    alike = [np.stack([row for row in rows if len(row) == count]) for count in sorted({len(row) for row in rows})]
+    alike = [
+        np.stack([row for row in rows if len(row) == count])
+        for count in sorted({len(row) for row in rows})
+    ]
     squares = sum(float(np.sum(together.var(axis=1))) * together.shape[1] for together in alike)
     degrees = sum(len(row) - 1 for row in rows)
     sample = squares / degrees if degrees else 0.0
@@ -403,7 +429,9 @@ def _effective(rows: Floats) -> Floats:
         return np.full(len(rows), float(n))
     spectrum = np.abs(np.fft.rfft(x, 2 * n)) ** 2
     covariances = np.fft.irfft(spectrum, 2 * n)[:, : n - n % 2] / n
-    pairs = (covariances / np.where(variance > 0, variance, 1)).reshape(len(rows), -1, 2).sum(axis=2)
+    pairs = (
+        (covariances / np.where(variance > 0, variance, 1)).reshape(len(rows), -1, 2).sum(axis=2)
+    )
     kept = np.where(np.logical_and.accumulate(pairs > 0, axis=1), pairs, 0).sum(axis=1)
     worth: Floats = np.clip(n / np.maximum(2 * kept - 1, 1.0), 1.0, n)
     return worth
@@ -458,11 +486,15 @@ def drift(means: ArrayLike, order: ArrayLike, groups: ArrayLike) -> Drift:
         return Drift(0.0, 1.0)
     slope = float(x @ y / (x @ x))
     squares = (y - slope * x) ** 2
-    variance = max(float(squares.sum() / degrees * (x @ x)), float(x**2 @ squares) * len(y) / degrees)
+    variance = max(
+        float(squares.sum() / degrees * (x @ x)), float(x**2 @ squares) * len(y) / degrees
+    )
     change = math.expm1(slope * reach)
     if variance == 0:
         return Drift(change, float(slope == 0))
-    return Drift(change, 2 * float(special.stdtr(degrees, -abs(slope) * float(x @ x) / math.sqrt(variance))))
+    return Drift(
+        change, 2 * float(special.stdtr(degrees, -abs(slope) * float(x @ x) / math.sqrt(variance)))
+    )
 
 
 def _centred(values: Floats, group: NDArray[np.intp], count: int) -> Floats:

@@ -59,7 +59,7 @@ def steady_state(samples: ArrayLike, tolerance: float = TOLERANCE) -> SteadyStat
     """Classify a process, after Barrett et al. 2017.
 
     Its samples are cut at change points; the last segment and those before it that differ from it
-    by less than `tolerance` are the steady state. `flat`: there is nothing else; `warm-up`: all else
+    by less than `parity_tolerance` are the steady state. `flat`: there is nothing else; `warm-up`: all else
     is slower; `slowdown`: something before was faster; `none`: it lasts for less than a quarter of
     the samples; `unknown`: too few samples. Where it never gets steady and `trend` goes one way, it
     is `slowdown` or `warm-up` too.
@@ -293,7 +293,9 @@ def _reined_in(x: Floats, noise: float) -> Floats:
 
 def _partition(x: Floats, penalty: float) -> list[int]:
     n = len(x)
-    sums, squares = (np.concatenate([[0.0], np.cumsum(values)]) for values in (x - x.mean(), (x - x.mean()) ** 2))
+    sums, squares = (
+        np.concatenate([[0.0], np.cumsum(values)]) for values in (x - x.mean(), (x - x.mean()) ** 2)
+    )
     cost = np.full(n + 1, np.inf)
     cost[0] = -penalty
     previous = np.zeros(n + 1, dtype=int)

@@ -50,14 +50,18 @@ FACTS = (  # of each trial, beside the settings of its cell
     "code_version",
     "content",
     "steal_ratio",
-    "foreign_ratio",
+    "contention_ratio",
     "involuntary_switches",
 )
 
 _IDENTITIES = frozenset({"cell_id", "status"})
 _NOT_AXES = frozenset({"seed", "data_path"})
 _PER_TRIAL: tuple[Per, ...] = ("sample", "trial")
-_UNITS: Mapping[Per, str] = {"host": "host_id", "environment": "environment_id", "node": "node"}  # and their columns
+_UNITS: Mapping[Per, str] = {
+    "host": "host_id",
+    "environment": "environment_id",
+    "node": "node",
+}  # and their columns
 _QUANTILES = (0.0, 0.05, 0.5, 0.95)
 
 
@@ -131,7 +135,11 @@ class Summary:
     @functools.cached_property
     def statuses(self) -> Mapping[str, int]:
         """How many trials ended with each status that any did."""
-        return {status: n for status, counts in self._of.statuses.items() if (n := int(counts[self._place]))}
+        return {
+            status: n
+            for status, counts in self._of.statuses.items()
+            if (n := int(counts[self._place]))
+        }
 
     @functools.cached_property
     def left_out(self) -> Mapping[str, int]:
@@ -267,14 +275,18 @@ def _texts_once(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         if field.name == "settings" and "cell_id" in table.column_names:
             table = table.set_column(place, "settings", _of_cells(*_settings(table)))
-        elif field.name in FACTS and field.name not in _IDENTITIES and pa.types.is_string(field.type):
+        elif (
+            field.name in FACTS and field.name not in _IDENTITIES and pa.types.is_string(field.type)
+        ):
             table = table.set_column(place, field.name, table[field.name].dictionary_encode())
     return table
 
 
 def _of_cells(texts: Sequence[str | None], of_cell: Ints) -> pa.DictionaryArray:
     """For each record what its cell has."""
-    return pa.DictionaryArray.from_arrays(pa.array(of_cell, pa.int32()), pa.array(texts, pa.string()))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(of_cell, pa.int32()), pa.array(texts, pa.string())
+    )
 
 
 def more_units(per: Per, missing: int) -> str:
@@ -319,7 +331,9 @@ def summarize(
     """
     texts, of_cell = _settings(table)
     cells = _cells(table, texts, of_cell)
-    check_axes([name for name in [*(by or []), *(where or {})] if name not in CONTENT_AXES.values()], cells)
+    check_axes(
+        [name for name in [*(by or []), *(where or {})] if name not in CONTENT_AXES.values()], cells
+    )
     groups, of_group = _grouped(cells, by, where or {})
     if not groups:
         return []
@@ -335,14 +349,22 @@ def summarize(
     facts = facts.append_column("settings", _of_cells(texts, of_cell))
     summaries = []
     for name, wanted in _metrics(table, metric, groups, of_row, settings).items():
-        own = of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
+        own = (
+            of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
+        )
         of = _figures(table, facts, name, cells_in, own)
         summaries += [Summary(groups[group], of, group, names[group]) for group in wanted]
-    return sorted(summaries, key=lambda summary: [natural(value) for value in summary.axes.values()])
+    return sorted(
+        summaries, key=lambda summary: [natural(value) for value in summary.axes.values()]
+    )
 
 
 def _metrics(
-    table: pa.Table, metric: str | None, groups: Sequence[Axes], of_row: Ints, settings: Sequence[Axes]
+    table: pa.Table,
+    metric: str | None,
+    groups: Sequence[Axes],
+    of_row: Ints,
+    settings: Sequence[Axes],
 ) -> dict[str, list[int]]:
     """What to look at, and in which groups."""
     if metric:
@@ -361,12 +383,18 @@ def _metrics(
 def _first_of_each(of_group: Ints) -> list[int]:
     """The first cell of each group."""
     found = np.unique(of_group, return_index=True)
-    return [cell for group, cell in zip(*(each.tolist() for each in found), strict=True) if group >= 0]
+    return [
+        cell for group, cell in zip(*(each.tolist() for each in found), strict=True) if group >= 0
+    ]
 
 
 def _usual_metric(table: pa.Table, rows: NDArray[np.bool_], settings: Axes) -> str:
     """The first of the usual metrics that any of these trials holds; where none does, the one that they were to."""
-    held = (name for name in USUAL_METRICS if name in table.column_names and (counts(table[name])[rows] > 0).any())
+    held = (
+        name
+        for name in USUAL_METRICS
+        if name in table.column_names and (counts(table[name])[rows] > 0).any()
+    )
     intended = "epoch_s" if "epochs" in settings and "samples" not in settings else USUAL_METRICS[0]
     return next(held, intended)
 
@@ -451,7 +479,9 @@ def _settings(table: pa.Table) -> tuple[list[str | None], Ints]:
 
 def _of_first(column: pa.ChunkedArray, of_cell: Ints) -> list[str | None]:
     """The text that the first record of each cell has."""
-    first = np.flatnonzero(np.diff(np.maximum.accumulate(of_cell), prepend=-1))  # cells are numbered as they appear
+    first = np.flatnonzero(
+        np.diff(np.maximum.accumulate(of_cell), prepend=-1)
+    )  # cells are numbered as they appear
     if pa.types.is_dictionary(column.type):
         texts = _in_one_piece(column)  # PyArrow would join dictionaries anew for every row
         return texts.at(first)
@@ -459,7 +489,10 @@ def _of_first(column: pa.ChunkedArray, of_cell: Ints) -> list[str | None]:
 
 
 def _axes(texts: Sequence[str | None]) -> list[dict[str, Any]]:
-    return [ordered(each, _NOT_AXES) for each in json.loads(f"[{','.join(text or '{}' for text in texts)}]")]
+    return [
+        ordered(each, _NOT_AXES)
+        for each in json.loads(f"[{','.join(text or '{}' for text in texts)}]")
+    ]
 
 
 def _grouped(
@@ -474,7 +507,9 @@ def _grouped(
     given, of_contents = split_where(where)
     conditions = Conditions(given)
     # what was measured in several contents is never pooled, whatever axes are named
-    names = None if by is None else [*by, *(name for name in CONTENT_AXES.values() if name in cells[0])]
+    names = (
+        None if by is None else [*by, *(name for name in CONTENT_AXES.values() if name in cells[0])]
+    )
     for cell, settings in enumerate(cells):
         if conditions.holds(settings) and meets(settings, of_contents):
             seen = split(settings) if by and "version" in by else settings
@@ -530,7 +565,9 @@ def _statuses(table: pa.Table, of_row: Ints, groups: int) -> dict[str, Ints]:
     encoded = pc.fill_null(table["status"], Status.FAILED).combine_chunks().dictionary_encode()
     codes, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
     inside = of_row >= 0
-    counts = np.bincount(of_row[inside] + groups * codes[inside].astype(np.int64), minlength=groups * len(names))
+    counts = np.bincount(
+        of_row[inside] + groups * codes[inside].astype(np.int64), minlength=groups * len(names)
+    )
     return dict(zip(names, counts.reshape(len(names), groups), strict=True))
 
 

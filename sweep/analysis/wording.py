@@ -17,7 +17,9 @@ from sweep.selection import VERSION, Axes, shown, varying
 from sweep.status import failed_of_their_own
 from sweep.texts import counted
 
-_ALWAYS_SAID = [axis.name for axis in reversed(list(AXES.values())) if axis.always_said]  # device last
+_ALWAYS_SAID = [
+    axis.name for axis in reversed(list(AXES.values())) if axis.always_said
+]  # device last
 
 
 def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
@@ -25,7 +27,9 @@ def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
 
     `varied` are the axes that tell this comparison from others beside it.
     """
-    subject, baseline = (name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value))
+    subject, baseline = (
+        name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value)
+    )
     where, counted = circumstances(comparison.axes, varied), _counted(comparison)
     verdict, say = comparison.verdict, _words(comparison)
     better = comparison.speedup.interval() if comparison.speedup else None
@@ -34,7 +38,9 @@ def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
     if verdict == "faster" and better:
         return f"{subject} {say.better.format(times(better))} than {baseline}{where} {counted}"
     if verdict == "slower" and better:
-        return f"{subject} {say.worse.format(times(inverse(better)))} than {baseline}{where} {counted}"
+        return (
+            f"{subject} {say.worse.format(times(inverse(better)))} than {baseline}{where} {counted}"
+        )
     if verdict == "equivalent":
         within = f"to within {percent(comparison.margin)}"
         return f"{subject} {say.same} as {baseline} {within}{where}: {seen(comparison)} {counted}"
@@ -71,7 +77,7 @@ def inverse(interval: Interval) -> Interval:
     return Interval(1 / interval.estimate, 1 / interval.high, 1 / interval.low)
 
 
-def remedy(comparison: Comparison) -> str:
+def fix(comparison: Comparison) -> str:
     """What an inconclusive comparison takes to be decided."""
     ratio = comparison.ratio
     if ratio is None or ratio.pairs < FEWEST_PROCESSES:
@@ -97,12 +103,15 @@ def correction(alone: str, decided: str, family: int) -> str:
 
 def _why_open(comparison: Comparison) -> str:
     why = correction(comparison.uncorrected_verdict, comparison.verdict, comparison.family)
-    return "; ".join(filter(None, [why, remedy(comparison)]))
+    return "; ".join(filter(None, [why, fix(comparison)]))
 
 
 def unfinished(comparison: Comparison) -> str:
     """What keeps a side from being called better, or the two equal: trials that did not come to an end."""
-    sides = [(comparison.subject_value, comparison.subject), (comparison.baseline_value, comparison.baseline)]
+    sides = [
+        (comparison.subject_value, comparison.subject),
+        (comparison.baseline_value, comparison.baseline),
+    ]
     reached = comparison.about.absent == NEVER
     told = [
         f"{side.processes} of {side.trials} trials of {name(comparison.over, value)} "
@@ -110,7 +119,11 @@ def unfinished(comparison: Comparison) -> str:
         for value, side in sides
         if side and side.never
     ]
-    rest = "the others count as never" if reached else "the others count as worse; see sweep status for why"
+    rest = (
+        "the others count as never"
+        if reached
+        else "the others count as worse; see sweep status for why"
+    )
     return f"{' and '.join(told)}, {rest}"
 
 
@@ -157,14 +170,18 @@ class _Words(NamedTuple):
 
 _OF_UNIT = {
     "s": _Words("is {} faster", "is {} slower", "takes the same time", "the time"),
-    "B": _Words("needs {} less memory", "needs {} more memory", "needs the same memory", "the memory"),
+    "B": _Words(
+        "needs {} less memory", "needs {} more memory", "needs the same memory", "the memory"
+    ),
 }
 
 
 def words(metric: str, about: ColumnMetadata) -> _Words:
     """How ratios of this metric are said."""
     rate = about.unit.endswith("/s")
-    what, verb = (f"{about.unit.removesuffix('/s')} per second", "does") if rate else (metric, "has")
+    what, verb = (
+        (f"{about.unit.removesuffix('/s')} per second", "does") if rate else (metric, "has")
+    )
     less, more = f"{verb} {{}} less {what}", f"{verb} {{}} more {what}"
     more_is_better = about.direction == "more"
     better, worse = (more, less) if more_is_better else (less, more)

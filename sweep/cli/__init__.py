@@ -22,13 +22,15 @@ from sweep.cli import (
     plan,
     report,
     run,
-    standing,
+    status,
 )
 from sweep.errors import USAGE, SweepError
 from sweep.texts import printable
 
 # Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
-_UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_UsageError: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
 
 
 class _Commands(typer.core.TyperGroup):
@@ -64,7 +66,7 @@ for _command in (
     curves.curves,
     report.report,
     report.plot,
-    standing.status,
+    status.status,
     inspect.ls,
     inspect.show,
     doctor.doctor,
@@ -83,7 +85,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     pass
 
@@ -114,7 +118,11 @@ def _run() -> int:
         if not any(map(_is_no_text, sys.argv)):
             raise
         wrong = next(filter(_is_no_text, sys.argv))
-        output.show_error(SweepError(f"{printable(wrong)} is no text in UTF-8: {error.reason}", "write it in UTF-8"))
+        output.show_error(
+            SweepError(
+                f"{printable(wrong)} is no text in UTF-8: {error.reason}", "write it in UTF-8"
+            )
+        )
         return USAGE
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         return 0

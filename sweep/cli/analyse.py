@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 _RunName = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
+    typer.Argument(
+        metavar="[RUN]",
+        help="A folder, a URI, or a name under results/; the newest one if left out.",
+    ),
 ]
 _Metric = Annotated[
     str | None,
-    typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …; each workload's own if left out."),
+    typer.Option(
+        help="What to look at: step_s, forward_s, peak_rss_bytes …; each workload's own if left out."
+    ),
 ]
 _Where = Annotated[
     list[str] | None,
@@ -38,12 +43,17 @@ _Margin = Annotated[
         help="Differences below it count as none, as 5% or 0.05; 1% or the machine's noise floor if left out.",
     ),
 ]
-_Across = Annotated[bool, typer.Option("--across-machines", help="Compare even cells measured on different machines.")]
+_Across = Annotated[
+    bool,
+    typer.Option("--across-machines", help="Compare even cells measured on different machines."),
+]
 
 
 def summarize(
     run: _RunName = None,
-    by: Annotated[str | None, typer.Option(help="Axes that tell rows apart, as framework,batch_exponent.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Axes that tell rows apart, as framework,batch_exponent.")
+    ] = None,
     metric: _Metric = None,
     where: _Where = None,
     form: _Format = Format.TABLE,
@@ -67,29 +77,40 @@ def summarize(
 def compare(
     run: _RunName = None,
     other: Annotated[
-        str | None, typer.Argument(metavar="[RUN_B]", help="A second run, to compare with the first cell by cell.")
+        str | None,
+        typer.Argument(
+            metavar="[RUN_B]", help="A second run, to compare with the first cell by cell."
+        ),
     ] = None,
     over: Annotated[
         str | None,
-        typer.Option(help="The axis to compare over, as framework or backward; or several, as framework,backend."),
+        typer.Option(
+            help="The axis to compare over, as framework or backward; or several, as framework,backend."
+        ),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="The value to compare with, of several axes as torch==1.12.1,default; the grid's first."),
+        typer.Option(
+            help="The value to compare with, of several axes as torch==1.12.1,default; the grid's first."
+        ),
     ] = None,
     metric: _Metric = None,
     where: _Where = None,
     margin: _Margin = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(help="With two runs: an axis in which their cells may differ.")
+        list[str] | None,
+        typer.Option(help="With two runs: an axis in which their cells may differ."),
     ] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option(help="With two runs: an axis that has another name in the second, as OLD=NEW."),
+        typer.Option(
+            help="With two runs: an axis that has another name in the second, as OLD=NEW."
+        ),
     ] = None,
     across_machines: _Across = False,
     form: Annotated[
-        Format | None, typer.Option("--format", help="How to write the comparisons; sentences if left out.")
+        Format | None,
+        typer.Option("--format", help="How to write the comparisons; sentences if left out."),
     ] = None,
 ) -> int:
     """Say which is faster, by how much, and how sure that is.
@@ -104,19 +125,24 @@ def compare(
     first, conditions = runs.loaded(run), parsed(where or [])
     if other is None:
         if ignore or rename:
-            raise SweepError("--ignore and --rename are of two runs", "name a second run, or use --over")
+            raise SweepError(
+                "--ignore and --rename are of two runs", "name a second run, or use --over"
+            )
         compared, axis = [first], over or _question(first, metric, conditions)
         found = first.compare(axis, baseline, metric, conditions, margin, across_machines)
         answers.tell_uncompared(first.uncompared(found, metric, conditions), axis)
     else:
         if over or baseline:
             raise SweepError(
-                "two runs are compared cell by cell, not over an axis", "leave out --over, or name one run"
+                "two runs are compared cell by cell, not over an axis",
+                "leave out --over, or name one run",
             )
         second = runs.loaded(other)
         compared = [first, second]
         names = dict(_renaming(each) for each in rename or [])
-        found = second.compare_with(first, metric, conditions, margin, ignore or [], across_machines, names)
+        found = second.compare_with(
+            first, metric, conditions, margin, ignore or [], across_machines, names
+        )
         runs.tell_state(second)
     runs.tell_state(first)
     for each in compared:
@@ -130,7 +156,8 @@ def verify(
     run: _RunName = None,
     where: _Where = None,
     form: Annotated[
-        Format | None, typer.Option("--format", help="How to write the claims; sentences if left out.")
+        Format | None,
+        typer.Option("--format", help="How to write the claims; sentences if left out."),
     ] = None,
 ) -> int:
     """Hold the grid's claims against the records: supported, refuted or inconclusive, with the evidence.
@@ -142,10 +169,15 @@ def verify(
     loaded = runs.loaded(run, where)
     judgements = loaded.verify()
     if not judgements:
-        raise SweepError(f"the grid of {loaded.results} states no claims", "add claims: to the grid, see sweep schema")
+        raise SweepError(
+            f"the grid of {loaded.results} states no claims",
+            "add claims: to the grid, see sweep schema",
+        )
     runs.tell_state(loaded)
     if loaded.missing:
-        output.warn(f"{having(len(loaded.missing), 'planned trial')} no record yet: judged is what is there")
+        output.warn(
+            f"{having(len(loaded.missing), 'planned trial')} no record yet: judged is what is there"
+        )
     answers.write_judgements(judgements, form)
     answers.tell_correction_of_claims(judgements)
     return answers.judgement_code(judgements)
@@ -163,7 +195,10 @@ def _question(run: Run, metric: str | None, where: Any) -> str:
     if len(asked) == 1:
         return asked[0]
     if asked:
-        raise SweepError("nothing says what to compare", f"use --over with one of {', '.join(asked)}, or name two runs")
+        raise SweepError(
+            "nothing says what to compare",
+            f"use --over with one of {', '.join(asked)}, or name two runs",
+        )
     raise no_question(axes)
 
 

@@ -15,17 +15,26 @@ from sweep.texts import having
 if TYPE_CHECKING:
     from sweep.analysis.claims import Claim, Evidence, Judgement
     from sweep.analysis.comparisons import Comparison
-    from sweep.analysis.doubts import Doubt
     from sweep.analysis.run import Run
     from sweep.analysis.summary import Summary
+    from sweep.analysis.warning_signs import WarningSign
 
 _FEW_CELLS = 2
-_TOLD_IF_SHARED = ("workload", "framework", "version", "device", "backward", "batch_exponent", "threads", "data")
+_TOLD_IF_SHARED = (
+    "workload",
+    "framework",
+    "version",
+    "device",
+    "backward",
+    "batch_exponent",
+    "threads",
+    "data",
+)
 
 
 def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -> None:
     """A row for each, a table for each metric; beside what people read, what is doubtful about them."""
-    from sweep.analysis.doubts import run_warnings
+    from sweep.analysis.warning_signs import run_warnings
 
     for_people = form in (Format.TABLE, Format.MARKDOWN, Format.LATEX)
     of_run = run_warnings(summaries)
@@ -36,7 +45,7 @@ def write_summaries(summaries: Sequence[Summary], form: Format = Format.TABLE) -
     if for_people:
         for warning in of_run:
             output.warn(str(warning))
-        tell_doubts(summaries)
+        tell_warnings(summaries)
 
 
 def _by_metric(summaries: Sequence[Summary]) -> list[list[Summary]]:
@@ -55,7 +64,9 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
         columns.append(Column("failed", [str(_failed(s)) for s in summaries]))
     columns += [
         Column(f"mean{sign}", [unit.text(s.mean) for s in summaries]),
-        Column(f"variance{sign}{'²' if sign else ''}", [unit.squared(s.variance) for s in summaries]),
+        Column(
+            f"variance{sign}{'²' if sign else ''}", [unit.squared(s.variance) for s in summaries]
+        ),
         Column("95 % interval", [unit.interval(s.interval) for s in summaries]),
     ]
     others = ("median", "sd", "min", "p95", "p5", "mad")
@@ -65,9 +76,9 @@ def summary_columns(summaries: Sequence[Summary]) -> list[Column]:
     return beside(axis_columns([s.axes for s in summaries]), columns)
 
 
-def summary_row(summary: Summary, of_run: Sequence[Doubt] = ()) -> dict[str, Any]:
+def summary_row(summary: Summary, of_run: Sequence[WarningSign] = ()) -> dict[str, Any]:
     """All figures of a summary, in plain seconds or bytes; a row stands alone, so it has the run's warnings too."""
-    from sweep.analysis.doubts import doubts
+    from sweep.analysis.warning_signs import warnings_of
     from sweep.axes import batch_size
 
     interval, variances = summary.interval, summary.variances
@@ -94,7 +105,7 @@ def summary_row(summary: Summary, of_run: Sequence[Doubt] = ()) -> dict[str, Any
         "high": interval.high if interval else None,
         "process_variance": variances.process if variances else None,
         "sample_variance": variances.sample if variances else None,
-        "doubts": [str(doubt) for doubt in [*of_run, *doubts(summary)]],
+        "warnings": [str(warning) for warning in [*of_run, *warnings_of(summary)]],
     }
     return row(summary.axes, own)
 
@@ -105,7 +116,9 @@ def title(summaries: Sequence[Summary]) -> str:
 
     first, varied = summaries[0], varying([s.axes for s in summaries])
     constant = [
-        _setting(axis, first.axes[axis]) for axis in _TOLD_IF_SHARED if axis in first.axes and axis not in varied
+        _setting(axis, first.axes[axis])
+        for axis in _TOLD_IF_SHARED
+        if axis in first.axes and axis not in varied
     ]
     meaning = first.about.meaning
     what = f"{first.metric}: {meaning}" if meaning else first.metric
@@ -118,20 +131,29 @@ def _setting(axis: str, value: Any) -> str:
 
     if value is None:
         return ""
-    return said(axis, value) if axis in ("framework", "batch_exponent") else f"{axis} {shown(value)}"
+    return (
+        said(axis, value) if axis in ("framework", "batch_exponent") else f"{axis} {shown(value)}"
+    )
 
 
-def tell_doubts(summaries: Sequence[Summary]) -> None:
-    """Every doubt once, with the cells that it is of."""
-    from sweep.analysis.doubts import doubts, together
+def tell_warnings(summaries: Sequence[Summary]) -> None:
+    """Every warning once, with the cells that it is of."""
+    from sweep.analysis.warning_signs import together, warnings_of
     from sweep.selection import shown, varying
 
     varied = varying([s.axes for s in summaries])
-    named = [("/".join(shown(s.axes.get(axis)) for axis in varied if _is_said(axis, s.axes)), s) for s in summaries]
-    found = together([(name, doubt) for name, s in named for doubt in doubts(s)])
-    for doubt, cells in found:
-        of = ", ".join(cells) if len(cells) <= _FEW_CELLS else f"{len(cells)} of {len(summaries)} cells"
-        output.warn(f"{doubt}" if len(summaries) == 1 else f"{of}: {doubt}")
+    named = [
+        ("/".join(shown(s.axes.get(axis)) for axis in varied if _is_said(axis, s.axes)), s)
+        for s in summaries
+    ]
+    found = together([(name, warning) for name, s in named for warning in warnings_of(s)])
+    for warning, cells in found:
+        of = (
+            ", ".join(cells)
+            if len(cells) <= _FEW_CELLS
+            else f"{len(cells)} of {len(summaries)} cells"
+        )
+        output.warn(f"{warning}" if len(summaries) == 1 else f"{of}: {warning}")
 
 
 def _is_said(axis: str, axes: Mapping[str, Any]) -> bool:
@@ -145,7 +167,9 @@ def tell_uncompared(left: Sequence[Summary], over: str) -> None:
     """Name the cells that no comparison is of."""
     if left:
         count = "1 cell has" if len(left) == 1 else f"{len(left)} cells have"
-        named = ", ".join(_named(summary) for summary in left[:_FEW_CELLS]) + (" …" if len(left) > _FEW_CELLS else "")
+        named = ", ".join(_named(summary) for summary in left[:_FEW_CELLS]) + (
+            " …" if len(left) > _FEW_CELLS else ""
+        )
         output.warn(
             f"{count} no counterpart that differs in {over} alone: {named}; compare with another --over or --baseline"
         )
@@ -155,9 +179,15 @@ def tell_outdated(left: Sequence[Summary], run: str) -> None:
     """Name the contents of a run that are not compared, since there are newer ones."""
     from sweep.axes import CONTENT_AXES
 
-    names = [name for name in CONTENT_AXES.values() if any(each.axes.get(name) is not None for each in left)]
+    names = [
+        name
+        for name in CONTENT_AXES.values()
+        if any(each.axes.get(name) is not None for each in left)
+    ]
     for name in names:
-        older = ", ".join(sorted({str(each.axes[name]) for each in left if each.axes.get(name) is not None}))
+        older = ", ".join(
+            sorted({str(each.axes[name]) for each in left if each.axes.get(name) is not None})
+        )
         output.warn(
             f"{run} has cells of an earlier {name}, which are not compared: {older}; "
             f"compare them with --over {name}, or choose one with --where '{name}={older.partition(', ')[0]}'"
@@ -192,14 +222,14 @@ def missing_code(run: Run) -> int:
 
 def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
     """Sentences, or a row for each; what makes them doubtful beside what people read, and within what others do."""
-    from sweep.analysis.caveats import caveats
+    from sweep.analysis.verdict_warnings import verdict_warnings
     from sweep.analysis.wording import sentence, varied_axes
 
     varied = varied_axes(found)
     if form is None:
         output.emit("\n".join(sentence(comparison, varied) for comparison in found))
     else:
-        warnings = [list(map(str, each)) for each in caveats(found)]
+        warnings = [list(map(str, each)) for each in verdict_warnings(found)]
         columns = _comparison_columns(found, varied, _warning_column(form, warnings))
         rows = [comparison_row(c, varied, told) for c, told in zip(found, warnings, strict=True)]
         emit(form, columns, rows)
@@ -209,7 +239,7 @@ def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
 
 def tell_caveats(found: Sequence[Comparison]) -> None:
     """What comes with the verdicts, on stderr."""
-    from sweep.analysis.caveats import told
+    from sweep.analysis.verdict_warnings import told
 
     for _, text in told(found):
         output.warn(text)
@@ -222,7 +252,9 @@ def _warning_column(form: Format, warnings: Sequence[Sequence[str]]) -> list[Col
     return [Column("warnings", ["; ".join(told) for told in warnings], is_text=True)]
 
 
-def comparison_row(comparison: Comparison, varied: Sequence[str] = (), warnings: Sequence[str] = ()) -> dict[str, Any]:
+def comparison_row(
+    comparison: Comparison, varied: Sequence[str] = (), warnings: Sequence[str] = ()
+) -> dict[str, Any]:
     from sweep.analysis.wording import sentence, unfinished
 
     own = {
@@ -311,9 +343,15 @@ def write_judgements(judgements: Sequence[Judgement], form: Format | None) -> No
         output.emit("\n\n".join(_judgement_text(judgement) for judgement in judgements))
     else:
         rows = [row for judgement in judgements for row in _judgement_rows(judgement)]
-        emit(form, _judgement_columns(rows) + _warning_column(form, [row["warnings"] for row in rows]), rows)
+        emit(
+            form,
+            _judgement_columns(rows) + _warning_column(form, [row["warnings"] for row in rows]),
+            rows,
+        )
     if form in (None, Format.TABLE):
-        tell_caveats([evidence.comparison for judgement in judgements for evidence in judgement.evidence])
+        tell_caveats(
+            [evidence.comparison for judgement in judgements for evidence in judgement.evidence]
+        )
 
 
 def judgement_code(judgements: Sequence[Judgement]) -> int:
@@ -335,8 +373,12 @@ def _axis_column(name: str, values: Sequence[Any]) -> Column:
 
     if name == "batch_exponent":
         return Column("batch", [shown(number(name, value)) for value in values])
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return Column(name, ["–" if value is None else shown(value) for value in values], is_text=not numeric)
+    numeric = all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
+    return Column(
+        name, ["–" if value is None else shown(value) for value in values], is_text=not numeric
+    )
 
 
 def _failed(summary: Summary) -> int:
@@ -412,7 +454,11 @@ def _what_it_takes(evidence: Evidence) -> str:
     from sweep.analysis.summary import is_per_trial, more_units
     from sweep.analysis.wording import unfinished
 
-    needed, ratio, per = evidence.units_needed, evidence.comparison.ratio, evidence.comparison.about.per
+    needed, ratio, per = (
+        evidence.units_needed,
+        evidence.comparison.ratio,
+        evidence.comparison.about.per,
+    )
     if needed and not is_per_trial(per):
         return more_units(per, needed)
     if not needed and ratio is not None and ratio.is_open:
@@ -422,14 +468,17 @@ def _what_it_takes(evidence: Evidence) -> str:
 
 def _judgement_rows(judgement: Judgement) -> list[dict[str, Any]]:
     """A row for each comparison that the claim speaks of: all of it is about the claim, none about other margins."""
-    from sweep.analysis.caveats import caveats
+    from sweep.analysis.verdict_warnings import verdict_warnings
 
     claim = judgement.claim
     own = {"claim": claim.name, "outcome": judgement.outcome, "low_expected": claim.expected.low}
     own |= {"high_expected": claim.expected.high}
-    warnings = caveats([evidence.comparison for evidence in judgement.evidence])
+    warnings = verdict_warnings([evidence.comparison for evidence in judgement.evidence])
     rows = [
-        row(each.comparison.axes, own | _evidence_row(claim, each, text) | {"warnings": list(map(str, told))})
+        row(
+            each.comparison.axes,
+            own | _evidence_row(claim, each, text) | {"warnings": list(map(str, told))},
+        )
         for (each, text), told in zip(_evidence_texts(judgement), warnings, strict=True)
     ]
     return rows or [own | {"evidence": "missing", "warnings": []}]
@@ -462,7 +511,9 @@ def _judgement_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
         Column("claim", [row["claim"] for row in rows], is_text=True),
         Column("outcome", [row["outcome"] for row in rows], is_text=True),
         Column("evidence", [row["evidence"] for row in rows], is_text=True),
-        Column("ratio", [NOTHING if row.get("ratio") is None else factor(row["ratio"]) for row in rows]),
+        Column(
+            "ratio", [NOTHING if row.get("ratio") is None else factor(row["ratio"]) for row in rows]
+        ),
         Column("95 % interval", [interval(row) for row in rows]),
         Column("says", [str(row.get("sentence", "")) for row in rows], rank=1, is_text=True),
     ]

@@ -11,7 +11,7 @@ import typer
 from sweep.axes import FEWEST_SEEDS
 from sweep.cli import output, runs
 from sweep.cli.plan import GridPath, Only, Out, Sets, expanded
-from sweep.cli.run import MaxForeign, interruptible
+from sweep.cli.run import MaxContention, interruptible
 from sweep.texts import counted
 
 if TYPE_CHECKING:
@@ -28,10 +28,13 @@ def calibrate(
     only: Only = None,
     out: Out = runs.RESULTS,
     address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster: auto, host:port or ray://host:10001.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Ray cluster: auto, host:port or ray://host:10001."),
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", min=FEWEST_SEEDS, help="Pairs of processes.")] = _SEEDS,
-    max_foreign: MaxForeign = 0.5,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=FEWEST_SEEDS, help="Pairs of processes.")
+    ] = _SEEDS,
+    max_contention: MaxContention = 0.5,
 ) -> None:
     """Run one cell of a grid under two labels, interleaved, and say how far apart equal things are measured here.
 
@@ -44,20 +47,22 @@ def calibrate(
     from sweep import run as sweeps
     from sweep.analysis.run import Run
     from sweep.cli.display import display
-    from sweep.records.places import Place
     from sweep.records.results import Results
+    from sweep.records.storage import Storage
 
     chosen, expansion = expanded(grid, sets, only)
     cell, doubled = calibration.doubled(expansion, seeds)
     name = f"calibration-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
-    results = Results(Place(out).child(name))
+    results = Results(Storage(out).child(name))
     output.say(f"measuring {cell.name} against itself, {counted(seeds, 'process')} each")
-    options = sweeps.Options(address=address, foreign_most=max_foreign)
+    options = sweeps.Options(address=address, max_contention=max_contention)
     named = dataclasses.replace(chosen, name=name)
     unfinished = f"the calibration is not finished; its records so far are in {results}"
     with interruptible(unfinished), display(name) as watching:
         sweeps.run(named, doubled, results, options, watching)
-    comparison = Run(results.place).compare(calibration.LABEL, calibration.LABELS[0], across_machines=True)[0]
+    comparison = Run(results.storage).compare(
+        calibration.LABEL, calibration.LABELS[0], across_machines=True
+    )[0]
     found = calibration.Calibration.of(comparison, cell, address, str(results))
     kept = calibration.keep(found)
     output.emit(_said(found, len({trial.seed for trial in expansion.trials})))

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 def curves(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
+        typer.Argument(
+            metavar="[RUN]",
+            help="A folder, a URI, or a name under results/; the newest one if left out.",
+        ),
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(metavar="CONDITION", help="Only such cells, as framework=torch.")
+        list[str] | None,
+        typer.Option(metavar="CONDITION", help="Only such cells, as framework=torch."),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE,
 ) -> int:
@@ -43,7 +47,9 @@ def curves(
     few = {point.trials for curve in found for point in curve.points if point.interval is None}
     if few and form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
         more = FEWEST_SEEDS - max(few)
-        output.warn(f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {more}")
+        output.warn(
+            f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {more}"
+        )
     if left_out := logs.said(sum(curve.left_out for curve in found)):
         output.warn(f"{left_out}; see what one trial recorded with sweep show")
     return answers.missing_code(loaded)
@@ -61,8 +67,14 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
         Column("validation loss", [number(point.loss) for _, point in points]),
         Column("over seeds", [_range(point) for _, point in points]),
         Column("95 % interval", [plain.interval(point.interval) for _, point in points]),
-        Column("PCK", [NOTHING if point.pck is None else f"{point.pck:.1%}" for _, point in points]),
-        Column("PCP", [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points], rank=1),
+        Column(
+            "PCK", [NOTHING if point.pck is None else f"{point.pck:.1%}" for _, point in points]
+        ),
+        Column(
+            "PCP",
+            [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points],
+            rank=1,
+        ),
         Column(f"elapsed {time.sign}", [_time(point, time) for _, point in points]),
     ]
     return beside(answers.axis_columns([curve.axes for curve, _ in points]), columns)

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from sweep.datasets import DataSet, Prepared
     from sweep.datasets.sheet import Tile
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, getting, preparing and looking at it.")
+app = typer.Typer(
+    no_args_is_help=True, help="Data sets: what there is, getting, preparing and looking at it."
+)
 
-Name = Annotated[str, typer.Argument(help="Which data set; `sweep data list` names them.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(help="Which data set; `sweep data list` names them.", show_default=False)
+]
 From = Annotated[
     Path | None,
     typer.Option(
@@ -33,13 +37,18 @@ From = Annotated[
 Options = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="OPTION=VALUE", help="An option of the data set, as examples=2048.", show_default=False
+        "--set",
+        metavar="OPTION=VALUE",
+        help="An option of the data set, as examples=2048.",
+        show_default=False,
     ),
 ]
 
 
 @app.command("list")
-def list_(form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE) -> None:
+def list_(
+    form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE,
+) -> None:
     """Data sets, and what of them is prepared on this machine.
 
     A row for each that is prepared, and one for each data set that is not.
@@ -49,7 +58,11 @@ def list_(form: Annotated[Format, typer.Option("--format", help="How to write th
     from sweep import datasets
     from sweep.datasets import store
 
-    rows = [row for dataset in datasets.datasets().values() for row in _rows(dataset, store.everything(dataset.name))]
+    rows = [
+        row
+        for dataset in datasets.datasets().values()
+        for row in _rows(dataset, store.everything(dataset.name))
+    ]
     emit(form, _columns(rows), rows)
     output.say(f"prepared data sets lie in {store.root()}")
 
@@ -77,7 +90,10 @@ def _columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     return [
         Column("data set", [row["data_set"] for row in rows], is_text=True),
         Column("prepared", [_prepared_or_not(row) for row in rows], is_text=True),
-        *(Column(name, ["" if row[name] is None else str(row[name]) for row in rows]) for name in counts),
+        *(
+            Column(name, ["" if row[name] is None else str(row[name]) for row in rows])
+            for name in counts
+        ),
         Column("GB", sizes),
         Column("what it is", [row["summary"] for row in rows], is_text=True),
     ]
@@ -92,9 +108,13 @@ def fetch(
     name: Name,
     url: Annotated[
         list[str] | None,
-        typer.Option("--url", help="Fetch from here and not from the known mirrors.", show_default=False),
+        typer.Option(
+            "--url", help="Fetch from here and not from the known mirrors.", show_default=False
+        ),
     ] = None,
-    sha256: Annotated[str, typer.Option(help="Accept only an archive with this SHA-256.", show_default=False)] = "",
+    sha256: Annotated[
+        str, typer.Option(help="Accept only an archive with this SHA-256.", show_default=False)
+    ] = "",
 ) -> None:
     """Download a published archive; goes on where an earlier download broke off.
 
@@ -109,9 +129,13 @@ def fetch(
         raise SweepError(f"data set {name} has no archive to fetch", _by_hand(dataset))
     try:
         with _downloading() as progress:
-            path = fetching.fetch(dataset.archive, path.parent, progress, url or (), sha256, output.say)
+            path = fetching.fetch(
+                dataset.archive, path.parent, progress, url or (), sha256, output.say
+            )
     except SweepError as error:
-        raise type(error)(error.message, error.hint.replace("NAME", name) + f"; see {dataset.homepage}") from None
+        raise type(error)(
+            error.message, error.hint.replace("NAME", name) + f"; see {dataset.homepage}"
+        ) from None
     output.emit(str(path))
 
 
@@ -145,12 +169,18 @@ def show(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", parser=paths.path, metavar="FILE", help="The picture to write: .png, .jpg or .webp."
+            "--out",
+            "-o",
+            parser=paths.path,
+            metavar="FILE",
+            help="The picture to write: .png, .jpg or .webp.",
         ),
     ] = Path("sheet.png"),
     path: From = None,
     options: Options = None,
-    count: Annotated[int, typer.Option(help="How many examples, spread evenly over the set.", min=1, max=400)] = 24,
+    count: Annotated[
+        int, typer.Option(help="How many examples, spread evenly over the set.", min=1, max=400)
+    ] = 24,
     columns: Annotated[int, typer.Option(help="Examples in a row.", min=1, max=40)] = 6,
     split: Annotated[str, typer.Option(help="train, test or all.")] = "all",
 ) -> None:
@@ -169,7 +199,8 @@ def show(
         page.save(out)
     except (OSError, ValueError) as error:
         raise SweepError(
-            f"{out} cannot be written: {error}", "give a .png, .jpg or .webp in a folder that exists"
+            f"{out} cannot be written: {error}",
+            "give a .png, .jpg or .webp in a folder that exists",
         ) from None
     output.emit(str(out))
 
@@ -181,7 +212,9 @@ def _tiles(prepared: Prepared, count: int, split: str) -> list[Tile]:
     from sweep.datasets.sheet import Tile
 
     images = np.load(prepared.folder / "images.npy", mmap_mode="r")
-    joints, visible, tests = (np.load(prepared.folder / f"{array}.npy") for array in ("joints", "visible", "split"))
+    joints, visible, tests = (
+        np.load(prepared.folder / f"{array}.npy") for array in ("joints", "visible", "split")
+    )
     names = (prepared.folder / "names.txt").read_text(encoding="utf-8").splitlines()
     among = np.flatnonzero({"train": tests == 0, "test": tests == 1, "all": tests >= 0}[split])
     if not len(among):
@@ -197,7 +230,9 @@ def _prepared(name: str, path: Path | None, options: Sequence[str] | None) -> Pr
 
     dataset = datasets.known(name)
     with _preparing(name) as progress:
-        return datasets.prepare(name, path, progress=progress, say=output.say, **_parsed(dataset, options or ()))
+        return datasets.prepare(
+            name, path, progress=progress, say=output.say, **_parsed(dataset, options or ())
+        )
 
 
 def _parsed(dataset: DataSet, given: Sequence[str]) -> dict[str, Any]:
@@ -210,12 +245,17 @@ def _parsed(dataset: DataSet, given: Sequence[str]) -> dict[str, Any]:
         if not sign:
             raise SweepError(f"--set {word} has no value", "write it as --set examples=2048")
         if option not in dataset.options:
-            raise SweepError(f"data set {dataset.name} has no option {option!r}", nearest(option, dataset.options))
+            raise SweepError(
+                f"data set {dataset.name} has no option {option!r}",
+                nearest(option, dataset.options),
+            )
         kind = type(dataset.options[option])
         try:
             values[option] = _BOOLEANS[text] if kind is bool else kind(text)
         except (ValueError, KeyError):
-            raise SweepError(f"--set {word} does not fit", f"it is {dataset.options[option]!r} by default") from None
+            raise SweepError(
+                f"--set {word} does not fit", f"it is {dataset.options[option]!r} by default"
+            ) from None
     return values
 
 
@@ -231,10 +271,23 @@ def _by_hand(dataset: DataSet) -> str:
 @contextmanager
 def _preparing(name: str) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr for each stage of preparation; nothing where stderr is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.stderr, transient=True, disable=not output.is_terminal()) as bar:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=output.stderr, transient=True, disable=not output.is_terminal()
+    ) as bar:
         tasks: dict[str, Any] = {}
 
         def progress(stage: str, done: int, of: int) -> None:
@@ -248,7 +301,14 @@ def _preparing(name: str) -> Iterator[Callable[[str, int, int], None]]:
 @contextmanager
 def _downloading() -> Iterator[Callable[[str, int, int | None], None]]:
     """A progress bar on stderr for each mirror; nothing where stderr is no terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -27,7 +27,9 @@ _P = ParamSpec("_P")
 _D = TypeVar("_D", bound="Display")
 
 
-def _never_raising(method: Callable[Concatenate[_D, _P], None]) -> Callable[Concatenate[_D, _P], None]:
+def _never_raising(
+    method: Callable[Concatenate[_D, _P], None],
+) -> Callable[Concatenate[_D, _P], None]:
     """A method of a display that gives up telling, once and with a warning, instead of ending the sweep."""
 
     @functools.wraps(method)
@@ -38,7 +40,9 @@ def _never_raising(method: Callable[Concatenate[_D, _P], None]) -> Callable[Conc
             method(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001  whatever it is: hours of measuring must not end with it
             self.failed = True
-            output.warn(f"progress is no longer shown ({type(error).__name__}: {error}); the sweep goes on")
+            output.warn(
+                f"progress is no longer shown ({type(error).__name__}: {error}); the sweep goes on"
+            )
 
     return told
 
@@ -109,18 +113,24 @@ class Display:
         """Something to show has changed."""
 
     def _shown_details(self) -> list[str]:
-        return [printable(f"{name}: {text}") for name, text in sorted(self._details.items())[:_DETAILS]]
+        return [
+            printable(f"{name}: {text}") for name, text in sorted(self._details.items())[:_DETAILS]
+        ]
 
     def _status_text(self) -> str:
         parts = [f"{self._done}/{self._total} trials"]
         running = {device: n for device, n in self._running.items() if n}
         if running:
-            parts.append("running " + ", ".join(f"{n} on {device}" for device, n in sorted(running.items())))
+            parts.append(
+                "running " + ", ".join(f"{n} on {device}" for device, n in sorted(running.items()))
+            )
         if self._failures:
             parts.append(", ".join(f"{n} {status}" for status, n in sorted(self._failures.items())))
         if self._done < self._total:
             seconds = self._remaining_s
-            parts.append("ETA once a trial has ended" if seconds is None else f"ETA {duration(seconds)}")
+            parts.append(
+                "ETA once a trial has ended" if seconds is None else f"ETA {duration(seconds)}"
+            )
         return " · ".join(parts)
 
 
@@ -157,7 +167,11 @@ class LiveDisplay(Display):
         )
         self._task = self._bar.add_task(printable(name), total=None)
         self._live = Live(
-            self, console=output.stderr, refresh_per_second=_REFRESH_PER_S, redirect_stdout=False, transient=False
+            self,
+            console=output.stderr,
+            refresh_per_second=_REFRESH_PER_S,
+            redirect_stdout=False,
+            transient=False,
         )
 
     def __enter__(self) -> Self:
@@ -184,7 +198,11 @@ def duration(seconds: float) -> str:
     if not abs(seconds) < _LONGEST_S:  # nor is NaN, or an integer too large for a float
         return "unknown"
     whole = round(seconds)
-    for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+    for unit, size, below, smaller in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
         if whole >= size:
             rest = whole % size // smaller
             return f"{whole // size} {unit} {rest} {below}" if rest else f"{whole // size} {unit}"
@@ -194,7 +212,9 @@ def duration(seconds: float) -> str:
 def progress(facts: Mapping[str, Any]) -> str:
     """What a trial says of itself, as people say it: `epoch 3 of 10, loss 0.02135, 4 min 10 s left`."""
     totals = {f"{name}s" for name in facts}
-    return ", ".join(_told(name, value, facts) for name, value in facts.items() if name not in totals)
+    return ", ".join(
+        _told(name, value, facts) for name, value in facts.items() if name not in totals
+    )
 
 
 def _told(name: str, value: Any, facts: Mapping[str, Any]) -> str:

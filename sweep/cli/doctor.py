@@ -23,9 +23,14 @@ _MARKS: dict[Grade, str] = {"error": "✗", "warning": "!", "note": "·", "ok": 
 
 
 def doctor(
-    form: Annotated[Format, typer.Option("--format", help="How to write the findings.")] = Format.TABLE,
+    form: Annotated[
+        Format, typer.Option("--format", help="How to write the findings.")
+    ] = Format.TABLE,
     out: Annotated[
-        Path, typer.Option(parser=paths.path, metavar="DIR", help="Where runs are written, for the room there.")
+        Path,
+        typer.Option(
+            parser=paths.path, metavar="DIR", help="Where runs are written, for the room there."
+        ),
     ] = Path(runs.RESULTS),
 ) -> int:
     """Look at this machine and say what bears on timings, with the command that changes it; change nothing.
@@ -35,9 +40,9 @@ def doctor(
     Example: `sweep doctor --format md`
     """
     from sweep.doctor import findings, worst
-    from sweep.node import vitals
+    from sweep.node import snapshot
 
-    found = findings(vitals.take(out))
+    found = findings(snapshot.take(out))
     if form is Format.TABLE:
         output.emit("\n".join(_lines(found)))
         output.say(_in_short(found))
@@ -54,7 +59,7 @@ def _lines(found: Sequence[Finding]) -> list[str]:
     for finding in found:
         lines.append(f"{_MARKS[finding.grade]} {finding.subject.ljust(width)}  {finding.found}")
         if finding.grade != "ok":
-            lines += [f"{indent}effect: {finding.effect}", f"{indent}remedy: {finding.remedy}"]
+            lines += [f"{indent}effect: {finding.effect}", f"{indent}fix: {finding.fix}"]
     return lines
 
 
@@ -65,5 +70,7 @@ def _in_short(found: Sequence[Finding]) -> str:
 
 
 def _columns(found: Sequence[Finding]) -> list[Column]:
-    names = ("grade", "subject", "found", "effect", "remedy")
-    return [Column(name, [getattr(finding, name) for finding in found], is_text=True) for name in names]
+    names = ("grade", "subject", "found", "effect", "fix")
+    return [
+        Column(name, [getattr(finding, name) for finding in found], is_text=True) for name in names
+    ]

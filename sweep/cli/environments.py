@@ -18,17 +18,27 @@ from sweep.texts import counted
 if TYPE_CHECKING:
     from sweep.environments import Environment, EnvironmentFailed, Specification
 
-app = typer.Typer(no_args_is_help=True, help="The isolated Pythons trials run in: one per framework version.")
+app = typer.Typer(
+    no_args_is_help=True, help="The isolated Pythons trials run in: one per framework version."
+)
 
 
-_Requirements = Annotated[list[str], typer.Argument(help="Framework versions, as torch==2.13.0.", show_default=False)]
+_Requirements = Annotated[
+    list[str], typer.Argument(help="Framework versions, as torch==2.13.0.", show_default=False)
+]
 _Device = Annotated[str, typer.Option(help="cpu or gpu: a GPU environment holds the CUDA build.")]
 _Backend = Annotated[str, typer.Option(help="A backend that needs packages of its own, as ideep.")]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
-_Python = Annotated[list[str] | None, typer.Option(help="Python version instead of the recipe's; repeatable.")]
-_Requires = Annotated[list[str] | None, typer.Option(help="One more requirement, as 'numpy<2'; repeatable.")]
+_Python = Annotated[
+    list[str] | None, typer.Option(help="Python version instead of the recipe's; repeatable.")
+]
+_Requires = Annotated[
+    list[str] | None, typer.Option(help="One more requirement, as 'numpy<2'; repeatable.")
+]
 _Wheel = Annotated[str, typer.Option(help="File or URL of the framework's wheel.")]
-_Interpreter = Annotated[str, typer.Option(help="A Python of your own, used as it is and only looked at.")]
+_Interpreter = Annotated[
+    str, typer.Option(help="A Python of your own, used as it is and only looked at.")
+]
 
 
 @app.command("list", epilog="Example: `sweep env list --format json`")
@@ -41,7 +51,9 @@ def list_(form: _Format = Format.TABLE) -> None:
     total = sum(e.size_bytes for e in found)
     output.say(f"{counted(len(found), 'environment')}, {_mib(total)} in {env.root()}")
     for specification in env.unfinished():
-        output.say(f"{specification} is unfinished: being built now, or removed with sweep env rm {specification}")
+        output.say(
+            f"{specification} is unfinished: being built now, or removed with sweep env rm {specification}"
+        )
 
 
 @app.command(epilog="Example: `sweep env build torch==2.13.0 chainer==7.8.1`")
@@ -53,18 +65,26 @@ def build(
     requires: _Requires = None,
     wheel: _Wheel = "",
     interpreter: _Interpreter = "",
-    lock_file: Annotated[str, typer.Option("--lock", help="A file written by sweep env lock.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be installed.")] = False,
+    lock_file: Annotated[
+        str, typer.Option("--lock", help="A file written by sweep env lock.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be installed.")
+    ] = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Build, import, run one step; say what works and why not.")
+        bool,
+        typer.Option("--probe", help="Build, import, run one step; say what works and why not."),
     ] = False,
     discard: Annotated[
-        bool, typer.Option("--discard", help="With --probe: remove what was built, and its downloads.")
+        bool,
+        typer.Option("--discard", help="With --probe: remove what was built, and its downloads."),
     ] = False,
     form: _Format = Format.TABLE,
 ) -> int:
     """Build environments now, so that a sweep finds them; a sweep builds what is missing by itself."""
-    override = _given(python=python, requires=requires, wheel=wheel, interpreter=interpreter, lock=lock_file)
+    override = _given(
+        python=python, requires=requires, wheel=wheel, interpreter=interpreter, lock=lock_file
+    )
     specs = [_specified(requirement, device, backend, override) for requirement in requirements]
     if dry_run:
         return _each(specs, _plan)
@@ -78,7 +98,9 @@ def build(
 
 @app.command(epilog="Example: `sweep env lock torch==2.13.0 -o torch.lock`")
 def lock(
-    requirement: Annotated[str, typer.Argument(help="A framework version, as torch==2.13.0.", show_default=False)],
+    requirement: Annotated[
+        str, typer.Argument(help="A framework version, as torch==2.13.0.", show_default=False)
+    ],
     device: _Device = "cpu",
     backend: _Backend = "default",
     python: _Python = None,
@@ -87,7 +109,13 @@ def lock(
     interpreter: _Interpreter = "",
     to: Annotated[
         Path | None,
-        typer.Option("-o", "--output", parser=paths.path, metavar="FILE", help="Write here instead of to stdout."),
+        typer.Option(
+            "-o",
+            "--output",
+            parser=paths.path,
+            metavar="FILE",
+            help="Write here instead of to stdout.",
+        ),
     ] = None,
 ) -> None:
     """Write down an environment's exact versions, building it first where it is missing.
@@ -104,12 +132,16 @@ def lock(
     try:
         to.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SweepError(f"{to} cannot be written: {error.strerror}", "name another file with -o") from None
+        raise SweepError(
+            f"{to} cannot be written: {error.strerror}", "name another file with -o"
+        ) from None
 
 
 @app.command(epilog="Example: `sweep env rm torch==2.13.0`")
 def rm(
-    names: Annotated[list[str] | None, typer.Argument(help="Ids, their beginnings, or framework versions.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Ids, their beginnings, or framework versions.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove every environment.")] = False,
 ) -> None:
     """Remove environments from this machine; one in use is left alone."""
@@ -118,7 +150,9 @@ def rm(
     chosen = [w for name in names or [] for w in _matching(name)]
     chosen += [e.specification for e in env.environments()] + env.unfinished() if everything else []
     if not chosen:
-        raise SweepError("nothing is named", "name environments as sweep env list shows them, or say --all")
+        raise SweepError(
+            "nothing is named", "name environments as sweep env list shows them, or say --all"
+        )
     for specification in dict.fromkeys(chosen):
         env.remove(specification)
         output.say(f"removed {specification}")
@@ -129,7 +163,9 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value}
 
 
-def _specified(requirement: str, device: str, backend: str, override: Mapping[str, Any]) -> Specification:
+def _specified(
+    requirement: str, device: str, backend: str, override: Mapping[str, Any]
+) -> Specification:
     from sweep import catalog
     from sweep.environments import check_there, specify
 
@@ -138,7 +174,10 @@ def _specified(requirement: str, device: str, backend: str, override: Mapping[st
     if framework.package and not (equal and version):
         raise SweepError(f"{requirement!r} names no version", f"write {name}==VERSION")
     if reason := catalog.unsupported(framework, version, backend, device):
-        raise SweepError(f"{requirement} with backend {backend} on {device}: {reason}", "see sweep env build --help")
+        raise SweepError(
+            f"{requirement} with backend {backend} on {device}: {reason}",
+            "see sweep env build --help",
+        )
     check_there(requirement, override)
     return specify(framework, version, device, backend, override)
 
@@ -178,7 +217,9 @@ def _plan(spec: Specification) -> None:
     output.emit("\n".join([f"# {spec.framework} on Python {planned.python}", *planned.packages]))
 
 
-def _probe(specs: Sequence[Specification], backend: str, device: str, discard: bool, form: Format) -> int:
+def _probe(
+    specs: Sequence[Specification], backend: str, device: str, discard: bool, form: Format
+) -> int:
     from sweep import catalog
     from sweep.environments.probing import probe, step
 
@@ -209,15 +250,22 @@ def _matching(name: str) -> list[str]:
     from sweep import environments as env
 
     known = env.environments()
-    if of_framework := [e.specification for e in known if e.framework == versions.normal_requirement(name)]:
+    if of_framework := [
+        e.specification for e in known if e.framework == versions.normal_requirement(name)
+    ]:
         return of_framework
-    names = {e.specification: (e.id, e.specification) for e in known} | {s: (s,) for s in env.unfinished()}
+    names = {e.specification: (e.id, e.specification) for e in known} | {
+        s: (s,) for s in env.unfinished()
+    }
     ids = [s for s, called in names.items() if any(c.startswith(name) for c in called)]
     if not ids:
-        raise SweepError(f"there is no environment {name!r}", nearest(name, {e.framework for e in known}))
+        raise SweepError(
+            f"there is no environment {name!r}", nearest(name, {e.framework for e in known})
+        )
     if len({names[s][0] for s in ids}) > 1:
         raise SweepError(
-            f"{len(ids)} environments begin with {name!r}", "say more of the id, as sweep env list shows it"
+            f"{len(ids)} environments begin with {name!r}",
+            "say more of the id, as sweep env list shows it",
         )
     return ids
 
@@ -232,7 +280,9 @@ def _show(rows: Sequence[Mapping[str, Any]], form: Format) -> None:
 def _column(key: str, values: Sequence[Any]) -> Column:
     """A column for people: sizes in MiB."""
     if key.endswith("_bytes"):
-        return Column(key.removesuffix("_bytes"), [_mib(value) if value else "" for value in values])
+        return Column(
+            key.removesuffix("_bytes"), [_mib(value) if value else "" for value in values]
+        )
     return Column(key, list(map(str, values)), is_text=True)
 
 

@@ -29,13 +29,18 @@ _LOOKED_THROUGH = 10_000
 
 _RunName = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
+    typer.Argument(
+        metavar="[RUN]",
+        help="A folder, a URI, or a name under results/; the newest one if left out.",
+    ),
 ]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
 
 
 def ls(
-    where: Annotated[str, typer.Argument(metavar="[WHERE]", help="A folder or URI that holds runs.")] = runs.RESULTS,
+    where: Annotated[
+        str, typer.Argument(metavar="[WHERE]", help="A folder or URI that holds runs.")
+    ] = runs.RESULTS,
     form: _Format = Format.TABLE,
 ) -> int:
     """List runs, the newest first.
@@ -59,12 +64,21 @@ def ls(
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")],
-    trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob.")
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")
     ],
-    log: Annotated[bool, typer.Option("--log", help="Print the whole log and nothing else.")] = False,
-    packages: Annotated[bool, typer.Option("--packages", help="Print the packages of its environment.")] = False,
+    trial: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob."
+        ),
+    ],
+    log: Annotated[
+        bool, typer.Option("--log", help="Print the whole log and nothing else.")
+    ] = False,
+    packages: Annotated[
+        bool, typer.Option("--packages", help="Print the packages of its environment.")
+    ] = False,
     poses: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +97,9 @@ def show(
     attempts = loaded.results.history(found_trial(loaded, trial))
     runs.tell_damage(loaded)
     if not attempts:
-        raise SweepError(f"the records of {trial} cannot be read", "sweep run on its grid runs it again")
+        raise SweepError(
+            f"the records of {trial} cannot be read", "sweep run on its grid runs it again"
+        )
     record = attempts[-1]
     if log:
         output.emit(loaded.results.log(record["trial_id"]))
@@ -95,16 +111,20 @@ def show(
     elif form is Format.JSON:
         output.emit(json.dumps(plain(record), indent=1, default=str, ensure_ascii=False))
     else:
-        lines = [*_record_lines(record), *_attempt_lines(attempts), *_log_lines(loaded, record["trial_id"])]
+        lines = [
+            *_record_lines(record),
+            *_attempt_lines(attempts),
+            *_log_lines(loaded, record["trial_id"]),
+        ]
         output.emit("\n".join(lines))
     return 0 if record["status"] == Status.OK else FAILED
 
 
 def _listed(where: str, name: str, at: float) -> dict[str, Any]:
     from sweep.analysis.run import Run
-    from sweep.records.places import Place
+    from sweep.records.storage import Storage
 
-    run = Run(Place(where).child(name))
+    run = Run(Storage(where).child(name))
     known = run.results.records(["trial_id", "status"])
     statuses, missing = Counter(known["status"].to_pylist()), len(run.without_record(known))
     runs.tell_damage(run)
@@ -123,11 +143,17 @@ def found_trial(run: Run, wanted: str) -> str:
     table = run.results.records(["trial_id", "trial_name"])
     pairs = list(zip(table["trial_id"].to_pylist(), table["trial_name"].to_pylist(), strict=True))
     exact = [pair for pair in pairs if wanted in pair]
-    chosen = exact or [(i, n) for i, n in pairs if i.startswith(wanted) or (n and fnmatch.fnmatchcase(n, wanted))]
+    chosen = exact or [
+        (i, n) for i, n in pairs if i.startswith(wanted) or (n and fnmatch.fnmatchcase(n, wanted))
+    ]
     if not chosen:
         if wanted in run.missing:
-            raise SweepError(f"{wanted} is planned and has no record yet", "sweep run on its grid runs it")
-        raise SweepError(f"no trial is {wanted!r}", _like(wanted, [name for _, name in pairs if name]))
+            raise SweepError(
+                f"{wanted} is planned and has no record yet", "sweep run on its grid runs it"
+            )
+        raise SweepError(
+            f"no trial is {wanted!r}", _like(wanted, [name for _, name in pairs if name])
+        )
     if len(chosen) > 1:
         some = ", ".join(str(name) for _, name in chosen[:_NAMED])
         raise SweepError(f"{wanted!r} may be any of {len(chosen)} trials", f"name one: {some}")
@@ -149,7 +175,11 @@ def _record_lines(record: Mapping[str, Any]) -> list[str]:
             continue
         told[name] = _samples(name, value) if _is_samples(value) else _fact(name, value)
     for name in ("settings", "machine"):
-        told |= {f"{name}.{key}": str(v) for key, v in json.loads(record[name] or "{}").items() if key not in told}
+        told |= {
+            f"{name}.{key}": str(v)
+            for key, v in json.loads(record[name] or "{}").items()
+            if key not in told
+        }
     width = max(map(len, told))
     return [f"{name.ljust(width)}  {_indented(text, width)}" for name, text in told.items()]
 
@@ -199,7 +229,10 @@ def _attempt_lines(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
 
     if len(attempts) < 2:
         return []
-    told = [f"  attempt {row['attempt']}: {row['status']}: {cause(row['error'] or '')}" for row in attempts[:-1]]
+    told = [
+        f"  attempt {row['attempt']}: {row['status']}: {cause(row['error'] or '')}"
+        for row in attempts[:-1]
+    ]
     return ["", "superseded records:", *told]
 
 
@@ -207,5 +240,9 @@ def _log_lines(run: Run, trial_id: str) -> list[str]:
     lines = run.results.log(trial_id).rstrip().splitlines()
     if not lines:
         return []
-    cut = f", its last {_LOG_LINES} lines of {len(lines)}; all with --log" if len(lines) > _LOG_LINES else ""
+    cut = (
+        f", its last {_LOG_LINES} lines of {len(lines)}; all with --log"
+        if len(lines) > _LOG_LINES
+        else ""
+    )
     return ["", f"log{cut}:", *(f"  {line}" for line in lines[-_LOG_LINES:])]

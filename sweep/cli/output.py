@@ -23,7 +23,18 @@ from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
 
 _PLAIN = "sweep.plain"
-_IN_PLAIN = {"─": "-", "–": "-", "…": "...", "×": "x", "·": "|", "µ": "u", "²": "^2", "≤": "<=", "≥": ">=", "±": "+-"}
+_IN_PLAIN = {
+    "─": "-",
+    "–": "-",
+    "…": "...",
+    "×": "x",
+    "·": "|",
+    "µ": "u",
+    "²": "^2",
+    "≤": "<=",
+    "≥": ">=",
+    "±": "+-",
+}
 
 
 class _Forgiving:
@@ -84,7 +95,9 @@ def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]
-    codes = (f"\\u{ord(sign):04x}" if ord(sign) < 0x10000 else f"\\U{ord(sign):08x}" for sign in signs)
+    codes = (
+        f"\\u{ord(sign):04x}" if ord(sign) < 0x10000 else f"\\U{ord(sign):08x}" for sign in signs
+    )
     plain = (_IN_PLAIN.get(sign, code) for sign, code in zip(signs, codes, strict=True))
     return "".join(plain), error.end
 
@@ -133,7 +146,9 @@ def _silence(stream: IO[str]) -> None:
 
 
 _TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # of the direction of writing
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160), *_TURNS) if chr(code) not in "\n\t"}
+_CONTROLS = {
+    code: None for code in (*range(32), *range(127, 160), *_TURNS) if chr(code) not in "\n\t"
+}
 
 
 def harmless(text: str) -> str:

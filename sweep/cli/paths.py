@@ -14,4 +14,6 @@ def path(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise SweepError(f"{text}: there is no such home folder", "write the path in full") from None
+        raise SweepError(
+            f"{text}: there is no such home folder", "write the path in full"
+        ) from None

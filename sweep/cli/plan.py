@@ -27,24 +27,40 @@ if TYPE_CHECKING:
 _REASONS = 10
 
 
-GridPath = Annotated[Path, typer.Argument(metavar="GRID", parser=paths.path, help="The grid file.", show_default=False)]
+GridPath = Annotated[
+    Path,
+    typer.Argument(metavar="GRID", parser=paths.path, help="The grid file.", show_default=False),
+]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="AXIS=V1,V2", help="Other values for an axis or a parameter; repeatable."),
+    typer.Option(
+        "--set", metavar="AXIS=V1,V2", help="Other values for an axis or a parameter; repeatable."
+    ),
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option(metavar="GLOB", help="Only trials with such a name, as `*/cpu/*/b5/*`; repeatable."),
+    typer.Option(
+        metavar="GLOB", help="Only trials with such a name, as `*/cpu/*/b5/*`; repeatable."
+    ),
 ]
-Out = Annotated[str, typer.Option(metavar="DIR|URI", help="Where runs are kept: a folder, or s3://bucket/prefix.")]
+Out = Annotated[
+    str,
+    typer.Option(metavar="DIR|URI", help="Where runs are kept: a folder, or s3://bucket/prefix."),
+]
 AddSeeds = Annotated[int, typer.Option(metavar="N", min=0, help="N more seeds of every cell.")]
 RetryWhat = Annotated[Retry | None, typer.Option("--retry", help="Run again what ended so.")]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the trials.")]
 _Nodes = Annotated[
-    str, typer.Option("--nodes", metavar="TYPE=N,…", help="How long it takes on such nodes of a cluster file.")
+    str,
+    typer.Option(
+        "--nodes", metavar="TYPE=N,…", help="How long it takes on such nodes of a cluster file."
+    ),
 ]
 _ClusterFile = Annotated[
-    Path, typer.Option("--cluster", metavar="FILE", parser=paths.path, help="The cluster file with their types.")
+    Path,
+    typer.Option(
+        "--cluster", metavar="FILE", parser=paths.path, help="The cluster file with their types."
+    ),
 ]
 
 
@@ -83,14 +99,21 @@ def schema() -> None:
 
 
 def expanded(
-    path: Path, sets: Iterable[str] | None = None, only: Iterable[str] | None = None, add_seeds: int = 0
+    path: Path,
+    sets: Iterable[str] | None = None,
+    only: Iterable[str] | None = None,
+    add_seeds: int = 0,
 ) -> tuple[Grid, Expansion]:
     """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of."""
     from sweep import catalog, datasets, measured
     from sweep import grid as grids
 
     grid = grids.load(path, sets or ()).add_seeds(add_seeds)
-    frameworks, workloads, data_sets = catalog.frameworks(), catalog.workloads(), datasets.datasets()
+    frameworks, workloads, data_sets = (
+        catalog.frameworks(),
+        catalog.workloads(),
+        datasets.datasets(),
+    )
     metrics = _directions([*frameworks.values(), *workloads.values()])
     undirected = [name for name, direction in metrics.items() if direction == "none"]
     known = {"data_sets": data_sets, "metrics": list(metrics), "undirected": undirected}
@@ -148,10 +171,10 @@ def _results(name: str, out: str) -> Results | None:
     """The run of this name, where there is one already."""
     if "://" not in out and not paths.path(out).joinpath(name).is_dir():
         return None  # without PyArrow, which takes longer to start than all the rest
-    from sweep.records.places import Place
     from sweep.records.results import Results
+    from sweep.records.storage import Storage
 
-    results = Results(Place(out).child(name))
+    results = Results(Storage(out).child(name))
     return results if results.exists() else None
 
 
@@ -162,11 +185,15 @@ def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
 
     estimate = Estimate(catalog.workloads())
     if results:
-        estimate.learn(results.records(LEARNT_FROM).to_pydict(), {cell.id: cell for cell in expansion.cells})
+        estimate.learn(
+            results.records(LEARNT_FROM).to_pydict(), {cell.id: cell for cell in expansion.cells}
+        )
     return estimate
 
 
-def _summary(grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: Estimate) -> Iterator[str]:
+def _summary(
+    grid: Grid, expansion: Expansion, todo: Sequence[Trial], estimate: Estimate
+) -> Iterator[str]:
     from sweep.cli.display import duration
     from sweep.node import provision
 
@@ -220,7 +247,9 @@ def _environments(needs: Needs) -> dict[str, list[str]]:
     states: dict[str, list[str]] = {}
     for spec in needs.specifications:
         state = "of your own" if spec.interpreter else "built" if load(spec.id) else "to build"
-        states.setdefault(state, []).append(f"{spec.framework} for GPUs" if spec in needs.gpu_only else spec.framework)
+        states.setdefault(state, []).append(
+            f"{spec.framework} for GPUs" if spec in needs.gpu_only else spec.framework
+        )
     return states
 
 
@@ -230,8 +259,15 @@ def _data(needs: Needs) -> list[str]:
     from sweep.datasets import store
 
     wanted = list(needs.data)
-    there = [(name, path) for name, path in wanted if datasets.known(name).generated or path or store.everything(name)]
-    return [name if (name, path) in there else f"{name} (not prepared on this machine)" for name, path in wanted]
+    there = [
+        (name, path)
+        for name, path in wanted
+        if datasets.known(name).generated or path or store.everything(name)
+    ]
+    return [
+        name if (name, path) in there else f"{name} (not prepared on this machine)"
+        for name, path in wanted
+    ]
 
 
 def _data_warnings(needs: Needs) -> Iterator[str]:
@@ -254,7 +290,9 @@ def _on_nodes(todo: Sequence[Trial], nodes: NodeTypes, estimate: Estimate) -> It
     from sweep.cli.display import duration
     from sweep.cluster.forecast import forecast
 
-    seconds = {trial.cell.id: estimate.seconds(trial.cell.id, trial.cell.settings) for trial in todo}
+    seconds = {
+        trial.cell.id: estimate.seconds(trial.cell.id, trial.cell.settings) for trial in todo
+    }
     unknown = sum(seconds[trial.cell.id] is None for trial in todo)
     if unknown:
         yield f"on these nodes: not known, as no trial like {unknown:,} of these has ended yet"
@@ -271,7 +309,9 @@ def _on_nodes(todo: Sequence[Trial], nodes: NodeTypes, estimate: Estimate) -> It
 def _total_s(todo: Sequence[Trial], estimate: Estimate) -> float | None:
     left = Counter(trial.cell.id for trial in todo)
     cells = {trial.cell.id: trial.cell for trial in todo}
-    return estimate.total_s((cell_id, cells[cell_id].settings, count) for cell_id, count in left.items())
+    return estimate.total_s(
+        (cell_id, cells[cell_id].settings, count) for cell_id, count in left.items()
+    )
 
 
 def _row(trial: Trial, estimate: Estimate) -> dict[str, Any]:
@@ -288,7 +328,9 @@ def _row(trial: Trial, estimate: Estimate) -> dict[str, Any]:
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     from sweep.cli.display import duration
 
-    times = [duration(row["estimated_s"]) if row["estimated_s"] is not None else "?" for row in rows]
+    times = [
+        duration(row["estimated_s"]) if row["estimated_s"] is not None else "?" for row in rows
+    ]
     return [
         Column("id", [row["id"] for row in rows], is_text=True),
         Column("trial", [row["name"] for row in rows], is_text=True),

@@ -20,7 +20,10 @@ def draw(record: Mapping[str, Any], out: Path) -> None:
     from sweep.datasets.sheet import sheet
 
     if not record.get("pose_example") or not record.get("data_id"):
-        raise SweepError(f"{record['trial_name']} keeps no predictions", "trials of workload train do that ended ok")
+        raise SweepError(
+            f"{record['trial_name']} keeps no predictions",
+            "trials of workload train do that ended ok",
+        )
     page = sheet(_tiles(record, _data(record)), 2 * _PAIRS_IN_A_ROW, _title(record))
     try:
         page.save(out)
@@ -46,11 +49,14 @@ def _tiles(record: Mapping[str, Any], prepared: Prepared) -> list[Tile]:
     from sweep.datasets.sheet import Tile
 
     images, joints, visible = (
-        np.load(prepared.folder / f"{name}.npy", mmap_mode="r") for name in ("images", "joints", "visible")
+        np.load(prepared.folder / f"{name}.npy", mmap_mode="r")
+        for name in ("images", "joints", "visible")
     )
     names = (prepared.folder / "names.txt").read_text(encoding="utf-8").splitlines()
     hidden_mean_nothing = not prepared.meta()["locates_invisible"]
-    predicted = np.reshape(_predictions(record, joints[0].size, len(images)), (-1, *joints.shape[1:]))
+    predicted = np.reshape(
+        _predictions(record, joints[0].size, len(images)), (-1, *joints.shape[1:])
+    )
     tiles = []
     for example, pose in zip(record["pose_example"], predicted, strict=True):
         seen, true = visible[example] != 0, np.array(joints[example])
@@ -66,9 +72,13 @@ def _predictions(record: Mapping[str, Any], each: int, examples: int) -> list[fl
     places, found = record["pose_example"], record.get("pose_joints") or []
     if len(found) != each * len(places):
         told = f"{len(found)} coordinates for {len(places)} examples of {each} each"
-        raise SweepError(f"{record['trial_name']} keeps {told}", "its workload gives lists that do not fit")
+        raise SweepError(
+            f"{record['trial_name']} keeps {told}", "its workload gives lists that do not fit"
+        )
     if not all(place is not None and 0 <= place < examples for place in places):
-        raise SweepError(f"{record['trial_name']} keeps predictions of examples that its data set does not have")
+        raise SweepError(
+            f"{record['trial_name']} keeps predictions of examples that its data set does not have"
+        )
     return list(found)
 
 

@@ -31,7 +31,10 @@ KINDS = {
 def report(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A folder, a URI, or a name under results/; the newest one if left out."),
+        typer.Argument(
+            metavar="[RUN]",
+            help="A folder, a URI, or a name under results/; the newest one if left out.",
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -45,12 +48,15 @@ def report(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="CONDITION", help="Only such cells or trials, as framework=torch or 'cpu_model=*EPYC*'."),
+        typer.Option(
+            metavar="CONDITION",
+            help="Only such cells or trials, as framework=torch or 'cpu_model=*EPYC*'.",
+        ),
     ] = None,
 ) -> int:
     """Write a run as one HTML file that works without a network.
 
-    Plots, tables, claims and doubts; its reader chooses axes and filters. Prints the file's name. Ends with 1 where
+    Plots, tables, claims and warnings; its reader chooses axes and filters. Prints the file's name. Ends with 1 where
     trials failed, with 4 where planned ones have no record.
 
     Example: `sweep report core-time -o core-time.html`
@@ -61,7 +67,9 @@ def report(
     target = file or _beside(loaded)
     _check(target)
     if file is None and target.is_symlink():  # a run's folder may be somebody else's
-        raise SweepError(f"{target} is a link, which is not followed", "remove it, or name the file with -o")
+        raise SweepError(
+            f"{target} is a link, which is not followed", "remove it, or name the file with -o"
+        )
     text = page(loaded)
     runs.tell_state(loaded)
     _write(target, text.encode())
@@ -69,26 +77,45 @@ def report(
 
 
 def plot(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")
+    ],
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="; ".join(f"{name}: {shows}" for name, shows in KINDS.items()))
+        str,
+        typer.Argument(
+            metavar="KIND", help="; ".join(f"{name}: {shows}" for name, shows in KINDS.items())
+        ),
     ],
     file: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", parser=paths.path, metavar="FILE", help="The file, by its ending PNG, SVG or PDF."
+            "-o",
+            "--output",
+            parser=paths.path,
+            metavar="FILE",
+            help="The file, by its ending PNG, SVG or PDF.",
         ),
     ],
-    metric: Annotated[str | None, typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …")
+    ] = None,
     where: Annotated[
         list[str] | None, typer.Option(metavar="CONDITION", help="Only such cells, as device=cpu.")
     ] = None,
     x: Annotated[str | None, typer.Option("--x", help="The axis along x.")] = None,
     colour: Annotated[str | None, typer.Option(help="The axis told by colour, or none.")] = None,
-    shape: Annotated[str | None, typer.Option(help="The axis told by dashes and shapes, or none.")] = None,
-    panels: Annotated[str | None, typer.Option(help="The axis with a panel for each value, or none.")] = None,
-    over: Annotated[str | None, typer.Option(help="speedup, heatmap: the axis to compare over.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="speedup, heatmap: the value to compare with.")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="The axis told by dashes and shapes, or none.")
+    ] = None,
+    panels: Annotated[
+        str | None, typer.Option(help="The axis with a panel for each value, or none.")
+    ] = None,
+    over: Annotated[
+        str | None, typer.Option(help="speedup, heatmap: the axis to compare over.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="speedup, heatmap: the value to compare with.")
+    ] = None,
 ) -> int:
     """Draw one picture of a run for a paper.
 
@@ -114,7 +141,7 @@ def plot(
 
 def _beside(run: Run) -> Path:
     """In the run's folder; in the current one where the run is in an object store."""
-    folder, here = run.results.place.folder, Path.cwd()
+    folder, here = run.results.storage.folder, Path.cwd()
     if folder is None:
         return Path(f"{run.name}.html")
     return (folder.relative_to(here) if folder.is_relative_to(here) else folder) / "report.html"
@@ -125,7 +152,9 @@ def _form(file: Path) -> str:
 
     form = file.suffix.removeprefix(".").lower()
     if form not in FORMATS:
-        raise SweepError(f"{file} ends in no format that plots are drawn in", nearest(form, FORMATS))
+        raise SweepError(
+            f"{file} ends in no format that plots are drawn in", nearest(form, FORMATS)
+        )
     return form
 
 
@@ -134,12 +163,17 @@ def _check(file: Path) -> None:
     if os.path.isdir(file):  # noqa: PTH112  pathlib raises where a name is too long
         raise SweepError(f"{file} is a folder", "name a file with -o")
     if not os.path.isdir(file.parent):  # noqa: PTH112
-        raise SweepError(f"{file} cannot be written: there is no folder {file.parent}", "make it, or name another")
+        raise SweepError(
+            f"{file} cannot be written: there is no folder {file.parent}",
+            "make it, or name another",
+        )
 
 
 def _write(file: Path, data: bytes) -> None:
     try:
         file.write_bytes(data)
     except OSError as error:
-        raise SweepError(f"{file} cannot be written: {error.strerror}", "name another file with -o") from None
+        raise SweepError(
+            f"{file} cannot be written: {error.strerror}", "name another file with -o"
+        ) from None
     output.emit(str(file))

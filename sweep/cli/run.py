@@ -14,7 +14,17 @@ import typer
 
 from sweep import signals
 from sweep.cli import output, runs, shares
-from sweep.cli.plan import AddSeeds, GridPath, Only, Out, RetryWhat, Sets, expanded, statuses_to_retry, tell
+from sweep.cli.plan import (
+    AddSeeds,
+    GridPath,
+    Only,
+    Out,
+    RetryWhat,
+    Sets,
+    expanded,
+    statuses_to_retry,
+    tell,
+)
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, MISSING, UNAVAILABLE, Unavailable
 from sweep.status import Status, without_times
@@ -24,12 +34,12 @@ if TYPE_CHECKING:
 
 _M_ARENA_MAX = -8  # malloc.h
 
-MaxForeign = Annotated[
+MaxContention = Annotated[
     float,
     typer.Option(
-        envvar="SWEEP_MAX_FOREIGN",
+        envvar="SWEEP_MAX_CONTENTION",
         metavar="SHARE",
-        parser=shares.or_any("--max-foreign"),
+        parser=shares.or_any("--max-contention"),
         help="A trial that has its node to itself is invalid, and tried again, where other processes took more "
         "than this share of its cores' time, as 50% or 0.5; any: whatever they took.",
     ),
@@ -43,14 +53,17 @@ def run(
     out: Out = runs.RESULTS,
     address: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Join a Ray cluster: auto, host:port or ray://host:10001."),
+        typer.Option(
+            metavar="ADDRESS", help="Join a Ray cluster: auto, host:port or ray://host:10001."
+        ),
     ] = None,
     retry: RetryWhat = None,
     add_seeds: AddSeeds = 0,
     timeout: Annotated[
         str,
         typer.Option(
-            metavar="TIME", help="Kill trials after so long, as 90, 30m or 2h; else after the grid's timeout."
+            metavar="TIME",
+            help="Kill trials after so long, as 90, 30m or 2h; else after the grid's timeout.",
         ),
     ] = "",
     wait: Annotated[
@@ -61,9 +74,13 @@ def run(
             "starts nodes itself, 1 minute on other clusters.",
         ),
     ] = "",
-    max_failures: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N failed trials.")] = None,
-    max_foreign: MaxForeign = 0.5,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, as sweep plan does.")] = False,
+    max_failures: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Stop after N failed trials.")
+    ] = None,
+    max_contention: MaxContention = 0.5,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, as sweep plan does.")
+    ] = False,
 ) -> int:
     """Run what a grid says and has no record yet, and end with the summary.
 
@@ -76,27 +93,32 @@ def run(
     from sweep import run as sweeps
     from sweep.cli.display import display
     from sweep.grid import duration_s
-    from sweep.records.places import Place
     from sweep.records.results import Results
+    from sweep.records.storage import Storage
 
     chosen, expansion = expanded(grid, sets, only, add_seeds)
     if dry_run:
         return tell(chosen, expansion, out, retry)
-    if "MALLOC_ARENA_MAX" not in os.environ:  # else each of Ray's many threads has a heap, and in it unused memory
+    if (
+        "MALLOC_ARENA_MAX" not in os.environ
+    ):  # else each of Ray's many threads has a heap, and in it unused memory
         _ask_glibc("mallopt", _M_ARENA_MAX, 1)
-    results = Results(Place(out).child(chosen.name))
+    results = Results(Storage(out).child(chosen.name))
     options = sweeps.Options(
         address=address,
         retry=statuses_to_retry(retry),
         timeout_s=duration_s(timeout) if timeout else None,
         wait_s=duration_s(wait) if wait else None,
         max_failures=max_failures,
-        foreign_most=max_foreign,
+        max_contention=max_contention,
     )
     with interruptible(f"the records so far are safe in {results}; run the same command to go on"):
         with display(chosen.name) as watching:
             sweeps.run(chosen, expansion, results, options, watching)
-        planned, ended = len(expansion.trials), results.ended(trial.id for trial in expansion.trials)
+        planned, ended = (
+            len(expansion.trials),
+            results.ended(trial.id for trial in expansion.trials),
+        )
         del expansion  # where there are very many trials, the summary finds their memory free
         _ask_glibc("malloc_trim", 0)  # and what it took to run them
         return _conclude(results, planned, ended)
@@ -108,7 +130,7 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
     from sweep.cli.answers import write_summaries
 
     try:
-        write_summaries(Run(results.place).summary())
+        write_summaries(Run(results.storage).summary())
     except NoRecords:  # all failed: status says how
         pass
     except (BrokenPipeError, Unavailable) as error:  # the exit code is the work's, which is done
@@ -142,9 +164,14 @@ def interruptible(what_is_left: str) -> Iterator[None]:
 
 
 def reproduce(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")
+    ],
     trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob.")
+        str,
+        typer.Argument(
+            metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob."
+        ),
     ],
 ) -> int:
     """Run one recorded trial again, on this machine, in the same environment, and set it beside its record.
@@ -164,14 +191,22 @@ def reproduce(
     output.say(f"running {record['trial_name']} again")
     rerun = run_again(loaded.facts, record)
     if record["environment_id"] and rerun.get("environment_id") != record["environment_id"]:
-        output.warn(f"its environment was {record['environment_id']}; now it ran in {rerun.get('environment_id')}")
-    names = [name for name in _SET_BESIDE if record.get(name) is not None or rerun.get(name) is not None]
+        output.warn(
+            f"its environment was {record['environment_id']}; now it ran in {rerun.get('environment_id')}"
+        )
+    names = [
+        name for name in _SET_BESIDE if record.get(name) is not None or rerun.get(name) is not None
+    ]
     columns = [
         Column("", names, is_text=True),
         Column("recorded", [_told(name, record) for name in names], is_text=True),
         Column("now", [_told(name, rerun) for name in names], is_text=True),
     ]
-    emit(Format.TABLE, columns, [{"column": n, "recorded": record.get(n), "now": rerun.get(n)} for n in names])
+    emit(
+        Format.TABLE,
+        columns,
+        [{"column": n, "recorded": record.get(n), "now": rerun.get(n)} for n in names],
+    )
     return 0 if rerun["status"] == Status.OK else FAILED
 
 
@@ -192,7 +227,9 @@ def _told(name: str, record: Mapping[str, Any]) -> str:
     if value is None or value == "":
         return ""
     if name == "loss" or unit(name) == "norm":
-        return ", ".join(f"{each:.9g}" for each in (value if isinstance(value, list) else [value])[-1:])
+        return ", ".join(
+            f"{each:.9g}" for each in (value if isinstance(value, list) else [value])[-1:]
+        )
     if isinstance(value, list) and unit(name):
         return f"{quantity(median(value), unit(name))} (median of {len(value)})"
     return quantity(value, unit(name)) if unit(name) in ("s", "B") else str(value)

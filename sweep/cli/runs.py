@@ -12,7 +12,7 @@ from sweep.texts import counted
 
 if TYPE_CHECKING:
     from sweep.analysis.run import Run
-    from sweep.records.places import Place
+    from sweep.records.storage import Storage
 
 RESULTS = "results"
 
@@ -29,7 +29,9 @@ def tell_state(run: Run) -> None:
     """Warn that the run goes on meanwhile, and of damage as `tell_damage`; call it after both."""
     if driver := run.running:
         ended = f"{driver.ended} of {counted(driver.planned, 'trial')}"
-        output.warn(f"{run.name} is still running, {ended} have ended: this is of the records so far")
+        output.warn(
+            f"{run.name} is still running, {ended} have ended: this is of the records so far"
+        )
     tell_damage(run)
 
 
@@ -43,25 +45,27 @@ def tell_damage(run: Run) -> None:
 
 def place_of(run: str | None) -> str:
     """A path or a URI: the one given, or that of the run of this name under `results/`."""
-    from sweep.records.places import Place
+    from sweep.records.storage import Storage
 
     if run is None:
         return _newest()
-    if _holds_a_run(Place(run)):
+    if _holds_a_run(Storage(run)):
         return run
     names = [name for name, _ in under(RESULTS)]
     if run in names:
         return f"{RESULTS}/{run}"
     if "/" in run or not names:
-        raise SweepError(f"{run} holds no run", "name a folder or URI that sweep run has written, see sweep ls")
+        raise SweepError(
+            f"{run} holds no run", "name a folder or URI that sweep run has written, see sweep ls"
+        )
     raise SweepError(f"there is no run {run!r}", nearest(run, names))
 
 
 def under(where: str) -> list[tuple[str, float]]:
     """Names of the runs in a folder or store, with the time of their last change, newest first."""
-    from sweep.records.places import Place
+    from sweep.records.storage import Storage
 
-    place = Place(where)
+    place = Storage(where)
     found = [(name, place.changed_at(f"{name}/{RUN_FILE}")) for name in place.folders()]
     runs = [(name, max(at, _records_changed_at(place, name))) for name, at in found if at]
     return sorted(runs, key=lambda each: -each[1])
@@ -70,15 +74,17 @@ def under(where: str) -> list[tuple[str, float]]:
 def _newest() -> str:
     runs = under(RESULTS)
     if not runs:
-        error = SweepError(f"there is no run under {RESULTS}/", "start one with sweep run, or name its folder")
+        error = SweepError(
+            f"there is no run under {RESULTS}/", "start one with sweep run, or name its folder"
+        )
         error.exit_code = MISSING
         raise error
     return f"{RESULTS}/{runs[0][0]}"
 
 
-def _holds_a_run(place: Place) -> bool:
+def _holds_a_run(place: Storage) -> bool:
     return place.exists(RUN_FILE) or place.exists(RECORDS)
 
 
-def _records_changed_at(place: Place, name: str) -> float:
+def _records_changed_at(place: Storage, name: str) -> float:
     return place.changed_at(f"{name}/{RECORDS}")

@@ -17,7 +17,9 @@ def of(option: str) -> Callable[[str | float], float]:
 
 def or_any(option: str) -> Callable[[str | float], float]:
     """The same for a limit, where `any` is no limit."""
-    return lambda given: math.inf if given == ANY else _read(option, given, f", or {ANY} for no limit")
+    return lambda given: (
+        math.inf if given == ANY else _read(option, given, f", or {ANY} for no limit")
+    )
 
 
 def _read(option: str, given: str | float, more: str = "") -> float:

@@ -71,7 +71,9 @@ class Column(NamedTuple):
         return max(cell_len(printable(text)) for text in (self.title, *self.cells))
 
 
-def emit(form: Format, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
+def emit(
+    form: Format, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str = ""
+) -> None:
     """Write `columns` for people (table, md, latex) or `rows` for programs (the others), on stdout."""
     if form is Format.JSON:
         output.emit(json.dumps([plain(row) for row in rows], indent=1, ensure_ascii=False))
@@ -167,7 +169,9 @@ def _no_formula(cell: Any) -> Any:
 
 def _csv_line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # else a carriage return would not be quoted
+    csv.writer(text, lineterminator="\r\n").writerow(
+        cells
+    )  # else a carriage return would not be quoted
     return text.getvalue().removesuffix("\r\n")
 
 
@@ -179,7 +183,9 @@ def markdown(text: str) -> str:
 
 def latex(text: str) -> str:
     spaced = _LIGATURES.split(printable(text))
-    return "{}".join("".join(_LATEX.get(character, character) for character in part) for part in spaced)
+    return "{}".join(
+        "".join(_LATEX.get(character, character) for character in part) for part in spaced
+    )
 
 
 def plain(value: Any) -> Any:
@@ -194,7 +200,9 @@ def plain(value: Any) -> Any:
 def _lines(columns: Sequence[Column], write: Callable[[str], str]) -> list[list[str]]:
     """The titles, and the cells of each row."""
     rows = zip(*(column.cells for column in columns), strict=True)
-    return [[write(text) for text in line] for line in [[column.title for column in columns], *rows]]
+    return [
+        [write(text) for text in line] for line in [[column.title for column in columns], *rows]
+    ]
 
 
 def _shielded(line: str) -> str:

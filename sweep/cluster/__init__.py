@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 from sweep.cluster import demand
 from sweep.cluster import session as sessions
 from sweep.cluster.autoscaler import Activity, Autoscaler
-from sweep.cluster.mapping import Pass, Record, Tell, last_line
+from sweep.cluster.mapping import MapExecution, Record, Tell, last_line
 from sweep.cluster.placement import Node, Shape, unplaceable
 from sweep.cluster.preparation import Preparation, Provided
 from sweep.errors import SweepError, Unavailable
@@ -30,9 +30,14 @@ POLL_S = 2.0  # how often nodes are counted
 FIRST_S = 600.0  # how long the first node may take to come: after `ray up` it is being installed
 ADMIT_S = 120.0  # how long a node may take to greet
 LEAVE_S = 10.0  # and how long what is called on it when we leave
-_FEW, _GATHER_S = 100, 5e-5  # to ask Ray about 7,000 trials takes 20 ms: of so many, all are heard that speak meanwhile
+_FEW, _GATHER_S = (
+    100,
+    5e-5,
+)  # to ask Ray about 7,000 trials takes 20 ms: of so many, all are heard that speak meanwhile
 _BAD_STARTS = 3  # a node that has failed to begin so many trials is not used any more
-_REFUSED_MOST = 3  # by so many nodes that are not used may outnumber the others before no more are asked for
+_REFUSED_MOST = (
+    3  # by so many nodes that are not used may outnumber the others before no more are asked for
+)
 _FADES = 0.1  # and how many such failures a trial makes up for that did begin: workers that were warm still can
 
 
@@ -50,7 +55,9 @@ def refusal(unplaceables: list[Unplaceable], total: int) -> SweepError:
     alike = sum(1 for each in unplaceables if each.reason == first.reason)
     hint = "lower `resources` in the grid, start a larger node, or leave them out with --only"
     if " core" in first.reason:  # as many as threads, where the grid says no resources.cpu
-        hint = "lower `threads` or `resources.cpu`, start a larger node, or leave them out with --only"
+        hint = (
+            "lower `threads` or `resources.cpu`, start a larger node, or leave them out with --only"
+        )
     if "GPU" in first.reason:
         hint = "start a node with a GPU, or leave them out with --only '*/cpu/*'"
     return SweepError(f"{alike} of {total} trials {first.reason}, first {first.trial.name}", hint)
@@ -58,7 +65,12 @@ def refusal(unplaceables: list[Unplaceable], total: int) -> SweepError:
 
 def plain_failure(trial: Any, status: str, error: str) -> Record:
     """The least of a record for a trial that could not speak for itself."""
-    return {"trial_id": trial.id, "attempt": getattr(trial, "attempt", 1), "status": status, "error": error}
+    return {
+        "trial_id": trial.id,
+        "attempt": getattr(trial, "attempt", 1),
+        "status": status,
+        "error": error,
+    }
 
 
 class Cluster:
@@ -90,7 +102,9 @@ class Cluster:
         self._session: sessions.Session | None = None
         self._up: list[Node] = []  # all nodes that are there, whatever their state
         self._ready: dict[str, Node] = {}
-        self._prepared: dict[str, Node] = {}  # that may lack something: to be used or not when others have answered
+        self._prepared: dict[
+            str, Node
+        ] = {}  # that may lack something: to be used or not when others have answered
         self._refused: dict[str, str] = {}  # id of a node that is not used -> why
         self._admitted: set[str] = set()  # nodes that were ever ready
         self._gone: set[str] = set()  # nodes that have died, also where Ray does not know yet
@@ -100,11 +114,17 @@ class Cluster:
         self._greet_until: dict[str, float] = {}  # by node, since it was first seen
         self._hook: tuple[Callable[[Any], Any], Any] | None = None
         self._preparation = Preparation()
-        self._resting: dict[str, float] = {}  # by node: until when it gets no trials, as it has failed to begin one
-        self._bad_starts: dict[str, float] = {}  # by node: trials that could not begin, fading with those that could
+        self._resting: dict[
+            str, float
+        ] = {}  # by node: until when it gets no trials, as it has failed to begin one
+        self._bad_starts: dict[
+            str, float
+        ] = {}  # by node: trials that could not begin, fading with those that could
         self._counted_at = float("-inf")
         self.changes = 0  # goes up whenever nodes have been counted, greeted or refused
-        self._answering = False  # whether the head did when last asked; what else is asked of it meanwhile hangs
+        self._answering = (
+            False  # whether the head did when last asked; what else is asked of it meanwhile hangs
+        )
         self._autoscaler: Autoscaler | None = None
         self._activity = Activity()
         self._demand: demand.Demand | None = None
@@ -121,7 +141,10 @@ class Cluster:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -163,7 +186,9 @@ class Cluster:
     @property
     def nodes(self) -> list[Node]:
         """The nodes that are ready for trials; also for another thread, hence of a copy."""
-        ready = [node for node in list(self._ready.values()) if node.id not in self._activity.draining]
+        ready = [
+            node for node in list(self._ready.values()) if node.id not in self._activity.draining
+        ]
         return [node for node in ready if not self._rests(node)]
 
     @property
@@ -174,7 +199,9 @@ class Cluster:
     @property
     def refusals(self) -> list[str]:
         """Which nodes are not used and which could not be had, with the reasons."""
-        launches = [f"{kind} could not be launched: {why}" for kind, why in self._activity.refused.items()]
+        launches = [
+            f"{kind} could not be launched: {why}" for kind, why in self._activity.refused.items()
+        ]
         return [*self._refused.values(), *launches]
 
     def has_gone(self, node: Node) -> bool:
@@ -227,7 +254,9 @@ class Cluster:
             shape = Shape.of(trial.resources)
             if shape not in reasons:
                 coming = any(demand.could_hold(kind, shape) for kind in types)
-                reasons[shape] = None if coming else unplaceable(shape, [*nodes, *(kind.node for kind in types)])
+                reasons[shape] = (
+                    None if coming else unplaceable(shape, [*nodes, *(kind.node for kind in types)])
+                )
             if reason := reasons[shape]:
                 found.append(Unplaceable(trial, reason))
         return found
@@ -250,17 +279,21 @@ class Cluster:
         for node in nodes:
             self._prepare(node)
 
-    def take_leave(self, function: Callable[[Any], Any], argument: Any) -> None:
+    def call_on_leaving(self, function: Callable[[Any], Any], argument: Any) -> None:
         """Call `function(argument)` on every node at once, for a few seconds at the most: no trial runs any more."""
         session = self.session
         if session.lost or not self._answering:
             return
         with contextlib.suppress(ConnectionError):  # the head has gone since
             task = session.ray.remote(num_cpus=0, max_retries=0)(_call)
-            calls = [session.at(task, node).remote((function, argument), None) for node in self.nodes]
+            calls = [
+                session.at(task, node).remote((function, argument), None) for node in self.nodes
+            ]
             session.ray.wait(calls, num_returns=len(calls), timeout=LEAVE_S)
 
-    def map(self, function: Callable[..., Record], trials: Iterable[Any], **how: Any) -> Generator[Record]:
+    def map(
+        self, function: Callable[..., Record], trials: Iterable[Any], **how: Any
+    ) -> Generator[Record]:
         """One record for each trial, in the order in which they end; `how` is what `map_together` may be told."""
         with contextlib.closing(self.map_together(function, trials, **how)) as groups:
             for group in groups:
@@ -289,7 +322,7 @@ class Cluster:
         (`crashed`), or where `function` itself raised (`failed`). Raises `Unavailable` when the head is gone, or when
         trials are left that no node can hold any more.
         """
-        yield from Pass(self, function, trials, limit_s, failure, pair, tell).groups()
+        yield from MapExecution(self, function, trials, limit_s, failure, pair, tell).groups()
 
     def wait(self, refs: list[Any]) -> list[Any]:
         """Those of `refs` that have something to say, after two seconds at the latest; sees to the nodes meanwhile."""
@@ -301,7 +334,9 @@ class Cluster:
             with self.session.losing_the_head():
                 ready, _ = ray.wait(everything, num_returns=1, timeout=pause)
                 if ready and len(everything) > _FEW:
-                    ready, _ = ray.wait(everything, num_returns=len(everything), timeout=_GATHER_S * len(everything))
+                    ready, _ = ray.wait(
+                        everything, num_returns=len(everything), timeout=_GATHER_S * len(everything)
+                    )
         else:
             time.sleep(pause)
         for ref in [ref for ref in ready if ref in self._greeting]:
@@ -311,9 +346,13 @@ class Cluster:
             self._count()
         return ready
 
-    def doubt(self, node: Node) -> None:
+    def probe(self, node: Node) -> None:
         """Something has gone wrong on a node: see whether it is there at all, which Ray takes 15 seconds to notice."""
-        if node.id in self._ready and not self.session.is_client and not sessions.connects(*self._doors[node.id]):
+        if (
+            node.id in self._ready
+            and not self.session.is_client
+            and not sessions.connects(*self._doors[node.id])
+        ):
             self._lose(node)
 
     def began(self, node: Node) -> None:
@@ -354,7 +393,9 @@ class Cluster:
         """Trials are left that no node can hold that is there."""
         if self.wait_s:
             count = counted(trials, "trial")
-            self._notify(f"{count} cannot run on any node that is there: waiting {self.wait_s:.0f} s at most for one")
+            self._notify(
+                f"{count} cannot run on any node that is there: waiting {self.wait_s:.0f} s at most for one"
+            )
 
     def _wait_for_the_first(self) -> None:
         """Until a node is there, or known to come when trials want it."""
@@ -362,10 +403,16 @@ class Cluster:
         end = time.monotonic() + patience_s
         while not (self._greeting or self._autoscaler):
             if time.monotonic() >= end:
-                hint = "start one, as docs/cluster.md says; ray status on the head tells which are up"
-                raise Unavailable(f"the cluster at {self.address} has no node that runs trials", hint)
+                hint = (
+                    "start one, as docs/cluster.md says; ray status on the head tells which are up"
+                )
+                raise Unavailable(
+                    f"the cluster at {self.address} has no node that runs trials", hint
+                )
             if self.changes == 1:
-                self._notify(f"no node that runs trials is there yet: waiting for one, {patience_s:.0f} s at most")
+                self._notify(
+                    f"no node that runs trials is there yet: waiting for one, {patience_s:.0f} s at most"
+                )
             self.wait([])
 
     def _count(self) -> None:
@@ -377,7 +424,9 @@ class Cluster:
         if alive is None:
             return
         self._look_at_the_autoscaler()
-        self._doors = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive}
+        self._doors = {
+            node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive
+        }
         nodes = {node.id: node for node in _usable(alive) if node.id not in self._gone}
         self._up = list(nodes.values())
         known = {node.id: node for node in [*self._ready.values(), *self._coming()]}
@@ -403,7 +452,9 @@ class Cluster:
         for kind, why in self._activity.refused.items():
             self._tell_once(f"{kind} could not be launched: {why}")
         for node_id in self._activity.draining & self._ready.keys():
-            self._tell_once(f"node {self._ready[node_id].name} is about to end: it gets no more trials")
+            self._tell_once(
+                f"node {self._ready[node_id].name} is about to end: it gets no more trials"
+            )
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
@@ -433,7 +484,9 @@ class Cluster:
             lost_sight = isinstance(error, errors.TaskUnschedulableError)
             if lost_sight and not self._is_late(node):
                 return  # this end of the cluster does not know the node yet: it is greeted again when next counted
-            self._refuse(node, "Ray cannot place anything on it" if lost_sight else last_line(error))
+            self._refuse(
+                node, "Ray cannot place anything on it" if lost_sight else last_line(error)
+            )
             provided = None
         else:
             if self._hook and not is_prepared:
@@ -469,7 +522,9 @@ class Cluster:
         self.changes += 1
         self._gone.add(node.id)
         self._preparation.forget(node.id)
-        self._greeting = {ref: each for ref, each in self._greeting.items() if each.node.id != node.id}
+        self._greeting = {
+            ref: each for ref, each in self._greeting.items() if each.node.id != node.id
+        }
         self._prepared.pop(node.id, None)
         self._ready.pop(node.id, None)
         self._notify(f"node {node.name} is gone")
@@ -511,7 +566,9 @@ def _usable(alive: list[dict[str, Any]]) -> Iterator[Node]:
         }
         if resources.get("CPU") or resources.get("GPU"):
             names = _names(node)
-            own = next((name for name in names if shared[name] == 1), f"{names[0]}#{node['NodeID'][:6]}")
+            own = next(
+                (name for name in names if shared[name] == 1), f"{names[0]}#{node['NodeID'][:6]}"
+            )
             yield Node(node["NodeID"], own, resources)
 
 

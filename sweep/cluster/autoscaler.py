@@ -60,7 +60,14 @@ class Autoscaler:
 
 def _seen(kind: NodeType) -> str:
     """What people know a node by."""
-    return str(Shape(tuple((name, kind.resources[name]) for name in ("CPU", "GPU") if kind.resources.get(name)), False))
+    return str(
+        Shape(
+            tuple(
+                (name, kind.resources[name]) for name in ("CPU", "GPU") if kind.resources.get(name)
+            ),
+            False,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,9 @@ def _monitor() -> dict[str, str] | None:
     gcs_address = ray.get_runtime_context().gcs_address
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        options = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+        options = dict(
+            word.split("=", 1) for word in words if word.startswith("--") and "=" in word
+        )
         is_monitor = any(word.endswith("monitor.py") for word in words)
         if is_monitor and options.get("--gcs-address") == gcs_address:
             return options
@@ -143,7 +152,9 @@ def activity() -> Activity:
     from ray.experimental.internal_kv import _internal_kv_get
 
     status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=_ANSWER_S)
-    draining = frozenset(str(node.node_id) for node in status.active_nodes if node.node_status == "DRAINING")
+    draining = frozenset(
+        str(node.node_id) for node in status.active_nodes if node.node_status == "DRAINING"
+    )
     older = json.loads(_internal_kv_get(_OLDER) or "null")
     if older is not None:
         return _as_the_older_says(older.get("autoscaler_report") or {}, draining)
@@ -151,15 +162,21 @@ def activity() -> Activity:
     for launch in status.pending_launches:
         launching[launch.ray_node_type_name] += launch.count
     launching.update(node.ray_node_type_name for node in status.pending_nodes)
-    refused = {launch.ray_node_type_name: launch.details or NO_REASON for launch in status.failed_launches}
+    refused = {
+        launch.ray_node_type_name: launch.details or NO_REASON for launch in status.failed_launches
+    }
     return Activity(int(status.stats.autoscaler_version or 0) > 0, launching, refused, draining)
 
 
 def _as_the_older_says(report: Mapping[str, Any], draining: frozenset[str]) -> Activity:
     launching = Counter(report.get("pending_launches") or {})
     launching.update(kind for _, kind, _ in report.get("pending_nodes") or [])
-    availabilities = (report.get("node_availability_summary") or {}).get("node_availabilities") or {}
-    refused = {name: _reason(found) for name, found in availabilities.items() if not found["is_available"]}
+    availabilities = (report.get("node_availability_summary") or {}).get(
+        "node_availabilities"
+    ) or {}
+    refused = {
+        name: _reason(found) for name, found in availabilities.items() if not found["is_available"]
+    }
     return Activity(True, launching, refused, draining)
 
 

@@ -52,7 +52,9 @@ class Demand:
         refs = [ref for refs in self._waiting.values() for ref in refs]
         if refs:
             waiting = set(self._session.ray.wait(refs, num_returns=len(refs), timeout=0)[1])
-            self._waiting = {piece: [ref for ref in of if ref in waiting] for piece, of in self._waiting.items()}
+            self._waiting = {
+                piece: [ref for ref in of if ref in waiting] for piece, of in self._waiting.items()
+            }
 
     def _withdraw(self, counts: Mapping[Piece, int]) -> None:
         for piece, count in counts.items():
@@ -61,7 +63,10 @@ class Demand:
 
     def _options(self, piece: Piece) -> dict[str, Any]:
         amounts = dict(piece)
-        options: dict[str, Any] = {"num_cpus": amounts.pop("CPU", 0.0), "num_gpus": amounts.pop("GPU", 0.0)}
+        options: dict[str, Any] = {
+            "num_cpus": amounts.pop("CPU", 0.0),
+            "num_gpus": amounts.pop("GPU", 0.0),
+        }
         if memory := amounts.pop("memory", 0.0):
             options["memory"] = int(memory)
         if amounts:
@@ -76,7 +81,10 @@ def _nothing() -> None:
 
 
 def pieces(
-    waiting: Mapping[Shape, int], coming: Iterable[Node], there: Sequence[Node], types: Sequence[NodeType] | None
+    waiting: Mapping[Shape, int],
+    coming: Iterable[Node],
+    there: Sequence[Node],
+    types: Sequence[NodeType] | None,
 ) -> Counter[Piece]:
     """What to ask for, so that the trials that wait can run at once and no node starts without a trial for it.
 
@@ -92,12 +100,16 @@ def pieces(
     return Counter(dict(_first(asked, PIECES_MOST)))
 
 
-def _beyond(waiting: Counter[Shape], coming: Iterable[Node], types: Sequence[NodeType]) -> Counter[Shape]:
+def _beyond(
+    waiting: Counter[Shape], coming: Iterable[Node], types: Sequence[NodeType]
+) -> Counter[Shape]:
     """The trials that the nodes to come will not hold at once."""
     for node in coming:
         free, is_empty = dict(node.resources), True
         for shape, count in waiting.items():
-            spared = node.resources.get("GPU") and not shape.amount("GPU") and without_gpu(shape, types)
+            spared = (
+                node.resources.get("GPU") and not shape.amount("GPU") and without_gpu(shape, types)
+            )
             if spared or (shape.exclusive and not is_empty):
                 continue
             held = min(count, _times(shape, free))
@@ -129,7 +141,9 @@ def _without_gpus(shape: Shape, there: Sequence[Node], types: Sequence[NodeType]
     return max(0, could - can)
 
 
-def _pieces_of(shape: Shape, count: int, there: Sequence[Node], types: Sequence[NodeType] | None) -> Counter[Piece]:
+def _pieces_of(
+    shape: Shape, count: int, there: Sequence[Node], types: Sequence[NodeType] | None
+) -> Counter[Piece]:
     """Demands that make a node start for as many trials as it can hold, and none for fewer.
 
     An exclusive trial asks for all cores of the smallest node that would do, as it will take them. Where the sizes of
@@ -137,7 +151,9 @@ def _pieces_of(shape: Shape, count: int, there: Sequence[Node], types: Sequence[
     """
     if types is not None and not any("memory" in kind.resources for kind in types):
         shape = shape.without("memory")
-    sizes = [node.resources for node in there] if types is None else [kind.resources for kind in types]
+    sizes = (
+        [node.resources for node in there] if types is None else [kind.resources for kind in types]
+    )
     fitting = [size for size in sizes if shape.fits(size)]
     if not fitting:
         return Counter({shape.amounts: count})
@@ -150,7 +166,9 @@ def _pieces_of(shape: Shape, count: int, there: Sequence[Node], types: Sequence[
         return Counter({shape.amounts: count})
     together = _times(shape, size)
     full, rest = divmod(count, together)
-    return Counter({_times_over(shape, together): full}) + Counter({_times_over(shape, rest): min(rest, 1)})
+    return Counter({_times_over(shape, together): full}) + Counter(
+        {_times_over(shape, rest): min(rest, 1)}
+    )
 
 
 def _times_over(shape: Shape, times: int) -> Piece:

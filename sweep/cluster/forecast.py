@@ -48,11 +48,15 @@ def forecast(trials: Iterable[Any], nodes: NodeTypes, seconds: Callable[[Any], f
     `seconds` tells how long a trial takes.
     """
     found = Forecast(types={name: Usage(count) for name, (count, _) in nodes.items()})
-    type_of = {f"{name}-{place}": name for name, (count, _) in nodes.items() for place in range(count)}
-    placement = Placement({each: Node(each, each, nodes[name][1]) for each, name in type_of.items()})
+    type_of = {
+        f"{name}-{place}": name for name, (count, _) in nodes.items() for place in range(count)
+    }
+    placement = Placement(
+        {each: Node(each, each, nodes[name][1]) for each, name in type_of.items()}
+    )
     for order, trial in enumerate(trials):
         placement.put(Waiting(order, Shape.of(trial.resources), trial.block, trial))
-    found.unplaceable = placement.stranded
+    found.unplaceable = placement.infeasible
     until = _run(placement, seconds, lambda node_id: _count(found.types[type_of[node_id]]))
     for node_id, end_s in until.items():
         found.types[type_of[node_id]].up_s += end_s
@@ -78,7 +82,9 @@ def node_types(file: Path, wanted: str) -> NodeTypes:
     return chosen
 
 
-def _run(placement: Placement, seconds: Callable[[Any], float], started: Callable[[str], None]) -> dict[str, float]:
+def _run(
+    placement: Placement, seconds: Callable[[Any], float], started: Callable[[str], None]
+) -> dict[str, float]:
     """Start what can start, end what ends first, and so on; when the last trial of each node has ended."""
     now_s = 0.0
     running: list[tuple[float, int, str, Waiting]] = []
@@ -87,7 +93,9 @@ def _run(placement: Placement, seconds: Callable[[Any], float], started: Callabl
         while (step := placement.next()) is not None:
             waiting, node = step
             started(node.id)
-            heapq.heappush(running, (now_s + seconds(waiting.trial), waiting.order, node.id, waiting))
+            heapq.heappush(
+                running, (now_s + seconds(waiting.trial), waiting.order, node.id, waiting)
+            )
         if not running:
             return until
         now_s, _, node_id, waiting = heapq.heappop(running)
@@ -105,7 +113,9 @@ def _described(file: Path) -> dict[str, Mapping[str, float]]:
         read = yaml.safe_load(file.read_text(encoding="utf-8"))
         types = read["available_node_types"]
         resources = {str(name): dict(each["resources"]) for name, each in types.items()}
-        return {name: each for name, each in resources.items() if any(each.values())}  # the head runs no trials
+        return {
+            name: each for name, each in resources.items() if any(each.values())
+        }  # the head runs no trials
     except OSError as error:
         hint = "name the file that describes the cluster with --cluster"
         raise SweepError(f"{file} cannot be read: {error.strerror}", hint) from None

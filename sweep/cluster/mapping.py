@@ -48,7 +48,7 @@ class Nodes(Protocol):
     def has_gone(self, node: Node) -> bool: ...
     def is_spared(self, shape: Shape) -> bool: ...
     def wait(self, refs: list[Any]) -> list[Any]: ...
-    def doubt(self, node: Node) -> None: ...
+    def probe(self, node: Node) -> None: ...
     def began(self, node: Node) -> None: ...
     def could_not_begin(self, node: Node, why: str) -> bool: ...
     def want(self, shapes: Callable[[], Iterable[Shape]]) -> None: ...
@@ -56,7 +56,7 @@ class Nodes(Protocol):
 
 
 @dataclass
-class _Flight:
+class _InFlight:
     """A trial under way; `since` is when it started, None while it has not."""
 
     waiting: Waiting
@@ -64,7 +64,7 @@ class _Flight:
     since: float | None = None
 
 
-class Pass:
+class MapExecution:
     """`groups()` yields one record for each trial, with the node's name in it, in the order in which they end."""
 
     def __init__(
@@ -78,16 +78,23 @@ class Pass:
         tell: Tell | None,
     ) -> None:
         self._cluster, self._session, self._ray = cluster, cluster.session, cluster.session.ray
-        self._trials, self._limit_s, self._failure, self._pair = enumerate(trials), limit_s, failure, pair
+        self._trials, self._limit_s, self._failure, self._pair = (
+            enumerate(trials),
+            limit_s,
+            failure,
+            pair,
+        )
         self._tell = tell or _unheard
         kind = _alone if self._session.is_client else _announced
         seat = _Seat(self._session.cores, os.getpriority(os.PRIO_PROCESS, 0))
         run = kind(function, seat, tell is not None)
         self._task = self._ray.remote(max_retries=0)(run)
         self._placement = Placement(spared=cluster.is_spared)
-        self._flights: dict[Any, _Flight] = {}
+        self._flights: dict[Any, _InFlight] = {}
         self._failed: dict[int, int] = {}  # order -> how often its node or Ray worker has died
-        self._unbegun: dict[int, int] = {}  # order -> how often it could not begin on a node that is still used
+        self._unbegun: dict[
+            int, int
+        ] = {}  # order -> how often it could not begin on a node that is still used
         self._exhausted = False
         self._exclusive = False  # whether any trial so far wants its node to itself
         self._stuck_since: float | None = None
@@ -97,7 +104,11 @@ class Pass:
     def groups(self) -> Iterator[list[Record]]:
         try:
             while self._go_on():
-                ended = [record for ref in self._cluster.wait(list(self._flights)) for record in self._landed(ref)]
+                ended = [
+                    record
+                    for ref in self._cluster.wait(list(self._flights))
+                    for record in self._landed(ref)
+                ]
                 if self._changes != self._cluster.changes:
                     self._count_nodes()
                     ended += self._lost_and_overdue()
@@ -126,7 +137,7 @@ class Pass:
         return self._wait_for_nodes()
 
     def _done(self) -> bool:
-        return not (self._flights or self._placement.stranded or len(self._placement))
+        return not (self._flights or self._placement.infeasible or len(self._placement))
 
     def _refill(self) -> None:
         while not self._exhausted and self._has_room():
@@ -140,22 +151,31 @@ class Pass:
 
     def _has_room(self) -> bool:
         """Trials that no node here can hold must not keep others from being taken, but for where there is no node."""
-        passed_over = 0 if self._placement.nodes else self._placement.stranded
+        passed_over = 0 if self._placement.nodes else self._placement.infeasible
         return len(self._placement) + passed_over < WINDOW
 
     def _start(self, waiting: Waiting, node: Node) -> None:
         amounts = dict(waiting.shape.amounts)
-        cpu, gpu, memory = amounts.pop("CPU", 0.0), amounts.pop("GPU", 0.0), amounts.pop("memory", 0.0)
+        cpu, gpu, memory = (
+            amounts.pop("CPU", 0.0),
+            amounts.pop("GPU", 0.0),
+            amounts.pop("memory", 0.0),
+        )
         if waiting.shape.exclusive:  # all of its cores: Ray then keeps other people off it, too
             cpu = node.resources.get("CPU", 0.0)
         task = self._session.at(
-            self._task, node, num_cpus=cpu, num_gpus=gpu, memory=int(memory) or None, resources=amounts or None
+            self._task,
+            node,
+            num_cpus=cpu,
+            num_gpus=gpu,
+            memory=int(memory) or None,
+            resources=amounts or None,
         )
-        flight = self._flights[task.remote(waiting.trial)] = _Flight(waiting, node)
+        flight = self._flights[task.remote(waiting.trial)] = _InFlight(waiting, node)
         if self._session.is_client:
             self._started(flight)
 
-    def _started(self, flight: _Flight) -> None:
+    def _started(self, flight: _InFlight) -> None:
         flight.since = time.monotonic()
         self._cluster.running[flight.waiting.trial.name] = flight.node.name
         self._cluster.began(flight.node)
@@ -189,12 +209,16 @@ class Pass:
         """
         flight = self._flights[ref]
         raised = isinstance(error, self._ray.exceptions.RayTaskError)
-        if (flight.since is None or self._session.is_client) and (raised or type(error).__name__ in _NOT_BEGUN):
+        if (flight.since is None or self._session.is_client) and (
+            raised or type(error).__name__ in _NOT_BEGUN
+        ):
             yield from self._not_begun(ref, error)
         elif raised:
-            yield from self._ended(ref, self._failure(flight.waiting.trial, Status.FAILED, str(error)))
+            yield from self._ended(
+                ref, self._failure(flight.waiting.trial, Status.FAILED, str(error))
+            )
         else:
-            self._cluster.doubt(flight.node)
+            self._cluster.probe(flight.node)
             yield from self._again(ref, _cause(error, flight.node))
 
     def _not_begun(self, ref: Any, error: Exception) -> Iterator[Record]:
@@ -204,11 +228,13 @@ class Pass:
         """
         flight = self._forget(ref)
         waiting, why = flight.waiting, last_line(error)
-        self._cluster.doubt(flight.node)
+        self._cluster.probe(flight.node)
         if self._cluster.could_not_begin(flight.node, why):
             count = self._unbegun[waiting.order] = self._unbegun.get(waiting.order, 0) + 1
             if count >= UNBEGUN_MOST:
-                record = self._failure(waiting.trial, Status.FAILED, f"it could not begin, {count} times: {why}")
+                record = self._failure(
+                    waiting.trial, Status.FAILED, f"it could not begin, {count} times: {why}"
+                )
                 yield record | {"node": flight.node.name}
                 return
         self._placement.put(waiting, avoid=flight.node.id)
@@ -220,10 +246,12 @@ class Pass:
             if self._cluster.has_gone(flight.node):
                 yield from self._again(ref, f"node {flight.node.name} died")
             elif self._limit_s and flight.since and now - flight.since > self._limit_s:
-                yield from self._again(ref, f"no answer from node {flight.node.name} for {self._limit_s:.0f} s")
+                yield from self._again(
+                    ref, f"no answer from node {flight.node.name} for {self._limit_s:.0f} s"
+                )
 
     def _again(self, ref: Any, cause: str) -> Iterator[Record]:
-        """Place a trial once more, away from where it failed, or give it up; what it may still send is not heard."""
+        """Storage a trial once more, away from where it failed, or give it up; what it may still send is not heard."""
         flight = self._forget(ref)
         self._ray.cancel(ref, force=True)
         waiting = flight.waiting
@@ -236,9 +264,11 @@ class Pass:
             record = self._failure(waiting.trial, Status.CRASHED, f"{cause}{times}")
             yield record | {"node": flight.node.name}
         else:
-            self._placement.put(waiting._replace(trial=_next_attempt(waiting.trial)), avoid=flight.node.id)
+            self._placement.put(
+                waiting._replace(trial=_next_attempt(waiting.trial)), avoid=flight.node.id
+            )
 
-    def _forget(self, ref: Any) -> _Flight:
+    def _forget(self, ref: Any) -> _InFlight:
         flight = self._flights.pop(ref)
         self._cluster.running.pop(flight.waiting.trial.name, None)
         self._placement.release(flight.waiting, flight.node.id)
@@ -257,18 +287,22 @@ class Pass:
         """Tell the autoscaler what waits, once all is started that the nodes can hold."""
         if self._wanted_at != self._cluster.changes:
             self._wanted_at = self._cluster.changes
-            self._cluster.want(lambda: [each.shape for each in self._placement.waiting(limit=WINDOW)])
+            self._cluster.want(
+                lambda: [each.shape for each in self._placement.waiting(limit=WINDOW)]
+            )
 
     def _wait_for_nodes(self) -> bool:
         """Trials are left that no node here can hold: wait for one as long as that makes sense."""
-        left = self._placement.stranded + len(self._placement)
+        left = self._placement.infeasible + len(self._placement)
         if self._stuck_since is None:
             self._stuck_since = time.monotonic()
             self._cluster.stuck(left)
         if time.monotonic() - self._stuck_since < self._cluster.wait_s:
             return True
         first = self._placement.waiting(limit=1)[0].trial
-        left_over = f"{left} trial{'s are' if left > 1 else ' is'} left that no node can hold any more"
+        left_over = (
+            f"{left} trial{'s are' if left > 1 else ' is'} left that no node can hold any more"
+        )
         raise Unavailable(
             "; ".join([f"{left_over}, first {first.name}", *self._cluster.refusals]),
             "the records so far are safe: run the same command again when such a node is up",
@@ -288,7 +322,9 @@ class Pass:
         self._ray.wait(flights, num_returns=len(flights), timeout=3.0)
 
 
-_NOT_BEGUN = frozenset({"RuntimeEnvSetupError", "TaskUnschedulableError"})  # of Ray's errors: no trial has seen them
+_NOT_BEGUN = frozenset(
+    {"RuntimeEnvSetupError", "TaskUnschedulableError"}
+)  # of Ray's errors: no trial has seen them
 _STARTED, _PROGRESS, _RECORD, _RAISED = "started", "progress", "record", "raised"
 
 
@@ -310,7 +346,9 @@ class _Seat:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
 
 
-def _announced(function: Callable[..., Record], seat: _Seat, tells: bool) -> Callable[[Any], Iterator[Any]]:
+def _announced(
+    function: Callable[..., Record], seat: _Seat, tells: bool
+) -> Callable[[Any], Iterator[Any]]:
     """A task that says that it has started, how far it is, and what it found: its waiting must not count as running."""
 
     def run(trial: Any) -> Iterator[Any]:
@@ -378,7 +416,10 @@ def _cause(error: Exception, node: Node) -> str:
         "StopIteration": f"the Ray worker on node {node.name} ended without an answer",
         "TaskCancelledError": f"the trial was cancelled on node {node.name}",
     }
-    return known.get(name) or f"{name} on node {node.name}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    return (
+        known.get(name)
+        or f"{name} on node {node.name}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    )
 
 
 def last_line(error: Exception) -> str:

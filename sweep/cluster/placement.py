@@ -50,7 +50,8 @@ class Shape(NamedTuple):
             **(resources.custom or {}),
         }
         return cls(
-            tuple(sorted((name, float(amount)) for name, amount in wanted.items() if amount)), resources.exclusive
+            tuple(sorted((name, float(amount)) for name, amount in wanted.items() if amount)),
+            resources.exclusive,
         )
 
     def amount(self, name: str) -> float:
@@ -80,7 +81,9 @@ class Node:
     @functools.cached_property
     def kind(self) -> tuple[tuple[str, float], ...]:
         """What it has but for memory, which differs by a few bytes between machines of one kind."""
-        return tuple(sorted((name, amount) for name, amount in self.resources.items() if name != "memory"))
+        return tuple(
+            sorted((name, amount) for name, amount in self.resources.items() if name != "memory")
+        )
 
 
 class Waiting(NamedTuple):
@@ -197,7 +200,7 @@ class _Candidate(NamedTuple):
     """What a room could start, and where it waits; the smallest is the best."""
 
     misfit: bool  # a trial without GPU on a node that has one
-    lent: bool  # its pair is at home elsewhere
+    borrowed: bool  # its pair is at home elsewhere
     order: int
     shelf: _Shelf
     owner: str
@@ -207,22 +210,28 @@ class Placement:
     """The nodes, and the trials that wait for them.
 
     A decision costs the number of different shapes times the kinds of node, however many nodes and trials there are.
-    A trial that no node could ever hold is `stranded`: it is put aside and comes back when such a node joins.
+    A trial that no node could ever hold is `infeasible`: it is put aside and comes back when such a node joins.
     Nodes with a GPU are spared trials of the shapes for which `spared` is true: nodes without can be started for them.
     """
 
     def __init__(
-        self, nodes: Mapping[str, Node] | None = None, spared: Callable[[Shape], bool] = lambda _: False
+        self,
+        nodes: Mapping[str, Node] | None = None,
+        spared: Callable[[Shape], bool] = lambda _: False,
     ) -> None:
         self._spared = functools.cache(spared)
         self._rooms: dict[str, _Room] = {}
         self._kinds: dict[tuple[tuple[str, float], ...], int] = {}
         self._by_load: dict[int, _Ranking] = defaultdict(_Ranking)  # all rooms of a kind
-        self._ready: dict[tuple[int, Shape], _Ranking] = defaultdict(_Ranking)  # those that admit the shape now
+        self._ready: dict[tuple[int, Shape], _Ranking] = defaultdict(
+            _Ranking
+        )  # those that admit the shape now
         self._lines: dict[Shape, _Line] = {}
         self._sent: dict[int, str] = {}  # where to a trial was sent that must avoid a node
         self._waiting: dict[int, Waiting] = {}
-        self._oldest: list[int] = []  # orders; of those that wait no longer it is cleared as they come to the top
+        self._oldest: list[
+            int
+        ] = []  # orders; of those that wait no longer it is cleared as they come to the top
         self._holders_of: dict[Shape, list[_Room]] = {}
         self._numbers = itertools.count()
         self._stranded: dict[Shape, list[Waiting]] = {}
@@ -234,13 +243,17 @@ class Placement:
         return len(self._waiting)
 
     @property
-    def stranded(self) -> int:
+    def infeasible(self) -> int:
         """How many trials wait that no node here can hold."""
         return sum(map(len, self._stranded.values()))
 
     def waiting(self, limit: int) -> list[Waiting]:
-        """Some of those that wait, stranded ones first."""
-        return list(itertools.islice(itertools.chain(*self._stranded.values(), self._waiting.values()), limit))
+        """Some of those that wait, infeasible ones first."""
+        return list(
+            itertools.islice(
+                itertools.chain(*self._stranded.values(), self._waiting.values()), limit
+            )
+        )
 
     @property
     def nodes(self) -> list[Node]:
@@ -250,7 +263,9 @@ class Placement:
         """A node joins; trials that only it can hold wait no longer in vain."""
         self._holders_of.clear()
         kind = self._kinds.setdefault(node.kind, len(self._kinds))
-        room = self._rooms[node.id] = _Room(node, next(self._numbers), kind, dict(node.resources), self._spared)
+        room = self._rooms[node.id] = _Room(
+            node, next(self._numbers), kind, dict(node.resources), self._spared
+        )
         self._changed(room)
         for shape in [shape for shape in self._stranded if room.could_hold(shape)]:
             for waiting in self._stranded.pop(shape):
@@ -296,7 +311,9 @@ class Placement:
             return None
         first, kept_free = self._kept_free()
         if first and kept_free and kept_free.admits(first.shape):
-            return self._start(next(c for c in self._candidates(kept_free) if c.order == first.order), kept_free)
+            return self._start(
+                next(c for c in self._candidates(kept_free) if c.order == first.order), kept_free
+            )
         room = min(self._could_start(kept_free), key=_preference, default=None)
         return self._start(min(self._candidates(room)), room) if room else None
 
@@ -348,7 +365,9 @@ class Placement:
             del chosen.shelf[chosen.owner]
         del self._waiting[waiting.order]
         self._sent.pop(waiting.order, None)
-        self._lines[waiting.shape].homes.setdefault(waiting.pair, room.node.id)  # where the first of a pair starts
+        self._lines[waiting.shape].homes.setdefault(
+            waiting.pair, room.node.id
+        )  # where the first of a pair starts
         room.book(waiting.shape, +1)
         self._changed(room)
         return waiting, room.node
@@ -361,8 +380,16 @@ class Placement:
                 continue
             misfit = has_gpu and not shape.amount("GPU")
             self._homeless(shape)
-            places = ((line.homeless, _NOWHERE), (line.at_home, room.node.id), (line.sent, room.node.id))
-            own = [_Candidate(misfit, False, shelf[o][0].order, shelf, o) for shelf, o in places if o in shelf]
+            places = (
+                (line.homeless, _NOWHERE),
+                (line.at_home, room.node.id),
+                (line.sent, room.node.id),
+            )
+            own = [
+                _Candidate(misfit, False, shelf[o][0].order, shelf, o)
+                for shelf, o in places
+                if o in shelf
+            ]
             if own:
                 yield min(own)
             elif home := line.first_of_kind(room.kind):
@@ -411,8 +438,14 @@ def unplaceable(shape: Shape, nodes: Iterable[Node]) -> str | None:
 
 def _shortage(name: str, amount: float, most: float) -> str:
     if not most:
-        thing = {"GPU": "a GPU", "CPU": "a core", "memory": "memory"}.get(name, f"the resource {name!r}")
-        return f"want {thing} and no node has one" if name in ("GPU", "CPU") else f"want {thing} and no node has it"
+        thing = {"GPU": "a GPU", "CPU": "a core", "memory": "memory"}.get(
+            name, f"the resource {name!r}"
+        )
+        return (
+            f"want {thing} and no node has one"
+            if name in ("GPU", "CPU")
+            else f"want {thing} and no node has it"
+        )
     return f"want {_quantity(name, amount)} and the largest node has {_quantity(name, most)}"
 
 

@@ -105,7 +105,9 @@ class Session:
         self._silent_since = self._silent_since or time.monotonic()
         if time.monotonic() - self._silent_since > HEAD_S:
             self.lost = True
-            raise Unavailable(f"the head of the cluster has not answered for {HEAD_S:.0f} s", _RESTART)
+            raise Unavailable(
+                f"the head of the cluster has not answered for {HEAD_S:.0f} s", _RESTART
+            )
         return None
 
     @contextlib.contextmanager
@@ -115,7 +117,9 @@ class Session:
             yield
         except ConnectionError:
             self.lost = True
-            raise Unavailable("the connection to the head of the cluster is lost", _RESTART) from None
+            raise Unavailable(
+                "the connection to the head of the cluster is lost", _RESTART
+            ) from None
 
     def watch(self) -> None:
         """Remember whom to ask whether the head lives: Ray's own calls hang, and after a minute end this process."""
@@ -125,7 +129,9 @@ class Session:
         host, port = _host_and_port(context.gcs_address)
         self._endpoints.append((_family(host), (host, port)))
         mine = [node for node in self.ray.nodes() if node["NodeID"] == context.get_node_id()]
-        self._endpoints += [(socket.AF_UNIX, node["RayletSocketName"]) for node in mine if node["RayletSocketName"]]
+        self._endpoints += [
+            (socket.AF_UNIX, node["RayletSocketName"]) for node in mine if node["RayletSocketName"]
+        ]
 
     def find_autoscaler(self, alive: list[dict[str, Any]]) -> Autoscaler | None:
         """What can start nodes of this cluster; None where nothing can."""
@@ -140,7 +146,9 @@ class Session:
     def activity(self) -> Activity:
         """What the autoscaler is doing, and which nodes are about to end; nothing where nobody says."""
         with contextlib.suppress(self.ray.exceptions.RayError):
-            found = self._on_the_head(autoscaler.activity) if self.is_client else autoscaler.activity()
+            found = (
+                self._on_the_head(autoscaler.activity) if self.is_client else autoscaler.activity()
+            )
             return dataclasses.replace(found, refused=self._explained_refusals(found.refused))
         return Activity()
 
@@ -156,13 +164,17 @@ class Session:
         if not self.is_client and self.ray.get_runtime_context().get_node_id() == self._head:
             return function()
         task = self.ray.remote(num_cpus=0, max_retries=0)(function)
-        return self.ray.get(self.at(task, Node(self._head, "head", {})).remote(), timeout=HEAD_ANSWER_S)
+        return self.ray.get(
+            self.at(task, Node(self._head, "head", {})).remote(), timeout=HEAD_ANSWER_S
+        )
 
     def at(self, task: Any, node: Node, **demand: Any) -> Any:
         """The remote function bound to a node; it fails rather than run elsewhere."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), **demand)
+        return task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), **demand
+        )
 
     def close(self) -> None:
         if not self.lost and self.ray.is_initialized():
@@ -235,7 +247,9 @@ class Own(Session):
     def _logs_here(self, process: psutil.Process) -> bool:
         """Ray's agents and workers write their titles over their environments; they keep logs open in our folder."""
         titled = "".join(process.cmdline()[:1]).startswith("ray::")
-        return titled and any(Path(file.path).is_relative_to(self._folder) for file in process.open_files())
+        return titled and any(
+            Path(file.path).is_relative_to(self._folder) for file in process.open_files()
+        )
 
 
 class Joined(Session):
@@ -249,7 +263,11 @@ class Joined(Session):
         _show_token_where_asked(address)
         with tempfile.TemporaryDirectory(prefix="sweep-code-") as folder:
             # Inside a Ray job the environment has been chosen by whoever submitted it.
-            environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"working_dir": _code(Path(folder))}
+            environment = (
+                None
+                if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+                else {"working_dir": _code(Path(folder))}
+            )
             with _explained(address), _connecting_whole():
                 ray.init(address=address, runtime_env=environment, **_INIT)
         self.watch()
@@ -321,8 +339,12 @@ def _own_folder() -> tuple[Path, IO[bytes]]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=parent))
     except OSError as error:
-        hint = f"set TMPDIR to a folder that can be written to, with a path of {_LONG} letters at most"
-        raise Unavailable(f"no folder for the local Ray in {parent}: {error.strerror}", hint) from None
+        hint = (
+            f"set TMPDIR to a folder that can be written to, with a path of {_LONG} letters at most"
+        )
+        raise Unavailable(
+            f"no folder for the local Ray in {parent}: {error.strerror}", hint
+        ) from None
     _OWN_FOLDERS.append(folder)
     return folder, hold(_lock_of(folder))
 
@@ -359,7 +381,9 @@ def _code(folder: Path) -> str:
 def _copy_package(name: str, folder: Path) -> None:
     spec = importlib.util.find_spec(name)
     if spec is None or not (spec.origin or spec.submodule_search_locations):
-        raise SweepError(f"the package {name} has no folder to send to the nodes", "install it from its checkout")
+        raise SweepError(
+            f"the package {name} has no folder to send to the nodes", "install it from its checkout"
+        )
     for place in map(Path, spec.submodule_search_locations or []):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(place, folder / name, ignore=ignored, dirs_exist_ok=True)
@@ -399,7 +423,10 @@ def _running_here() -> str:
         hint = "give --address host:port, or none at all to start a local Ray"
         raise Unavailable("no Ray runs on this machine and RAY_ADDRESS is not set", hint)
     if len(found) > 1:
-        raise Unavailable(f"several Rays run on this machine: {', '.join(sorted(found))}", "give one with --address")
+        raise Unavailable(
+            f"several Rays run on this machine: {', '.join(sorted(found))}",
+            "give one with --address",
+        )
     return found.pop()
 
 
@@ -408,7 +435,9 @@ def _heads() -> Iterator[str]:
     for process in psutil.process_iter(["name", "cmdline"]):
         words = process.info["cmdline"] or []
         if process.info["name"] == "raylet" and not any(_FOLDER in word for word in words):
-            yield from (word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
+            yield from (
+                word.partition("=")[2] for word in words if word.startswith("--gcs-address=")
+            )
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -418,7 +447,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
     except ValueError:
         port = None
     if parts.scheme not in ("ray", "ray-gcs") or not parts.hostname or port is None:
-        raise SweepError(f"{address!r} is no address of a Ray cluster", "give auto, host:port or ray://host:port")
+        raise SweepError(
+            f"{address!r} is no address of a Ray cluster", "give auto, host:port or ray://host:port"
+        )
     return parts.hostname, port
 
 
@@ -427,13 +458,17 @@ def _require_answer(address: str) -> None:
     host, port = _host_and_port(address)
     try:
         with _connection(host, port) as connection:
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            connection.sendall(
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+            )
             answer = connection.recv(9)
             if answer[3:4] != b"\x04":  # a settings frame opens every answer of gRPC
                 raise ConnectionError("what answers there is not Ray")
     except OSError as error:
         hint = "check that the head is up (ray status there), the port (6379, or 10001 for ray://) and the firewall"
-        raise Unavailable(f"no Ray cluster at {address}: {error or type(error).__name__}", hint) from None
+        raise Unavailable(
+            f"no Ray cluster at {address}: {error or type(error).__name__}", hint
+        ) from None
 
 
 @contextlib.contextmanager
@@ -460,7 +495,9 @@ def _show_token_where_asked(address: str) -> None:
     """And nowhere else: a driver that asks its workers for one that they do not have never hears from them."""
     import grpc
 
-    service = "ray.rpc.RayletDriver/ClusterInfo" if address.startswith("ray://") else _FIRST_QUESTION
+    service = (
+        "ray.rpc.RayletDriver/ClusterInfo" if address.startswith("ray://") else _FIRST_QUESTION
+    )
     with _channel(address.removeprefix("ray://")) as channel:
         try:
             channel.unary_unary(f"/{service}")(b"", timeout=REACH_S)
@@ -469,7 +506,9 @@ def _show_token_where_asked(address: str) -> None:
             answer = error.code()
     if _uses_tls() and answer is grpc.StatusCode.UNAVAILABLE:
         return  # a certificate, say, that is for another name: Ray says it better
-    os.environ["RAY_AUTH_MODE"] = "token" if answer is grpc.StatusCode.UNAUTHENTICATED else "disabled"
+    os.environ["RAY_AUTH_MODE"] = (
+        "token" if answer is grpc.StatusCode.UNAUTHENTICATED else "disabled"
+    )
     _read_variables_again()
 
 
@@ -489,7 +528,9 @@ def _channel(address: str) -> Any:
     if not _uses_tls():
         return grpc.insecure_channel(address, options)
     names = ("RAY_TLS_CA_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")
-    files = [Path(os.environ[name]).read_bytes() if os.environ.get(name) else None for name in names]
+    files = [
+        Path(os.environ[name]).read_bytes() if os.environ.get(name) else None for name in names
+    ]
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(*files), options)
 
 
@@ -502,13 +543,19 @@ def _explained(address: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if "ersion mismatch" in text or "ersions" in text:
             raise Unavailable(
-                f"{address} runs other versions: {text}", "use the cluster's Python and Ray versions here"
+                f"{address} runs other versions: {text}",
+                "use the cluster's Python and Ray versions here",
             ) from None
         if "uthentication" in text:
             raise Unavailable(
-                f"{address} asks for a token", "copy the head's ~/.ray/auth_token here and set RAY_AUTH_MODE=token"
+                f"{address} asks for a token",
+                "copy the head's ~/.ray/auth_token here and set RAY_AUTH_MODE=token",
             ) from None
-        text = "the head does not answer" if isinstance(error, SystemExit) else text or type(error).__name__
+        text = (
+            "the head does not answer"
+            if isinstance(error, SystemExit)
+            else text or type(error).__name__
+        )
         raise Unavailable(
             f"cannot join {address}: {text}",
             "a host:port is joined from a node of that cluster; from elsewhere use ray://host:10001",

@@ -22,15 +22,35 @@ START_S = 180.0  # on a busy machine a Ray takes a minute
 _STUCK_S = 15.0  # how long a call may block whose daemons are gone
 _LOG_LINES = 5
 _LOG_BYTES = 20_000
-_LOAD_HINT = "sweep doctor shows what it lacks; on a machine that is only busy, run the same command again"
+_LOAD_HINT = (
+    "sweep doctor shows what it lacks; on a machine that is only busy, run the same command again"
+)
 
 # These are meant for clusters, or for the user's own programs. Ray's daemons and workers do not start with them.
 _FOREIGN = (
-    *("RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT", "RAY_REDIS_ADDRESS"),
+    *(
+        "RAY_USE_TLS",
+        "RAY_TLS_SERVER_CERT",
+        "RAY_TLS_SERVER_KEY",
+        "RAY_TLS_CA_CERT",
+        "RAY_REDIS_ADDRESS",
+    ),
     # of a cluster that was joined before, or of the user's
     "RAY_AUTH_MODE",
-    *("RAY_RUNTIME_ENV_HOOK", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_GCS_SERVER_PORT", "RAY_NAMESPACE"),
-    *("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONVERBOSE", "PYTHONSTARTUP"),
+    *(
+        "RAY_RUNTIME_ENV_HOOK",
+        "RAY_JOB_CONFIG_JSON_ENV_VAR",
+        "RAY_GCS_SERVER_PORT",
+        "RAY_NAMESPACE",
+    ),
+    *(
+        "PYTHONOPTIMIZE",
+        "PYTHONWARNINGS",
+        "PYTHONDEVMODE",
+        "PYTHONINSPECT",
+        "PYTHONVERBOSE",
+        "PYTHONSTARTUP",
+    ),
 )
 
 
@@ -87,7 +107,9 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def limited(folder: Path, end_daemons: Callable[[], None], limit_s: float = START_S) -> Iterator[None]:
+def limited(
+    folder: Path, end_daemons: Callable[[], None], limit_s: float = START_S
+) -> Iterator[None]:
     """Past `limit_s` the daemons are ended and `Unavailable` raised; where that does not help, the process ends."""
     expired, done = threading.Event(), threading.Event()
     failure: list[Unavailable] = []
@@ -118,7 +140,9 @@ def _not_started(why: str, folder: Path) -> Unavailable:
     found = obstacles()
     said = "".join(f"\n  {line}" for line in _last_words(folder))
     reason = found[0].what if found else why
-    return Unavailable(f"the local Ray does not come up: {reason}{said}", found[0].hint if found else _LOAD_HINT)
+    return Unavailable(
+        f"the local Ray does not come up: {reason}{said}", found[0].hint if found else _LOAD_HINT
+    )
 
 
 def _last_words(folder: Path) -> list[str]:

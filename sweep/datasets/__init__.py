@@ -29,9 +29,17 @@ __all__ = ["DataSet", "Prepared", "datasets", "known", "prepare"]
 
 def datasets() -> Found[DataSet]:
     """Every data set by name, of this package and of plug-ins."""
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}")
+        for found in pkgutil.iter_modules(__path__)
+    )
     own = {module.DATASET.name: module.DATASET for module in modules if hasattr(module, "DATASET")}
-    others = Found({name: functools.partial(_plug_in, point) for name, point in points("sweep.datasets").items()})
+    others = Found(
+        {
+            name: functools.partial(_plug_in, point)
+            for name, point in points("sweep.datasets").items()
+        }
+    )
     every = own | {dataset.name: dataset for dataset in others.values()}
     found = Found({name: functools.partial(every.__getitem__, name) for name in every})
     found.broken = others.broken
@@ -80,7 +88,11 @@ def fetched(dataset: DataSet) -> Path | None:
 
 
 def _prepare(
-    dataset: DataSet, origin: Path | None, options: Mapping[str, Any], progress: Progress, say: locks.Say
+    dataset: DataSet,
+    origin: Path | None,
+    options: Mapping[str, Any],
+    progress: Progress,
+    say: locks.Say,
 ) -> Prepared:
     if origin is None and not dataset.generated:
         return _newest(dataset, options)
@@ -92,7 +104,9 @@ def _prepare(
     def identity() -> str:
         return store.identify(dataset, options, source())
 
-    id = store.remembered(_fingerprint(dataset, origin, options), identity) if origin else identity()  # noqa: A001
+    id = (  # noqa: A001
+        store.remembered(_fingerprint(dataset, origin, options), identity) if origin else identity()
+    )
     if found := store.find(id):
         return found
     facts = {
@@ -123,7 +137,8 @@ def _origin(dataset: DataSet, path: str | Path | None) -> Path | None:
     if dataset.generated:
         if path is not None:
             raise SweepError(
-                f"data set {dataset.name} is generated and reads no files, but got {path}", "leave the path out"
+                f"data set {dataset.name} is generated and reads no files, but got {path}",
+                "leave the path out",
             )
         return None
     chosen = path or os.environ.get(_variable(dataset))
@@ -158,10 +173,16 @@ def _resolve(dataset: DataSet, given: Mapping[str, Any]) -> dict[str, Any]:
     """All options with their values: those given, checked, over the defaults."""
     for option, value in given.items():
         if option not in dataset.options:
-            raise SweepError(f"data set {dataset.name} has no option {option!r}", nearest(option, dataset.options))
+            raise SweepError(
+                f"data set {dataset.name} has no option {option!r}",
+                nearest(option, dataset.options),
+            )
         wanted = type(dataset.options[option])
         if type(value) is not wanted:
-            raise SweepError(f"option {option} of data set {dataset.name} is {value!r}", f"it must be {_NAMES[wanted]}")
+            raise SweepError(
+                f"option {option} of data set {dataset.name} is {value!r}",
+                f"it must be {_NAMES[wanted]}",
+            )
     return dict(dataset.options) | dict(given)
 
 
@@ -173,7 +194,8 @@ def _plug_in(point: EntryPoint) -> DataSet:
     dataset = getattr(found, "DATASET", found)
     if not isinstance(dataset, DataSet):
         raise SweepError(
-            f"entry point sweep.datasets {point.name} = {point.value} is no data set", "it must name a DataSet"
+            f"entry point sweep.datasets {point.name} = {point.value} is no data set",
+            "it must name a DataSet",
         )
     return dataclasses.replace(dataset, code=digests.of_files(dependencies.found(located(point))))
 

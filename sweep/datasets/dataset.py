@@ -26,7 +26,14 @@ JOINT_NAMES = (
     *("neck", "head top"),
 )
 JOINTS = len(JOINT_NAMES)
-FLIP_PAIRS = ((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9))  # joints that change places in a mirrored image
+FLIP_PAIRS = (
+    (0, 5),
+    (1, 4),
+    (2, 3),
+    (6, 11),
+    (7, 10),
+    (8, 9),
+)  # joints that change places in a mirrored image
 RIGHT_LIMBS = ((0, 1), (1, 2), (6, 7), (7, 8))
 LEFT_LIMBS = ((5, 4), (4, 3), (11, 10), (10, 9))
 TRUNK = ((2, 3), (8, 12), (12, 9), (2, 8), (3, 9), (12, 13))
@@ -80,7 +87,9 @@ class Archive:
     file: str
     mirrors: tuple[str, ...]
     sha256: str = ""
-    members: tuple[str, ...] = ()  # names that must be inside, to tell the archive from a web page in its place
+    members: tuple[
+        str, ...
+    ] = ()  # names that must be inside, to tell the archive from a web page in its place
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,9 @@ class DataSet:
     name: str
     summary: str
     read: Callable[..., Source]
-    options: Mapping[str, Any] = field(default_factory=dict)  # name -> default, whose type is the option's
+    options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # name -> default, whose type is the option's
     generated: bool = False  # made by computing; reads no files
     archive: Archive | None = None
     homepage: str = ""

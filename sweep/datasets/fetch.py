@@ -16,7 +16,9 @@ from sweep.datasets.dataset import Archive
 from sweep.datasets.files import Zip
 from sweep.errors import SweepError, Unavailable
 
-Progress = Callable[[str, int, int | None], None]  # url, bytes so far, bytes of the whole where known
+Progress = Callable[
+    [str, int, int | None], None
+]  # url, bytes so far, bytes of the whole where known
 TIMEOUT_S = 30.0
 ATTEMPTS = 3  # of one mirror, each going on where the one before broke off
 _CHUNK = 1 << 18
@@ -35,13 +37,17 @@ def fetch(
 
     A transfer that breaks off leaves `<file>.part`, and the next call goes on from there.
     """
-    archive = replace(archive, mirrors=tuple(mirrors) or archive.mirrors, sha256=sha256 or archive.sha256)
+    archive = replace(
+        archive, mirrors=tuple(mirrors) or archive.mirrors, sha256=sha256 or archive.sha256
+    )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / archive.file
     with locks.held(folder / f"{archive.file}.lock", archive.file, say):
         if path.is_file():
             if reason := _fault(path, archive):
-                raise SweepError(f"{path} was fetched before, but {reason}", "delete it and fetch again")
+                raise SweepError(
+                    f"{path} was fetched before, but {reason}", "delete it and fetch again"
+                )
             return path
         return _from_any(archive, path, progress)
 

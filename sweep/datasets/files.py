@@ -48,10 +48,16 @@ def open_files(path: Path) -> Files:
     if path.is_dir():
         return Folder(path)
     if not path.exists():
-        raise SweepError(f"{path} does not exist", "give the folder or zip archive with the original files")
-    if path.is_file() and zipfile.is_zipfile(path):  # a device may have no end, and a pipe waits for a writer
+        raise SweepError(
+            f"{path} does not exist", "give the folder or zip archive with the original files"
+        )
+    if path.is_file() and zipfile.is_zipfile(
+        path
+    ):  # a device may have no end, and a pipe waits for a writer
         return Zip(path)
-    raise SweepError(f"{path} is neither a folder nor a zip archive", "unpack it and give the folder")
+    raise SweepError(
+        f"{path} is neither a folder nor a zip archive", "unpack it and give the folder"
+    )
 
 
 class Folder:
@@ -85,9 +91,13 @@ class Zip:
         try:
             self._zip = zipfile.ZipFile(path)
         except (OSError, *CORRUPT) as error:
-            raise SweepError(f"{path} cannot be read as a zip archive: {error}", "fetch it again") from None
+            raise SweepError(
+                f"{path} cannot be read as a zip archive: {error}", "fetch it again"
+            ) from None
         if len(self._zip.infolist()) > MAX_FILES:
-            raise SweepError(f"{path} holds more than {MAX_FILES:,} files", "this is not a data set's archive")
+            raise SweepError(
+                f"{path} holds more than {MAX_FILES:,} files", "this is not a data set's archive"
+            )
         for info in self._zip.infolist():
             _refuse_traversal(path, info.orig_filename)
 
@@ -100,7 +110,9 @@ class Zip:
         try:
             return self._zip.open(name)
         except CORRUPT as error:
-            raise SweepError(f"{self.where(name)} cannot be read: {error}", "fetch the archive again") from None
+            raise SweepError(
+                f"{self.where(name)} cannot be read: {error}", "fetch the archive again"
+            ) from None
 
     def fingerprint(self) -> str:
         return _digest([_stamp(self.path)])
@@ -115,7 +127,9 @@ def read(files: Files, name: str) -> bytes:
         with files.open(name) as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, KeyError, *CORRUPT) as error:
-        raise SweepError(f"{files.where(name)} cannot be read: {error}", "fetch the data set again") from None
+        raise SweepError(
+            f"{files.where(name)} cannot be read: {error}", "fetch the data set again"
+        ) from None
     if len(data) > MAX_FILE_BYTES:
         raise _too_big(files.where(name))
     return data
@@ -125,9 +139,15 @@ def the_one(files: Files, file: str) -> str:
     """The name, in whatever folder, of the only file called `file`; the shallowest where one lies above the others."""
     found = sorted((n for n in files.names() if PurePosixPath(n).name == file), key=_depth)
     if not found:
-        raise SweepError(f"{files.path} holds no {file}", "give the folder or zip archive with the original files")
+        raise SweepError(
+            f"{files.path} holds no {file}",
+            "give the folder or zip archive with the original files",
+        )
     if len(found) > 1 and _depth(found[0]) == _depth(found[1]):
-        raise SweepError(f"{files.path} holds {len(found)} {file}: {', '.join(found[:4])}", "give the folder of one")
+        raise SweepError(
+            f"{files.path} holds {len(found)} {file}: {', '.join(found[:4])}",
+            "give the folder of one",
+        )
     return found[0]
 
 
@@ -138,8 +158,12 @@ def images_beside(files: Files, annotation: str, wanted: Sequence[str]) -> list[
     the most of them.
     """
     names = set(files.names())
-    listed = [[f"{folder}/{image}" for image in wanted] for folder in image_folders(files, annotation)]
-    found = max(listed, key=lambda paths: sum(path in names for path in paths))  # the nearest of equal ones
+    listed = [
+        [f"{folder}/{image}" for image in wanted] for folder in image_folders(files, annotation)
+    ]
+    found = max(
+        listed, key=lambda paths: sum(path in names for path in paths)
+    )  # the nearest of equal ones
     missing = [name for name in found if name not in names]
     if missing:
         count = f", with {len(missing)} of {len(found)} images" if len(missing) > 1 else ""
@@ -153,8 +177,12 @@ def images_beside(files: Files, annotation: str, wanted: Sequence[str]) -> list[
 def image_folders(files: Files, annotation: str) -> list[str]:
     """Folders called `images`, the nearest to the annotation first; the one beside it is there in any case."""
     home = PurePosixPath(annotation).parent
-    parents = {PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in files.names()}}
-    folders = {each for parent in parents for each in (parent, *parent.parents) if each.name == "images"}
+    parents = {
+        PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in files.names()}
+    }
+    folders = {
+        each for parent in parents for each in (parent, *parent.parents) if each.name == "images"
+    }
     ordered = sorted(folders - {home / "images"}, key=lambda folder: (_steps(home, folder), folder))
     return [str(folder) for folder in (home / "images", *ordered)]
 
@@ -168,7 +196,9 @@ def _walk(folder: Path) -> Iterator[str]:
     seen: set[str] = set()  # folders may be links, and links may go round in circles
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else [f for f in folders if not f.startswith((".", "__MACOSX"))]
+        folders[:] = (
+            [] if real in seen else [f for f in folders if not f.startswith((".", "__MACOSX"))]
+        )
         seen.add(real)
         relative = Path(parent).relative_to(folder)
         yield from ((relative / name).as_posix() for name in names if not name.startswith("."))
@@ -176,12 +206,23 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def _refuse_traversal(path: Path, name: str) -> None:
     name = name.replace("\\", "/")
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/") or "\0" in name:
-        raise SweepError(f"{path} names a file outside itself: {name!r}", "do not use this archive; fetch it again")
+    if (
+        name.startswith("/")
+        or re.match(r"[A-Za-z]:", name)
+        or ".." in name.split("/")
+        or "\0" in name
+    ):
+        raise SweepError(
+            f"{path} names a file outside itself: {name!r}",
+            "do not use this archive; fetch it again",
+        )
 
 
 def _too_big(where: str) -> SweepError:
-    return SweepError(f"{where} is larger than {MAX_FILE_BYTES >> 20} MiB", "this is no photograph and no annotation")
+    return SweepError(
+        f"{where} is larger than {MAX_FILE_BYTES >> 20} MiB",
+        "this is no photograph and no annotation",
+    )
 
 
 def _stamp(path: Path) -> str:
@@ -198,7 +239,9 @@ def _depth(name: str) -> int:
 
 def _steps(one: PurePosixPath, other: PurePosixPath) -> int:
     """How many folders one goes up and down from one to the other."""
-    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one.parts, other.parts, strict=False))
+    shared = itertools.takewhile(
+        lambda pair: pair[0] == pair[1], zip(one.parts, other.parts, strict=False)
+    )
     return len(one.parts) + len(other.parts) - 2 * len(list(shared))
 
 

@@ -20,7 +20,16 @@ from sweep.errors import SweepError
 
 ANNOTATION = "examples.mat"
 TORSO = 75  # pixels of the torso box's height
-_COLUMNS = {11: 2, 10: 1, 9: 0, 8: 3, 7: 4, 6: 5, 3: 6, 2: 9}  # our joint -> column of FLIC's coords
+_COLUMNS = {
+    11: 2,
+    10: 1,
+    9: 0,
+    8: 3,
+    7: 4,
+    6: 5,
+    3: 6,
+    2: 9,
+}  # our joint -> column of FLIC's coords
 _HINT = "give the folder with the published annotation file and its images"
 
 
@@ -32,7 +41,9 @@ def read(path: Path) -> Photographs:
     try:
         examples = [_example(entry) for entry in entries]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise SweepError(f"{files.where(annotation)} is not laid out as FLIC's: {error!r}", _HINT) from None
+        raise SweepError(
+            f"{files.where(annotation)} is not laid out as FLIC's: {error!r}", _HINT
+        ) from None
     if not examples:
         raise SweepError(f"{files.where(annotation)} lists no frames", _HINT)
     images = images_beside(files, annotation, [example.name for example in examples])
@@ -40,7 +51,9 @@ def read(path: Path) -> Photographs:
 
 
 def _example(entry: dict[str, Any]) -> Example:
-    coordinates = np.asarray(entry["coords"], np.float64)  # (2, 29), NaN where nothing was annotated
+    coordinates = np.asarray(
+        entry["coords"], np.float64
+    )  # (2, 29), NaN where nothing was annotated
     joints, visible = np.zeros((JOINTS, 2)), np.zeros(JOINTS, bool)
     for joint, column in _COLUMNS.items():
         joints[joint] = coordinates[:, column]
@@ -48,7 +61,9 @@ def _example(entry: dict[str, Any]) -> Example:
     joints[~visible] = joints[visible].mean(axis=0) if visible.any() else 0
     image, left_out = str(entry["filepath"]), _left_out(entry)
     scale = 1.0 if left_out else TORSO / _torso_height(image, entry["torsobox"])
-    return Example(image, joints, visible, test=not np.any(entry["istrain"]), scale=scale, left_out=left_out)
+    return Example(
+        image, joints, visible, test=not np.any(entry["istrain"]), scale=scale, left_out=left_out
+    )
 
 
 def _left_out(entry: dict[str, Any]) -> str:

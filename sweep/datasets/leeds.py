@@ -30,7 +30,9 @@ def read(path: Path, train: int | None = None) -> Photographs:
     joints, visible, occluded = _joints(files, annotation)
     images = _images(files, annotation, len(joints))
     examples = [
-        Example(PurePosixPath(image).name, joints[i], visible[i], test=train is not None and i >= train)
+        Example(
+            PurePosixPath(image).name, joints[i], visible[i], test=train is not None and i >= train
+        )
         for i, image in enumerate(images)
     ]
     return Photographs(files, annotation, images, examples, locates_invisible=occluded)
@@ -44,9 +46,13 @@ def _joints(files: Files, annotation: str) -> tuple[Floats, Flags, bool]:
         raise SweepError(f"joints in {where} holds no numbers", f"it must be {_SHAPES}")
     shape = raw.shape
     if len(shape) != 3 or shape[:2] not in ((JOINTS, 3), (3, JOINTS)):
-        raise SweepError(f"joints in {where} has shape {'×'.join(map(str, shape))}", f"it must be {_SHAPES}")
+        raise SweepError(
+            f"joints in {where} has shape {'×'.join(map(str, shape))}", f"it must be {_SHAPES}"
+        )
     if shape[2] > MAX_EXAMPLES:
-        raise SweepError(f"joints in {where} is of {shape[2]:,} examples", f"{MAX_EXAMPLES:,} are the most")
+        raise SweepError(
+            f"joints in {where} is of {shape[2]:,} examples", f"{MAX_EXAMPLES:,} are the most"
+        )
     occluded = shape[:2] == (3, JOINTS)
     values = raw.astype(np.float64).transpose((2, 1, 0) if occluded else (2, 0, 1))  # (N, 14, 3)
     _refuse_bad_numbers(where, values)

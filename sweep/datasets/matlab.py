@@ -20,7 +20,18 @@ MAX_BYTES = 1 << 29  # of one variable, unpacked
 _MAX_DEPTH = 32
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
-_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_NUMBERS = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 _ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 _BYTE_ORDERS = {"<": "-le", ">": "-be"}
 _CELL, _STRUCTURE, _TEXT = 1, 2, 4  # classes of arrays; from 6 on numbers
@@ -44,9 +55,14 @@ def variable(files: Files, name: str, wanted: str) -> Any:
     try:
         found = _find(content, wanted)
     except (_Damaged, struct.error, zlib.error, UnicodeDecodeError) as error:
-        raise SweepError(f"{files.where(name)} is no readable .mat file: {error}", "fetch the data set again") from None
+        raise SweepError(
+            f"{files.where(name)} is no readable .mat file: {error}", "fetch the data set again"
+        ) from None
     if found is None:
-        raise SweepError(f"{files.where(name)} has no variable {wanted!r}", "give the data set's own annotation file")
+        raise SweepError(
+            f"{files.where(name)} has no variable {wanted!r}",
+            "give the data set's own annotation file",
+        )
     return found
 
 
@@ -94,7 +110,9 @@ def _unpacked(data: memoryview) -> bytes:
     return whole
 
 
-def _array(data: memoryview, order: str, wanted: str | None = None, depth: int = 0) -> tuple[str, Any]:
+def _array(
+    data: memoryview, order: str, wanted: str | None = None, depth: int = 0
+) -> tuple[str, Any]:
     """Name and value of a matrix element; the value is left None where another variable is `wanted`."""
     if not len(data):
         return "", np.empty((0, 0))  # how an empty cell or field is written
@@ -120,7 +138,9 @@ def _array(data: memoryview, order: str, wanted: str | None = None, depth: int =
     raise _Damaged(f"an array of class {kind}, which no data set uses")
 
 
-def _values(elements: Iterator[tuple[int, memoryview]], count: int, order: str, depth: int) -> list[Any]:
+def _values(
+    elements: Iterator[tuple[int, memoryview]], count: int, order: str, depth: int
+) -> list[Any]:
     """`count` nested arrays; the list grows with what is there, whatever is promised."""
     found: list[Any] = []
     for kind, data in elements:
@@ -134,16 +154,23 @@ def _values(elements: Iterator[tuple[int, memoryview]], count: int, order: str, 
     return found
 
 
-def _records(elements: Iterator[tuple[int, memoryview]], count: int, order: str, depth: int) -> list[dict[str, Any]]:
+def _records(
+    elements: Iterator[tuple[int, memoryview]], count: int, order: str, depth: int
+) -> list[dict[str, Any]]:
     (width,) = _integers(next(elements, None), order, at_least=1)[:1]
     names = _raw(next(elements, None))
     if width <= 0 or len(names) % width:
         raise _Damaged(f"field names of {width} bytes each in {len(names)} bytes")
-    fields = [names[i : i + width].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), width)]
+    fields = [
+        names[i : i + width].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), width)
+    ]
     if not fields:
         return []
     values = _values(elements, count * len(fields), order, depth)
-    return [dict(zip(fields, values[i : i + len(fields)], strict=True)) for i in range(0, len(values), len(fields))]
+    return [
+        dict(zip(fields, values[i : i + len(fields)], strict=True))
+        for i in range(0, len(values), len(fields))
+    ]
 
 
 def _numbers(element: tuple[int, memoryview] | None, shape: tuple[int, ...], order: str) -> Any:
@@ -162,7 +189,9 @@ def _text(element: tuple[int, memoryview] | None, order: str) -> str:
     if kind not in _ENCODINGS:
         raise _Damaged(f"a text of type {kind}")
     encoding = _ENCODINGS[kind]
-    return bytes(data).decode(encoding + _BYTE_ORDERS[order] if encoding in ("utf-16", "utf-32") else encoding)
+    return bytes(data).decode(
+        encoding + _BYTE_ORDERS[order] if encoding in ("utf-16", "utf-32") else encoding
+    )
 
 
 def _integers(element: tuple[int, memoryview] | None, order: str, at_least: int) -> tuple[int, ...]:

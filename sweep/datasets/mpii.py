@@ -32,7 +32,9 @@ def read(path: Path) -> Photographs:
     try:
         found = list(_people(release))
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise SweepError(f"{files.where(annotation)} is not laid out as MPII's: {error!r}", _HINT) from None
+        raise SweepError(
+            f"{files.where(annotation)} is not laid out as MPII's: {error!r}", _HINT
+        ) from None
     if not found:
         raise SweepError(f"{files.where(annotation)} lists no annotated person", _HINT)
     images = images_beside(files, annotation, [image for image, _ in found])
@@ -48,7 +50,10 @@ def _people(release: Any) -> Iterator[tuple[str, Example]]:
         for number, person in enumerate(entry["annorect"] if train else (), 1):
             scale, points = np.ravel(person.get("scale", ())), person.get("annopoints", ())
             if len(scale) == 1 and len(points) == 1:
-                yield image, _person(f"{image} person {number}", points[0]["point"], float(scale[0]))
+                yield (
+                    image,
+                    _person(f"{image} person {number}", points[0]["point"], float(scale[0])),
+                )
 
 
 def _person(name: str, points: list[dict[str, Any]], scale: float) -> Example:

@@ -18,7 +18,10 @@ from sweep.datasets.files import CORRUPT, Files, content_hash, read
 from sweep.errors import SweepError
 
 MAX_PIXELS = 64_000_000
-_FORMATS = ("JPEG", "PNG")  # what is published; other decoders only widen what a hostile file can reach
+_FORMATS = (
+    "JPEG",
+    "PNG",
+)  # what is published; other decoders only widen what a hostile file can reach
 _UNDECODABLE = (
     OSError,
     SyntaxError,
@@ -44,7 +47,11 @@ class Photographs:
 
     def identity(self) -> str:
         """Of the contents and names of the files used, wherever they lie."""
-        kept = (image for image, example in zip(self.images, self.examples, strict=True) if not example.left_out)
+        kept = (
+            image
+            for image, example in zip(self.images, self.examples, strict=True)
+            if not example.left_out
+        )
         used = [self.annotation, *dict.fromkeys(kept)]
         names = json.dumps([PurePosixPath(name).name for name in used])
         return content_hash(self.files, used) + hashlib.sha256(names.encode()).hexdigest()
@@ -72,4 +79,6 @@ class Photographs:
 
     def _undecodable(self, name: str, error: object) -> SweepError:
         said = "it is no JPEG or PNG image" if isinstance(error, UnidentifiedImageError) else error
-        return SweepError(f"{self.files.where(name)} cannot be decoded: {said}", "fetch the data set again")
+        return SweepError(
+            f"{self.files.where(name)} cannot be decoded: {said}", "fetch the data set again"
+        )

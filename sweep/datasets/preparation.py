@@ -23,7 +23,17 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from sweep.datasets.dataset import CROP, FLIP_PAIRS, JOINT_NAMES, SIDE, Example, Flags, Floats, Pixels, Source
+from sweep.datasets.dataset import (
+    CROP,
+    FLIP_PAIRS,
+    JOINT_NAMES,
+    SIDE,
+    Example,
+    Flags,
+    Floats,
+    Pixels,
+    Source,
+)
 from sweep.errors import SweepError
 
 VERSION = 1  # raise it where the arrays of the same source change
@@ -36,7 +46,9 @@ TOO_LARGE = f"visible joints extend over {CROP} pixels or more"
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 _CHUNK = 32
 _MOST_PIXELS = 64_000_000  # of an image made larger or smaller
-_LARGE_PIXELS = 8_000_000  # decoded one after another from here on: each holds its pixels several times
+_LARGE_PIXELS = (
+    8_000_000  # decoded one after another from here on: each holds its pixels several times
+)
 _large = threading.Lock()
 
 
@@ -70,7 +82,8 @@ def place(size: tuple[int, int], joints: Floats, visible: Flags) -> Placement | 
     padded = [max(SIDE, side) for side in size]
     centre = (low + high) / 2 + padding
     corner = [
-        int(np.clip(c - SIDE / 2, 0, side - SIDE)) - pad for c, side, pad in zip(centre, padded, padding, strict=True)
+        int(np.clip(c - SIDE / 2, 0, side - SIDE)) - pad
+        for c, side, pad in zip(centre, padded, padding, strict=True)
     ]
     if (low < corner).any() or (high >= np.add(corner, SIDE)).any():
         return JOINT_OUTSIDE
@@ -97,7 +110,9 @@ def mostly_dropped(name: str, meta: Mapping[str, Any]) -> str:
     total = lost + meta["examples"]
     if lost <= MOST_DROPPED * total:
         return ""
-    reasons = ", ".join(f"{count:,}: {reason}" for reason, count in Counter(meta["dropped"]).most_common())
+    reasons = ", ".join(
+        f"{count:,}: {reason}" for reason, count in Counter(meta["dropped"]).most_common()
+    )
     return (
         f"data set {name}: {lost:,} of {total:,} examples are dropped ({reasons}); "
         f"persons must fit in {CROP}×{CROP} pixels: is this the edition in that size?"
@@ -109,7 +124,9 @@ def write(folder: Path, source: Source, progress: Progress) -> dict[str, Any]:
     placements = _place_all(source, progress)
     left_out = Counter(e.left_out for e in source.examples if e.left_out)
     dropped = Counter(p for p in placements if isinstance(p, str)) - left_out
-    kept = np.array([i for i, placement in enumerate(placements) if isinstance(placement, Placement)], np.intp)
+    kept = np.array(
+        [i for i, placement in enumerate(placements) if isinstance(placement, Placement)], np.intp
+    )
     if not len(kept):
         raise _nothing_left(source, dropped + left_out)
     examples = [source.examples[i] for i in kept]
@@ -119,7 +136,10 @@ def write(folder: Path, source: Source, progress: Progress) -> dict[str, Any]:
     np.save(folder / "split.npy", np.array([e.test for e in examples], np.uint8))
     (folder / "names.txt").write_text("".join(f"{e.name}\n" for e in examples), encoding="utf-8")
     filled = _fill(folder / "images.npy", source, kept, chosen, progress)
-    more = {"left_out": dict(sorted(left_out.items())), "locates_invisible": source.locates_invisible}
+    more = {
+        "left_out": dict(sorted(left_out.items())),
+        "locates_invisible": source.locates_invisible,
+    }
     return _facts(examples, dropped, filled) | more
 
 
@@ -133,13 +153,21 @@ def _place_all(source: Source, progress: Progress) -> list[Placement | str]:
 
 
 def _placed(size: tuple[int, int], example: Example) -> Placement | str:
-    if not size[0] * size[1] * example.scale * example.scale <= _MOST_PIXELS:  # not so for NaN either
+    if (
+        not size[0] * size[1] * example.scale * example.scale <= _MOST_PIXELS
+    ):  # not so for NaN either
         message = f"{example.name} would be {example.scale:.3g} times as large: {size[0]} x {size[1]} pixels at first"
-        raise SweepError(message, f"{_MOST_PIXELS:,} pixels are the most: look at its scale in the annotation")
-    return place(_scaled(size, example.scale), example.joints * _scales(size, example.scale), example.visible)
+        raise SweepError(
+            message, f"{_MOST_PIXELS:,} pixels are the most: look at its scale in the annotation"
+        )
+    return place(
+        _scaled(size, example.scale), example.joints * _scales(size, example.scale), example.visible
+    )
 
 
-def _fill(path: Path, source: Source, kept: Any, chosen: Sequence[Placement], progress: Progress) -> list[_Filled]:
+def _fill(
+    path: Path, source: Source, kept: Any, chosen: Sequence[Placement], progress: Progress
+) -> list[_Filled]:
     """Decode and write the images, some threads at once; only the rows being written are in memory."""
     start = _reserve(path, (len(kept), SIDE, SIDE, 3))
 
@@ -174,11 +202,20 @@ def _alone_if_large(size: tuple[int, int], scale: float) -> contextlib.AbstractC
 
 
 def _summed(whole: Pixels, inside: Pixels) -> _Filled:
-    colours = inside.reshape(-1, 3).astype(np.float64)  # whole numbers: sums are exact, in any order
-    return _Filled(hashlib.sha256(whole.tobytes()).digest(), len(colours), colours.sum(axis=0), colours.T @ colours)
+    colours = inside.reshape(-1, 3).astype(
+        np.float64
+    )  # whole numbers: sums are exact, in any order
+    return _Filled(
+        hashlib.sha256(whole.tobytes()).digest(),
+        len(colours),
+        colours.sum(axis=0),
+        colours.T @ colours,
+    )
 
 
-def _facts(examples: Sequence[Example], dropped: Counter[str], filled: Sequence[_Filled]) -> dict[str, Any]:
+def _facts(
+    examples: Sequence[Example], dropped: Counter[str], filled: Sequence[_Filled]
+) -> dict[str, Any]:
     tests = sum(e.test for e in examples)
     training = [f for f, e in zip(filled, examples, strict=True) if not e.test] or filled
     return {
@@ -217,7 +254,11 @@ def _rounded(values: Floats) -> list[float]:
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    return (size[0], size[1]) if scale == 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    return (
+        (size[0], size[1])
+        if scale == 1
+        else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    )
 
 
 def _scales(size: tuple[int, int], scale: float) -> Floats:
@@ -230,7 +271,9 @@ def _resized(image: Pixels, scale: float) -> Pixels:
     if scale == 1:
         return image
     size = _scaled((image.shape[1], image.shape[0]), scale)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=3))
+    return np.asarray(
+        Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=3)
+    )
 
 
 def _nothing_left(source: Source, dropped: Counter[str]) -> SweepError:

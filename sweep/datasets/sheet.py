@@ -50,7 +50,9 @@ def posed(tile: Tile) -> Image.Image:
     image = Image.fromarray(np.asarray(tile.image)).convert("RGBA")
     over = Image.new("RGBA", (image.width * _OVER, image.height * _OVER))
     pen = ImageDraw.Draw(over)
-    visible = np.ones(len(tile.joints), bool) if tile.visible is None else np.asarray(tile.visible, bool)
+    visible = (
+        np.ones(len(tile.joints), bool) if tile.visible is None else np.asarray(tile.visible, bool)
+    )
     points = [(float(x) * _OVER, float(y) * _OVER) for x, y in tile.joints]
     drawn = {int(j) for j in np.flatnonzero(np.isfinite(tile.joints).all(axis=1))}
     for limbs, colour in ((TRUNK, MIDDLE), (LEFT_LIMBS, LEFT), (RIGHT_LIMBS, RIGHT)):
@@ -58,11 +60,17 @@ def posed(tile: Tile) -> Image.Image:
             _limb(pen, points[a], points[b], colour, bool(visible[a] and visible[b]))
     for joint in sorted(drawn):
         _joint(pen, points[joint], _colour(joint), bool(visible[joint]))
-    return Image.alpha_composite(image, over.resize(image.size, Image.Resampling.BOX)).convert("RGB")
+    return Image.alpha_composite(image, over.resize(image.size, Image.Resampling.BOX)).convert(
+        "RGB"
+    )
 
 
 def _limb(
-    pen: ImageDraw.ImageDraw, a: tuple[float, float], b: tuple[float, float], colour: tuple[int, ...], solid: bool
+    pen: ImageDraw.ImageDraw,
+    a: tuple[float, float],
+    b: tuple[float, float],
+    colour: tuple[int, ...],
+    solid: bool,
 ) -> None:
     for outline, width in (((0, 0, 0, 150), 4.5), ((*colour, 255), 2.5)):
         if solid:
@@ -75,14 +83,18 @@ def _limb(
             pen.line([tuple(p) for p in piece], fill=outline, width=int(width * _OVER * 0.6))
 
 
-def _joint(pen: ImageDraw.ImageDraw, centre: tuple[float, float], colour: tuple[int, ...], solid: bool) -> None:
+def _joint(
+    pen: ImageDraw.ImageDraw, centre: tuple[float, float], colour: tuple[int, ...], solid: bool
+) -> None:
     _disc(pen, centre, 4 * _OVER, (0, 0, 0, 180))
     _disc(pen, centre, 3.2 * _OVER, (*colour, 255))
     if not solid:
         _disc(pen, centre, 2 * _OVER, (255, 255, 255, 255))
 
 
-def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, colour: tuple[int, ...]) -> None:
+def _disc(
+    pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, colour: tuple[int, ...]
+) -> None:
     x, y = centre
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 

@@ -60,7 +60,9 @@ def find(id: str) -> Prepared | None:  # noqa: A002  the word of DESIGN.md
 
 def everything(name: str | None = None) -> list[Prepared]:
     """All that is prepared, or all of one name, newest first."""
-    folders = [path.parent for path in root().glob(f"*/{_META}") if not path.parent.name.startswith(".")]
+    folders = [
+        path.parent for path in root().glob(f"*/{_META}") if not path.parent.name.startswith(".")
+    ]
     found = [(meta, folder) for folder in folders if (meta := _meta(folder))]
     wanted = [(meta, folder) for meta, folder in found if name in (None, meta["name"])]
     wanted.sort(key=lambda pair: (pair[0]["prepared_at"], pair[1].name), reverse=True)
@@ -83,7 +85,9 @@ def make(
         folder = Path(tempfile.mkdtemp(prefix=f".{id}.", dir=root()))
         try:
             _write(folder, {"id": id, **facts}, source, progress)
-            atomic.put_folder(folder, root() / id)  # what is there is not whole, or it would have been found
+            atomic.put_folder(
+                folder, root() / id
+            )  # what is there is not whole, or it would have been found
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -116,7 +120,9 @@ def _meta(folder: Path) -> dict[str, Any] | None:
     """The folder's meta.json where every array has the size it was written with, or None."""
     try:
         meta: dict[str, Any] = json.loads((folder / _META).read_text(encoding="utf-8"))
-        whole = all((folder / array).stat().st_size == size for array, size in meta["bytes"].items())
+        whole = all(
+            (folder / array).stat().st_size == size for array, size in meta["bytes"].items()
+        )
     except (OSError, ValueError, KeyError):
         return None
     return meta if whole else None

@@ -65,7 +65,9 @@ class Figures:
     @cached_property
     def examples(self) -> Sequence[Example]:
         return [
-            Example(f"figure {i}", figure.joints, figure.visible, test=i % TEST_SHARE == TEST_SHARE - 1)
+            Example(
+                f"figure {i}", figure.joints, figure.visible, test=i % TEST_SHARE == TEST_SHARE - 1
+            )
             for i in range(self.count)
             for figure in (draw_figure(_random(self.seed, i)),)
         ]
@@ -83,9 +85,14 @@ class Figures:
 
 def read(examples: int, seed: int) -> Figures:
     if not 1 <= examples <= MAX_EXAMPLES:
-        raise SweepError(f"{examples} synthetic examples are asked for", f"from 1 to {MAX_EXAMPLES:,} can be made")
+        raise SweepError(
+            f"{examples} synthetic examples are asked for",
+            f"from 1 to {MAX_EXAMPLES:,} can be made",
+        )
     if not 0 <= seed < 2**32:
-        raise SweepError(f"seed {seed} of the synthetic data set is out of range", "from 0 to 4294967295")
+        raise SweepError(
+            f"seed {seed} of the synthetic data set is out of range", "from 0 to 4294967295"
+        )
     return Figures(examples, seed)
 
 
@@ -122,13 +129,36 @@ def _skeleton(random: np.random.RandomState, facing: float) -> Floats:
     joints[12] = neck
     joints[13] = _along(neck, math.pi + lean + random.uniform(-0.35, 0.35), _HEAD)
     side_axis = lean - math.pi / 2  # towards the viewer's left when the body stands upright
-    for side, (hip, knee, ankle, shoulder, elbow, wrist) in ((1, (2, 1, 0, 8, 7, 6)), (-1, (3, 4, 5, 9, 10, 11))):
+    for side, (hip, knee, ankle, shoulder, elbow, wrist) in (
+        (1, (2, 1, 0, 8, 7, 6)),
+        (-1, (3, 4, 5, 9, 10, 11)),
+    ):
         sign = side * across
         joints[shoulder] = _along(_along(neck, lean, 0.03), side_axis, sign * _SHOULDER)
         joints[hip] = _along((0.0, 0.0), side_axis, sign * _HIP)
-        outward = -1 if sign > 0 else 1  # angles grow anticlockwise from "down", which is the viewer's right
-        _limb(random, joints, (shoulder, elbow, wrist), (_UPPER_ARM, _FOREARM), lean, outward, (-0.35, 2.7), (0, 2.4))
-        _limb(random, joints, (hip, knee, ankle), (_THIGH, _SHIN), lean, outward, (-0.25, 1.15), (-1.5, 0))
+        outward = (
+            -1 if sign > 0 else 1
+        )  # angles grow anticlockwise from "down", which is the viewer's right
+        _limb(
+            random,
+            joints,
+            (shoulder, elbow, wrist),
+            (_UPPER_ARM, _FOREARM),
+            lean,
+            outward,
+            (-0.35, 2.7),
+            (0, 2.4),
+        )
+        _limb(
+            random,
+            joints,
+            (hip, knee, ankle),
+            (_THIGH, _SHIN),
+            lean,
+            outward,
+            (-0.25, 1.15),
+            (-1.5, 0),
+        )
     return joints
 
 
@@ -166,10 +196,14 @@ def _placed(random: np.random.RandomState, skeleton: Floats) -> Floats:
 
 def _body_height(skeleton: Floats, joints: Floats) -> float:
     """Pixels per unit of the skeleton."""
-    return float((joints[:, 1].max() - joints[:, 1].min()) / (skeleton[:, 1].max() - skeleton[:, 1].min()))
+    return float(
+        (joints[:, 1].max() - joints[:, 1].min()) / (skeleton[:, 1].max() - skeleton[:, 1].min())
+    )
 
 
-def _body(random: np.random.RandomState, joints: Floats, height: float, facing: float) -> list[Part]:
+def _body(
+    random: np.random.RandomState, joints: Floats, height: float, facing: float
+) -> list[Part]:
     """The body's parts from back to front: the limbs of the far side, trunk and head, the limbs of the near side."""
     right_is_near = math.sin(facing) > 0
     skin = _jitter(random, (205, 165, 135), 25)
@@ -199,7 +233,10 @@ def _side(
         (shoulder, elbow, 0.034, 0.029, arm),
         (elbow, wrist, 0.028, 0.02, arm),
     )
-    return [_between(joints, a, b, ra * height, rb * height, colour) for a, b, ra, rb, colour in segments]
+    return [
+        _between(joints, a, b, ra * height, rb * height, colour)
+        for a, b, ra, rb, colour in segments
+    ]
 
 
 def _trunk(random: np.random.RandomState, joints: Floats, height: float) -> list[Part]:
@@ -207,7 +244,10 @@ def _trunk(random: np.random.RandomState, joints: Floats, height: float) -> list
     hips, chest = (joints[2] + joints[3]) / 2, (joints[8] + joints[9]) / 2
     middle = Part(_point(chest), _point(hips), 0.07 * height, 0.058 * height, colour, (2, 3, 8, 9))
     bars = ((8, 9), (2, 3), (8, 2), (9, 3))
-    return [*(_between(joints, a, b, 0.048 * height, 0.048 * height, colour) for a, b in bars), middle]
+    return [
+        *(_between(joints, a, b, 0.048 * height, 0.048 * height, colour) for a, b in bars),
+        middle,
+    ]
 
 
 def _head(joints: Floats, height: float, facing: float, skin: Colour) -> list[Part]:
@@ -220,13 +260,29 @@ def _head(joints: Floats, height: float, facing: float, skin: Colour) -> list[Pa
     parts = [
         Part(_point(neck), _point(neck + 0.5 * up), 0.03 * height, 0.03 * height, skin, (12,)),
         Part(_point(neck + 0.52 * up), _point(neck + 0.66 * up), radius, radius, skin, (13,)),
-        Part(_point(neck + 0.78 * up), _point(neck + 0.82 * up), 0.78 * radius, 0.62 * radius, hair, (13,)),
+        Part(
+            _point(neck + 0.78 * up),
+            _point(neck + 0.82 * up),
+            0.78 * radius,
+            0.62 * radius,
+            hair,
+            (13,),
+        ),
     ]
     if math.cos(facing) <= 0:
-        return [*parts, Part(_point(neck + 0.5 * up), _point(neck + 0.7 * up), radius, radius, hair, (13,))]
+        return [
+            *parts,
+            Part(_point(neck + 0.5 * up), _point(neck + 0.7 * up), radius, radius, hair, (13,)),
+        ]
     turned = neck + 0.5 * up + across * (0.2 * math.sin(facing))
     eyes = (turned + across * 0.13, turned - across * 0.13)
-    return [*parts, *(Part(_point(eye), _point(eye), 0.01 * height, 0.01 * height, (20, 20, 25)) for eye in eyes)]
+    return [
+        *parts,
+        *(
+            Part(_point(eye), _point(eye), 0.01 * height, 0.01 * height, (20, 20, 25))
+            for eye in eyes
+        ),
+    ]
 
 
 def _obstacle(random: np.random.RandomState, joints: Floats, height: float) -> list[Part]:
@@ -278,7 +334,11 @@ def _distance(part: Part, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]
     (ax, ay), (bx, by) = part.a, part.b
     dx, dy = bx - ax, by - ay
     length = dx * dx + dy * dy
-    along = np.clip(((x - ax) * dx + (y - ay) * dy) / length, 0, 1) if length else np.zeros(np.broadcast(x, y).shape)
+    along = (
+        np.clip(((x - ax) * dx + (y - ay) * dy) / length, 0, 1)
+        if length
+        else np.zeros(np.broadcast(x, y).shape)
+    )
     px, py = x - (ax + along * dx), y - (ay + along * dy)
     return np.sqrt(px * px + py * py), part.ra + along * (part.rb - part.ra), along
 

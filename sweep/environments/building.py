@@ -98,7 +98,9 @@ def lock(environment: Environment) -> str:
     return "\n".join([*head, *environment.packages]) + "\n"
 
 
-def _build(spec: Specification, progress: Callable[[str], None], keep_downloads: bool) -> Environment:
+def _build(
+    spec: Specification, progress: Callable[[str], None], keep_downloads: bool
+) -> Environment:
     """In place, for a virtual environment cannot be moved; the marker that makes it count is written last."""
     resolver = _resolver(spec)
     interpreter = interpreters.find(spec.python, resolver.indexes.variables, progress)
@@ -110,7 +112,10 @@ def _build(spec: Specification, progress: Callable[[str], None], keep_downloads:
         python = place / "bin" / "python"
         resolution, installed = resolver.fill(python, keep_downloads, progress)
         with ThreadPoolExecutor(1) as beside:
-            packages, size = beside.submit(resolver.freeze, python), beside.submit(store.size_bytes, place)
+            packages, size = (
+                beside.submit(resolver.freeze, python),
+                beside.submit(store.size_bytes, place),
+            )
             facts = _imported(spec, python)
             environment = _described(spec, facts, resolution, packages.result(), size.result())
         (place / "build.log").write_text(said + installed, encoding="utf-8")
@@ -122,7 +127,11 @@ def _build(spec: Specification, progress: Callable[[str], None], keep_downloads:
 
 
 def _described(
-    spec: Specification, facts: Mapping[str, Any], resolution: Resolution, packages: tuple[str, ...], size_bytes: int
+    spec: Specification,
+    facts: Mapping[str, Any],
+    resolution: Resolution,
+    packages: tuple[str, ...],
+    size_bytes: int,
 ) -> Environment:
     return Environment(
         id=store.identify(facts["python"], packages),
@@ -179,7 +188,9 @@ def _facts(spec: Specification, said: str) -> dict[str, Any]:
                 return dict(json.loads(line.removeprefix(_MARK)))
     last = (tail(said).splitlines() or ["nothing"])[-1]
     message = f"the interpreter of {spec.framework} does not answer when it imports {spec.module}: it printed {last!r}"
-    raise EnvironmentFailed(message, "see what its sitecustomize does, and leave out what ends it early", tail(said))
+    raise EnvironmentFailed(
+        message, "see what its sitecustomize does, and leave out what ends it early", tail(said)
+    )
 
 
 def _brought(spec: Specification) -> Environment:
@@ -187,7 +198,9 @@ def _brought(spec: Specification) -> Environment:
     python = interpreters.program(spec.interpreter)
     if not interpreters.inspect(python):
         hint = "interpreter: names a Python, or the folder of a virtual environment"
-        raise EnvironmentFailed(f"the interpreter of {spec.framework}, {python}, is no Python that runs", hint)
+        raise EnvironmentFailed(
+            f"the interpreter of {spec.framework}, {python}, is no Python that runs", hint
+        )
     facts = _imported(spec, python)
     packages = Resolver(spec, indexes.configured()).freeze(python)  # asks no index
     return Environment(

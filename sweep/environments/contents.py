@@ -26,7 +26,9 @@ from sweep.errors import SweepError
 _AS_WRITTEN = ("python", "requires", "build", "torch_backend")
 _INSTALLED = ("site-packages", "dist-packages")
 _SYS_PATH = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.version.split()[0], sys.path[1:]]))"
-_HOUSE = Path(__file__).resolve().parent.parent.parent  # what carries a trial is not what it measures
+_HOUSE = (
+    Path(__file__).resolve().parent.parent.parent
+)  # what carries a trial is not what it measures
 _OURS = "sweep_frameworks-"
 
 
@@ -39,7 +41,9 @@ def content(framework: Framework, version: str | None, override: Mapping[str, An
     requirement = f"{framework.name}=={version}" if version else framework.name
     check_there(requirement, override)
     specify(framework, version, override=override)
-    facts: dict[str, Any] = {key: _contained(override[key]) for key in _AS_WRITTEN if override.get(key)}
+    facts: dict[str, Any] = {
+        key: _contained(override[key]) for key in _AS_WRITTEN if override.get(key)
+    }
     if wheel := override.get("wheel"):
         facts["wheel"] = _place(wheel)
     if lock := override.get("lock"):
@@ -79,18 +83,26 @@ def _installed(python: Path, requirement: str) -> list[str]:
     """All that an interpreter can import beside its standard library: packages with versions, and code in the open."""
     if not interpreters.inspect(python):
         hint = "interpreter: names a Python, or the folder of a virtual environment"
-        raise SweepError(f"the interpreter of {requirement}, {python}, is no Python that runs", hint)
+        raise SweepError(
+            f"the interpreter of {requirement}, {python}, is no Python that runs", hint
+        )
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
         plain = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        ended = process.run([str(python), "-B", "-c", _SYS_PATH], env=plain, timeout_s=60, cwd=Path(empty))
+        ended = process.run(
+            [str(python), "-B", "-c", _SYS_PATH], env=plain, timeout_s=60, cwd=Path(empty)
+        )
     if ended.returncode:
-        raise SweepError(f"{python} does not say what it can import: {redacted(tail(ended.stderr))}")
+        raise SweepError(
+            f"{python} does not say what it can import: {redacted(tail(ended.stderr))}"
+        )
     prefix, base, version, folders = json.loads(ended.stdout)
     found = {version}
     for folder in map(Path, folders):
         if folder.name in _INSTALLED:
             found |= set(_distributions(folder))
-        elif folder.is_dir() and not any(folder.is_relative_to(home) for home in [_HOUSE, *_standard(prefix, base)]):
+        elif folder.is_dir() and not any(
+            folder.is_relative_to(home) for home in [_HOUSE, *_standard(prefix, base)]
+        ):
             found.add(f"{folder.name} {digests.of_code(folder)}")
     return sorted(found)
 
@@ -113,7 +125,11 @@ def _files_of(entry: Path) -> str:
     Scripts and what pip notes about the installation differ from machine to machine, and are not looked at.
     """
     record, origin = entry / "RECORD", entry / "direct_url.json"
-    lines = record.read_text(encoding="utf-8", errors="replace").splitlines() if record.is_file() else []
+    lines = (
+        record.read_text(encoding="utf-8", errors="replace").splitlines()
+        if record.is_file()
+        else []
+    )
     files = dict(_recorded(entry.parent, csv.reader(lines)))
     told = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
     source = _path(told.get("url", "")) if told.get("dir_info", {}).get("editable") else None

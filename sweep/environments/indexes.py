@@ -60,7 +60,11 @@ class Indexes:
         """
         trusted = self.variables.get("UV_INSECURE_HOST", "").lower().replace(",", " ").split()
         told = (self.variables.get(name, "") for name in (*_PLACES, *_PLACES_OF_PYTHONS))
-        return [redacted(redacted_url(place)) for places in told for place in sources.unprotected(places, trusted)]
+        return [
+            redacted(redacted_url(place))
+            for places in told
+            for place in sources.unprotected(places, trusted)
+        ]
 
 
 def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
@@ -93,7 +97,9 @@ def uv_configuration() -> dict[str, str]:
     return told
 
 
-def pip_configuration(environment: Mapping[str, str], files: Iterable[Path] | None = None) -> dict[str, str]:
+def pip_configuration(
+    environment: Mapping[str, str], files: Iterable[Path] | None = None
+) -> dict[str, str]:
     """pip's options by long name (`extra-index-url`): files from general to special, then `PIP_*` variables."""
     options: dict[str, str] = {}
     for path in _pip_files(environment) if files is None else files:
@@ -106,11 +112,15 @@ def pip_configuration(environment: Mapping[str, str], files: Iterable[Path] | No
 
 
 def _told_to_uv(
-    pip: Mapping[str, str], environment: Mapping[str, str], index_url: str, find_links: tuple[str, ...]
+    pip: Mapping[str, str],
+    environment: Mapping[str, str],
+    index_url: str,
+    find_links: tuple[str, ...],
 ) -> dict[str, str]:
     links = [*find_links, *pip.get("find-links", "").split()]
     told = {
-        "UV_INDEX_URL": index_url or ("" if "UV_DEFAULT_INDEX" in environment else pip.get("index-url", "")),
+        "UV_INDEX_URL": index_url
+        or ("" if "UV_DEFAULT_INDEX" in environment else pip.get("index-url", "")),
         "UV_EXTRA_INDEX_URL": "" if "UV_INDEX" in environment else pip.get("extra-index-url", ""),
         "UV_FIND_LINKS": ",".join(link for link in links if _exists(link)),
         "UV_INDEX_STRATEGY": "unsafe-best-match",  # pip's own: the best version of all indexes
@@ -118,17 +128,27 @@ def _told_to_uv(
         "SSL_CERT_FILE": pip.get("cert", ""),
         "ALL_PROXY": pip.get("proxy", ""),
     }
-    added = {key: " ".join(value.split()) for key, value in told.items() if value and key not in environment}
+    added = {
+        key: " ".join(value.split())
+        for key, value in told.items()
+        if value and key not in environment
+    }
     explicit = {"UV_INDEX_URL": index_url} if index_url else {}
     if find_links:
         inherited = environment.get("UV_FIND_LINKS", "")
         explicit["UV_FIND_LINKS"] = ",".join(filter(None, [told["UV_FIND_LINKS"], inherited]))
-    kept = {key: value for key, value in environment.items() if not (index_url and key == "UV_DEFAULT_INDEX")}
+    kept = {
+        key: value
+        for key, value in environment.items()
+        if not (index_url and key == "UV_DEFAULT_INDEX")
+    }
     return kept | added | explicit | {"UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 
 
 def _misleads(key: str, value: str) -> bool:
-    if key == "UV_LINK_MODE" and value == "symlink":  # an environment would break when the cache is cleaned
+    if (
+        key == "UV_LINK_MODE" and value == "symlink"
+    ):  # an environment would break when the cache is cleaned
         return True
     if key.startswith("UV_"):
         return key not in _HONOURED_UV and not key.startswith(_CREDENTIALS)
@@ -154,7 +174,11 @@ def _toml(path: Path) -> dict[str, Any]:
 def _uv_variables(options: Mapping[str, Any]) -> dict[str, str]:
     """The section `pip` wins over the top level, as for `uv pip`."""
     options = {**options, **options.get("pip", {})}
-    named = [(each.get("name"), each["url"], each.get("default")) for each in options.get("index", []) if "url" in each]
+    named = [
+        (each.get("name"), each["url"], each.get("default"))
+        for each in options.get("index", [])
+        if "url" in each
+    ]
     spelt = [(f"{name}={url}" if name else url, default) for name, url, default in named]
     told = {
         "UV_INDEX_URL": options.get("index-url", ""),
@@ -192,7 +216,12 @@ def _read(path: Path) -> dict[str, str]:
     except (configparser.Error, UnicodeDecodeError, OSError):
         return {}  # pip itself says what is wrong with its file
     sections = [parser[name] for name in ("global", "install") if parser.has_section(name)]
-    return {key.lower().replace("_", "-"): value for section in sections for key, value in section.items() if value}
+    return {
+        key.lower().replace("_", "-"): value
+        for section in sections
+        for key, value in section.items()
+        if value
+    }
 
 
 def _exists(link: str) -> bool:

@@ -30,7 +30,9 @@ class Interpreter:
     version: str
 
 
-def find(wanted: tuple[str, ...], environment: Mapping[str, str], progress: Callable[[str], None]) -> Interpreter:
+def find(
+    wanted: tuple[str, ...], environment: Mapping[str, str], progress: Callable[[str], None]
+) -> Interpreter:
     """The first of the `wanted` versions (`3.10` or `3.10.13`) that this machine has, or that uv can install."""
     if found := present(wanted, environment):
         return found
@@ -49,21 +51,35 @@ def present(wanted: tuple[str, ...], environment: Mapping[str, str]) -> Interpre
 
     uv's own search stops at pyenv's shims for versions that are not active, so pyenv's folders are looked into first.
     """
-    matching = (_matching(path, version) for version in wanted for path in _candidates(version, environment))
+    matching = (
+        _matching(path, version) for version in wanted for path in _candidates(version, environment)
+    )
     return next(filter(None, matching), None)
 
 
 def installable(wanted: tuple[str, ...], environment: Mapping[str, str]) -> str:
     """The first of the `wanted` versions that uv knows how to install; EnvironmentFailed where it knows none."""
     for version in wanted:
-        asked = [uv.find_uv_bin(), "python", "list", "--only-downloads", "--output-format", "json", version]
+        asked = [
+            uv.find_uv_bin(),
+            "python",
+            "list",
+            "--only-downloads",
+            "--output-format",
+            "json",
+            version,
+        ]
         ended = process.run(asked, env=dict(environment), timeout_s=60)
-        if ended.returncode == 0 and any(each["implementation"] == "cpython" for each in json.loads(ended.stdout)):
+        if ended.returncode == 0 and any(
+            each["implementation"] == "cpython" for each in json.loads(ended.stdout)
+        ):
             return version
     raise _missing(wanted, ())
 
 
-def everywhere(environment: Mapping[str, str], minors: Iterable[int] = range(6, 15)) -> list[Interpreter]:
+def everywhere(
+    environment: Mapping[str, str], minors: Iterable[int] = range(6, 15)
+) -> list[Interpreter]:
     """The first Python found of each version 3.x, nothing installed."""
 
     def first(version: str) -> Interpreter | None:
@@ -83,10 +99,14 @@ def program(place: str) -> Path:
 def inspect(path: Path) -> Interpreter | None:
     """What the interpreter at `path` says of itself; None where it does not run or is no CPython."""
     try:
-        ended = process.run([str(path), "-I", "-S", "-B", "-c", _ASK], env=dict(os.environ), timeout_s=30)
+        ended = process.run(
+            [str(path), "-I", "-S", "-B", "-c", _ASK], env=dict(os.environ), timeout_s=30
+        )
     except OSError:  # not a program of this machine
         return None
-    told = [line.split() for line in ended.stdout.splitlines() if line.startswith(f"{_MARK} cpython ")]
+    told = [
+        line.split() for line in ended.stdout.splitlines() if line.startswith(f"{_MARK} cpython ")
+    ]
     return Interpreter(path, told[0][-1]) if ended.returncode == 0 and told else None
 
 
@@ -104,7 +124,9 @@ def _pyenv(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
     """The newest patch release first."""
     root = _pyenv_root(environment)
     folders = [root / name for name in _names(root) if re.fullmatch(r"\d+\.\d+\.\d+", name)]
-    for folder in sorted(folders, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True):
+    for folder in sorted(
+        folders, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True
+    ):
         if _is(folder.name, version):
             yield folder / "bin" / "python"
 
@@ -123,7 +145,15 @@ def _names(folder: Path) -> list[str]:
 
 
 def _uv_managed(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
-    asked = [uv.find_uv_bin(), "python", "find", "--managed-python", "--no-python-downloads", "--no-project", version]
+    asked = [
+        uv.find_uv_bin(),
+        "python",
+        "find",
+        "--managed-python",
+        "--no-python-downloads",
+        "--no-project",
+        version,
+    ]
     ended = process.run(asked, env=dict(environment), timeout_s=60)
     if ended.returncode == 0:
         yield Path(ended.stdout.strip())
@@ -144,7 +174,9 @@ def _installed(version: str, environment: Mapping[str, str]) -> tuple[Interprete
     quick = {"UV_HTTP_TIMEOUT": "30", "UV_HTTP_RETRIES": "1"}
     asked = [uv.find_uv_bin(), "python", "install", "--no-bin", version]
     ended = process.run(asked, env=quick | dict(environment), timeout_s=900)
-    found = next((i for path in _uv_managed(version, environment) if (i := _matching(path, version))), None)
+    found = next(
+        (i for path in _uv_managed(version, environment) if (i := _matching(path, version))), None
+    )
     return found, redacted(tail(ended.stderr))
 
 

@@ -77,7 +77,9 @@ def step(environment: Environment, framework: Framework, backend: str, device: s
     }
     launcher = str(WORKLOADS / "__main__.py")
     command = [str(environment.python), "-I", "-B", launcher, "--step", str(framework.path)]
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"OMP_NUM_THREADS": "1"}
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {
+        "OMP_NUM_THREADS": "1"
+    }
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
         ended = process.run([*command, json.dumps(settings)], variables, _TIMEOUT_S, Path(empty))
     if ended.timed_out:

@@ -81,11 +81,17 @@ class Resolver:
     def create(self, interpreter: Path, place: Path) -> str:
         """An empty virtual environment at `place`; what uv said."""
         ended = self._uv(
-            ["venv", "--no-project", "--allow-existing", "--python", str(interpreter), str(place)], {}, 120
+            ["venv", "--no-project", "--allow-existing", "--python", str(interpreter), str(place)],
+            {},
+            120,
         )
-        return redacted(self._checked(ended, f"no virtual environment of {interpreter} could be made").stderr)
+        return redacted(
+            self._checked(ended, f"no virtual environment of {interpreter} could be made").stderr
+        )
 
-    def fill(self, python: Path, keep_downloads: bool, say: Callable[[str], None]) -> tuple[Resolution, str]:
+    def fill(
+        self, python: Path, keep_downloads: bool, say: Callable[[str], None]
+    ) -> tuple[Resolution, str]:
         """Install what `resolve` would choose into the environment of `python`; what that was, and what uv said.
 
         uv chooses as it installs, or it would do the same work twice, but where it is to give up soon or to be asked
@@ -93,7 +99,9 @@ class Resolver:
         """
         spec = self.spec
         if spec.pins or not self._prefers_cpu:
-            chosen = Resolution(spec.pins or spec.requires, spec.torch_backend, exact=bool(spec.pins))
+            chosen = Resolution(
+                spec.pins or spec.requires, spec.torch_backend, exact=bool(spec.pins)
+            )
             ended = self._install(chosen, python, keep_downloads)
         else:
             chosen = Resolution(_cpu_local(spec), exact=False)
@@ -106,7 +114,9 @@ class Resolver:
         what = _UNMET if _unsolved(ended) else "its packages cannot be installed"
         return chosen, redacted(self._checked(ended, what).stderr)
 
-    def _install(self, resolution: Resolution, python: Path, keep_downloads: bool) -> process.Completed:
+    def _install(
+        self, resolution: Resolution, python: Path, keep_downloads: bool
+    ) -> process.Completed:
         arguments = ["install", "--python", str(python), "--requirements", _WANTED]
         arguments += ["--no-deps"] if resolution.exact else []
         arguments += [] if keep_downloads else ["--no-cache"]
@@ -128,7 +138,9 @@ class Resolver:
         timeout_s: float,
     ) -> process.Completed:
         which = ["--python", str(python)]
-        if isinstance(python, str):  # uv still runs some Python, and would fetch that version where it may
+        if isinstance(
+            python, str
+        ):  # uv still runs some Python, and would fetch that version where it may
             which = ["--python", sys.executable, "--python-version", python]
         arguments = ["compile", _WANTED, *which, "--no-header", "--no-annotate"]
         variables = {**variables, "UV_PYTHON_DOWNLOADS": "never"}
@@ -147,14 +159,21 @@ class Resolver:
             wanted, build = Path(folder, _WANTED), Path(folder, "build.txt")
             wanted.write_text("\n".join(requirements), encoding="utf-8")
             build.write_text("\n".join(self.spec.build), encoding="utf-8")
-            options = [*_ONLY_WHEELS, *(["--build-constraints", str(build)] if self.spec.build else [])]
+            options = [
+                *_ONLY_WHEELS,
+                *(["--build-constraints", str(build)] if self.spec.build else []),
+            ]
             options += ["--torch-backend", torch_backend] if torch_backend else []
             options += ["--no-index"] if self.indexes.no_index else []
             variables = {**variables, **dict(self.spec.environment)}
             return self._uv(["pip", *arguments, *options], variables, timeout_s, Path(folder))
 
     def _uv(
-        self, arguments: list[str], variables: Mapping[str, str], timeout_s: float, cwd: Path | None = None
+        self,
+        arguments: list[str],
+        variables: Mapping[str, str],
+        timeout_s: float,
+        cwd: Path | None = None,
     ) -> process.Completed:
         environment = {**self.indexes.variables, **variables}
         command = [*process.tether(), uv.find_uv_bin(), *arguments]
@@ -176,9 +195,16 @@ def refusal(indexes: Indexes, package: str = "numpy") -> str:
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         wanted = Path(folder, "requirements.txt")
         wanted.write_text(package, encoding="utf-8")
-        options = ["--no-deps", "--no-cache", "--quiet", *(["--no-index"] if indexes.no_index else [])]
+        options = [
+            "--no-deps",
+            "--no-cache",
+            "--quiet",
+            *(["--no-index"] if indexes.no_index else []),
+        ]
         command = [*process.tether(), uv.find_uv_bin(), "pip", "compile", *options, str(wanted)]
-        ended = process.run(command, {**indexes.variables, **_BRIEFLY}, _PROBE_TIMEOUT_S, Path(folder))
+        ended = process.run(
+            command, {**indexes.variables, **_BRIEFLY}, _PROBE_TIMEOUT_S, Path(folder)
+        )
     if ended.timed_out:
         return f"no answer within {_PROBE_TIMEOUT_S} s"
     return "" if ended.returncode == 0 else _cause(redacted(ended.stderr))
@@ -194,7 +220,11 @@ def _unsolved(ended: process.Completed) -> bool:
 
 
 def _pins(output: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in output.splitlines() if line.strip() and not line.startswith(("#", "-")))
+    return tuple(
+        line.strip()
+        for line in output.splitlines()
+        if line.strip() and not line.startswith(("#", "-"))
+    )
 
 
 def _exact(pins: tuple[str, ...]) -> tuple[str, ...]:
@@ -204,7 +234,9 @@ def _exact(pins: tuple[str, ...]) -> tuple[str, ...]:
 
 def _cuda_note(spec: Specification, pins: tuple[str, ...]) -> tuple[str, ...]:
     if spec.cpu_build and any(pin.startswith("nvidia-") for pin in pins):
-        return (f"no CPU build of {spec.framework} was to be had, so one with CUDA libraries is used: several GB",)
+        return (
+            f"no CPU build of {spec.framework} was to be had, so one with CUDA libraries is used: several GB",
+        )
     return ()
 
 
@@ -215,15 +247,23 @@ def _cause(log: str) -> str:
     """The sentence that says why, on one line: the end of a failed build's output, or uv's innermost cause."""
     told = [line for line in log.splitlines() if line.strip() and not line.startswith(_NO_CAUSES)]
     lines = [" ".join(line.split()) for line in told]
-    causes = [found[1] for line in lines if (found := re.match(r"(?:cause: |Caused by: )(.+)", line))]
-    why = lines[-1] if "[stderr]" in lines else (causes or lines or ["nothing was said"])[-1].removeprefix("error: ")
+    causes = [
+        found[1] for line in lines if (found := re.match(r"(?:cause: |Caused by: )(.+)", line))
+    ]
+    why = (
+        lines[-1]
+        if "[stderr]" in lines
+        else (causes or lines or ["nothing was said"])[-1].removeprefix("error: ")
+    )
     short = re.match(r"Because (.+?)(?: and you require [^,]+)?, we can conclude", why)
     return textwrap.shorten(short[1] if short else why, 240, placeholder=" …")
 
 
 def _hint(log: str) -> str:
     if "No space left" in log:
-        return "free some disk: sweep env list shows what environments take, sweep env rm removes them"
+        return (
+            "free some disk: sweep env list shows what environments take, sweep env rm removes them"
+        )
     if "no usable wheels" in log or "no wheels with a matching Python" in log:
         return "there is no wheel for this Python: choose another with python: in the grid's environments"
     if "no version of" in log or "not found in the package registry" in log:

@@ -29,7 +29,9 @@ _HTTPS_HINT = "write https://, or for a wheel add its hash: URL#sha256=…"
 def check(key: str, text: str) -> None:
     """SweepError where the text is not what an environment's `key` may hold."""
     if not text.isprintable():
-        raise SweepError(f"an environment's {key} holds control characters: {text!r}", "write it on one line")
+        raise SweepError(
+            f"an environment's {key} holds control characters: {text!r}", "write it on one line"
+        )
     if key in _CHECKS:
         _CHECKS[key](text)
 
@@ -105,7 +107,9 @@ def _check_url(url: str, may_be_wheel: bool = False) -> None:
         hint = "write / and the value itself: \\ and ${…} are not read the same way by every tool"
         raise SweepError(f"{redacted_url(url)} is no plain URL", hint)
     if not _is_protected(url) and not (may_be_wheel and _is_hashed_wheel(url)):
-        raise SweepError(f"{redacted_url(url)} could be changed by anyone on the way here", _HTTPS_HINT)
+        raise SweepError(
+            f"{redacted_url(url)} could be changed by anyone on the way here", _HTTPS_HINT
+        )
 
 
 def _is_protected(place: str, trusted: Collection[str] = ()) -> bool:

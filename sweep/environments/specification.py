@@ -24,7 +24,17 @@ from sweep.credentials import redacted, redacted_url, remember, remember_index
 from sweep.environments import sources
 from sweep.errors import SweepError, nearest
 
-OVERRIDES = ("python", "requires", "build", "wheel", "interpreter", "lock", "index_url", "find_links", "torch_backend")
+OVERRIDES = (
+    "python",
+    "requires",
+    "build",
+    "wheel",
+    "interpreter",
+    "lock",
+    "index_url",
+    "find_links",
+    "torch_backend",
+)
 _FILES = ("wheel", "lock", "interpreter")
 _LISTS = ("python", "requires", "build", "find_links")
 _ANY_PYTHON = ("3.11", "3.12", "3.13", "3.10", "3.9", "3.8")
@@ -78,14 +88,26 @@ def specify(
     variants = [recipe.variants.get(key, Variant()) for key in (backend, device)]
     wheel, hashed = _wheel(given.get("wheel", ""))
     _check_is_of(wheel, framework, version)
-    indexed = recipe.cpu_build and catalog.is_version(version) and not wheel and not given.get("torch_backend")
+    indexed = (
+        recipe.cpu_build
+        and catalog.is_version(version)
+        and not wheel
+        and not given.get("torch_backend")
+    )
     no_cpu_build = indexed and device == "gpu"
     spec = Specification(
         framework=f"{framework.name}=={version}" if version else framework.name,
         module=framework.module,
         python=_pythons(given.get("python"), wheel, [v.python for v in variants], recipe.python),
         requires=_merged(
-            _filled([*framework.dependencies, *recipe.requires, *(r for v in variants for r in v.requires)], version),
+            _filled(
+                [
+                    *framework.dependencies,
+                    *recipe.requires,
+                    *(r for v in variants for r in v.requires),
+                ],
+                version,
+            ),
             [
                 _itself(framework, version, wheel, no_cpu_build) + hashed,
                 *_listed(given.get("requires")),
@@ -123,14 +145,19 @@ def _check_kind(key: str, value: Any) -> None:
     is_list = isinstance(value, list | tuple) and key in _LISTS
     texts = value if is_list else [value]
     if value is not None and not all(isinstance(text, str) for text in texts):
-        raise SweepError(f"an environment's {key} is {value!r}", 'write text in quotes, as in python: "3.10"')
+        raise SweepError(
+            f"an environment's {key} is {value!r}", 'write text in quotes, as in python: "3.10"'
+        )
 
 
 def _wheel(given: str) -> tuple[str, str]:
     """Where the wheel is, and `#sha256=…` where its hash is given, which uv checks when it installs."""
     place, mark, fragment = given.partition("#")
     if mark and not sources.is_whole_hash(fragment):
-        raise SweepError(f"{redacted_url(given)} ends in no hash", "write it as #sha256= and 64 hexadecimal digits")
+        raise SweepError(
+            f"{redacted_url(given)} ends in no hash",
+            "write it as #sha256= and 64 hexadecimal digits",
+        )
     return _located(place), mark + fragment
 
 
@@ -163,9 +190,16 @@ def _check_is_of(wheel: str, framework: Framework, version: str | None) -> None:
         hint = "a wheel keeps the name that it was built with, as torch-2.13.0-cp311-cp311-linux_x86_64.whl"
         raise SweepError(f"{file} is no name of a wheel: {error}", hint) from None
     if name != canonicalize_name(package):
-        raise SweepError(f"the wheel {file} is of {name}, and {framework.name} is {package}", "name a wheel of that")
-    if catalog.is_version(version) and not SpecifierSet(f"=={version}").contains(found, prereleases=True):
-        message = f"the wheel {file} is of version {found}, and {framework.name}=={version} is asked for"
+        raise SweepError(
+            f"the wheel {file} is of {name}, and {framework.name} is {package}",
+            "name a wheel of that",
+        )
+    if catalog.is_version(version) and not SpecifierSet(f"=={version}").contains(
+        found, prereleases=True
+    ):
+        message = (
+            f"the wheel {file} is of version {found}, and {framework.name}=={version} is asked for"
+        )
         raise SweepError(message, f"write {framework.name}=={found}, or name a wheel of {version}")
 
 
@@ -179,7 +213,9 @@ def _listed(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def _pythons(chosen: Any, wheel: str, variants: list[tuple[str, ...]], recipe: tuple[str, ...]) -> tuple[str, ...]:
+def _pythons(
+    chosen: Any, wheel: str, variants: list[tuple[str, ...]], recipe: tuple[str, ...]
+) -> tuple[str, ...]:
     """The user's word first, then the wheel's tag, then the variants (what all of them allow), then the recipe."""
     if chosen:
         return _listed(chosen)
@@ -202,7 +238,10 @@ def _wheel_pythons(wheel: str) -> tuple[str, ...]:
 
 def _filled(requires: Iterable[str], version: str | None) -> list[str]:
     """For companions that carry the framework's own version number: `cupy-cuda101=={version}`."""
-    return [r.replace("{version}", version) if version else r.replace("=={version}", "") for r in requires]
+    return [
+        r.replace("{version}", version) if version else r.replace("=={version}", "")
+        for r in requires
+    ]
 
 
 def _itself(framework: Framework, version: str | None, wheel: str, no_cpu_build: bool) -> str:
@@ -232,9 +271,13 @@ def _name(requirement: str) -> str:
     try:
         name = Requirement(requirement).name
     except InvalidRequirement:
-        start = re.match(r"[\w.-]+", requirement)  # `torch==mybuild`: the resolver says what is wrong with it
+        start = re.match(
+            r"[\w.-]+", requirement
+        )  # `torch==mybuild`: the resolver says what is wrong with it
         if not start:
-            raise SweepError(f"{requirement!r} is no requirement", 'write it as pip takes it: "numpy<2"') from None
+            raise SweepError(
+                f"{requirement!r} is no requirement", 'write it as pip takes it: "numpy<2"'
+            ) from None
         name = start[0]
     return re.sub(r"-cuda\d+x?$", "", canonicalize_name(name))
 
@@ -268,9 +311,15 @@ def read_lock(lock: Path) -> tuple[str, tuple[str, ...]]:
             raise SweepError(f"the lock {lock} is no regular file", "write one with sweep env lock")
         lines = lock.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SweepError(f"the lock {lock} cannot be read: {error}", "write one with sweep env lock") from None
-    pins = tuple(sorted(line.strip() for line in lines if line.strip() and not line.startswith("#")))
-    python = next((line.partition(":")[2].strip() for line in lines if line.startswith("# python:")), "")
+        raise SweepError(
+            f"the lock {lock} cannot be read: {error}", "write one with sweep env lock"
+        ) from None
+    pins = tuple(
+        sorted(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    )
+    python = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("# python:")), ""
+    )
     if not pins or not python:
         raise SweepError(f"{lock} is no lock of an environment", "write one with sweep env lock")
     sources.check_python(python)

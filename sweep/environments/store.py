@@ -64,7 +64,9 @@ def load(specification: str) -> Environment | None:
     """
     try:
         facts = json.loads((folder(specification) / _MARKER).read_text(encoding="utf-8"))
-        environment = Environment(**facts | {key: tuple(facts[key]) for key in ("packages", "notes")} | _python(facts))
+        environment = Environment(
+            **facts | {key: tuple(facts[key]) for key in ("packages", "notes")} | _python(facts)
+        )
         return environment if environment.python.exists() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -89,7 +91,9 @@ def unfinished() -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(specification: str, framework: str, say: locks.Say = locks.silent, timeout_s: float = -1) -> Iterator[None]:
+def locked(
+    specification: str, framework: str, say: locks.Say = locks.silent, timeout_s: float = -1
+) -> Iterator[None]:
     """Hold the specification's lock, gone with its holder; Unavailable where another holds it past `timeout_s`."""
     lock = root() / f".{specification}.lock"
     try:
@@ -114,7 +118,10 @@ def remove(specification: str) -> None:
     with locked(specification, specification, timeout_s=0):
         if users := _users(folder(specification)):
             which = ", ".join(map(str, users))
-            raise SweepError(f"environment {specification} is in use by process {which}", "wait for the run to end")
+            raise SweepError(
+                f"environment {specification} is in use by process {which}",
+                "wait for the run to end",
+            )
         wipe(specification)
 
 
@@ -134,7 +141,9 @@ def _folders() -> list[str]:
     """The specifications that have a folder; none where the store cannot be read."""
     try:
         with os.scandir(root()) as entries:
-            return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            return [
+                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            ]
     except OSError:
         return []
 

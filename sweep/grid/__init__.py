@@ -64,7 +64,11 @@ def axes(text: str, sets: Iterable[str] = ()) -> dict[str, Sequence[Scalar]]:
     """The axes of a grid with their values, in its order; of the rest nothing is looked at."""
     given = document(text, sets).get("axes")
     try:
-        return {name: quantities.values(each) for name, each in given.items()} if isinstance(given, dict) else {}
+        return (
+            {name: quantities.values(each) for name, each in given.items()}
+            if isinstance(given, dict)
+            else {}
+        )
     except PydanticCustomError as error:
         raise _said(error) from None
 
@@ -91,7 +95,12 @@ def _said(error: PydanticCustomError) -> SweepError:
 
 def _grid(source: sources.Source, path: str | Path, sets: list[str]) -> Grid:
     if source.values is None:
-        raise SweepError(f"{source.name} is empty", "a grid says at least axes: {framework: [torch==VERSION]}")
+        raise SweepError(
+            f"{source.name} is empty", "a grid says at least axes: {framework: [torch==VERSION]}"
+        )
     if not isinstance(source.values, dict):
-        raise SweepError(f"{source.name} holds {source.kind}", "a grid is keys with values, as axes: {framework: […]}")
+        raise SweepError(
+            f"{source.name} holds {source.kind}",
+            "a grid is keys with values, as axes: {framework: […]}",
+        )
     return build(source, overridden(source, sets), path, sets)

@@ -15,7 +15,13 @@ from sweep.grid.words import Words
 from sweep.selection import VERSION
 
 
-def check(grid: Grid, words: Words, space: Space, metrics: Collection[str], undirected: Collection[str] = ()) -> None:
+def check(
+    grid: Grid,
+    words: Words,
+    space: Space,
+    metrics: Collection[str],
+    undirected: Collection[str] = (),
+) -> None:
     """SweepError for the first name that is not there; where `metrics` are given, claims must be about one of them.
 
     None may expect that something is faster by a metric that is `undirected`: neither more nor less of it is better.
@@ -24,29 +30,44 @@ def check(grid: Grid, words: Words, space: Space, metrics: Collection[str], undi
         words.framework(("environments", requirement), requirement)
     _check_known(grid, "device", grid.file.resources.device, words.devices)
     _check_known(grid, "workload", grid.file.resources.workload, words.all_workloads)
-    stated: dict[str, Sequence[Claim | Published]] = {"claims": grid.claims, "published": grid.file.published}
+    stated: dict[str, Sequence[Claim | Published]] = {
+        "claims": grid.claims,
+        "published": grid.file.published,
+    }
     for key, contrasts in stated.items():
         for i, contrast in enumerate(contrasts):
             _check_contrast(grid, space, (key, i), contrast)
             if metrics and contrast.metric not in metrics:
                 hint = nearest(contrast.metric, metrics)
-                raise grid.error((key, i, "metric"), f"there is no metric {contrast.metric!r}", hint)
+                raise grid.error(
+                    (key, i, "metric"), f"there is no metric {contrast.metric!r}", hint
+                )
     for i, claim in enumerate(grid.claims):
         if claim.expect.is_ordered and claim.metric in undirected:
             message = f"neither more nor less {claim.metric} is better: nothing is faster by it"
-            raise grid.error(("claims", i, "metric"), message, "expect equivalent or ratio, or name another metric")
+            raise grid.error(
+                ("claims", i, "metric"),
+                message,
+                "expect equivalent or ratio, or name another metric",
+            )
 
 
 def unused_environments(grid: Grid, frameworks: Iterable[str]) -> list[str]:
     """Overrides for versions that no cell has."""
     used = {*frameworks, *(grid.environments if grid.is_overridden("framework") else ())}
-    return [f"no cell has {name}, which environments speaks of" for name in grid.environments if name not in used]
+    return [
+        f"no cell has {name}, which environments speaks of"
+        for name in grid.environments
+        if name not in used
+    ]
 
 
 def _check_known(grid: Grid, key: str, given: Iterable[str], known: Collection[str]) -> None:
     for name in given:
         if name not in known:
-            raise grid.error(("resources", key, name), f"there is no {key} {name!r}", nearest(name, known))
+            raise grid.error(
+                ("resources", key, name), f"there is no {key} {name!r}", nearest(name, known)
+            )
 
 
 def unmet_conditions(grid: Grid, space: Space) -> list[str]:
@@ -55,7 +76,11 @@ def unmet_conditions(grid: Grid, space: Space) -> list[str]:
     for axis, condition in space.conditions.items():
         notes += [_note(("when", axis), unmet) for unmet in _unmet(grid, space, condition)]
     for i, condition in enumerate(space.excludes):
-        notes += [_note(("exclude", i), unmet) for unmet in _unmet(grid, space, condition) if not unmet.is_all]
+        notes += [
+            _note(("exclude", i), unmet)
+            for unmet in _unmet(grid, space, condition)
+            if not unmet.is_all
+        ]
     return notes
 
 
@@ -80,7 +105,9 @@ def _check_contrast(grid: Grid, space: Space, keys: Keys, contrast: Claim | Publ
         _check_values(grid, space, (*keys, "where", name), Conditions({name: wanted}), settings)
 
 
-def _check_values(grid: Grid, space: Space, keys: Keys, conditions: Conditions, known: Sequence[str]) -> None:
+def _check_values(
+    grid: Grid, space: Space, keys: Keys, conditions: Conditions, known: Sequence[str]
+) -> None:
     """Each wanted value must be one of the grid, unless the command line has put others in their place."""
     axis = str(keys[-1])
     if axis not in known or axis == SEED:

@@ -22,7 +22,16 @@ from pydantic_core import PydanticCustomError
 
 from sweep import versions
 from sweep.errors import SweepError, nearest
-from sweep.grid.quantities import ANY_SCALAR, Range, Scalar, Steps, numbers, problem, values_schema, written
+from sweep.grid.quantities import (
+    ANY_SCALAR,
+    Range,
+    Scalar,
+    Steps,
+    numbers,
+    problem,
+    values_schema,
+    written,
+)
 from sweep.grid.source import Source, scalar
 from sweep.selection import VERSION, framework_version, shown
 from sweep.texts import printable
@@ -62,7 +71,9 @@ class Unmet(NamedTuple):
 
     def __str__(self) -> str:
         wanted = written_alternative(self.wanted)
-        return f"{self.axis} {wanted!r}" if isinstance(self.wanted, str) else f"{self.axis} {wanted}"
+        return (
+            f"{self.axis} {wanted!r}" if isinstance(self.wanted, str) else f"{self.axis} {wanted}"
+        )
 
 
 class Conditions:
@@ -76,7 +87,9 @@ class Conditions:
         self._answers: dict[str, dict[Any, bool]] = {axis: {} for axis in self.wanted}
 
     def __str__(self) -> str:
-        return ", ".join(f"{axis}: {_written(alternatives)}" for axis, alternatives in self.wanted.items())
+        return ", ".join(
+            f"{axis}: {_written(alternatives)}" for axis, alternatives in self.wanted.items()
+        )
 
     def holds(self, axes: Mapping[str, Any]) -> bool:
         """An axis that the cell does not have meets no condition."""
@@ -90,21 +103,33 @@ class Conditions:
                 value = _value(cell, axis)
                 if value is not _ABSENT:
                     found.setdefault(repr(value), value)
-        return [each for axis, found in values.items() for each in self.unmet_by(axis, list(found.values()))]
+        return [
+            each
+            for axis, found in values.items()
+            for each in self.unmet_by(axis, list(found.values()))
+        ]
 
     def unmet_by(self, axis: str, values: Sequence[Any]) -> list[Unmet]:
         """The alternatives of one axis that none of these values meets."""
         wanted = self.wanted[axis]
         unmet = [each for each in wanted if not any(is_value(value, each) for value in values)]
-        return [Unmet(axis, each, len(unmet) == len(wanted), nearest_value(each, values)) for each in unmet]
+        return [
+            Unmet(axis, each, len(unmet) == len(wanted), nearest_value(each, values))
+            for each in unmet
+        ]
 
     def _answer(self, axis: str, value: Any) -> bool:
         if value is _ABSENT:
             return False
-        key = (type(value), value if value.__hash__ else repr(value))  # 1, 1.0 and true are one key by themselves
+        key = (
+            type(value),
+            value if value.__hash__ else repr(value),
+        )  # 1, 1.0 and true are one key by themselves
         answer = self._answers[axis].get(key)
         if answer is None:
-            answer = self._answers[axis][key] = any(is_value(value, each) for each in self.wanted[axis])
+            answer = self._answers[axis][key] = any(
+                is_value(value, each) for each in self.wanted[axis]
+            )
         return answer
 
 
@@ -139,7 +164,9 @@ def parsed(texts: Iterable[str]) -> dict[str, Alternatives]:
         if not equal or not key or not rest or key[-1] in "<>!~":
             raise SweepError(f"{label} is no condition", _HINT)
         if key in found:
-            raise SweepError(f"{label}: {key} has a condition already", f"write one: --where {key}=value1,value2")
+            raise SweepError(
+                f"{label}: {key} has a condition already", f"write one: --where {key}=value1,value2"
+            )
         try:
             found[key] = wanted(_parts(rest, label))
         except PydanticCustomError as error:
@@ -151,7 +178,10 @@ def why_no_version(axis: str, alternatives: Alternatives) -> tuple[str, str] | N
     """What is wrong, with a hint, where a version is not written as text."""
     for each in alternatives if axis == VERSION else ():
         if not isinstance(each, str):
-            return f"{written_alternative(each)} is not text", "put it in quotes: without them 2.10 is the number 2.1"
+            return (
+                f"{written_alternative(each)} is not text",
+                "put it in quotes: without them 2.10 is the number 2.1",
+            )
     return None
 
 
@@ -214,7 +244,9 @@ def _within(value: Any, name: str, bounds: str) -> bool:
         return not name and all(_keeps(value, sign, scalar(limit)) for sign, limit in limits)
     framework, _, version = value.rpartition("==")
     try:
-        return framework == name and SpecifierSet(bounds).contains(Version(version), prereleases=True)
+        return framework == name and SpecifierSet(bounds).contains(
+            Version(version), prereleases=True
+        )
     except (InvalidSpecifier, InvalidVersion):
         return False
 
@@ -244,7 +276,9 @@ def _check_bounds(text: str) -> None:
     if not _BOUNDS_BEGIN.match(text):
         return
     bounds = _BOUNDS.fullmatch(text.strip())
-    if bounds is None or not all(_is_limit(sign, limit) for sign, limit in _LIMIT.findall(bounds["bounds"])):
+    if bounds is None or not all(
+        _is_limit(sign, limit) for sign, limit in _LIMIT.findall(bounds["bounds"])
+    ):
         raise problem(f"{written(text)} has bounds that cannot be read", _BOUNDS_HINT)
 
 

@@ -65,7 +65,9 @@ def _check_size(grid: Grid, products: Sequence[tuple[Product, Sequence[int]]]) -
     total = sum(product.size(MOST_TRIALS) * len(seeds) for product, seeds in products)
     if total > MOST_TRIALS:
         hint = "take fewer values, or move axes together with zip; excluded cells count"
-        raise grid.error(("axes",), f"{total:,} trials, more than the {MOST_TRIALS:,} that a grid can have", hint)
+        raise grid.error(
+            ("axes",), f"{total:,} trials, more than the {MOST_TRIALS:,} that a grid can have", hint
+        )
 
 
 def _included(
@@ -76,7 +78,9 @@ def _included(
     for group in space.zips:
         given = [name for name in group if name in include]
         rows = list(zip(*(space.axes[name] for name in group), strict=True))
-        fitting = [row for row in rows if all(row[group.index(name)] in include[name] for name in given)]
+        fitting = [
+            row for row in rows if all(row[group.index(name)] in include[name] for name in given)
+        ]
         if given and fitting:
             axes |= {name: [row[i] for row in fitting] for i, name in enumerate(group)}
         elif given and len(given) < len(group):
@@ -118,19 +122,30 @@ class _Cells:
         key = identity.cell_id
         known = self.found.get(key, ())
         if known and known[0].cell.name != name:
-            raise SweepError(f"{name} and {known[0].cell.name} have the same id", "change a parameter by a little")
+            raise SweepError(
+                f"{name} and {known[0].cell.name} have the same id",
+                "change a parameter by a little",
+            )
         if key in self._excluded and not by_include:
             return
-        reason = self._impossible(axes) if by_include else self._excluding(axes) or self._impossible(axes)
+        reason = (
+            self._impossible(axes)
+            if by_include
+            else self._excluding(axes) or self._impossible(axes)
+        )
         if reason:
             self._excluded[key] = [Exclusion(name, reason)]
             return
         # what is left out is not looked at: its wheel need not be there
-        content = self._content(axes["workload"], axes["framework"], axes.get("data", shape.common.get("data")))
+        content = self._content(
+            axes["workload"], axes["framework"], axes.get("data", shape.common.get("data"))
+        )
         if content:
             identity = shape.identity(axes, content)
         cell = Cell(identity.cell_id, name, axes, shape.common, content)
-        left = self._not_excluded(key, cell, seeds) if self._seed_rules and not by_include else seeds
+        left = (
+            self._not_excluded(key, cell, seeds) if self._seed_rules and not by_include else seeds
+        )
         resources = self._resources_of(axes, shape)
         trials = [Trial(identity.trial_id(seed), cell, seed, resources) for seed in left]
         if by_include:
@@ -144,18 +159,29 @@ class _Cells:
         exclusions = [exclusion for several in self._excluded.values() for exclusion in several]
         cells = [several[0].cell for several in self.found.values()]
         if len({cell.name for cell in cells}) < len(cells):
-            twice = next(name for name, count in Counter(cell.name for cell in cells).items() if count > 1)
-            raise SweepError(f"two different cells are called {twice}", "write values of one axis in one type")
+            twice = next(
+                name for name, count in Counter(cell.name for cell in cells).items() if count > 1
+            )
+            raise SweepError(
+                f"two different cells are called {twice}", "write values of one axis in one type"
+            )
         return Expansion(cells, trials, exclusions, list(dict.fromkeys([*notes, *self._notes()])))
 
     def _notes(self) -> list[str]:
-        notes = unused_environments(self._grid, (several[0].cell.axes["framework"] for several in self.found.values()))
-        idle = sorted((rule for rule in (*self._rules, *self._seed_rules) if not rule.matched), key=lambda r: r.number)
+        notes = unused_environments(
+            self._grid, (several[0].cell.axes["framework"] for several in self.found.values())
+        )
+        idle = sorted(
+            (rule for rule in (*self._rules, *self._seed_rules) if not rule.matched),
+            key=lambda r: r.number,
+        )
         notes += [f"exclude rule {rule.number} ({rule}) leaves nothing out" for rule in idle]
         notes += unmet_conditions(self._grid, self._space)
         for (_, _, threads), resources in self._resources.items():
             if threads and threads > resources.cpu:
-                notes.append(f"{threads} threads on {resources.cpu} cores: resources.cpu is less than threads")
+                notes.append(
+                    f"{threads} threads on {resources.cpu} cores: resources.cpu is less than threads"
+                )
         seeds = max(map(len, self.found.values()), default=0)
         if self._grid.claims and seeds < FEWEST_SEEDS and not self._grid.until:
             more = FEWEST_SEEDS - seeds
@@ -168,7 +194,11 @@ class _Cells:
         """All axes of a cell, in order; one that it does not have has its default, or its value as a parameter."""
         parameters = self._space.parameters[chosen["workload"]]
         return {
-            axis: chosen[axis] if axis in chosen else default(axis)[0] if axis in CELL_AXES else parameters[axis]
+            axis: chosen[axis]
+            if axis in chosen
+            else default(axis)[0]
+            if axis in CELL_AXES
+            else parameters[axis]
             for axis in self._space.order
             if axis in CELL_AXES or axis in parameters
         }
@@ -187,13 +217,17 @@ class _Cells:
 
     def _impossible(self, axes: Axes) -> str | None:
         framework, _, version = axes["framework"].partition("==")
-        return self._frameworks[framework].unsupported(version or None, axes["backend"], axes["device"])
+        return self._frameworks[framework].unsupported(
+            version or None, axes["backend"], axes["device"]
+        )
 
     def _not_excluded(self, key: str, cell: Cell, seeds: Sequence[int]) -> list[int]:
         left = []
         for seed in seeds:
             axes = {**cell.axes, SEED: seed}
-            if reason := next((rule.leave_out() for rule in self._seed_rules if rule.holds(axes)), None):
+            if reason := next(
+                (rule.leave_out() for rule in self._seed_rules if rule.holds(axes)), None
+            ):
                 self._excluded.setdefault(key, []).append(Exclusion(f"{cell.name}/s{seed}", reason))
             else:
                 left.append(seed)
@@ -207,7 +241,11 @@ class _Cells:
             self._excluded[key] = out
 
     def _resources_of(self, axes: Axes, shape: Shape) -> Resources:
-        key = (axes["device"], axes["workload"], axes["threads"] if "threads" in axes else shape.common.get("threads"))
+        key = (
+            axes["device"],
+            axes["workload"],
+            axes["threads"] if "threads" in axes else shape.common.get("threads"),
+        )
         if key not in self._resources:
             exclusive = self._workloads[axes["workload"]].exclusive
             self._resources[key] = self._grid.file.resources.of(*key, exclusive)
@@ -231,10 +269,14 @@ def _chosen(expansion: Expansion, only: Sequence[str], grid: Grid) -> Expansion:
     trials = [trial for trial in expansion.trials if trial.cell.id in cells or matches(trial.name)]
     if not trials:
         said = " or ".join(repr(glob) for glob in only)
-        hint = f"names look like {expansion.trials[0].name!r}; {nearest(only[0], _pieces(expansion))}"
+        hint = (
+            f"names look like {expansion.trials[0].name!r}; {nearest(only[0], _pieces(expansion))}"
+        )
         raise SweepError(f"no trial is called {said}", hint)
     left = {trial.cell.id for trial in trials}
-    return Expansion([c for c in expansion.cells if c.id in left], trials, expansion.exclusions, expansion.notes)
+    return Expansion(
+        [c for c in expansion.cells if c.id in left], trials, expansion.exclusions, expansion.notes
+    )
 
 
 def _respelled(glob: str) -> str:

@@ -1,8 +1,9 @@
 """Identity: what a cell is called, and the content hashes by which records find their trial again.
 
 An id is the first 12 hex digits of the SHA-256 of the settings as JSON, keys sorted, no blanks, without those of
-NOT_AXES; where a trial has a content (`sweep.measured`), a line break and the content follow, as JSON of the same form.
-Whoever has a record's settings and content can compute it.
+NOT_AXES; settings that were renamed stand under their former names (`sweep.former`). Where a trial has a content
+(`sweep.measured`), a line break and the content follow, as JSON of the same form. Whoever has a record's settings and
+content can compute it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sweep.axes import CELL_AXES, NOT_AXES, SEED, name_part
+from sweep.former import IN_IDS
 
 _LENGTH = 12
 _NAME_ORDER = ("framework", "workload", "device", "backend", "backward", "batch_exponent")
@@ -22,7 +24,7 @@ _SEED_HERE = "\0"  # JSON never holds it
 
 def identify(settings: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str:
     """The id of a trial with these settings and content, or of a cell where the settings hold no seed."""
-    counted = {name: value for name, value in settings.items() if name not in NOT_AXES}
+    counted = {_in_ids(name): value for name, value in settings.items() if name not in NOT_AXES}
     return _digest(_json(counted) + _appended(content or {}))
 
 
@@ -42,14 +44,23 @@ class Shape:
 
     def __init__(self, common: Mapping[str, Any], axes: Sequence[str]) -> None:
         self.common = common
-        self._varying = sorted(axes)
-        fixed = {name: _json(value).replace("%", "%%") for name, value in common.items() if name not in NOT_AXES}
-        parts = fixed | dict.fromkeys(axes, "%s")
+        self._varying = sorted(axes, key=_in_ids)
+        fixed = {
+            _in_ids(name): _json(value).replace("%", "%%")
+            for name, value in common.items()
+            if name not in NOT_AXES
+        }
+        parts = fixed | dict.fromkeys(map(_in_ids, axes), "%s")
         self._cell = _object(parts)
         self._trial = _object(parts | {SEED: _SEED_HERE})
 
-    def identity(self, axes: Mapping[str, Any], content: Mapping[str, str] | None = None) -> Identity:
-        values, appended = tuple([_scalar_json(axes[name]) for name in self._varying]), _appended(content or {})
+    def identity(
+        self, axes: Mapping[str, Any], content: Mapping[str, str] | None = None
+    ) -> Identity:
+        values, appended = (
+            tuple([_scalar_json(axes[name]) for name in self._varying]),
+            _appended(content or {}),
+        )
         head, _, tail = (self._trial % values).partition(_SEED_HERE)
         return Identity(_digest(self._cell % values + appended), head, tail + appended)
 
@@ -60,8 +71,16 @@ def cell_name(axes: Mapping[str, Any]) -> str:
     return "/".join(filter(None, (name_part(name, axes[name]) for name in names)))
 
 
+def _in_ids(name: str) -> str:
+    return IN_IDS.get(name, name)
+
+
 def _object(parts: Mapping[str, str]) -> str:
-    return "{" + ",".join(f"{_json(key).replace('%', '%%')}:{parts[key]}" for key in sorted(parts)) + "}"
+    return (
+        "{"
+        + ",".join(f"{_json(key).replace('%', '%%')}:{parts[key]}" for key in sorted(parts))
+        + "}"
+    )
 
 
 def _digest(text: str) -> str:

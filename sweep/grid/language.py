@@ -42,35 +42,56 @@ class _Table(BaseModel):
     @classmethod
     def _keys_are_known(cls, given: Any) -> Any:
         if not isinstance(given, dict):
-            raise problem(f"{written(given)} where keys with values belong", f"keys: {', '.join(cls.model_fields)}")
+            raise problem(
+                f"{written(given)} where keys with values belong",
+                f"keys: {', '.join(cls.model_fields)}",
+            )
         for key in given:
             if key not in cls.model_fields:
-                raise problem(f"unknown key {key!r}", nearest(str(key), cls.model_fields), at=str(key))
+                raise problem(
+                    f"unknown key {key!r}", nearest(str(key), cls.model_fields), at=str(key)
+                )
         return given
 
 
 class Environment(_Table):
     """What is different in the environment of one framework version; see docs/environments.md."""
 
-    python: str | list[str] | None = Field(None, description='Python versions in order of preference, as "3.10"')
-    requires: str | list[str] | None = Field(None, description="More requirements, as pip takes them")
-    build: str | list[str] | None = Field(None, description="Bounds on what source distributions are built with")
+    python: str | list[str] | None = Field(
+        None, description='Python versions in order of preference, as "3.10"'
+    )
+    requires: str | list[str] | None = Field(
+        None, description="More requirements, as pip takes them"
+    )
+    build: str | list[str] | None = Field(
+        None, description="Bounds on what source distributions are built with"
+    )
     wheel: str | None = Field(None, description="File or URL of the framework's wheel")
     interpreter: str | None = Field(None, description="A Python of your own, used as it is")
     lock: str | None = Field(None, description="A file written by sweep env lock")
     index_url: str | None = Field(None, description="Another package index")
     find_links: str | list[str] | None = Field(None, description="More folders or pages of wheels")
-    torch_backend: str | None = Field(None, description="For uv's --torch-backend: cpu, cu126, auto")
+    torch_backend: str | None = Field(
+        None, description="For uv's --torch-backend: cpu, cu126, auto"
+    )
 
 
 class Amounts(_Table):
     """What a trial asks of its node."""
 
-    cpu: Annotated[int, Field(ge=1)] | None = Field(None, description="Cores; as many as threads, or one, unless given")
-    gpu: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs of a trial on device gpu, 1 unless given")
+    cpu: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Cores; as many as threads, or one, unless given"
+    )
+    gpu: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="GPUs of a trial on device gpu, 1 unless given"
+    )
     memory: Bytes | None = Field(None, description="Memory, as 4GB; also the limit of the worker")
-    exclusive: bool | None = Field(None, description="Whether no other trial may run on the node meanwhile")
-    custom: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="Custom resources of Ray")
+    exclusive: bool | None = Field(
+        None, description="Whether no other trial may run on the node meanwhile"
+    )
+    custom: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="Custom resources of Ray"
+    )
 
 
 class ResourceRules(Amounts):
@@ -97,7 +118,9 @@ class Until(_Table):
     """When to stop adding seeds to a cell."""
 
     interval: PositiveShare = Field(description="Half width of the interval, relative, as 1%")
-    max_seeds: Annotated[int, Field(ge=1)] | None = Field(None, description="At most so many seeds of a cell")
+    max_seeds: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="At most so many seeds of a cell"
+    )
     max_time: Seconds | None = Field(None, description="At most so long, as 30m")
 
 
@@ -107,7 +130,9 @@ class Expectation(_Table):
     equivalent: PositiveShare | None = Field(None, description="At most this far apart, as 2%")
     faster: Excess | None = Field(None, description="Faster by at least this, as 5% or 150%")
     slower: Excess | None = Field(None, description="Slower by at least this, as 5% or 150%")
-    ratio: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(None, description="Low and high")
+    ratio: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="Low and high"
+    )
 
     @property
     def is_ordered(self) -> bool:
@@ -117,9 +142,15 @@ class Expectation(_Table):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if len(_given(self)) != 1:
-            raise problem("nothing is expected, or two things", f"write one of {', '.join(Expectation.model_fields)}")
+            raise problem(
+                "nothing is expected, or two things",
+                f"write one of {', '.join(Expectation.model_fields)}",
+            )
         if self.ratio and not 0 <= self.ratio[0] < self.ratio[1]:
-            raise problem(f"the ratio {self.ratio} is no interval", "write the smaller number first, as [1.5, 1.8]")
+            raise problem(
+                f"the ratio {self.ratio} is no interval",
+                "write the smaller number first, as [1.5, 1.8]",
+            )
         return self
 
 
@@ -127,15 +158,22 @@ class _Contrast(_Table):
     """Two values of an axis, or of each of several, all else being equal."""
 
     name: Annotated[str, Field(min_length=1)] = Field(description="What it says, in words")
-    compare: dict[str, list[Scalar]] = Field(description="Axes with two values each; the ratio is first by second")
-    where: dict[str, Wanted] = Field(default_factory=dict, description="Only cells that meet these conditions")
+    compare: dict[str, list[Scalar]] = Field(
+        description="Axes with two values each; the ratio is first by second"
+    )
+    where: dict[str, Wanted] = Field(
+        default_factory=dict, description="Only cells that meet these conditions"
+    )
     metric: str = Field("step_s", description="What to compare, as step_s or forward_s")
 
     @field_validator("compare")
     @classmethod
     def _is_a_pair(cls, compare: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
         if not compare or any(len(pair) != 2 for pair in compare.values()):
-            raise problem("no two values of an axis to compare", "write compare: {backward: [explicit, autograd]}")
+            raise problem(
+                "no two values of an axis to compare",
+                "write compare: {backward: [explicit, autograd]}",
+            )
         return compare
 
 
@@ -157,32 +195,59 @@ class Published(_Contrast):
 class GridFile(_Table):
     """A grid file: which framework is faster, and how sure that is. See docs/grid.md."""
 
-    name: str = Field("", description="Name of the run: results go to results/<name>/; the file's name unless given")
+    name: str = Field(
+        "",
+        description="Name of the run: results go to results/<name>/; the file's name unless given",
+    )
     description: str = Field("", description="What the grid is for")
-    workload: Values | None = Field(None, description="core, train, infer or a plug-in; may be an axis instead")
-    axes: dict[str, Values] = Field(default_factory=dict, description="Lists of values; their product is the cells")
-    zip: list[list[str]] = Field(default_factory=list, description="Groups of axes that move together")
-    include: list[dict[str, Values]] = Field(default_factory=list, description="Extra cells; axes left out vary")
-    exclude: list[dict[str, Wanted]] = Field(default_factory=list, description="Cells to leave out; globs allowed")
+    workload: Values | None = Field(
+        None, description="core, train, infer or a plug-in; may be an axis instead"
+    )
+    axes: dict[str, Values] = Field(
+        default_factory=dict, description="Lists of values; their product is the cells"
+    )
+    zip: list[list[str]] = Field(
+        default_factory=list, description="Groups of axes that move together"
+    )
+    include: list[dict[str, Values]] = Field(
+        default_factory=list, description="Extra cells; axes left out vary"
+    )
+    exclude: list[dict[str, Wanted]] = Field(
+        default_factory=list, description="Cells to leave out; globs allowed"
+    )
     when: dict[str, dict[str, Wanted]] = Field(
-        default_factory=dict, description="Axes that exist only where other axes meet these conditions"
+        default_factory=dict,
+        description="Axes that exist only where other axes meet these conditions",
     )
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of the workloads; until: when to stop adding seeds"
+        default_factory=dict,
+        description="Settings of the workloads; until: when to stop adding seeds",
     )
-    environments: dict[str, Environment] = Field(default_factory=dict, description="Overrides, by framework version")
+    environments: dict[str, Environment] = Field(
+        default_factory=dict, description="Overrides, by framework version"
+    )
     resources: ResourceRules = Field(
         default_factory=lambda: ResourceRules(), description="What a trial asks of its node"
     )
-    claims: list[Claim] = Field(default_factory=list, description="Hypotheses to be held against the records")
-    published: list[Published] = Field(default_factory=list, description="Figures from elsewhere, for the report")
+    claims: list[Claim] = Field(
+        default_factory=list, description="Hypotheses to be held against the records"
+    )
+    published: list[Published] = Field(
+        default_factory=list, description="Figures from elsewhere, for the report"
+    )
     timeout: Seconds | None = Field(None, description="Longest that a trial may take, as 30m")
     order: int = Field(0, description="Seed of the order in which trials run")
 
     @field_validator("name")
     @classmethod
     def _is_a_folder(cls, name: str) -> str:
-        if "/" in name or ".." in name or name.startswith((".", "-")) or not name.isprintable() or len(name) > 100:
+        if (
+            "/" in name
+            or ".." in name
+            or name.startswith((".", "-"))
+            or not name.isprintable()
+            or len(name) > 100
+        ):
             raise problem(f"{name!r} is no name for a folder", "use letters, digits, - and _")
         return name
 
@@ -224,7 +289,9 @@ class Grid:
             first = next(other for other, same in spelled.items() if same == version)
             if first != name:
                 message = f"{first} and {name} are one version, {version}"
-                raise self.error(("environments", name), message, "write what differs in its environment once")
+                raise self.error(
+                    ("environments", name), message, "write what differs in its environment once"
+                )
         return {spelled[name]: _given(each) for name, each in self.file.environments.items()}
 
     def is_overridden(self, axis: str) -> bool:
@@ -235,7 +302,8 @@ class Grid:
         """This grid with `count` more seeds after its largest, for every cell that takes the grid's seeds."""
         if count > MOST_VALUES:
             raise SweepError(
-                f"{count:,} more seeds are more than the {MOST_VALUES:,} that a grid can have", "add fewer"
+                f"{count:,} more seeds are more than the {MOST_VALUES:,} that a grid can have",
+                "add fewer",
             )
         seeds = [seed for seed in self.file.axes.get(SEED, default(SEED)) if isinstance(seed, int)]
         more = range(max(seeds) + 1, max(seeds) + 1 + count) if seeds else []
@@ -247,11 +315,15 @@ class Grid:
         return self.source.error(keys, message, hint)
 
 
-def build(source: Source, document: Mapping[str, Any], path: str | Path, sets: Sequence[str]) -> Grid:
+def build(
+    source: Source, document: Mapping[str, Any], path: str | Path, sets: Sequence[str]
+) -> Grid:
     """The grid of a document, which is the source's values with those of `sets` in their place."""
     try:
         file = GridFile.model_validate(_located(dict(document), Path(path).parent))
-        until = Until.model_validate(file.parameters["until"]) if "until" in file.parameters else None
+        until = (
+            Until.model_validate(file.parameters["until"]) if "until" in file.parameters else None
+        )
     except ValidationError as error:
         raise _explained(error, source, document) from None
     name = file.name or _folder_name(Path(path).stem)
@@ -267,8 +339,12 @@ def _located(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Paths in a grid are relative to it: trials run on other machines, in other folders."""
     environments, parameters = document.get("environments"), document.get("parameters")
     if isinstance(environments, dict):
-        document["environments"] = {name: _with_paths(each, _PATHS, folder) for name, each in environments.items()}
-    return document | ({"parameters": _with_paths(parameters, ("data_path",), folder)} if parameters else {})
+        document["environments"] = {
+            name: _with_paths(each, _PATHS, folder) for name, each in environments.items()
+        }
+    return document | (
+        {"parameters": _with_paths(parameters, ("data_path",), folder)} if parameters else {}
+    )
 
 
 def _with_paths(table: Any, keys: Sequence[str], folder: Path) -> Any:
@@ -292,7 +368,11 @@ def _absolute(folder: Path, value: Any) -> Any:
 def _given(table: BaseModel) -> dict[str, Any]:
     """What was written of a table, without tables in it."""
     found = {name: getattr(table, name) for name in table.model_fields_set}
-    return {name: value for name, value in found.items() if value is not None and name not in ("device", "workload")}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not None and name not in ("device", "workload")
+    }
 
 
 _WANTED = {
@@ -311,14 +391,18 @@ def _explained(error: ValidationError, source: Source, document: Mapping[str, An
     place = [*(("parameters", "until") if error.title == "Until" else ()), *first["loc"]]
     context = first.get("ctx", {})
     if first["type"] == "grid":
-        return source.error([*place, context["at"]] if context["at"] else place, context["message"], context["hint"])
+        return source.error(
+            [*place, context["at"]] if context["at"] else place, context["message"], context["hint"]
+        )
     if first["type"] == "missing":
         return source.error(place[:-1], f"{place[-1]} is missing", "see docs/grid.md")
     place, given = _there(place, document), written(first["input"])
     if first["type"].endswith(("_type", "_parsing")) and first["type"].partition("_")[0] in _WANTED:
         wanted, hint = _WANTED[first["type"].partition("_")[0]]
         return source.error(place, f"{given} is not {wanted}", hint)
-    return source.error(place, f"{given}: {first['msg'].replace('Input should', 'it should')}", "see docs/grid.md")
+    return source.error(
+        place, f"{given}: {first['msg'].replace('Input should', 'it should')}", "see docs/grid.md"
+    )
 
 
 def _there(place: Sequence[str | int], document: Any) -> list[str | int]:

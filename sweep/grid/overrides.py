@@ -53,17 +53,26 @@ def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> 
         document.pop("workload", None)
     if not values:
         raise SweepError(f"{label} sets no values", _HINT)
-    if name in AXES or name in _table(document, "axes") or len(values) > 1 or isinstance(values[0], dict):
+    if (
+        name in AXES
+        or name in _table(document, "axes")
+        or len(values) > 1
+        or isinstance(values[0], dict)
+    ):
         _table(document, "parameters").pop(name, None)
         _table(document, "axes")[name] = values
         return ("axes", name)
     if name.partition(".")[0] in GridFile.model_fields:
         raise SweepError(f"{label}: {name} is for the file, or set key by key", _HINT)
-    _table(document, "parameters")[name] = _absolute(values[0]) if name == "data_path" else values[0]
+    _table(document, "parameters")[name] = (
+        _absolute(values[0]) if name == "data_path" else values[0]
+    )
     return ("parameters", name)
 
 
-def _put_deep(document: dict[str, Any], keys: list[str], values: list[Any], label: str) -> tuple[str, ...]:
+def _put_deep(
+    document: dict[str, Any], keys: list[str], values: list[Any], label: str
+) -> tuple[str, ...]:
     table: Any = document
     for key in keys[:-1]:
         table = table.setdefault(key, {}) if isinstance(table, dict) else None

@@ -40,9 +40,13 @@ class Product:
     Axes that are `named` exist whatever `when` says: an include means what it says.
     """
 
-    def __init__(self, space: Space, axes: Mapping[str, Sequence[Scalar]], named: Collection[str] = ()) -> None:
+    def __init__(
+        self, space: Space, axes: Mapping[str, Sequence[Scalar]], named: Collection[str] = ()
+    ) -> None:
         self._parameters = space.parameters
-        factors = [_factor(space, axes, name, named) for name in axes if name == _group(space, name)[0]]
+        factors = [
+            _factor(space, axes, name, named) for name in axes if name == _group(space, name)[0]
+        ]
         self._deciding = {"workload", *(name for factor in factors for name in _asked(factor))}
         self._factors = _after_what_decides(factors)
 
@@ -70,7 +74,9 @@ class Product:
         names = self._existing(place, chosen)
         deciding = [name for name in names if name in self._deciding]
         if not deciding:
-            return (len(self._factors[place]) if names else 1) * self._count(place + 1, chosen, most)
+            return (len(self._factors[place]) if names else 1) * self._count(
+                place + 1, chosen, most
+            )
         total = 0
         for option in self._factors[place].options(deciding):
             total += self._count(place + 1, chosen | option, most)
@@ -89,10 +95,14 @@ class Product:
         return [name for name in factor.columns if name in CELL_AXES or name in known]
 
 
-def _factor(space: Space, axes: Mapping[str, Sequence[Scalar]], name: str, named: Collection[str]) -> _Factor:
+def _factor(
+    space: Space, axes: Mapping[str, Sequence[Scalar]], name: str, named: Collection[str]
+) -> _Factor:
     group = _group(space, name)
     condition = space.conditions.get(name) if not any(member in named for member in group) else None
-    return _Factor({member: axes[member] for member in group}, Conditions(condition) if condition else None)
+    return _Factor(
+        {member: axes[member] for member in group}, Conditions(condition) if condition else None
+    )
 
 
 def _group(space: Space, name: str) -> Sequence[str]:

@@ -28,7 +28,17 @@ MOST_VALUES = 1_000_000  # of one axis
 _UNCOUNTED = 1e15  # steps of a range, beyond which their number is no figure to tell
 _MOST_LETTERS = 100
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_BYTES = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
 _PERCENT = re.compile(r"\s*([^\s%]+)\s*%\s*")
 _SHARE_HINT = "write 5% or 0.05"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", re.IGNORECASE)
@@ -68,11 +78,15 @@ def numbers(given: Mapping[str, Any]) -> Range:
     if high < low:
         raise problem(f"the range from {low} to {high} is empty", "write the smaller number first")
     if high - low > step * _UNCOUNTED:
-        raise problem(f"{written(given)} has far too many values", f"an axis can have {MOST_VALUES:,}")
+        raise problem(
+            f"{written(given)} has far too many values", f"an axis can have {MOST_VALUES:,}"
+        )
     _check_count(math.floor((high - low) / step + 1e-9) + 1)
     if all(isinstance(each, int) for each in (low, high, step)):
         return range(low, high + 1, step)
-    return Steps(round(low + step * i, 12) for i in range(math.floor((high - low) / step + 1e-9) + 1))
+    return Steps(
+        round(low + step * i, 12) for i in range(math.floor((high - low) / step + 1e-9) + 1)
+    )
 
 
 def written(value: Any) -> str:
@@ -95,7 +109,10 @@ def duration_s(given: Any) -> float:
     else:
         raise problem(f"{written(given)} is no duration", "write seconds, or 30m, 1h 30m, 2d")
     if not 0 < seconds < math.inf:
-        raise problem(f"{written(given)} is no time at all", "write more than zero seconds, or 30m, 1h 30m, 2d")
+        raise problem(
+            f"{written(given)} is no time at all",
+            "write more than zero seconds, or 30m, 1h 30m, 2d",
+        )
     return seconds
 
 
@@ -145,7 +162,9 @@ def _number_or_percent(given: Any, or_more: bool = False) -> tuple[float, bool]:
 
 def _check_count(count: int) -> None:
     if count > MOST_VALUES:
-        raise problem(f"{count:,} values, more than the {MOST_VALUES:,} that an axis can have", "take fewer")
+        raise problem(
+            f"{count:,} values, more than the {MOST_VALUES:,} that an axis can have", "take fewer"
+        )
 
 
 def _scalar(given: Any) -> Scalar:
@@ -166,7 +185,10 @@ def _check_name(text: str) -> None:
         (f"is longer than {_MOST_LETTERS} letters", len(text) > _MOST_LETTERS),
     ):
         if is_there:
-            raise problem(f"the value {text[:_MOST_LETTERS]!r} {wrong}", "values of axes become names of trials")
+            raise problem(
+                f"the value {text[:_MOST_LETTERS]!r} {wrong}",
+                "values of axes become names of trials",
+            )
 
 
 def _is_number(given: Any) -> bool:
@@ -192,28 +214,43 @@ def values_schema(one: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [one, _RANGE_SCHEMA, several]}
 
 
-Values = Annotated[Sequence[Scalar], PlainValidator(values), WithJsonSchema(values_schema(ANY_SCALAR))]
+Values = Annotated[
+    Sequence[Scalar], PlainValidator(values), WithJsonSchema(values_schema(ANY_SCALAR))
+]
 Seconds = Annotated[
     float,
     BeforeValidator(duration_s),
-    WithJsonSchema({"type": ["number", "string"], "description": "Seconds, or text such as 30m or 1h 30m"}),
+    WithJsonSchema(
+        {"type": ["number", "string"], "description": "Seconds, or text such as 30m or 1h 30m"}
+    ),
 ]
 Bytes = Annotated[
     int,
     BeforeValidator(memory_bytes),
-    WithJsonSchema({"type": ["integer", "string"], "description": "Bytes, or text such as 4GB or 512MiB"}),
+    WithJsonSchema(
+        {"type": ["integer", "string"], "description": "Bytes, or text such as 4GB or 512MiB"}
+    ),
 ]
 
 
 def _share_schema(percents: str, **bounds: float) -> dict[str, Any]:
     """A number within bounds, or text in percent."""
     text = {"type": "string", "pattern": rf"^\s*{percents}\s*%\s*$"}
-    return {"anyOf": [{"type": "number", "exclusiveMaximum": 1, **bounds}, text], "description": "As 0.05 or 5%"}
+    return {
+        "anyOf": [{"type": "number", "exclusiveMaximum": 1, **bounds}, text],
+        "description": "As 0.05 or 5%",
+    }
 
 
 _BELOW_100 = r"\d{1,2}(\.\d+)?"
-Share = Annotated[float, BeforeValidator(share), WithJsonSchema(_share_schema(_BELOW_100, minimum=0))]
-PositiveShare = Annotated[
-    float, BeforeValidator(positive_share), WithJsonSchema(_share_schema(_BELOW_100, exclusiveMinimum=0))
+Share = Annotated[
+    float, BeforeValidator(share), WithJsonSchema(_share_schema(_BELOW_100, minimum=0))
 ]
-Excess = Annotated[float, BeforeValidator(excess), WithJsonSchema(_share_schema(r"\d+(\.\d+)?", minimum=0))]
+PositiveShare = Annotated[
+    float,
+    BeforeValidator(positive_share),
+    WithJsonSchema(_share_schema(_BELOW_100, exclusiveMinimum=0)),
+]
+Excess = Annotated[
+    float, BeforeValidator(excess), WithJsonSchema(_share_schema(r"\d+(\.\d+)?", minimum=0))
+]

@@ -12,24 +12,42 @@ from sweep.grid.quantities import ANY_SCALAR, values_schema
 from sweep.grid.words import Framework, Workload
 
 
-def schema(frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload]) -> dict[str, Any]:
+def schema(
+    frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload]
+) -> dict[str, Any]:
     """The schema of a grid for these frameworks and workloads. What JSON Schema cannot say is left to `expand`."""
     document = GridFile.model_json_schema()
-    parameters = {name: value for each in workloads.values() for name, value in each.parameters.items()}
+    parameters = {
+        name: value for each in workloads.values() for name, value in each.parameters.items()
+    }
     axes = _built_in_axes(frameworks, workloads)
-    choices = {name: {"enum": list(values)} for each in workloads.values() for name, values in each.choices.items()}
-    axes |= {name: values_schema(choices.get(name, ANY_SCALAR)) for name in parameters if name not in NOT_AXES}
-    settings: dict[str, Any] = {name: _like(value) | choices.get(name, {}) for name, value in parameters.items()}
+    choices = {
+        name: {"enum": list(values)}
+        for each in workloads.values()
+        for name, values in each.choices.items()
+    }
+    axes |= {
+        name: values_schema(choices.get(name, ANY_SCALAR))
+        for name in parameters
+        if name not in NOT_AXES
+    }
+    settings: dict[str, Any] = {
+        name: _like(value) | choices.get(name, {}) for name, value in parameters.items()
+    }
     settings |= {name: {"type": "object", "description": f"For {name} alone"} for name in workloads}
     settings["until"] = Until.model_json_schema()
     document["properties"]["workload"] |= axes["workload"]
     document["properties"]["axes"] |= {"properties": axes, "additionalProperties": False}
     document["properties"]["parameters"] |= {"properties": settings, "additionalProperties": False}
     titled = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A grid of sweep"}
-    return titled | {key: _without_titles(value) for key, value in document.items() if key != "title"}
+    return titled | {
+        key: _without_titles(value) for key, value in document.items() if key != "title"
+    }
 
 
-def _built_in_axes(frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload]) -> dict[str, Any]:
+def _built_in_axes(
+    frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload]
+) -> dict[str, Any]:
     named = "|".join(re.escape(name) for name in frameworks)
     known: dict[str, Iterable[str]] = {
         "workload": workloads,
@@ -40,7 +58,9 @@ def _built_in_axes(frameworks: Mapping[str, Framework], workloads: Mapping[str, 
         "framework": {"type": "string", "pattern": rf"^\s*({named})\s*(==.+)?$"},
     }
     return {
-        axis.name: _axis_schema(axis, values.get(axis.name) or _values_of(axis, known.get(axis.name, axis.values)))
+        axis.name: _axis_schema(
+            axis, values.get(axis.name) or _values_of(axis, known.get(axis.name, axis.values))
+        )
         for axis in AXES.values()
     }
 
@@ -57,7 +77,12 @@ def _values_of(axis: Axis, known: Iterable[str]) -> dict[str, Any]:
 
 def _like(default: Any) -> dict[str, Any]:
     """A parameter, of the type of its default; that of one without is not known."""
-    kinds: dict[type, Any] = {bool: "boolean", int: "number", float: "number", str: ["string", "null"]}
+    kinds: dict[type, Any] = {
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        str: ["string", "null"],
+    }
     kind = next((name for kind, name in kinds.items() if isinstance(default, kind)), None)
     return {"default": default} | ({"type": kind} if kind else {})
 
@@ -68,4 +93,8 @@ def _without_titles(value: Any) -> Any:
         return [_without_titles(each) for each in value]
     if not isinstance(value, dict):
         return value
-    return {key: _without_titles(each) for key, each in value.items() if key != "title" or not isinstance(each, str)}
+    return {
+        key: _without_titles(each)
+        for key, each in value.items()
+        if key != "title" or not isinstance(each, str)
+    }

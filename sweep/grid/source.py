@@ -32,7 +32,9 @@ _QUOTED = ("'", '"', "|", ">")
 _KNOWN_TAGS = ("str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge", "value")
 
 
-_YAML_HINT = "a grid is YAML: key: value, lists in [ ], texts with special signs in quotes; see docs/grid.md"
+_YAML_HINT = (
+    "a grid is YAML: key: value, lists in [ ], texts with special signs in quotes; see docs/grid.md"
+)
 
 
 def read(path: str | Path) -> Source:
@@ -43,10 +45,13 @@ def read(path: str | Path) -> Source:
             data = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise SweepError(f"the grid {name} cannot be read: {reason}", "name a YAML file, as grid.yaml") from None
+        raise SweepError(
+            f"the grid {name} cannot be read: {reason}", "name a YAML file, as grid.yaml"
+        ) from None
     if len(data) > _MOST_BYTES:
         raise SweepError(
-            f"the grid {name} is larger than {_MOST_BYTES:,} bytes", "use ranges and axes, not lists of cells"
+            f"the grid {name} is larger than {_MOST_BYTES:,} bytes",
+            "use ranges and axes, not lists of cells",
         )
     try:
         return Source(data.decode("utf-8-sig"), name)
@@ -71,7 +76,9 @@ class Source:
         self.name = printable(path) or "the grid"
         self._root = self._composed()
         self.values = self._plain(self._root) if self._root else None
-        self.replaced: dict[tuple[str | int, ...], str] = {}  # what was given on the command line instead
+        self.replaced: dict[
+            tuple[str | int, ...], str
+        ] = {}  # what was given on the command line instead
 
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
         """What is wrong at a path of keys: the keys, and the line of the innermost that is in the text."""
@@ -85,13 +92,21 @@ class Source:
     @property
     def kind(self) -> str:
         """What the whole of it is, in words."""
-        return "a list" if isinstance(self.values, list) else "keys" if isinstance(self.values, dict) else "one value"
+        return (
+            "a list"
+            if isinstance(self.values, list)
+            else "keys"
+            if isinstance(self.values, dict)
+            else "one value"
+        )
 
     def _line(self, keys: Keys) -> int | None:
         """Line of a key's name; of what was not written in the file, none."""
         node, line = self._root, None
         for step in keys:
-            found = next(((key, value) for key, value in _children(node) if _named(key, step)), None)
+            found = next(
+                ((key, value) for key, value in _children(node) if _named(key, step)), None
+            )
             if found is None:
                 return line
             key, node = found
@@ -109,10 +124,16 @@ class Source:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f", line {mark.line + 1}" if mark else ""
-            problem = " ".join(filter(None, [error.context, error.problem])) if _goes_on(error) else error.problem
+            problem = (
+                " ".join(filter(None, [error.context, error.problem]))
+                if _goes_on(error)
+                else error.problem
+            )
             raise SweepError(f"{self.name}{line} is not YAML: {problem}", _YAML_HINT) from None
         except yaml.YAMLError as error:
-            raise SweepError(f"{self.name} is not YAML: {str(error).splitlines()[0]}", _YAML_HINT) from None
+            raise SweepError(
+                f"{self.name} is not YAML: {str(error).splitlines()[0]}", _YAML_HINT
+            ) from None
         if root:
             self._check_size(root)
         return root
@@ -121,10 +142,15 @@ class Source:
         """By events, which need no recursion: the composer's would overflow."""
         depth = 0
         for event in yaml.parse(self.text, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+                event, yaml.CollectionEndEvent
+            )
             if depth > _MOST_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise SweepError(f"{self.name}, line {line}: lists within lists, {depth} deep", "no grid needs that")
+                raise SweepError(
+                    f"{self.name}, line {line}: lists within lists, {depth} deep",
+                    "no grid needs that",
+                )
 
     def _check_size(self, root: yaml.Node) -> None:
         """How large it is with all aliases written out, counted without writing them out."""
@@ -134,7 +160,12 @@ class Source:
             if id(node) in above:
                 raise self._error_at(node, "an alias stands for itself", "write the values out")
             if id(node) not in sizes:
-                inside = (child for pair in _children(node) for child in pair if isinstance(child, yaml.Node))
+                inside = (
+                    child
+                    for pair in _children(node)
+                    for child in pair
+                    if isinstance(child, yaml.Node)
+                )
                 sizes[id(node)] = 1 + sum(size(child, (*above, id(node))) for child in inside)
             return sizes[id(node)]
 
@@ -144,7 +175,9 @@ class Source:
 
     def _plain(self, node: yaml.Node) -> Any:
         if node.tag.removeprefix("tag:yaml.org,2002:") not in _KNOWN_TAGS:
-            raise self._error_at(node, f"the tag {node.tag!r} is not for grids", "leave the tag out")
+            raise self._error_at(
+                node, f"the tag {node.tag!r} is not for grids", "leave the tag out"
+            )
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if isinstance(node, yaml.SequenceNode):
@@ -172,7 +205,9 @@ class Source:
         found: dict[str, Any] = {}
         for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             if not isinstance(each, yaml.MappingNode):
-                raise self._error_at(each, "<< brings in what is no mapping", "write <<: *name of a mapping")
+                raise self._error_at(
+                    each, "<< brings in what is no mapping", "write <<: *name of a mapping"
+                )
             found = self._mapping(each) | found
         return found
 
@@ -207,5 +242,7 @@ def _named(key: Any, step: str | int) -> bool:
 
 def dotted(keys: Keys) -> str:
     """A path of keys as people write it: `claims[1].expect`, places counted from 1."""
-    text = "".join(f"[{step + 1}]" if isinstance(step, int) else f".{printable(step)}" for step in keys)
+    text = "".join(
+        f"[{step + 1}]" if isinstance(step, int) else f".{printable(step)}" for step in keys
+    )
     return text.removeprefix(".")

@@ -35,17 +35,25 @@ class Space:
         self.seeds = self._seeds(("axes", SEED), grid.file.axes.get(SEED, default(SEED)))
         self.includes = [self._include(i, each) for i, each in enumerate(grid.file.include)]
         named = dict.fromkeys(name for include in self.includes for name in include)
-        self.order = [*self.axes, *(name for name in named if name not in self.axes and name != SEED)]
+        self.order = [
+            *self.axes,
+            *(name for name in named if name not in self.axes and name != SEED),
+        ]
         self.zips = self._zips()
         self.conditions = self._conditions()
-        self.excludes = [self._rule(("exclude", i), each, SEED) for i, each in enumerate(grid.file.exclude)]
+        self.excludes = [
+            self._rule(("exclude", i), each, SEED) for i, each in enumerate(grid.file.exclude)
+        ]
         self.parameters = {workload: self._parameters(workload) for workload in words.workloads}
 
     def values_of(self, axis: str) -> list[Scalar]:
         """Every value that an axis takes anywhere in the grid; of the framework's version, those of its frameworks."""
         if axis == VERSION:
             return [framework_version(framework) for framework in self.values_of("framework")]
-        return [*self.axes.get(axis, ()), *(value for include in self.includes for value in include.get(axis, ()))]
+        return [
+            *self.axes.get(axis, ()),
+            *(value for include in self.includes for value in include.get(axis, ())),
+        ]
 
     def seeds_of(self, include: Included) -> Sequence[int]:
         return [int(str(seed)) for seed in include[SEED]] if SEED in include else self.seeds
@@ -56,11 +64,20 @@ class Space:
             self._check_nameable(("axes", name), name)
             if name in grid.file.parameters:
                 raise grid.error(("axes", name), "both an axis and a parameter", "keep one of them")
-        given = {"workload": self._words.workload_values} | {k: v for k, v in grid.file.axes.items() if k != SEED}
+        given = {"workload": self._words.workload_values} | {
+            k: v for k, v in grid.file.axes.items() if k != SEED
+        }
         if "framework" not in given and not any("framework" in each for each in grid.file.include):
-            raise grid.error(("axes",), "no framework is given", "write framework: [torch==VERSION, …] under axes")
+            raise grid.error(
+                ("axes",),
+                "no framework is given",
+                "write framework: [torch==VERSION, …] under axes",
+            )
         names = [*CELL_AXES, *(name for name in given if name not in CELL_AXES)]
-        return {name: self._words.values(("axes", name), name, given.get(name) or default(name)) for name in names}
+        return {
+            name: self._words.values(("axes", name), name, given.get(name) or default(name))
+            for name in names
+        }
 
     def _seeds(self, keys: Keys, given: Sequence[Scalar]) -> Sequence[int]:
         return [int(str(seed)) for seed in self._words.values(keys, SEED, given)]
@@ -71,12 +88,21 @@ class Space:
         for name in given:
             self._check_nameable(("include", place, name), name)
         self._check_known_to_some(place, given)
-        return {name: self._words.values(("include", place, name), name, values) for name, values in given.items()}
+        return {
+            name: self._words.values(("include", place, name), name, values)
+            for name, values in given.items()
+        }
 
     def _check_known_to_some(self, place: int, include: Included) -> None:
         """A parameter that no workload of the include knows would change nothing."""
-        workloads = [str(workload) for workload in include.get("workload", self._words.workload_values)]
-        known = {name for workload in workloads for name in self._words.all_workloads[workload].parameters}
+        workloads = [
+            str(workload) for workload in include.get("workload", self._words.workload_values)
+        ]
+        known = {
+            name
+            for workload in workloads
+            for name in self._words.all_workloads[workload].parameters
+        }
         for name in include:
             if name not in AXES and name not in known:
                 message = f"{name!r} is no parameter of {' or '.join(workloads)}"
@@ -84,7 +110,9 @@ class Space:
 
     def _check_nameable(self, keys: Keys, name: str) -> None:
         if name == "data_path":
-            raise self._grid.error(keys, "says where data lie and makes no cells", "move it under parameters")
+            raise self._grid.error(
+                keys, "says where data lie and makes no cells", "move it under parameters"
+            )
         if name not in self._nameable:
             workloads = " or ".join(self._words.workloads)
             message = f"{name!r} is neither an axis nor a parameter of {workloads}"
@@ -97,17 +125,27 @@ class Space:
                 if name == SEED or name not in grid.file.axes:
                     known = [axis for axis in grid.file.axes if axis != SEED]
                     raise grid.error(
-                        ("zip", i), f"{name!r} is no axis that could move with others", nearest(name, known)
+                        ("zip", i),
+                        f"{name!r} is no axis that could move with others",
+                        nearest(name, known),
                     )
                 if name in seen:
-                    raise grid.error(("zip", i), f"{name!r} is named twice", "put all that move together in one group")
+                    raise grid.error(
+                        ("zip", i),
+                        f"{name!r} is named twice",
+                        "put all that move together in one group",
+                    )
                 seen.add(name)
             if len(group) < 2:
                 raise grid.error(("zip", i), "one axis has none to move with", "name at least two")
             lengths = {name: len(self.axes[name]) for name in group}
             if len(set(lengths.values())) > 1:
                 said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-                raise grid.error(("zip", i), f"axes of different lengths: {said}", "give them as many values each")
+                raise grid.error(
+                    ("zip", i),
+                    f"axes of different lengths: {said}",
+                    "give them as many values each",
+                )
         return grid.file.zip
 
     def _conditions(self) -> dict[str, Condition]:
@@ -116,7 +154,9 @@ class Space:
             if axis not in grid.file.axes or axis in _ALWAYS_THERE:
                 known = [name for name in grid.file.axes if name not in _ALWAYS_THERE]
                 hint = nearest(axis, known) if known else "give it values under axes"
-                raise grid.error(("when", axis), f"{axis!r} is no axis that could be left out", hint)
+                raise grid.error(
+                    ("when", axis), f"{axis!r} is no axis that could be left out", hint
+                )
             self._rule(("when", axis), condition)
         for i, group in enumerate(self.zips):
             if any(given.get(name) != given.get(group[0]) for name in group):
@@ -126,18 +166,24 @@ class Space:
             graphlib.TopologicalSorter(given).prepare()
         except graphlib.CycleError as error:
             circle = " → ".join(error.args[1][::-1])
-            raise grid.error(("when",), f"conditions in a circle: {circle}", "take one of them out") from None
+            raise grid.error(
+                ("when",), f"conditions in a circle: {circle}", "take one of them out"
+            ) from None
         return dict(given)
 
     def _rule(self, keys: Keys, rule: Condition, *more: str) -> Condition:
         known = [*self.order, VERSION, *more]
         for name, alternatives in rule.items():
             if name not in known:
-                raise self._grid.error((*keys, name), f"{name!r} is no axis of this grid", nearest(name, known))
+                raise self._grid.error(
+                    (*keys, name), f"{name!r} is no axis of this grid", nearest(name, known)
+                )
             if reason := why_no_version(name, alternatives):
                 raise self._grid.error((*keys, name), *reason)
         if not rule:
-            raise self._grid.error(keys, "no axis is named", "name one with the values that the rule is about")
+            raise self._grid.error(
+                keys, "no axis is named", "name one with the values that the rule is about"
+            )
         return rule
 
     def _parameters(self, workload: str) -> dict[str, Any]:
@@ -149,8 +195,14 @@ class Space:
             if not any(name in words.all_workloads[each].parameters for each in words.workloads):
                 raise self._unknown_parameter(("parameters", name), words.workloads)
         found = dict(defaults)
-        found |= {k: words.parameter(("parameters", k), k, v, defaults[k]) for k, v in for_all.items() if k in defaults}
-        own: dict[str, Any] = given[workload] if _is_table_of(words, workload, given.get(workload)) else {}
+        found |= {
+            k: words.parameter(("parameters", k), k, v, defaults[k])
+            for k, v in for_all.items()
+            if k in defaults
+        }
+        own: dict[str, Any] = (
+            given[workload] if _is_table_of(words, workload, given.get(workload)) else {}
+        )
         for name, value in own.items():
             keys = ("parameters", workload, name)
             if name not in defaults:
@@ -162,7 +214,9 @@ class Space:
         name = str(keys[-1])
         if name in AXES:
             return self._grid.error(keys, "this is an axis and no parameter", "move it under axes")
-        known = dict.fromkeys(p for each in workloads for p in self._words.all_workloads[each].parameters)
+        known = dict.fromkeys(
+            p for each in workloads for p in self._words.all_workloads[each].parameters
+        )
         message = f"{' or '.join(workloads)} has no parameter {name!r}"
         return self._grid.error(keys, message, nearest(name, [*known, *AXES]))
 

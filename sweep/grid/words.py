@@ -60,11 +60,18 @@ class Words:
         self._grid, self._frameworks, self._data_sets = grid, frameworks, data_sets
         self.all_workloads = workloads
         self.notes: list[str] = []
-        self.backends = {backend for framework in frameworks.values() for backend in framework.backends}
+        self.backends = {
+            backend for framework in frameworks.values() for backend in framework.backends
+        }
         self.devices = {device for framework in frameworks.values() for device in framework.devices}
         self.workloads = self._of_the_grid()
         own = [workloads[workload] for workload in self.workloads]
-        self.defaults = {name: value for each in own for name, value in each.parameters.items() if name not in NOT_AXES}
+        self.defaults = {
+            name: value
+            for each in own
+            for name, value in each.parameters.items()
+            if name not in NOT_AXES
+        }
         self._choices = {name: values for each in own for name, values in each.choices.items()}
         self._least = _LEAST | {name: bound for each in own for name, bound in each.least.items()}
 
@@ -84,7 +91,9 @@ class Words:
         for version in dict.fromkeys(found.values()):
             spelled = [str(value) for value, known in found.items() if known == version]
             if len(spelled) > 1:
-                self.notes.append(f"{' and '.join(spelled)} are one version, {version}, and count once")
+                self.notes.append(
+                    f"{' and '.join(spelled)} are one version, {version}, and count once"
+                )
 
     def value(self, keys: Keys, name: str, value: Scalar) -> Scalar:
         if name == "framework":
@@ -100,16 +109,22 @@ class Words:
         match = _REQUIREMENT.fullmatch(str(value))
         name = match[1] if match else re.split(r"[^A-Za-z0-9_.-]", str(value).strip())[0]
         if name not in self._frameworks:
-            raise self._grid.error(keys, f"there is no framework {name!r}", nearest(name, self._frameworks))
+            raise self._grid.error(
+                keys, f"there is no framework {name!r}", nearest(name, self._frameworks)
+            )
         version = match[2] if match else None
         if not match or (version is None and self._frameworks[name].package):
-            raise self._grid.error(keys, f"{written(value)} names no version", f"write {name}==VERSION, an exact one")
+            raise self._grid.error(
+                keys, f"{written(value)} names no version", f"write {name}==VERSION, an exact one"
+            )
         if version is None:
             return name
         version = versions.normal(version)
         requirement = f"{name}=={version}"
         override = self._grid.environments.get(requirement, {})
-        if not _is_version(version) and not any(override.get(key) for key in ("interpreter", "wheel", "lock")):
+        if not _is_version(version) and not any(
+            override.get(key) for key in ("interpreter", "wheel", "lock")
+        ):
             hint = f"write {name}==VERSION, or environments: {{{requirement}: {{interpreter: path/to/python}}}}"
             raise self._grid.error(keys, f"{version!r} is no version", hint)
         return requirement
@@ -122,32 +137,61 @@ class Words:
             value = float(value)
         wanted = _kind(default)
         if wanted and _kind(value) != wanted and not (value is None and isinstance(default, str)):
-            raise self._grid.error(keys, f"{written(value)} is not {wanted}", f"the default is {written(default)}")
+            raise self._grid.error(
+                keys, f"{written(value)} is not {wanted}", f"the default is {written(default)}"
+            )
         least = self._least.get(name)
         if least is not None and value is not None and (not _is_int(value) or value < least):
-            raise self._grid.error(keys, f"{written(value)} is no whole number from {least} on", "write one")
+            raise self._grid.error(
+                keys, f"{written(value)} is no whole number from {least} on", "write one"
+            )
         if name == "data_path" and not isinstance(value, str | None):
-            raise self._grid.error(keys, f"{written(value)} is no path", "name a folder or a zip archive, in quotes")
+            raise self._grid.error(
+                keys, f"{written(value)} is no path", "name a folder or a zip archive, in quotes"
+            )
         if value not in self._choices.get(name, [value]):
-            raise self._grid.error(keys, f"{written(value)} is no {name}", nearest(str(value), self._choices[name]))
-        if name == "data" and self._data_sets and value is not None and value not in self._data_sets:
-            raise self._grid.error(keys, f"there is no data set {value!r}", nearest(value, self._data_sets))
+            raise self._grid.error(
+                keys, f"{written(value)} is no {name}", nearest(str(value), self._choices[name])
+            )
+        if (
+            name == "data"
+            and self._data_sets
+            and value is not None
+            and value not in self._data_sets
+        ):
+            raise self._grid.error(
+                keys, f"there is no data set {value!r}", nearest(value, self._data_sets)
+            )
         return value
 
     def _of_the_grid(self) -> list[str]:
         """The workloads of the grid and its includes, in order."""
         file = self._grid.file
         if file.workload is not None and "workload" in file.axes:
-            raise self._grid.error(("workload",), "given twice, here and under axes", "keep one of them")
+            raise self._grid.error(
+                ("workload",), "given twice, here and under axes", "keep one of them"
+            )
         keys: Keys = ("axes", "workload") if file.workload is None else ("workload",)
         named: dict[Keys, Sequence[Scalar]] = {keys: self.workload_values}
-        named |= {("include", i, "workload"): e["workload"] for i, e in enumerate(file.include) if "workload" in e}
-        return list(dict.fromkeys(self._word(k, "workload", value) for k, values in named.items() for value in values))
+        named |= {
+            ("include", i, "workload"): e["workload"]
+            for i, e in enumerate(file.include)
+            if "workload" in e
+        }
+        return list(
+            dict.fromkeys(
+                self._word(k, "workload", value) for k, values in named.items() for value in values
+            )
+        )
 
     @property
     def workload_values(self) -> Sequence[Scalar]:
         file = self._grid.file
-        return file.axes.get("workload", default("workload")) if file.workload is None else file.workload
+        return (
+            file.axes.get("workload", default("workload"))
+            if file.workload is None
+            else file.workload
+        )
 
     def _word(self, keys: Keys, name: str, value: Scalar) -> str:
         known: Collection[str] = {
@@ -157,7 +201,9 @@ class Words:
             "backward": AXES["backward"].values,
         }[name]
         if value not in known:
-            raise self._grid.error(keys, f"there is no {name} {written(value)}", nearest(str(value), known))
+            raise self._grid.error(
+                keys, f"there is no {name} {written(value)}", nearest(str(value), known)
+            )
         return str(value)
 
     def _whole(self, keys: Keys, value: Any, most: int) -> int:
@@ -183,5 +229,11 @@ def _kind(value: Any) -> str:
     """What a value is, in words; empty for nothing."""
     if value is None:
         return ""
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "keys with values"}
+    kinds = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        dict: "keys with values",
+    }
     return next((words for kind, words in kinds.items() if isinstance(value, kind)), "a list")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sweep import process
 from sweep.errors import SweepError
-from sweep.records.places import Place
+from sweep.records.storage import Storage
 
 _LAST = "last.npz"  # as workloads/runtime/checkpoints.py calls it
 _SCRATCH, _HELD = "sweep-checkpoints-", ".held"
@@ -30,21 +30,21 @@ class Kept:
     def look(self) -> None:
         """To be called now and then while the trial runs."""
 
-    def settle(self, over: bool) -> str:
+    def close(self, over: bool) -> str:
         """To be called when it has ended: whether there will be nothing to go on with. What went wrong, or nothing."""
         if over and self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
         return ""
 
 
-class Carried(Kept):
+class SyncedStore(Kept):
     """The checkpoints of one trial in a folder of this node, in step with those in an object store.
 
     Only the last is carried. Raises SweepError where the store cannot be read; where it cannot be written to, the trial
     goes on, and the next checkpoint is another chance.
     """
 
-    def __init__(self, folder: Path, store: Place, trial_id: str) -> None:
+    def __init__(self, folder: Path, store: Storage, trial_id: str) -> None:
         super().__init__(folder / trial_id)
         self._here, self._store, self._there = folder / trial_id / _LAST, store, f"{trial_id}.npz"
         self._carrier = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
@@ -58,9 +58,9 @@ class Carried(Kept):
         if self._version() != self._carried and (self._under_way is None or self._under_way.done()):
             self._under_way = self._carrier.submit(self._carry)
 
-    def settle(self, over: bool) -> str:
+    def close(self, over: bool) -> str:
         self._carrier.shutdown()
-        super().settle(over)
+        super().close(over)
         if self._version() != self._carried:
             self._carry()
         return self._trouble
@@ -89,12 +89,12 @@ class Carried(Kept):
 @contextlib.contextmanager
 def kept(where: str, trial_id: str) -> Iterator[Kept]:
     """The checkpoints of a trial whose run keeps its own under `where`, a folder or URI; nowhere if that is empty."""
-    place = Place(where) if where else None
+    place = Storage(where) if where else None
     if place is None or place.folder:
         yield Kept(place.folder / trial_id if place and place.folder else None)
         return
     with _scratch() as folder:
-        yield Carried(folder, place, trial_id)
+        yield SyncedStore(folder, place, trial_id)
 
 
 @contextlib.contextmanager

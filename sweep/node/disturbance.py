@@ -41,7 +41,9 @@ class Watch:
         after = machine.usage(self._cores)
         found = shares(self._before, after, len(self._cores), own_s)
         if self._gpu_before and self._gpu_working and (gone := self._read_gpu()):
-            found |= gpu_columns(self._gpu_before, self._gpu_working, gone, after.at_s - self._before.at_s)
+            found |= gpu_columns(
+                self._gpu_before, self._gpu_working, gone, after.at_s - self._before.at_s
+            )
         return found
 
 
@@ -49,7 +51,7 @@ class Watch:
 class Limits:
     """What others may take of an exclusive trial's cores before its times count for nothing; None: all of it."""
 
-    foreign_most: float | None = 0.5
+    max_contention: float | None = 0.5
     steal_most: float | None = 0.3
 
 
@@ -60,11 +62,11 @@ def shares(before: Usage, after: Usage, cores: int, own_s: float) -> dict[str, A
     """
     span_s = after.at_s - before.at_s
     if not cores or span_s < _SHORTEST_S:
-        return {"steal_ratio": None, "foreign_ratio": None}
+        return {"steal_ratio": None, "contention_ratio": None}
     available_s = span_s * cores
     return {
         "steal_ratio": max(0.0, after.stolen_s - before.stolen_s) / available_s,
-        "foreign_ratio": max(0.0, after.busy_s - before.busy_s - own_s) / available_s,
+        "contention_ratio": max(0.0, after.busy_s - before.busy_s - own_s) / available_s,
     }
 
 
@@ -84,7 +86,8 @@ def gpu_columns(before: Gpu, working: Gpu, after: Gpu, span_s: float) -> dict[st
         "gpu_temperature_c": working.temperature_c,
         "gpu_power_w": working.power_w,
         "gpu_slowed_by": ", ".join(sorted({*working.slowed_by, *after.slowed_by})),
-        "gpu_overheated_ratio": max(0.0, after.overheated_s - before.overheated_s) / max(1e-9, span_s),
+        "gpu_overheated_ratio": max(0.0, after.overheated_s - before.overheated_s)
+        / max(1e-9, span_s),
         "gpu_others": None if before.split else max(0, *others),
     }
 
@@ -93,7 +96,11 @@ def gpu_contamination(record: Mapping[str, Any]) -> str:
     """Why the times of a trial on a GPU of its own cannot be trusted, or nothing."""
     if others := record.get("gpu_others"):
         return f"{others} other process{'es were' if others > 1 else ' was'} on its GPU"
-    causes = [cause for cause in (record.get("gpu_slowed_by") or "").split(", ") if cause not in ("", _HARMLESS)]
+    causes = [
+        cause
+        for cause in (record.get("gpu_slowed_by") or "").split(", ")
+        if cause not in ("", _HARMLESS)
+    ]
     if causes:
         return f"its GPU was slowed by: {', '.join(causes)}"
     if (hot := record.get("gpu_overheated_ratio") or 0.0) > _OVERHEATED_MOST:
@@ -104,7 +111,7 @@ def gpu_contamination(record: Mapping[str, Any]) -> str:
 def contamination(record: Mapping[str, Any], limits: Limits) -> str:
     """Why an exclusive trial's times cannot be trusted, or nothing."""
     signs = {
-        "foreign_ratio": (limits.foreign_most, "other processes"),
+        "contention_ratio": (limits.max_contention, "other processes"),
         "steal_ratio": (limits.steal_most, "the hypervisor"),
     }
     for column, (most, who) in signs.items():

@@ -120,7 +120,9 @@ def _gpu(nvml: Any, index: int) -> Gpu:
         processes=tuple(sorted({int(user.pid) for user in users})),
         uuid=_words(ask("nvmlDeviceGetUUID", default="")),
         power_w=_thousandth(ask("nvmlDeviceGetPowerUsage", default=None)),
-        overheated_s=_overheated_s(ask("nvmlDeviceGetViolationStatus", nvml.NVML_PERF_POLICY_THERMAL, default=None)),
+        overheated_s=_overheated_s(
+            ask("nvmlDeviceGetViolationStatus", nvml.NVML_PERF_POLICY_THERMAL, default=None)
+        ),
         split=bool(ask("nvmlDeviceGetMigMode", default=(0, 0))[0]),
     )
 

@@ -37,7 +37,17 @@ _THREADS = (
 )
 # of the user's variables only these reach a trial; tokens and tuning that nobody recorded do not
 ALLOWED = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE"),
+    *(
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "TMPDIR",
+        "USER",
+        "LD_LIBRARY_PATH",
+        "OPENBLAS_CORETYPE",
+    ),
     *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES"),
 )
 
@@ -70,7 +80,9 @@ class Outcome:
     unimportable: str = ""
     timed_out: bool = False
     died: str = ""
-    ran_out: bool = False  # the kernel killed a process of this machine for want of memory meanwhile
+    ran_out: bool = (
+        False  # the kernel killed a process of this machine for want of memory meanwhile
+    )
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -114,14 +126,18 @@ class Outcome:
 
     def _overdue(self, timeout_s: float | None) -> tuple[str, str]:
         if self.started:
-            return Status.TIMEOUT, self._after_log(f"killed after the {timeout_s:g} s that it was given")
+            return Status.TIMEOUT, self._after_log(
+                f"killed after the {timeout_s:g} s that it was given"
+            )
         if self.ready:
             return Status.CRASHED, self._after_log("the fork server does not answer")
         return Status.ENV_FAILED, self._after_log("the framework's import hangs")
 
     def _ended_without_a_word(self) -> tuple[str, str]:
         returncode = self.exit.get("returncode", 0)
-        how = self._after_log(f"worker {'ended with ' if returncode >= 0 else ''}{process.ended(returncode)}")
+        how = self._after_log(
+            f"worker {'ended with ' if returncode >= 0 else ''}{process.ended(returncode)}"
+        )
         if self.ran_out and returncode == -9:
             return Status.OOM, f"{how}: the machine ran out of memory"
         return (Status.OOM if protocol.tells_of_memory(self.log) else Status.CRASHED), how
@@ -130,7 +146,13 @@ class Outcome:
         return "\n".join([*self.log.strip().splitlines()[-_ERROR_LINES:], said])
 
 
-def key(environment: Environment, spec: Specification, threads: int, device: str = "cpu", run_id: str = "") -> Key:
+def key(
+    environment: Environment,
+    spec: Specification,
+    threads: int,
+    device: str = "cpu",
+    run_id: str = "",
+) -> Key:
     """The host that a trial in this environment is run by."""
     file = _framework_file(spec.framework.partition("==")[0])
     told = tuple(sorted(variables(threads, device).items()))
@@ -253,9 +275,19 @@ class Host:
         # empty: nothing to be imported by accident
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{key.run_id}-")
         self._log = Path(self._folder.name) / _LOG
-        flags = ["-u", "-I" if key.isolated else "-B"]  # nothing is written into an environment of the user's own
+        flags = [
+            "-u",
+            "-I" if key.isolated else "-B",
+        ]  # nothing is written into an environment of the user's own
         launcher = [key.python, *flags, str(catalog.WORKLOADS / "__main__.py")]
-        arguments = ["--parent", str(os.getpid()), "--framework", key.framework_file, "--idle", str(_IDLE_S)]
+        arguments = [
+            "--parent",
+            str(os.getpid()),
+            "--framework",
+            key.framework_file,
+            "--idle",
+            str(_IDLE_S),
+        ]
         try:
             self._child = process.Child(
                 [*launcher, *arguments], dict(key.variables), Path(self._folder.name), self._log
@@ -263,7 +295,9 @@ class Host:
         except OSError as error:
             self._folder.cleanup()
             hint = "build it again: sweep env rm, then sweep env build"
-            raise EnvironmentFailed(f"{key.python} cannot be started: {error.strerror}", hint) from None
+            raise EnvironmentFailed(
+                f"{key.python} cannot be started: {error.strerror}", hint
+            ) from None
         self.id = uuid.uuid4().hex[:16]
         self._ready: dict[str, Any] = {}
         self._broken = False
@@ -279,7 +313,11 @@ class Host:
         return self._child.pid
 
     def run(
-        self, request: protocol.Request, timeout_s: float | None, listener: Listener, import_s: float = IMPORT_S
+        self,
+        request: protocol.Request,
+        timeout_s: float | None,
+        listener: Listener,
+        import_s: float = IMPORT_S,
     ) -> Outcome:
         """Send the request and listen until its trial has ended, in whatever way."""
         outcome = Outcome(self.id, ready=self._ready)
@@ -327,7 +365,9 @@ class Host:
 
     def _stop(self, outcome: Outcome) -> None:
         """End a trial that is overdue, and hear its last words; a host that does not answer ends with it."""
-        grace_s = _GRACE_S if outcome.started else _GRACE_S / 10  # it may be the host itself that hangs
+        grace_s = (
+            _GRACE_S if outcome.started else _GRACE_S / 10
+        )  # it may be the host itself that hangs
         with contextlib.suppress(TimeoutError):
             self._child.send(protocol.encode(protocol.STOP), grace_s)
             deadline = time.monotonic() + grace_s

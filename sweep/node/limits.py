@@ -25,14 +25,20 @@ def cpu_quota(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> float | N
 def memory_bytes(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int | None:
     """Memory that may be used; None for no limit. Version 1 says no limit as a number beyond any machine's."""
     names = ("memory.max", "memory.limit_in_bytes")
-    texts = [_text(group / name) for group in _groups("memory", mount, membership) for name in names]
-    return min((int(text) for text in texts if text.isdecimal() and int(text) < 2**60), default=None)
+    texts = [
+        _text(group / name) for group in _groups("memory", mount, membership) for name in names
+    ]
+    return min(
+        (int(text) for text in texts if text.isdecimal() and int(text) < 2**60), default=None
+    )
 
 
 def throttled_periods(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int:
     """How often the quota has stopped the processes of these groups so far."""
     lines = [
-        line.split() for group in _groups("cpu", mount, membership) for line in _text(group / "cpu.stat").split("\n")
+        line.split()
+        for group in _groups("cpu", mount, membership)
+        for line in _text(group / "cpu.stat").split("\n")
     ]
     return max((int(line[1]) for line in lines if line[:1] == ["nr_throttled"]), default=0)
 
@@ -43,7 +49,11 @@ def _quota(group: Path) -> float | None:
         _text(group / "cpu.cfs_quota_us"),
         _text(group / "cpu.cfs_period_us"),
     ]
-    return int(told[0]) / int(told[1]) if len(told) == 2 and all(part.isdecimal() for part in told) else None
+    return (
+        int(told[0]) / int(told[1])
+        if len(told) == 2 and all(part.isdecimal() for part in told)
+        else None
+    )
 
 
 def _groups(controller: str, mount: Path, membership: Path) -> Iterator[Path]:
@@ -53,7 +63,11 @@ def _groups(controller: str, mount: Path, membership: Path) -> Iterator[Path]:
         if not controllers or controller in controllers.split(","):
             top = mount / controller if controllers else mount
             inner = top / path.lstrip("/")
-            yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(top) and folder.is_dir())
+            yield from (
+                folder
+                for folder in (inner, *inner.parents)
+                if folder.is_relative_to(top) and folder.is_dir()
+            )
 
 
 def _text(path: Path) -> str:

@@ -49,7 +49,12 @@ def identity() -> str:
 
     The host name is no part of it: a machine is renamed, and a container has a name of its own.
     """
-    told = ("".join(_lines(_MACHINE_ID)).strip(), cpu_model(), str(os.cpu_count()), platform.machine())
+    told = (
+        "".join(_lines(_MACHINE_ID)).strip(),
+        cpu_model(),
+        str(os.cpu_count()),
+        platform.machine(),
+    )
     return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
 
 
@@ -79,7 +84,9 @@ def usage(cores: list[int]) -> Usage:
     for line in _lines(Path("/proc/stat")):
         name, *fields = line.split()
         if name in wanted:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = (float(f) / _TICKS for f in fields[:8])
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (
+                float(f) / _TICKS for f in fields[:8]
+            )
             busy += user + nice + system + irq + softirq
             stolen += steal
     return Usage(busy, stolen, time.monotonic())
@@ -101,7 +108,11 @@ def container() -> str:
     """The kind of container that this process runs in; empty outside of one."""
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return "kubernetes"
-    marks = {"docker": "/.dockerenv", "podman": "/run/.containerenv", "apptainer": "/.singularity.d"}
+    marks = {
+        "docker": "/.dockerenv",
+        "podman": "/run/.containerenv",
+        "apptainer": "/.singularity.d",
+    }
     said = os.environ.get("container", "")  # noqa: SIM112  systemd's own spelling
     return next((kind for kind, mark in marks.items() if Path(mark).exists()), said)
 
@@ -135,17 +146,27 @@ def facts() -> dict[str, Any]:
         "boost": _text(_CPUS / "cpufreq/boost").strip(),
         "smt": _text(_CPUS / "smt/control").strip(),
         "isolated_cores": _text(_CPUS / "isolated").strip(),
-        "clock_source": _text(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")).strip(),
-        "transparent_huge_pages": _chosen(_text(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
+        "clock_source": _text(
+            Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+        ).strip(),
+        "transparent_huge_pages": _chosen(
+            _text(Path("/sys/kernel/mm/transparent_hugepage/enabled"))
+        ),
         "address_randomisation": _text(Path("/proc/sys/kernel/randomize_va_space")).strip(),
         "nvidia_driver": _text(Path("/proc/driver/nvidia/version")).partition("\n")[0].strip(),
-        "hypervisor": any("hypervisor" in line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("flags")),
+        "hypervisor": any(
+            "hypervisor" in line
+            for line in _lines(Path("/proc/cpuinfo"))
+            if line.startswith("flags")
+        ),
     }
 
 
 def _governors() -> str:
     """Those of all usable cores, `performance` where they agree."""
-    found = {_text(_CPUS / f"cpu{core}/cpufreq/scaling_governor").strip() for core in usable_cores()}
+    found = {
+        _text(_CPUS / f"cpu{core}/cpufreq/scaling_governor").strip() for core in usable_cores()
+    }
     return " ".join(sorted(found))
 
 

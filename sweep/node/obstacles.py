@@ -29,10 +29,16 @@ def obstacles() -> list[Obstacle]:
 
 def _loopback() -> Obstacle | None:
     try:
-        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 2.0):
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), 2.0),
+        ):
             return None
     except OSError as error:
-        return Obstacle(f"127.0.0.1 cannot be reached ({error.strerror or error})", "bring it up: ip link set lo up")
+        return Obstacle(
+            f"127.0.0.1 cannot be reached ({error.strerror or error})",
+            "bring it up: ip link set lo up",
+        )
 
 
 def _processes() -> Obstacle | None:
@@ -44,7 +50,10 @@ def _processes() -> Obstacle | None:
     if most - used >= THREADS:
         return None
     what = f"this user may have {most} processes and threads and has {used}; a local Ray needs {THREADS} more"
-    return Obstacle(what, f"ulimit -u {used + 2 * THREADS}, or have the limit raised in /etc/security/limits.conf")
+    return Obstacle(
+        what,
+        f"ulimit -u {used + 2 * THREADS}, or have the limit raised in /etc/security/limits.conf",
+    )
 
 
 def _threads(process: psutil.Process) -> int:

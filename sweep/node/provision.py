@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sweep import catalog, datasets, environments
 from sweep.axes import batch_size
 from sweep.environments import EnvironmentFailed, Specification
-from sweep.node import gpus, hosts, yardstick
+from sweep.node import gpus, hosts, reference_values
 from sweep.node.worker import specification
 
 Say = Callable[[str], None]
@@ -49,7 +49,9 @@ class Needs:
     gpu_only: frozenset[Specification] = frozenset()
 
 
-def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run_id: str = "") -> Needs:
+def needs(
+    trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run_id: str = ""
+) -> Needs:
     """What these trials need, and what they are compared with, each thing once, in the order in which they come."""
     workloads = catalog.workloads()
     devices: dict[Specification, set[str]] = {}
@@ -57,17 +59,21 @@ def needs(trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run
     checks: dict[Check, None] = {}
     for cell in {trial.cell.id: trial.cell for trial in trials}.values():
         settings, workload = cell.settings, workloads[cell.settings["workload"]]
-        spec = specification(settings["framework"], settings["device"], settings["backend"], overrides)
+        spec = specification(
+            settings["framework"], settings["device"], settings["backend"], overrides
+        )
         devices.setdefault(spec, set()).add(settings["device"])
         if workload.reference or workload.check:
-            devices.setdefault(yardstick.specification(overrides), set()).add("cpu")
+            devices.setdefault(reference_values.specification(overrides), set()).add("cpu")
         if settings.get("data"):
             key = (settings["data"], settings.get("data_path"))
             data[key] = max(data.get(key, 1), batch_size(settings) or 1)
             if workload.check:
                 asked = {name: settings[name] for name in workload.check if name in settings}
                 told = json.dumps(asked, sort_keys=True)
-                checks[Check(workload.name, told, key, yardstick.specification(overrides))] = None
+                checks[
+                    Check(workload.name, told, key, reference_values.specification(overrides))
+                ] = None
     gpu_only = frozenset(spec for spec, used in devices.items() if used == {"gpu"})
     return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only)
 
@@ -81,12 +87,16 @@ def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
     """
     ready, failed = _environments(needs, say)
     prepared = {
-        (name, path): datasets.prepare(name, path, at_least=least, progress=_stages(name, say), say=say)
+        (name, path): datasets.prepare(
+            name, path, at_least=least, progress=_stages(name, say), say=say
+        )
         for (name, path), least in needs.data.items()
     }
     if checks := [check for check in needs.checks if check.reference.id not in failed]:
         _look_at(checks, prepared, needs.run_id)
-    return Provided(ready, failed, tuple(filter(None, (each.warning() for each in prepared.values()))))
+    return Provided(
+        ready, failed, tuple(filter(None, (each.warning() for each in prepared.values())))
+    )
 
 
 def _environments(needs: Needs, say: Say) -> tuple[frozenset[str], dict[str, str]]:
@@ -104,13 +114,17 @@ def _environments(needs: Needs, say: Say) -> tuple[frozenset[str], dict[str, str
     return frozenset(ready), failed
 
 
-def _look_at(checks: Iterable[Check], prepared: Mapping[Data, datasets.Prepared], run_id: str) -> None:
+def _look_at(
+    checks: Iterable[Check], prepared: Mapping[Data, datasets.Prepared], run_id: str
+) -> None:
     """Raises SweepError at the first that a workload refuses."""
     workloads = catalog.workloads()
     try:
         for check in checks:
             settings, data = json.loads(check.settings), prepared[check.data]
-            yardstick.check(workloads[check.workload], settings, data, check.reference, run_id)
+            reference_values.check(
+                workloads[check.workload], settings, data, check.reference, run_id
+            )
     finally:
         hosts.close_all()
 

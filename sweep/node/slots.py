@@ -49,7 +49,10 @@ def lease(
     """
     usable = machine.usable_cores()
     if cpu > len(usable):
-        raise NoSlot(f"{cpu} cores are wanted and this node has {len(usable)}", "lower resources: {cpu: …} in the grid")
+        raise NoSlot(
+            f"{cpu} cores are wanted and this node has {len(usable)}",
+            "lower resources: {cpu: …} in the grid",
+        )
     folder = folder or own_folder()
     wait = _Wait(timeout_s, lambda: say(_holders(folder, usable)))
     with contextlib.ExitStack() as held:
@@ -87,7 +90,10 @@ class _Wait:
     def pause(self, what: str) -> None:
         now = time.monotonic()
         if now + self._pause > self._deadline:
-            raise NoSlot(f"no {what} in time: other trials hold them", "raise --timeout, or end the other sweep")
+            raise NoSlot(
+                f"no {what} in time: other trials hold them",
+                "raise --timeout, or end the other sweep",
+            )
         if now >= self._tell_at:
             self._tell()
             self._tell_at = now + _TELL_EVERY_S
@@ -95,12 +101,18 @@ class _Wait:
         self._pause = min(2 * self._pause, _LONGEST_WAIT_S)
 
 
-def _lock_cores(held: contextlib.ExitStack, folder: Path, cores: list[int], count: int, wait: _Wait) -> list[int]:
+def _lock_cores(
+    held: contextlib.ExitStack, folder: Path, cores: list[int], count: int, wait: _Wait
+) -> list[int]:
     """Take `count` of `cores`, those that are free at once and the others as they become so."""
     mine: list[int] = []
     while True:
         for core in cores:
-            if len(mine) < count and core not in mine and _try_lock(held, _file(folder, core), shared=False):
+            if (
+                len(mine) < count
+                and core not in mine
+                and _try_lock(held, _file(folder, core), shared=False)
+            ):
                 mine.append(core)
         if len(mine) == count:
             return mine
@@ -133,7 +145,10 @@ def _holders(folder: Path, cores: Iterable[int]) -> str:
     for core in cores:
         if said := _holder(_file(folder, core)):
             held.setdefault(said, []).append(f"core {core}")
-    return "; ".join(f"{' and '.join(which)}, held by {said}" for said, which in held.items()) or "its turn"
+    return (
+        "; ".join(f"{' and '.join(which)}, held by {said}" for said, which in held.items())
+        or "its turn"
+    )
 
 
 def _holder(path: Path) -> str:

@@ -21,7 +21,7 @@ from sweep.catalog import Workload
 from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
 from sweep.grid import Resources, Trial
-from sweep.node import checkpoints, disturbance, gpus, hosts, machine, slots, yardstick
+from sweep.node import checkpoints, disturbance, gpus, hosts, machine, reference_values, slots
 from sweep.node.checkpoints import Kept
 from sweep.node.disturbance import Limits
 from sweep.node.gpus import Gpu, NoNvml
@@ -32,7 +32,7 @@ from workloads.runtime import protocol
 
 Record = dict[str, Any]
 
-FOREIGN_MOST = Limits.foreign_most
+MAX_CONTENTION = Limits.max_contention
 STEAL_MOST = Limits.steal_most
 _ERROR_LINES = 20
 _RAN_TO_ITS_END = frozenset({Status.OK, Status.INVALID})
@@ -44,7 +44,7 @@ class RunTrial:
 
     `overrides` are the grid's `environments`, by framework requirement; `run_id` tells one invocation from the next,
     so that a build that failed is not tried again in it; `progress` hears what long trials say of themselves.
-    `foreign_most` and `steal_most` are the shares of its cores' time that others and the hypervisor may take of an
+    `max_contention` and `steal_most` are the shares of its cores' time that others and the hypervisor may take of an
     exclusive trial before it is `invalid`; None: any. `checkpoints` is a folder, best one that all nodes share, or the
     URI of one in an object store, where a long trial keeps its state under its id, until it has run to its end.
     `command` is what others are told who wait for what a trial holds.
@@ -57,7 +57,7 @@ class RunTrial:
     import_timeout_s: float = hosts.IMPORT_S
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     progress: Callable[[str, Mapping[str, Any]], None] | None = None
-    foreign_most: float | None = FOREIGN_MOST
+    max_contention: float | None = MAX_CONTENTION
     steal_most: float | None = STEAL_MOST
     checkpoints: str = ""
     command: str = ""
@@ -77,23 +77,34 @@ class RunTrial:
         try:
             record |= self._outcome(trial)
         except EnvironmentFailed as error:
-            record |= {"status": Status.ENV_FAILED, "error": "\n".join(filter(None, [error.log_tail, error.message]))}
+            record |= {
+                "status": Status.ENV_FAILED,
+                "error": "\n".join(filter(None, [error.log_tail, error.message])),
+            }
         except SweepError as error:
             record |= {"status": Status.FAILED, "error": f"{error.message}\n{error.hint}".strip()}
         except Exception:  # noqa: BLE001  the one place where a trial ends: a full disk, say, must not end the sweep
-            record |= {"status": Status.FAILED, "error": "\n".join(traceback.format_exc().splitlines()[-_ERROR_LINES:])}
+            record |= {
+                "status": Status.FAILED,
+                "error": "\n".join(traceback.format_exc().splitlines()[-_ERROR_LINES:]),
+            }
         record["wall_s"] = time.perf_counter() - clock
         return record
 
     def specification(self, settings: Mapping[str, Any]) -> environments.Specification:
         """The environment that a trial with these settings runs in."""
-        return specification(settings["framework"], settings["device"], settings["backend"], self.overrides)
+        return specification(
+            settings["framework"], settings["device"], settings["backend"], self.overrides
+        )
 
     def _outcome(self, trial: Trial) -> Record:
         """Everything that can be had before the cores are leased is had before: others wait for them."""
         settings, cpu = dict(trial.settings), trial.resources.cpu
         spec = self.specification(settings)
-        environment, numpy = _environment(spec, self.run_id), yardstick.specification(self.overrides)
+        environment, numpy = (
+            _environment(spec, self.run_id),
+            reference_values.specification(self.overrides),
+        )
         workload, data = _workload(settings["workload"]), _data(settings)
         measured.check(trial.cell.content, workload, settings, self.overrides, self.run_id)
         threads = settings.get("threads") or max(1, cpu)
@@ -108,7 +119,9 @@ class RunTrial:
             settings=settings | {"threads": threads},
             cores=[],
             data=str(data.folder) if data else None,
-            reference=yardstick.values(workload, settings, data, cpu, numpy, self.run_id, waiting),
+            reference=reference_values.values(
+                workload, settings, data, cpu, numpy, self.run_id, waiting
+            ),
             memory_bytes=trial.resources.memory,
         )
         key = hosts.key(environment, spec, threads, settings["device"], self.run_id)
@@ -123,14 +136,25 @@ class RunTrial:
             with slots.lease(cpu, trial.resources.exclusive, say=waiting) as lease:
                 if lease.waited_s >= locks.PATIENCE_S:
                     self._tell(trial, {})
-                found |= self._timed(trial, request._replace(cores=list(lease.cores)), key, lease, kept)
+                found |= self._timed(
+                    trial, request._replace(cores=list(lease.cores)), key, lease, kept
+                )
             # an invalid one is to be run again as a whole
-            found["log"] += kept.settle(over=found["status"] in _RAN_TO_ITS_END)
+            found["log"] += kept.close(over=found["status"] in _RAN_TO_ITS_END)
         return found
 
-    def _timed(self, trial: Trial, request: protocol.Request, key: hosts.Key, lease: slots.Lease, kept: Kept) -> Record:
+    def _timed(
+        self,
+        trial: Trial,
+        request: protocol.Request,
+        key: hosts.Key,
+        lease: slots.Lease,
+        kept: Kept,
+    ) -> Record:
         load = machine.runnable()
-        watch = disturbance.Watch(lease.cores, functools.partial(_gpu, trial.settings["device"], key))
+        watch = disturbance.Watch(
+            lease.cores, functools.partial(_gpu, trial.settings["device"], key)
+        )
 
         def hear(event: str, facts: Mapping[str, Any]) -> None:
             watch.hear(event)
@@ -143,7 +167,9 @@ class RunTrial:
         record |= {"load_before": load, "waited_s": lease.waited_s, "log": outcome.log}
         record["status"], record["error"] = outcome.verdict(self.timeout_s)
         if record["status"] == Status.OK:
-            record["status"], record["error"] = self._judged(record, outcome, request, trial.resources)
+            record["status"], record["error"] = self._judged(
+                record, outcome, request, trial.resources
+            )
         return record
 
     def _tell(self, trial: Trial, facts: Mapping[str, Any]) -> None:
@@ -152,14 +178,21 @@ class RunTrial:
             self.progress(trial.name, facts)
 
     def _judged(
-        self, record: Record, outcome: hosts.Outcome, request: protocol.Request, resources: Resources
+        self,
+        record: Record,
+        outcome: hosts.Outcome,
+        request: protocol.Request,
+        resources: Resources,
     ) -> tuple[str, str]:
         """Status and error of a trial that says that all is well."""
         if stray := sorted(columns.OURS & outcome.columns.keys()):
-            return Status.FAILED, f"the workload returned columns that are not its own to tell: {', '.join(stray)}"
+            return (
+                Status.FAILED,
+                f"the workload returned columns that are not its own to tell: {', '.join(stray)}",
+            )
         reason = disturbance.misplacement(record, request.cores, request.settings["threads"])
         if resources.exclusive and not reason:
-            reason = disturbance.contamination(record, Limits(self.foreign_most, self.steal_most))
+            reason = disturbance.contamination(record, Limits(self.max_contention, self.steal_most))
         if resources.gpu >= 1 and not reason:
             reason = disturbance.gpu_contamination(record)
         return (Status.INVALID, reason) if reason else (Status.OK, "")
@@ -176,7 +209,9 @@ def identity(trial: Trial) -> Record:
         "cell_id": trial.cell.id,
         "cell_name": trial.cell.name,
         "settings": json.dumps(settings, sort_keys=True),
-        "content": json.dumps(dict(trial.cell.content), sort_keys=True) if trial.cell.content else "",
+        "content": json.dumps(dict(trial.cell.content), sort_keys=True)
+        if trial.cell.content
+        else "",
         **{axis: settings.get(axis) for axis in AXES},
         "framework": name,
         "version": version,
@@ -196,14 +231,20 @@ def specification(
 
 
 @functools.lru_cache(maxsize=1024)
-def _specification(framework: str, device: str, backend: str, override: str) -> environments.Specification:
+def _specification(
+    framework: str, device: str, backend: str, override: str
+) -> environments.Specification:
     name, _, version = framework.partition("==")
-    return environments.specify(catalog.known(name), version or None, device, backend, json.loads(override))
+    return environments.specify(
+        catalog.known(name), version or None, device, backend, json.loads(override)
+    )
 
 
 def _told(outcome: hosts.Outcome) -> Record:
     """The columns that host and trial told: the trial's own word last, but of what is not its to tell."""
-    columns_told = {name: value for name, value in outcome.columns.items() if name not in columns.OURS}
+    columns_told = {
+        name: value for name, value in outcome.columns.items() if name not in columns.OURS
+    }
     told: Record = {
         "host_id": outcome.host_id or None,
         "import_s": outcome.import_s,

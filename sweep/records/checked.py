@@ -25,8 +25,14 @@ _REQUIRED = ("trial_id", "status")
 _IDS = ("trial_id", "environment_id")
 _JSON = frozenset(name for name in _OURS if metadata(name).unit == "JSON")
 _ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError)
-_TEXT_AXES, _NUMBER_AXES = ("framework", "workload", "backend", "backward", "device"), ("batch_exponent", "seed")
-_INSTANTS = pa.scalar(-62_135_596_800_000_000), pa.scalar(253_402_300_799_999_999)  # the years 1 to 9999
+_TEXT_AXES, _NUMBER_AXES = (
+    ("framework", "workload", "backend", "backward", "device"),
+    ("batch_exponent", "seed"),
+)
+_INSTANTS = (
+    pa.scalar(-62_135_596_800_000_000),
+    pa.scalar(253_402_300_799_999_999),
+)  # the years 1 to 9999
 
 # Nearly all JSON here is an object of plain values, which this finds a hundred times faster than a parser could.
 _STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-cA-Ce-fE-F][0-9a-fA-F]{3}))*"'
@@ -49,7 +55,9 @@ def check_columns(schema: pa.Schema) -> None:
         raise Unfit(f"the column {twice[0]} is there twice")
     if missing := sorted(set(_REQUIRED).difference(names)):
         raise Unfit(f"there is no column {missing[0]}")
-    for field in schema:  # of all that are there: a part is left out whatever is read of it, or never
+    for (
+        field
+    ) in schema:  # of all that are there: a part is left out whatever is read of it, or never
         kind = _OURS.get(field.name)
         found = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if kind is not None and not _are_alike(found, kind):
@@ -59,7 +67,9 @@ def check_columns(schema: pa.Schema) -> None:
 def rows(table: pa.Table) -> pa.Table:
     """The same rows, every column in a type that the rest of the program knows; raises Unfit."""
     columns = [_column(field, table[field.name]) for field in table.schema]
-    fields = [_field(field, column.type) for field, column in zip(table.schema, columns, strict=True)]
+    fields = [
+        _field(field, column.type) for field, column in zip(table.schema, columns, strict=True)
+    ]
     checked = pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
     for name in _REQUIRED:
         if name in checked.column_names and checked[name].null_count:
@@ -71,7 +81,9 @@ def json_object(text: str | None) -> dict[str, Any]:
     """The object that a text is, empty for none; raises ValueError, often Unfit, where it is something else."""
     try:
         value = json.loads(text or "{}")
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be written nowhere
+        json.dumps(
+            value, ensure_ascii=False
+        ).encode()  # half of a surrogate pair can be written nowhere
     except RecursionError:
         raise Unfit("nested too deeply") from None
     if not isinstance(value, dict):
@@ -121,7 +133,9 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def kind_of(found: pa.DataType) -> pa.DataType:
@@ -143,7 +157,9 @@ def _own(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = kind_of(column.type)
     if not pa.types.is_string(kind) or _is_text(column.type):
         return column if column.type == kind else column.cast(kind)
-    texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
+    texts = [
+        None if value is None else json.dumps(value, default=str) for value in column.to_pylist()
+    ]
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
@@ -167,7 +183,10 @@ def _stated(said: Mapping[bytes, bytes]) -> dict[str, str]:
 def _check_instants(column: pa.ChunkedArray) -> None:
     least, most = _INSTANTS
     found = pc.min_max(column.cast(pa.int64())).as_py()
-    if found["min"] is not None and not least.as_py() <= found["min"] <= found["max"] <= most.as_py():
+    if (
+        found["min"] is not None
+        and not least.as_py() <= found["min"] <= found["max"] <= most.as_py()
+    ):
         raise Unfit("a time is outside of the years 1 to 9999")
 
 
@@ -183,7 +202,9 @@ def _check_ids(name: str, column: pa.ChunkedArray) -> None:
 def _check_json(name: str, column: pa.ChunkedArray) -> None:
     plain = pc.fill_null(pc.match_substring_regex(column, _PLAIN_OBJECT), True)
     if name == "settings":
-        plain = pc.and_(plain, pc.fill_null(pc.invert(pc.match_substring_regex(column, _ODD_AXIS)), True))
+        plain = pc.and_(
+            plain, pc.fill_null(pc.invert(pc.match_substring_regex(column, _ODD_AXIS)), True)
+        )
     if pc.all(plain).as_py() is not False:
         return
     for text in column.filter(pc.invert(plain)).unique().to_pylist():

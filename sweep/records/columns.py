@@ -11,7 +11,7 @@ import pyarrow as pa
 from sweep.records.stated import NEVER, Direction, Identity, Per
 from sweep.status import Status
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class ColumnMetadata(NamedTuple):
@@ -39,7 +39,11 @@ class ColumnMetadata(NamedTuple):
 
     def encoded(self) -> dict[str, str]:
         """As metadata of a field: what is empty is left out, but for unit and meaning."""
-        return {key: value for key, value in self._asdict().items() if value or key in ("unit", "meaning")}
+        return {
+            key: value
+            for key, value in self._asdict().items()
+            if value or key in ("unit", "meaning")
+        }
 
 
 def _suggested(name: str, is_list: bool) -> dict[str, str]:
@@ -84,14 +88,39 @@ def _of_trial(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field
 _IDENTITY = [
     _column("run", _TEXT, "", "name of the run, which is the name of its grid"),
     _column("schema_version", _INT, "", "version of these columns"),
-    _column("code_version", _TEXT, "", "version of sweep that wrote the record, with the commit where it is known"),
+    _column(
+        "code_version",
+        _TEXT,
+        "",
+        "version of sweep that wrote the record, with the commit where it is known",
+    ),
     _of_cell("cell_id", _TEXT, "", "content hash of the cell: every setting but the seed"),
-    _of_cell("cell_name", _TEXT, "", "readable form of the cell, as torch==2.13.0/core/cpu/autograd/b5"),
-    _of_trial("trial_id", _TEXT, "", "content hash of the trial; records are merged and deduplicated by it"),
-    _of_trial("trial_name", _TEXT, "", "readable form of the trial, as torch==2.13.0/core/cpu/autograd/b5/s0"),
-    _of_trial("settings", _TEXT, "JSON", "every axis and parameter of the trial with its value, seed included"),
     _of_cell(
-        "content", _TEXT, "JSON", "what was measured beside the settings, see docs/grid.md; empty: nothing to tell"
+        "cell_name", _TEXT, "", "readable form of the cell, as torch==2.13.0/core/cpu/autograd/b5"
+    ),
+    _of_trial(
+        "trial_id",
+        _TEXT,
+        "",
+        "content hash of the trial; records are merged and deduplicated by it",
+    ),
+    _of_trial(
+        "trial_name",
+        _TEXT,
+        "",
+        "readable form of the trial, as torch==2.13.0/core/cpu/autograd/b5/s0",
+    ),
+    _of_trial(
+        "settings",
+        _TEXT,
+        "JSON",
+        "every axis and parameter of the trial with its value, seed included",
+    ),
+    _of_cell(
+        "content",
+        _TEXT,
+        "JSON",
+        "what was measured beside the settings, see docs/grid.md; empty: nothing to tell",
     ),
     _of_cell("framework", _TEXT, "", "the framework, without its version"),
     _of_cell("version", _TEXT, "", "version of the framework that the grid asks for"),
@@ -110,23 +139,61 @@ _OUTCOME = [
     _column("attempt", _INT, "", "1 for the first time this trial was run, 2 for the next"),
     _column("block", _INT, "", "randomised complete block; comparisons pair trials of one block"),
     _column("position", _INT, "", "place in the planned order of the whole sweep, from 0"),
-    _column("started_at", pa.timestamp("us", tz="UTC"), "UTC", "when the trial started on its node"),
+    _column(
+        "started_at", pa.timestamp("us", tz="UTC"), "UTC", "when the trial started on its node"
+    ),
     _column("wall_s", _FLOAT, "s", "the whole trial on its node, set-up included", "less"),
-    _column("returncode", _INT, "", "how the worker process ended; negative: killed by that signal"),
+    _column(
+        "returncode", _INT, "", "how the worker process ended; negative: killed by that signal"
+    ),
 ]
 
 _MACHINE = [
     _column("node", _TEXT, "", "name of the machine", per="node"),
-    _column("device_name", _TEXT, "", "model of the device that computed: a CPU's or a GPU's", per="node"),
+    _column(
+        "device_name",
+        _TEXT,
+        "",
+        "model of the device that computed: a CPU's or a GPU's",
+        per="node",
+    ),
     _column("cpu_model", _TEXT, "", "model of the node's CPU", per="node"),
-    _column("host_id", _TEXT, "", "process that imported the framework: a fork server, or the trial's", per="host"),
+    _column(
+        "host_id",
+        _TEXT,
+        "",
+        "process that imported the framework: a fork server, or the trial's",
+        per="host",
+    ),
     _column("cores", _INTS, "", "cores the worker was bound to, read back inside it", per="trial"),
-    _column("niceness", _INT, "", "how nice the worker was to others, as that of nice; read back inside it"),
-    _column("threads", _INT, "threads", "threads the framework computes with, read back inside the worker"),
-    _column("environment_id", _TEXT, "", "environment; its packages are in environments/<id>.txt", per="environment"),
+    _column(
+        "niceness",
+        _INT,
+        "",
+        "how nice the worker was to others, as that of nice; read back inside it",
+    ),
+    _column(
+        "threads",
+        _INT,
+        "threads",
+        "threads the framework computes with, read back inside the worker",
+    ),
+    _column(
+        "environment_id",
+        _TEXT,
+        "",
+        "environment; its packages are in environments/<id>.txt",
+        per="environment",
+    ),
     _column("python", _TEXT, "", "version of the interpreter, read back", per="environment"),
     _column("numpy", _TEXT, "", "version of NumPy, read back", per="environment"),
-    _column("blas", _TEXT, "", "BLAS that NumPy or the framework is linked to, read back", per="environment"),
+    _column(
+        "blas",
+        _TEXT,
+        "",
+        "BLAS that NumPy or the framework is linked to, read back",
+        per="environment",
+    ),
     _column(
         "framework_build",
         _TEXT,
@@ -134,17 +201,52 @@ _MACHINE = [
         "what the framework says of its own build: version, compiler, libraries",
         per="environment",
     ),
-    _column("machine", _TEXT, "JSON", "facts about the node: governor, SMT, NUMA, kernel, memory", per="node"),
-    _column("load_before", _FLOAT, "runnable tasks", "other load on the node just before the trial"),
-    _column("steal_ratio", _FLOAT, "share", "CPU time that the hypervisor took away during the trial"),
+    _column(
+        "machine",
+        _TEXT,
+        "JSON",
+        "facts about the node: governor, SMT, NUMA, kernel, memory",
+        per="node",
+    ),
+    _column(
+        "load_before", _FLOAT, "runnable tasks", "other load on the node just before the trial"
+    ),
+    _column(
+        "steal_ratio", _FLOAT, "share", "CPU time that the hypervisor took away during the trial"
+    ),
     _column("waited_s", _FLOAT, "s", "how long the trial waited for cores that other trials held"),
-    _column("foreign_ratio", _FLOAT, "share", "time of the leased cores that other processes took during the trial"),
-    _column("involuntary_switches", _INT, "switches", "times that the kernel took the worker off its core"),
+    _column(
+        "contention_ratio",
+        _FLOAT,
+        "share",
+        "time of the leased cores that other processes took during the trial",
+    ),
+    _column(
+        "involuntary_switches",
+        _INT,
+        "switches",
+        "times that the kernel took the worker off its core",
+    ),
     _column("user_s", _FLOAT, "s", "CPU time of the worker in user mode", "less"),
     _column("system_s", _FLOAT, "s", "CPU time of the worker in the kernel", "less"),
-    _column("import_s", _FLOAT, "s", "time it took to import the framework; once per host_id", "less", "host"),
-    _column("compile_s", _FLOAT, "s", "first step of a backend that compiles, before warm-up", "less"),
-    _column("peak_rss_bytes", _INT, "B", "most memory resident at once, by the kernel's own count", "less"),
+    _column(
+        "import_s",
+        _FLOAT,
+        "s",
+        "time it took to import the framework; once per host_id",
+        "less",
+        "host",
+    ),
+    _column(
+        "compile_s", _FLOAT, "s", "first step of a backend that compiles, before warm-up", "less"
+    ),
+    _column(
+        "peak_rss_bytes",
+        _INT,
+        "B",
+        "most memory resident at once, by the kernel's own count",
+        "less",
+    ),
     _column("peak_device_bytes", _INT, "B", "most memory of the GPU allocated at once", "less"),
     _column("data_id", _TEXT, "", "prepared data set that the batches were drawn from"),
     _column(
@@ -160,38 +262,105 @@ _MACHINE = [
 _GPU = [
     _column("gpu_uuid", _TEXT, "", "the GPU, by the number that no other has"),
     _column("gpu_driver", _TEXT, "", "version of its driver", per="node"),
-    _column("gpu_split", pa.bool_(), "", "whether MIG has split it into several that share its clocks"),
+    _column(
+        "gpu_split", pa.bool_(), "", "whether MIG has split it into several that share its clocks"
+    ),
     _column("gpu_clock_before_mhz", _INT, "MHz", "clock of its multiprocessors before the trial"),
     _column("gpu_clock_mhz", _INT, "MHz", "the same at the end of the trial's work"),
     _column("gpu_temperature_c", _INT, "°C", "its temperature then"),
     _column("gpu_power_w", _FLOAT, "W", "the power that it drew then"),
-    _column("gpu_slowed_by", _TEXT, "", "what held its clocks down then, in NVML's words; empty: nothing"),
-    _column("gpu_overheated_ratio", _FLOAT, "share", "time of the trial during which heat held its clocks down"),
-    _column("gpu_others", _INT, "processes", "other processes that were on it; not known where it is split"),
+    _column(
+        "gpu_slowed_by",
+        _TEXT,
+        "",
+        "what held its clocks down then, in NVML's words; empty: nothing",
+    ),
+    _column(
+        "gpu_overheated_ratio",
+        _FLOAT,
+        "share",
+        "time of the trial during which heat held its clocks down",
+    ),
+    _column(
+        "gpu_others",
+        _INT,
+        "processes",
+        "other processes that were on it; not known where it is split",
+    ),
 ]
 
 # below the tolerance one is as good as another, so that none of these is better
 _FAIRNESS = [
-    _column("loss_check", _FLOAT, "relative", "difference of the loss from the reference's, before timing"),
-    _column("grad_check", _FLOAT, "relative", "difference of the gradient norm from the reference's, before timing"),
+    _column(
+        "loss_check",
+        _FLOAT,
+        "relative",
+        "difference of the loss from the reference's, before timing",
+    ),
+    _column(
+        "grad_check",
+        _FLOAT,
+        "relative",
+        "difference of the gradient norm from the reference's, before timing",
+    ),
     _column("gradient_norm", _FLOAT, "norm", "Euclidean norm of all gradients, before timing"),
     _column("parameter_count", _INT, "parameters", "weights and biases that the framework counts"),
 ]
 
 _SAMPLES = [
-    _column("forward_s", _FLOATS, "s", "each sample's forward pass; in core with its loss, in infer without", "less"),
+    _column(
+        "forward_s",
+        _FLOATS,
+        "s",
+        "each sample's forward pass; in core with its loss, in infer without",
+        "less",
+    ),
     _column("backward_s", _FLOATS, "s", "each sample's backward pass", "less"),
-    _column("step_s", _FLOATS, "s", "each sample's step: forward and backward together; in infer forward", "less"),
-    _column("device_s", _FLOATS, "s", "each sample's step by the device's own clock (GPU events)", "less"),
-    _column("data_s", _FLOATS, "s", "each sample's reading of its batch, with include_data; part of step_s", "less"),
+    _column(
+        "step_s",
+        _FLOATS,
+        "s",
+        "each sample's step: forward and backward together; in infer forward",
+        "less",
+    ),
+    _column(
+        "device_s",
+        _FLOATS,
+        "s",
+        "each sample's step by the device's own clock (GPU events)",
+        "less",
+    ),
+    _column(
+        "data_s",
+        _FLOATS,
+        "s",
+        "each sample's reading of its batch, with include_data; part of step_s",
+        "less",
+    ),
     _column("warmup_s", _FLOATS, "s", "steps before the samples, set aside", "less"),
-    _column("valid", _FLAGS, "", "for each sample: false where it is known to be disturbed; those are left out"),
+    _column(
+        "valid",
+        _FLAGS,
+        "",
+        "for each sample: false where it is known to be disturbed; those are left out",
+    ),
 ]
 
 _TRAINING = [
     _column("iteration", _INTS, "iterations", "training: number of each iteration, from 1"),
-    _column("elapsed_s", _FLOATS, "s", "training: time in iterations up to the end of each, validation left out"),
-    _column("loss", _FLOATS, "loss", "training: loss of each iteration before its update; core: before timing", "less"),
+    _column(
+        "elapsed_s",
+        _FLOATS,
+        "s",
+        "training: time in iterations up to the end of each, validation left out",
+    ),
+    _column(
+        "loss",
+        _FLOATS,
+        "loss",
+        "training: loss of each iteration before its update; core: before timing",
+        "less",
+    ),
     _column(
         "iteration_s",
         _FLOATS,
@@ -209,7 +378,13 @@ _TRAINING = [
     ),
     _column("validation_epoch", _INTS, "epochs", "training: epochs done at each validation"),
     _column("validation_elapsed_s", _FLOATS, "s", "training: elapsed_s at each validation"),
-    _column("validation_loss", _FLOATS, "loss", "training: loss on the validation set, each time it was taken", "less"),
+    _column(
+        "validation_loss",
+        _FLOATS,
+        "loss",
+        "training: loss on the validation set, each time it was taken",
+        "less",
+    ),
     _column(
         "validation_pck",
         _FLOATS,
@@ -256,15 +431,46 @@ _TRAINING = [
     ),
     _column("training_examples", _INT, "examples", "training: examples trained on"),
     _column("validation_examples", _INT, "examples", "training: examples validated on"),
-    _column("resumed_after", _INTS, "epochs", "training: epochs after which it went on from a checkpoint, having died"),
-    _column("repeatable", pa.bool_(), "", "training: whether the same seed gives the same curve to the bit here"),
-    _column("pose_example", _INTS, "", "training: validation examples whose predictions are kept, by place in data_id"),
-    _column("pose_joints", _FLOATS, "pixels", "training: their predicted joints, x and y, example by example"),
+    _column(
+        "resumed_after",
+        _INTS,
+        "epochs",
+        "training: epochs after which it went on from a checkpoint, having died",
+    ),
+    _column(
+        "repeatable",
+        pa.bool_(),
+        "",
+        "training: whether the same seed gives the same curve to the bit here",
+    ),
+    _column(
+        "pose_example",
+        _INTS,
+        "",
+        "training: validation examples whose predictions are kept, by place in data_id",
+    ),
+    _column(
+        "pose_joints",
+        _FLOATS,
+        "pixels",
+        "training: their predicted joints, x and y, example by example",
+    ),
 ]
 
 _INFERENCE = [
-    _column("images_per_s", _FLOAT, "images/s", "infer: images that go through the network in a second", "more"),
-    _column("prediction_check", _FLOAT, "relative", "infer: largest difference from the reference's predictions"),
+    _column(
+        "images_per_s",
+        _FLOAT,
+        "images/s",
+        "infer: images that go through the network in a second",
+        "more",
+    ),
+    _column(
+        "prediction_check",
+        _FLOAT,
+        "relative",
+        "infer: largest difference from the reference's predictions",
+    ),
 ]
 
 SCHEMA = pa.schema(
@@ -276,8 +482,18 @@ SCHEMA = pa.schema(
 # what sweep says of a trial, and a workload cannot
 OURS = frozenset(
     [f.name for f in [*_IDENTITY, *_OUTCOME, *_GPU]]
-    + ["node", "cpu_model", "machine", "host_id", "environment_id", "packages", "log", "columns", "data_id"]
-    + ["load_before", "waited_s", "steal_ratio", "foreign_ratio"]
+    + [
+        "node",
+        "cpu_model",
+        "machine",
+        "host_id",
+        "environment_id",
+        "packages",
+        "log",
+        "columns",
+        "data_id",
+    ]
+    + ["load_before", "waited_s", "steal_ratio", "contention_ratio"]
 )
 
 

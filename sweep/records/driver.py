@@ -153,7 +153,9 @@ def _is_of(name: str, value: Any) -> bool:
 def _are(value: Any, kinds: Mapping[str, type]) -> bool:
     """Whether it is a list of objects that have these fields."""
     return isinstance(value, list) and all(
-        isinstance(each, dict) and all(isinstance(each.get(key), kind) for key, kind in kinds.items()) for each in value
+        isinstance(each, dict)
+        and all(isinstance(each.get(key), kind) for key, kind in kinds.items())
+        for each in value
     )
 
 

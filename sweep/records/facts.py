@@ -20,9 +20,11 @@ from sweep.errors import SweepError
 from sweep.grid.source import Source
 from sweep.records.columns import SCHEMA_VERSION
 from sweep.records.layout import PLAN_FILE, RUN_FILE
-from sweep.records.places import NoFile, Place
+from sweep.records.storage import NoFile, Storage
 
-_PLAN = pa.schema([("trial_id", pa.string()), ("trial_name", pa.string()), ("excluded", pa.string())])
+_PLAN = pa.schema(
+    [("trial_id", pa.string()), ("trial_name", pa.string()), ("excluded", pa.string())]
+)
 NOTHING_PLANNED = _PLAN.empty_table()
 
 
@@ -70,7 +72,7 @@ class RunFacts:
         return hashlib.sha256(self.grid.encode()).hexdigest()[:12]
 
 
-def read(place: Place) -> RunFacts:
+def read(place: Storage) -> RunFacts:
     """What `run.yaml` says, without the plan; raises SweepError where there is none or it cannot be read."""
     hint = "name a folder that sweep run has written, see sweep ls"
     try:
@@ -80,7 +82,14 @@ def read(place: Place) -> RunFacts:
     except NoFile as error:
         raise SweepError(f"{RUN_FILE} in {place} is {error.reason}", hint) from None
     # YAML's own loader raises all of these at values that it takes for times, numbers or flags
-    except (yaml.YAMLError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise SweepError(f"{RUN_FILE} in {place} cannot be read: {error}", hint) from None
 
 
@@ -125,7 +134,7 @@ _STATED: Mapping[str, Callable[[Any], bool]] = {  # what a key of run.yaml has t
 }
 
 
-def read_plan(place: Place) -> pa.Table:
+def read_plan(place: Storage) -> pa.Table:
     """The rows of `plan.parquet`, none where there is no such file; raises ArrowException, OSError, ValueError, NoFile.
 
     Not by `read_table`: a thread of it may hold our bytes when the process ends, and then takes it down.
@@ -143,9 +152,11 @@ def read_plan(place: Place) -> pa.Table:
     return plan
 
 
-def write(place: Place, facts: RunFacts) -> None:
+def write(place: Storage, facts: RunFacts) -> None:
     """Both files anew."""
-    said = {name: getattr(facts, name) for name, of in RunFacts.__dataclass_fields__.items() if of.repr}
+    said = {
+        name: getattr(facts, name) for name, of in RunFacts.__dataclass_fields__.items() if of.repr
+    }
     said = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash, **said}
     plain = json.loads(json.dumps(said, default=str))
     plain |= {
@@ -204,7 +215,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    )
 
 
 _Dumper.add_representer(str, _literal)

@@ -45,7 +45,9 @@ class Lock:
             holder = os.read(self._descriptor, 200).decode(errors="replace")
             os.close(self._descriptor)
             message = f"{self._path.parent} is being written by another sweep run ({holder or 'just started'})"
-            raise Unavailable(message, "wait until it has ended, or choose another folder with --out") from None
+            raise Unavailable(
+                message, "wait until it has ended, or choose another folder with --out"
+            ) from None
         if self._is_still_there():
             return True
         os.close(self._descriptor)

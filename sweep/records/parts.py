@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +18,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
+from sweep import former
 from sweep.records import checked
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
-from sweep.records.places import Entry
 from sweep.records.rows import KNOWN
+from sweep.records.storage import Entry
 from sweep.status import Status
 
 IDENTITY = ["trial_id", "status", "attempt"]
 LAST_LEVEL = 2
 
 _FOLD_BELOW_BYTES = 4 * 2**20  # larger parts are well as they are
-_PIECE_ROWS, _PIECE_BYTES = 1024, 8 * 2**20  # what a fold holds at once, before compression: a row group
+_PIECE_ROWS, _PIECE_BYTES = (
+    1024,
+    8 * 2**20,
+)  # what a fold holds at once, before compression: a row group
 _NAME = re.compile(r"(?P<sequence>\d{8})-(?P<level>\d)-(?P<crc>[0-9a-f]{8})\.parquet")
 
 
@@ -47,7 +51,9 @@ class Part:
         match = _NAME.fullmatch(Path(entry.path).name)
         if not match:
             return cls(entry.path, entry.size_bytes)
-        return cls(entry.path, entry.size_bytes, int(match["sequence"]), int(match["level"]), match["crc"])
+        return cls(
+            entry.path, entry.size_bytes, int(match["sequence"]), int(match["level"]), match["crc"]
+        )
 
     @classmethod
     def made(cls, folder: str, sequence: int, level: int, data: pa.Buffer) -> Self:
@@ -64,17 +70,53 @@ class Damaged(Exception):  # noqa: N818  never seen outside of this package
     """A part whose bytes are not what was written."""
 
 
-class FromTheFuture(Damaged):
+class NewerSchema(Damaged):
     """A part that a newer sweep has written."""
 
 
 def schema_of(part: Part, data: pa.Buffer) -> pa.Schema:
     """The columns of a part; raises Damaged unless its bytes are those that were written."""
-    return _opened(part, data)[1]
+    return _opened(part, data).schema
 
 
-def _opened(part: Part, data: pa.Buffer) -> tuple[pq.ParquetFile, pa.Schema]:
-    """A part as a file, and its columns, which are converted anew each time that a file is asked for them."""
+class _Opened(NamedTuple):
+    """A part as a file, and its columns under the names of now, which were others where it `is_former`.
+
+    A file converts its columns anew each time that it is asked for them.
+    """
+
+    file: pq.ParquetFile
+    schema: pa.Schema
+    is_former: bool
+
+    def now(self, name: str) -> str:
+        return former.COLUMNS.get(name, name) if self.is_former else name
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        in_file = (
+            [name for name in self.file.schema_arrow.names if self.now(name) in columns]
+            if self.is_former
+            else columns
+        )
+        table = self.file.read(columns=in_file, use_threads=False)
+        if not self.is_former:
+            return table
+        table = table.rename_columns([self.now(name) for name in table.column_names])
+        if "settings" in table.column_names:
+            at = table.schema.get_field_index("settings")
+            table = table.set_column(
+                at, table.schema.field(at), _renamed_settings(table["settings"])
+            )
+        return table.select(columns)
+
+
+def _renamed_settings(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    for before, now in former.SETTINGS.items():
+        texts = pc.replace_substring(texts, f'"{before}":', f'"{now}":')
+    return texts
+
+
+def _opened(part: Part, data: pa.Buffer) -> _Opened:
     if part.crc and f"{isal_zlib.crc32(data):08x}" != part.crc:
         raise Damaged(
             "damaged, its bytes are not those that were written: its trials are run again by the next sweep run"
@@ -82,10 +124,14 @@ def _opened(part: Part, data: pa.Buffer) -> tuple[pq.ParquetFile, pa.Schema]:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         schema = file.schema_arrow
-        _check_version(schema.metadata or {})
+        is_former = _version(schema.metadata or {}) < former.SCHEMA_VERSION
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error) from None
-    return file, schema
+    opened = _Opened(file, schema, is_former)
+    fields = [field.with_name(opened.now(field.name)) for field in schema]
+    return (
+        opened._replace(schema=pa.schema(fields, metadata=schema.metadata)) if is_former else opened
+    )
 
 
 def _unreadable(error: Exception) -> Damaged:
@@ -93,63 +139,76 @@ def _unreadable(error: Exception) -> Damaged:
     return Damaged(f"no readable Parquet file: {reason}")
 
 
-def decoded(part: Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()) -> pa.Table:
+def decoded(
+    part: Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()
+) -> pa.Table:
     """The rows of a part; raises Damaged unless its bytes are those that were written."""
-    file, schema = _opened(part, data)
+    opened = _opened(part, data)
+    names = opened.schema.names
     try:
-        checked.check_columns(schema)
-        wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
-        spared = _spared(file.metadata, wanted, null_if_true)
-        present = [name for name in wanted if name not in spared]
-        return checked.rows(file.read(columns=present, use_threads=False))
+        checked.check_columns(opened.schema)
+        wanted = names if columns is None else [name for name in columns if name in names]
+        spared = _spared(opened, wanted, null_if_true)
+        return checked.rows(opened.read([name for name in wanted if name not in spared]))
     except checked.Unfit as unfit:
         raise Damaged(f"no records: {unfit}") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error) from None
 
 
-def _spared(metadata: pq.FileMetaData, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
+def _spared(opened: _Opened, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
     """Of our columns, those that need not be read, as the file itself says: null in every row, or flags all true.
 
     Never those that say which record a row is.
     """
+    metadata = opened.file.metadata
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     if not groups:
         return set()
     # asked for its schema, metadata would refer to itself and stay until Python looks for such circles: 0.2 MiB a part
     paths = [groups[0].column(leaf).path_in_schema for leaf in range(metadata.num_columns)]
-    leaves = {path.partition(".")[0]: leaf for leaf, path in enumerate(paths)}
+    leaves = {opened.now(path.partition(".")[0]): leaf for leaf, path in enumerate(paths)}
     spared = set()
     for name in KNOWN.intersection(columns).difference(IDENTITY):
         leaf = leaves[name]
         stated = [(group.num_rows, group.column(leaf).statistics) for group in groups]
         if not all(said is not None and said.has_null_count for _, said in stated):
             continue
-        flags = name in null_if_true and all(said.has_min_max and said.min is True for _, said in stated)
+        is_list = "." in paths[leaf]
+        flags = name in null_if_true and all(
+            said.has_min_max and said.min is True for _, said in stated
+        )
         # of lists, nulls and empty ones are counted alike
-        if flags or (paths[leaf] == name and all(said.null_count == rows for rows, said in stated)):
+        if flags or (not is_list and all(said.null_count == rows for rows, said in stated)):
             spared.add(name)
     return spared
 
 
-def _check_version(metadata: Mapping[bytes, bytes]) -> None:
-    version = metadata.get(b"sweep_schema_version", b"1").decode()
-    if int(version) > SCHEMA_VERSION:
-        raise FromTheFuture(
+def _version(metadata: Mapping[bytes, bytes]) -> int:
+    version = int(metadata.get(b"sweep_schema_version", b"1").decode())
+    if version > SCHEMA_VERSION:
+        raise NewerSchema(
             f"written by a newer sweep, schema {version}, and this one reads up to {SCHEMA_VERSION}: update it"
         )
+    return version
 
 
 def concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Table:
     """Rows one below the other; a column that a table lacks is null there, types that disagree become text."""
     schema = unified((table.schema for table in tables), columns)
-    return pa.concat_tables([_conformed(table, schema) for table in tables] or [schema.empty_table()])
+    return pa.concat_tables(
+        [_conformed(table, schema) for table in tables] or [schema.empty_table()]
+    )
 
 
 def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schema:
     """One schema for all; what is a dictionary of texts in one of them is one in it."""
-    kinds: dict[str, pa.DataType] = {f.name: f.type for f in SCHEMA if columns is None or f.name in columns}
-    said: dict[str, Mapping[bytes, bytes]] = {}  # what plug-ins state of their columns: the last word counts
+    kinds: dict[str, pa.DataType] = {
+        f.name: f.type for f in SCHEMA if columns is None or f.name in columns
+    }
+    said: dict[
+        str, Mapping[bytes, bytes]
+    ] = {}  # what plug-ins state of their columns: the last word counts
     last: pa.Schema | None = None
     for schema in schemas:
         if last is not None and schema.equals(last, check_metadata=True):  # as most are
@@ -187,19 +246,28 @@ def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if table.schema.equals(schema):
         return pa.table(table.columns, schema=schema)
     arrays = [
-        _cast(table[f.name], f.type) if f.name in table.schema.names else pa.nulls(len(table), f.type) for f in schema
+        _cast(table[f.name], f.type)
+        if f.name in table.schema.names
+        else pa.nulls(len(table), f.type)
+        for f in schema
     ]
     return pa.table(arrays, schema=schema)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """The column in another type; a list becomes JSON where that is text, a number a list of one."""
-    if column.type == kind or pa.types.is_list(column.type) == pa.types.is_list(kind) or pa.types.is_null(column.type):
+    if (
+        column.type == kind
+        or pa.types.is_list(column.type) == pa.types.is_list(kind)
+        or pa.types.is_null(column.type)
+    ):
         return column.cast(kind, safe=False)
     values = column.to_pylist()
     if pa.types.is_list(kind):
         return pa.chunked_array([pa.array([None if v is None else [v] for v in values], kind)])
-    return pa.chunked_array([pa.array([None if v is None else json.dumps(v) for v in values], kind)])
+    return pa.chunked_array(
+        [pa.array([None if v is None else json.dumps(v) for v in values], kind)]
+    )
 
 
 def newest(table: pa.Table) -> pa.Table:
@@ -239,7 +307,9 @@ def distinct(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     seen: set[tuple[str, int, int]] = set()
     for table in tables:
         started = table["started_at"].cast(pa.int64()).to_pylist()
-        identities = zip(table["trial_id"].to_pylist(), table["attempt"].to_pylist(), started, strict=True)
+        identities = zip(
+            table["trial_id"].to_pylist(), table["attempt"].to_pylist(), started, strict=True
+        )
         new = []
         for row, identity in enumerate(identities):
             if identity not in seen:
@@ -249,17 +319,17 @@ def distinct(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             yield table if len(new) == len(table) else table.take(new)
 
 
-def encoded(schema: pa.Schema, tables: Iterable[pa.Table], in_haste: bool = False) -> pa.Buffer:
+def encoded(schema: pa.Schema, tables: Iterable[pa.Table], fast: bool = False) -> pa.Buffer:
     """As Parquet, a row group for each table; in haste, as the sweep waits, without statistics and not compressed: a
     few records would hardly be smaller, and half of the time that it takes to keep them would go there."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         schema,
-        compression="none" if in_haste else "zstd",
-        compression_level=None if in_haste else 1,
-        use_dictionary=not in_haste and [f.name for f in schema if pa.types.is_string(f.type)],
-        write_statistics=not in_haste,
+        compression="none" if fast else "zstd",
+        compression_level=None if fast else 1,
+        use_dictionary=not fast and [f.name for f in schema if pa.types.is_string(f.type)],
+        write_statistics=not fast,
     ) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=max(1, len(table)))

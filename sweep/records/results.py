@@ -28,13 +28,22 @@ from sweep.records import facts as run_facts
 from sweep.records.columns import SCHEMA
 from sweep.records.driver import Driver
 from sweep.records.facts import RunFacts
-from sweep.records.layout import DRIVER_FILE, ENVIRONMENTS, LOGS, PLAN_FILE, PROGRESS, QUARANTINE, RECORDS, RUN_FILE
+from sweep.records.layout import (
+    DRIVER_FILE,
+    ENVIRONMENTS,
+    LOGS,
+    PLAN_FILE,
+    PROGRESS,
+    QUARANTINE,
+    RECORDS,
+    RUN_FILE,
+)
 from sweep.records.locks import Lock
 from sweep.records.parts import (
     IDENTITY,
     LAST_LEVEL,
     Damaged,
-    FromTheFuture,
+    NewerSchema,
     Part,
     concatenated,
     decoded,
@@ -45,8 +54,8 @@ from sweep.records.parts import (
     schema_of,
     unified,
 )
-from sweep.records.places import Entry, NoFile, Place
 from sweep.records.rows import table_of
+from sweep.records.storage import Entry, NoFile, Storage
 from sweep.status import Status
 
 Record = dict[str, Any]
@@ -68,18 +77,21 @@ class Damage(NamedTuple):
 class Results:
     """The records of one run, in a folder or an object store; reading never changes anything there."""
 
-    def __init__(self, place: str | Path | Place) -> None:
-        self.place = place if isinstance(place, Place) else Place(place)
+    def __init__(self, place: str | Path | Storage) -> None:
+        self.storage = place if isinstance(place, Storage) else Storage(place)
         self.damaged: list[Damage] = []
 
     def __str__(self) -> str:
-        return str(self.place)
+        return str(self.storage)
 
     def exists(self) -> bool:
-        return self.place.exists(RUN_FILE) or bool(self._paths())
+        return self.storage.exists(RUN_FILE) or bool(self._paths())
 
     def records(
-        self, columns: Iterable[str] | None = None, null_if_true: Collection[str] = (), each: Each | None = None
+        self,
+        columns: Iterable[str] | None = None,
+        null_if_true: Collection[str] = (),
+        each: Each | None = None,
     ) -> pa.Table:
         """One row per trial: its newest record, an `ok` one rather than any other; `columns` are all that is read.
 
@@ -93,7 +105,11 @@ class Results:
 
     def history(self, trial_id: str) -> list[Record]:
         """Every record of one trial, the one that counts last; empty where it has none."""
-        rows = [row for table in distinct([self.attempts(trial_id=trial_id)]) for row in table.to_pylist()]
+        rows = [
+            row
+            for table in distinct([self.attempts(trial_id=trial_id)])
+            for row in table.to_pylist()
+        ]
         return sorted(rows, key=lambda row: (row["status"] == Status.OK, row["attempt"] or 1))
 
     def attempts(
@@ -110,16 +126,28 @@ class Results:
         while True:  # until every part that is there at one moment has been read: meanwhile some may be folded
             there = self._paths()
             unread = [path for path in there if path not in tables]
-            with ThreadPoolExecutor(_readers(self.place)) as pool:
-                found = list(pool.map(lambda path: self._table(path, wanted, trial_id, null_if_true, each), unread))
-            tables |= {path: table for path, table in zip(unread, found, strict=True) if table is not None}
+            with ThreadPoolExecutor(_readers(self.storage)) as pool:
+                found = list(
+                    pool.map(
+                        lambda path: self._table(path, wanted, trial_id, null_if_true, each), unread
+                    )
+                )
+            tables |= {
+                path: table for path, table in zip(unread, found, strict=True) if table is not None
+            }
             if all(path in tables for path in there):
                 return concatenated([tables[path] for path in sorted(tables)], wanted)
 
     def statuses(self) -> dict[str, tuple[str, int]]:
         """For each trial that has a record, its status and attempt."""
         columns = self.records(IDENTITY).to_pydict()
-        return dict(zip(columns["trial_id"], zip(columns["status"], columns["attempt"], strict=True), strict=True))
+        return dict(
+            zip(
+                columns["trial_id"],
+                zip(columns["status"], columns["attempt"], strict=True),
+                strict=True,
+            )
+        )
 
     def ended(self, trial_ids: Iterable[str]) -> Counter[str]:
         """How many of these trials ended with each status."""
@@ -130,13 +158,18 @@ class Results:
 
     def facts(self) -> RunFacts:
         """What `run.yaml` says; raises SweepError where there is none or it cannot be read."""
-        return run_facts.read(self.place)
+        return run_facts.read(self.storage)
 
     def plan(self) -> pa.Table:
         """The planned trials and the exclusions: trial_id, trial_name, excluded (the reason, or null)."""
         try:
-            return run_facts.read_plan(self.place)
-        except (pa.ArrowException, OSError, ValueError, NoFile) as error:  # written anew by the next run
+            return run_facts.read_plan(self.storage)
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            NoFile,
+        ) as error:  # written anew by the next run
             self._name_damage(PLAN_FILE, f"cannot be read: {str(error).partition(chr(10))[0]}")
             return run_facts.NOTHING_PLANNED
 
@@ -146,14 +179,16 @@ class Results:
 
     def environment(self, environment_id: str) -> str:
         """The packages of an environment, empty where they are not known."""
-        return self._text(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt") if environment_id else ""
+        return (
+            self._text(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt") if environment_id else ""
+        )
 
     def progress(self) -> dict[str, dict[str, Any]]:
         """What running trials say of themselves now, by trial id."""
         said = {}
-        for entry in self.place.files(PROGRESS):
+        for entry in self.storage.files(PROGRESS):
             try:
-                said[Path(entry.path).stem] = checked.json_object(self.place.text(entry.path))
+                said[Path(entry.path).stem] = checked.json_object(self.storage.text(entry.path))
             except (FileNotFoundError, NoFile):  # it has just ended
                 continue
             except ValueError as error:
@@ -166,7 +201,7 @@ class Results:
         None too, and named in `damaged`, where that cannot be read.
         """
         try:
-            return Driver.parsed(self.place.text(DRIVER_FILE))
+            return Driver.parsed(self.storage.text(DRIVER_FILE))
         except FileNotFoundError:
             return None
         except NoFile as error:
@@ -178,7 +213,7 @@ class Results:
     def _text(self, path: str) -> str:
         """The text of a file beside the records; empty where there is none, or none that can be read."""
         try:
-            return self.place.text(path)
+            return self.storage.text(path)
         except FileNotFoundError:
             return ""
         except NoFile as error:
@@ -196,9 +231,11 @@ class Results:
 
         On an object store there is no lock: two writers are safe there, since no part is ever overwritten.
         """
-        lock = Lock(self.place.folder / ".lock") if self.place.folder else contextlib.nullcontext()
+        lock = (
+            Lock(self.storage.folder / ".lock") if self.storage.folder else contextlib.nullcontext()
+        )
         with lock:
-            writer = Writer(self.place)
+            writer = Writer(self.storage)
             writer.begin(facts)
             try:
                 yield writer
@@ -206,7 +243,7 @@ class Results:
                 writer.end()
 
     def _paths(self) -> list[str]:
-        return [path for path in self.place.names(RECORDS) if path.endswith(".parquet")]
+        return [path for path in self.storage.names(RECORDS) if path.endswith(".parquet")]
 
     def _table(
         self,
@@ -218,7 +255,7 @@ class Results:
     ) -> pa.Table | None:
         """The rows of a part, none of a damaged one; None where it has been folded since it was listed."""
         try:
-            table = decoded(Part.of(Entry(path, 0)), self.place.read(path), columns, null_if_true)
+            table = decoded(Part.of(Entry(path, 0)), self.storage.read(path), columns, null_if_true)
         except FileNotFoundError:
             return None
         except NoFile as error:
@@ -236,8 +273,10 @@ class Writer(Results):
 
     def begin(self, facts: RunFacts) -> None:
         for folder in ("", RECORDS):
-            self.place.sweep_out(folder)
-        self._telling = {name for name in self._stems(PROGRESS) if re.fullmatch(checked.FILE_NAME, name)}
+            self.storage.sweep_out(folder)
+        self._telling = {
+            name for name in self._stems(PROGRESS) if re.fullmatch(checked.FILE_NAME, name)
+        }
         for trial_id in list(self._telling):  # of a sweep that was killed
             self._fall_silent(trial_id)
         self._quarantine()
@@ -247,16 +286,18 @@ class Writer(Results):
         parts = self._parts()
         self._sequence = max((part.sequence for part in parts), default=0)
         self._foldable = [part for part in parts if part.foldable]
-        self._recent: dict[str, pa.Table] = {}  # what was appended, kept so that folding need not read it again
+        self._recent: dict[
+            str, pa.Table
+        ] = {}  # what was appended, kept so that folding need not read it again
         self._environments = self._stems(ENVIRONMENTS)
 
     def _stems(self, folder: str) -> set[str]:
-        return {Path(entry.path).stem for entry in self.place.files(folder)}
+        return {Path(entry.path).stem for entry in self.storage.files(folder)}
 
     def restate(self, **changes: Any) -> None:
         """Write `run.yaml` and the plan anew, with these facts changed."""
         self._facts = dataclasses.replace(self._facts, **changes)
-        run_facts.write(self.place, self._facts)
+        run_facts.write(self.storage, self._facts)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Keep a record for good, as `append_together`."""
@@ -267,7 +308,7 @@ class Writer(Results):
         rows = [self._row(record) for record in records]
         tables = [table_of(row) for row in rows]
         table = tables[0] if len(tables) == 1 else concatenated(tables, None)
-        part = self._write(encoded(table.schema, [table], in_haste=True), level=0)
+        part = self._write(encoded(table.schema, [table], fast=True), level=0)
         if part.foldable:
             self._foldable.append(part)
             self._recent[part.path] = table
@@ -283,7 +324,7 @@ class Writer(Results):
             row["error"] = redacted(row["error"][-_LONGEST_ERROR:])
         if log:
             text = redacted(str(log)).encode("utf-8", errors="replace")
-            self.place.write(f"{LOGS}/{_file_name(row['trial_id'])}.log", text, durable=False)
+            self.storage.write(f"{LOGS}/{_file_name(row['trial_id'])}.log", text, durable=False)
         if packages:
             self.keep_environment(row["environment_id"], packages)
         return row
@@ -291,27 +332,31 @@ class Writer(Results):
     def tell(self, trial_id: str, facts: Mapping[str, Any]) -> None:
         """Say how far a running trial is, for `progress`; forgotten when its record comes."""
         self._telling.add(trial_id)
-        self.place.write(f"{PROGRESS}/{_file_name(trial_id)}.json", json.dumps(facts).encode(), durable=False)
+        self.storage.write(
+            f"{PROGRESS}/{_file_name(trial_id)}.json", json.dumps(facts).encode(), durable=False
+        )
 
     def keep_environment(self, environment_id: str, packages: Iterable[str]) -> None:
         """Keep the package list of an environment, once."""
         if environment_id not in self._environments:
             text = "".join(f"{package}\n" for package in packages)
-            self.place.write(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt", text.encode())
+            self.storage.write(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt", text.encode())
             self._environments.add(environment_id)
 
     def end(self) -> None:
         """Fold what is left to fold, and write again what was deleted meanwhile; nothing runs any more."""
         for trial_id in list(self._telling):
             self._fall_silent(trial_id)
-        if not all(self.place.exists(path) for path in (RUN_FILE, PLAN_FILE)):  # deleted while the sweep ran
+        if not all(
+            self.storage.exists(path) for path in (RUN_FILE, PLAN_FILE)
+        ):  # deleted while the sweep ran
             self.restate()
         self.fold_all()
 
     def _fall_silent(self, trial_id: str) -> None:
         if trial_id in self._telling:
             self._telling.discard(trial_id)
-            self.place.delete(f"{PROGRESS}/{_file_name(trial_id)}.json")
+            self.storage.delete(f"{PROGRESS}/{_file_name(trial_id)}.json")
 
     def fold_all(self) -> None:
         """Fold every small part into one."""
@@ -336,7 +381,9 @@ class Writer(Results):
         recent = {path: self._recent.pop(path) for path in gone & self._recent.keys()}
         try:
             schema = unified((self._schema(part, recent) for part in parts), None)
-            tables = (recent[part.path] if part.path in recent else self._read(part) for part in parts)
+            tables = (
+                recent[part.path] if part.path in recent else self._read(part) for part in parts
+            )
             data = encoded(schema, distinct(gathered(tables, schema)))
         # another writer has folded them, the disk fails, or something else has been put there: leave all as it is
         except (FileNotFoundError, NoFile, Damaged, pa.ArrowException):
@@ -346,34 +393,38 @@ class Writer(Results):
         except Unavailable:  # the disk is full, say: what matters is on it, and folding can wait
             return
         for path in sorted(gone - {folded.path}):
-            self.place.delete(path)
+            self.storage.delete(path)
         if folded.foldable:
             self._foldable.append(folded)
 
     def _parts(self) -> list[Part]:
-        return [Part.of(entry) for entry in self.place.files(RECORDS) if entry.path.endswith(".parquet")]
+        return [
+            Part.of(entry)
+            for entry in self.storage.files(RECORDS)
+            if entry.path.endswith(".parquet")
+        ]
 
     def _read(self, part: Part) -> pa.Table:
-        return decoded(part, self.place.read(part.path), None)
+        return decoded(part, self.storage.read(part.path), None)
 
     def _schema(self, part: Part, recent: Mapping[str, pa.Table]) -> pa.Schema:
         table = recent.get(part.path)
-        return table.schema if table is not None else schema_of(part, self.place.read(part.path))
+        return table.schema if table is not None else schema_of(part, self.storage.read(part.path))
 
     def _write(self, data: pa.Buffer, level: int) -> Part:
         self._sequence += 1
         part = Part.made(RECORDS, self._sequence, level, data)
-        self.place.write(part.path, data)
+        self.storage.write(part.path, data)
         return part
 
     def _quarantine(self) -> None:
         """Set damaged parts aside, so that their trials are run again."""
         for path in self._paths():
             try:
-                decoded(Part.of(Entry(path, 0)), self.place.read(path), IDENTITY)
+                decoded(Part.of(Entry(path, 0)), self.storage.read(path), IDENTITY)
             except FileNotFoundError:  # another writer of a store has folded it
                 continue
-            except FromTheFuture as error:
+            except NewerSchema as error:
                 raise SweepError(
                     f"{path} in {self} is {error}", "install that version to go on with this run"
                 ) from None
@@ -383,11 +434,11 @@ class Writer(Results):
                 self._set_aside(path, str(damage))
 
     def _set_aside(self, path: str, reason: str) -> None:
-        self.place.move(path, f"{QUARANTINE}/{Path(path).name}")
+        self.storage.move(path, f"{QUARANTINE}/{Path(path).name}")
         self.damaged.append(Damage(path, reason))
 
 
-def _readers(place: Place) -> int:
+def _readers(place: Storage) -> int:
     """Threads that read parts: decoding takes cores, waiting for a store does not."""
     return min(8, len(os.sched_getaffinity(0))) if place.folder else _READERS_OF_A_STORE
 

@@ -27,7 +27,9 @@ def table_of(record: Mapping[str, Any]) -> pa.Table:
     A value that does not fit its column is left out, and the record becomes `failed` with the reason: a workload that
     returns nonsense must not end a sweep.
     """
-    row = {"schema_version": SCHEMA_VERSION, "attempt": 1} | {k: v for k, v in record.items() if v is not None}
+    row = {"schema_version": SCHEMA_VERSION, "attempt": 1} | {
+        k: v for k, v in record.items() if v is not None
+    }
     said: Mapping[str, Mapping[str, str]] = row.pop("columns", {})
     for key in _REQUIRED:
         if key not in row:
@@ -46,7 +48,9 @@ def table_of(record: Mapping[str, Any]) -> pa.Table:
     if problems:
         error_text = "\n".join([*filter(None, [row.get("error")]), *problems])
         arrays["error"] = pa.array([error_text])
-        arrays["status"] = pa.array([Status.FAILED if row["status"] == Status.OK else row["status"]])
+        arrays["status"] = pa.array(
+            [Status.FAILED if row["status"] == Status.OK else row["status"]]
+        )
     return pa.table(list(arrays.values()), schema=schema)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sweep.analysis.caveats import Known
 from sweep.analysis.failures import failures
 from sweep.analysis.quantities import OwnScale, least, scales_of
 from sweep.analysis.run import Run
+from sweep.analysis.verdict_warnings import Known
 from sweep.report import figures, plots
 from sweep.report.figures import Row
 from sweep.report.measured import Measured
@@ -58,7 +58,10 @@ _COLUMNS = {
         Column("cause", "cause", numeric=False),
         Column("first", "first of them", numeric=False),
     ],
-    "exclusions": [Column("name", "left out", numeric=False), Column("reason", "reason", numeric=False)],
+    "exclusions": [
+        Column("name", "left out", numeric=False),
+        Column("reason", "reason", numeric=False),
+    ],
     "missing": [Column("name", "trial without a record", numeric=False)],
 }
 
@@ -69,10 +72,13 @@ def content(run: Run, measured: Measured) -> dict[str, Any]:
     return {
         "name": run.name,
         "axes": [_axis(each, channel) for each, channel in axes.items()],
-        "across": {axis: figures.across(axes, axis).field for axis in axes} if len(axes) > 1 else {},
+        "across": {axis: figures.across(axes, axis).field for axis in axes}
+        if len(axes) > 1
+        else {},
         "nothing": {"encodings": plots.encodings(plots.NOTHING)},
         "metrics": [
-            {"name": m.name, "title": m.title, "sign": m.scale.sign, "scales": _scales(m)} for m in measured.metrics
+            {"name": m.name, "title": m.title, "sign": m.scale.sign, "scales": _scales(m)}
+            for m in measured.metrics
         ],
         "overs": [(axis, axes[axis].title) for axis in measured.overs],
         "chosen": _chosen(measured),
@@ -81,14 +87,21 @@ def content(run: Run, measured: Measured) -> dict[str, Any]:
         "theme": plots.theme(),
         "plots": {name: _plot(name, kind, view) for name, kind in plots.KINDS.items()},
         "rows": {table: _columnwise(rows) for table, rows in _rows(run, measured).items()},
-        "columns": {table: [column._asdict() for column in columns] for table, columns in _COLUMNS.items()},
+        "columns": {
+            table: [column._asdict() for column in columns] for table, columns in _COLUMNS.items()
+        },
     }
 
 
 def _plot(name: str, kind: plots.Kind, view: plots.View) -> dict[str, Any]:
     """A plot along placeholders, with what the script must know to fill them."""
     over_time = kind.rows in figures.COURSES
-    return {"rows": kind.rows, "along": kind.along, "over_time": over_time, "spec": plots.spec(name, view)}
+    return {
+        "rows": kind.rows,
+        "along": kind.along,
+        "over_time": over_time,
+        "spec": plots.spec(name, view),
+    }
 
 
 def _axis(axis: str, channel: Channel) -> dict[str, Any]:
@@ -112,7 +125,9 @@ def _scales(metric: figures.Metric) -> list[dict[str, Any]]:
 
 def _chosen(measured: Measured) -> dict[str, str]:
     """What is looked at at first."""
-    roles = {role: channel.field for role, channel in figures.usual_roles(measured.cells.axes).items()}
+    roles = {
+        role: channel.field for role, channel in figures.usual_roles(measured.cells.axes).items()
+    }
     over = measured.overs[0] if measured.overs else "none"
     return {"metric": measured.metrics[0].name, **roles, "over": over, "when": "position"}
 

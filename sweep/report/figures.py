@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep import axes as built_in
-from sweep.analysis.caveats import Known, caveats
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.logs import Log, log_of
 from sweep.analysis.logs import said as said_of_logs
@@ -28,6 +27,7 @@ from sweep.analysis.quantities import NOTHING, OwnScale, Scale, column_scale, fa
 from sweep.analysis.run import NoRecords, Run
 from sweep.analysis.samples import Ints, counts
 from sweep.analysis.summary import Summary, cells_of
+from sweep.analysis.verdict_warnings import Known, verdict_warnings
 from sweep.analysis.wording import basis
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import METRICS, ColumnMetadata, is_measured, is_stated, unit
@@ -88,7 +88,10 @@ class Cells:
     @classmethod
     def of(cls, summaries: Sequence[Summary]) -> Cells:
         every = [summary.axes for summary in summaries]
-        axes = {name: channel(i, name, [each.get(name) for each in every]) for i, name in enumerate(varying(every))}
+        axes = {
+            name: channel(i, name, [each.get(name) for each in every])
+            for i, name in enumerate(varying(every))
+        }
         rows = [fields(each, axes) | {"label": label(each, axes)} for each in every]
         return cls(axes, rows, {_key(each): i for i, each in enumerate(every)})
 
@@ -126,7 +129,10 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     else:
         rows = _rows_of(run, wanted, summaries, metric, choice)
     if not rows:
-        raise NoRecords(f"{run.results} holds nothing that plot {kind} could show", "see sweep plot --help for others")
+        raise NoRecords(
+            f"{run.results} holds nothing that plot {kind} could show",
+            "see sweep plot --help for others",
+        )
     view = _view(run, roles, metric, rows)
     left = _left(plots.known(kind).along, roles["x"], over, cells.axes)
     return plots.spec(kind, view, [_drawable(row, cells, left) for row in rows])
@@ -146,7 +152,9 @@ def across(axes: Mapping[str, Channel], over: str, x: Channel | None = None) -> 
     """
     others = {name: channel for name, channel in axes.items() if name not in axes_of(over)}
     if not others:
-        raise SweepError(f"a map needs a second axis beside {over}, and no other tells cells apart", _NO_MAP)
+        raise SweepError(
+            f"a map needs a second axis beside {over}, and no other tells cells apart", _NO_MAP
+        )
     if x is None:
         return usual_roles(others)["x"]
     if x not in others.values():
@@ -168,7 +176,9 @@ def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
     """An axis as a plot draws it; `batch_exponent` by the batch size that it stands for."""
     found = sorted({repr(v): v for v in values}.values(), key=natural)
     numbers = [v for v in found if v is not None]
-    numeric = bool(numbers) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
+    numeric = bool(numbers) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in numbers
+    )
     drawn = {placed(name, v, numeric): said(name, v) for v in found}
     drawn.pop(None, None)
     return Channel(f"a{place}", built_in.title(name), list(drawn), numeric, list(drawn.values()))
@@ -176,12 +186,16 @@ def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
 
 def fields(axes: Axes, channels: Mapping[str, Channel]) -> Row:
     """The axes of a cell as fields of a row."""
-    return {drawn.field: placed(name, axes.get(name), drawn.numeric) for name, drawn in channels.items()}
+    return {
+        drawn.field: placed(name, axes.get(name), drawn.numeric) for name, drawn in channels.items()
+    }
 
 
 def label(axes: Axes, names: Iterable[str]) -> str:
     """A cell in few words, by the axes named: `torch==2.13.0 · batch 32`."""
-    return " · ".join(said(name, axes[name]) for name in names if axes.get(name) is not None) or "all"
+    return (
+        " · ".join(said(name, axes[name]) for name in names if axes.get(name) is not None) or "all"
+    )
 
 
 def placed(name: str, value: Any, numeric: bool) -> Any:
@@ -196,7 +210,9 @@ def said(name: str, value: Any) -> str:
     return NOTHING if value is None else built_in.labelled(name, value)
 
 
-def usual_roles(axes: Mapping[str, Channel], given: Mapping[str, Channel] | None = None) -> dict[str, Channel]:
+def usual_roles(
+    axes: Mapping[str, Channel], given: Mapping[str, Channel] | None = None
+) -> dict[str, Channel]:
     """What is drawn along which axis: what is `given`, and of the rest batch size along x, frameworks by colour."""
     roles = dict(given or {})
     taken = {drawn.field for drawn in roles.values()}
@@ -210,7 +226,9 @@ def usual_roles(axes: Mapping[str, Channel], given: Mapping[str, Channel] | None
     }
     for role, names in preferred.items():
         if role not in roles:
-            roles[role] = left.pop(next((name for name in names if name in left), ""), plots.NOTHING)
+            roles[role] = left.pop(
+                next((name for name in names if name in left), ""), plots.NOTHING
+            )
     if roles["panels"] is plots.NOTHING and "panels" not in (given or {}):
         roles["panels"] = next(iter(left.values()), plots.NOTHING)
     return roles
@@ -230,7 +248,9 @@ def metrics_of(run: Run) -> list[str]:
     A column of a plug-in is one of them where its file says which way is better.
     """
     table = run.records.filter(pc.equal(run.records["status"], Status.OK))
-    ours = [name for name in METRICS if unit(name) in ("s", "B", "images/s") and name not in _NOT_SHOWN]
+    ours = [
+        name for name in METRICS if unit(name) in ("s", "B", "images/s") and name not in _NOT_SHOWN
+    ]
     others = [field.name for field in table.schema if is_stated(field) and is_measured(field)]
     candidates = dict.fromkeys([*_USUAL, *ours, *others])
     return [name for name in candidates if name in table.column_names and counts(table[name]).any()]
@@ -244,7 +264,8 @@ def metric_of(summaries: Sequence[Summary]) -> Metric:
 def cells(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
     """Each cell's figures."""
     return [
-        {"cell": place, "processes": s.processes, "samples": len(s.samples), "failed": failed(s)} | _figures(s, metric)
+        {"cell": place, "processes": s.processes, "samples": len(s.samples), "failed": failed(s)}
+        | _figures(s, metric)
         for place, s in enumerate(summaries)
     ]
 
@@ -257,7 +278,11 @@ def processes(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
     """Each process's distribution, when it ran, and how its mean compares with that of its cell."""
     moments = [moment for summary in summaries for moment in summary.column("started_at") if moment]
     first = min(moments, default=None)
-    return [row for place, each in enumerate(summaries) for row in _processes(place, each, metric, first)]
+    return [
+        row
+        for place, each in enumerate(summaries)
+        for row in _processes(place, each, metric, first)
+    ]
 
 
 def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
@@ -274,7 +299,10 @@ def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
 
 def ratios(found: Sequence[Comparison], known: Cells, doubtful: Known | None = None) -> list[Row]:
     """Comparisons as speed-ups: the baseline's time by the subject's; `doubtful` is kept from one call to the next."""
-    warnings = [", ".join(dict.fromkeys(caveat.kind for caveat in each)) for each in caveats(found, doubtful)]
+    warnings = [
+        ", ".join(dict.fromkeys(warning.kind for warning in each))
+        for each in verdict_warnings(found, doubtful)
+    ]
     rows = [_ratio(comparison, known) for comparison in found]
     return [row | {"warnings": told} for row, told in zip(rows, warnings, strict=True)]
 
@@ -295,7 +323,10 @@ def curves(run: Run, known: Cells) -> list[Row]:
 def unusable(run: Run) -> str:
     """What is to be said of logged losses that cannot be drawn; empty where there are none."""
     trained = run.records.filter(pc.equal(run.records["status"], Status.OK))
-    every = [_logs(trained, np.zeros(len(trained), dtype=np.int64), loss) for loss in ("loss", "validation_loss")]
+    every = [
+        _logs(trained, np.zeros(len(trained), dtype=np.int64), loss)
+        for loss in ("loss", "validation_loss")
+    ]
     return said_of_logs(sum(log.left_out for logs in every for log in logs[0]))
 
 
@@ -320,16 +351,22 @@ def number(value: float | None, digits: int = 5) -> float | None:
     return float(f"{value:.{digits}g}")
 
 
-def _rows_of(run: Run, wanted: str, summaries: Sequence[Summary], metric: Metric, choice: Choice) -> list[Row]:
+def _rows_of(
+    run: Run, wanted: str, summaries: Sequence[Summary], metric: Metric, choice: Choice
+) -> list[Row]:
     if wanted == "parts":
-        halves = (run.summary(metric=half, where=choice.where) for half in ("forward_s", "backward_s"))
+        halves = (
+            run.summary(metric=half, where=choice.where) for half in ("forward_s", "backward_s")
+        )
         return parts(*halves)
     if wanted == "processes":
         return processes(summaries, metric)
     return [row for row in cells(summaries, metric) if row["mean"]]
 
 
-def _roles(kind: str, axes: Mapping[str, Channel], chosen: Mapping[str, str], over: str) -> dict[str, Channel]:
+def _roles(
+    kind: str, axes: Mapping[str, Channel], chosen: Mapping[str, str], over: str
+) -> dict[str, Channel]:
     """The axis of each role in a plot of this kind. Raises SweepError for a map of an axis against itself."""
     given = {role: _axis(name, axes) for role, name in chosen.items()}
     if kind == "heatmap":
@@ -345,7 +382,9 @@ def _left(along: Sequence[str], x: Channel, over: str, axes: Mapping[str, Channe
     return ({x.field} if "x" in along else set()) | (compared if "over" in along else set())
 
 
-def _view(run: Run, roles: Mapping[str, Channel], metric: Metric, rows: Sequence[Row]) -> plots.View:
+def _view(
+    run: Run, roles: Mapping[str, Channel], metric: Metric, rows: Sequence[Row]
+) -> plots.View:
     return plots.View(
         x=roles["x"],
         over=roles["over"],
@@ -380,16 +419,25 @@ def _axis(name: str, axes: Mapping[str, Channel]) -> Channel:
 def _figures(summary: Summary, metric: Metric) -> Row:
     by, interval = metric.scale.factor, summary.interval
     names = ("mean", "sd", "median", "mad", "min", "p5", "p95")
-    told = {name: getattr(summary, name) / by for name in names} | {"variance": summary.variance / by**2}
+    told = {name: getattr(summary, name) / by for name in names} | {
+        "variance": summary.variance / by**2
+    }
     ends = (interval.low / by, interval.high / by) if interval else (None, None)
     return _rounded(told | dict(zip(("low", "high"), ends, strict=True)))
 
 
-def _processes(place: int, summary: Summary, metric: Metric, first: dt.datetime | None) -> list[Row]:
+def _processes(
+    place: int, summary: Summary, metric: Metric, first: dt.datetime | None
+) -> list[Row]:
     """The processes of one cell; quantiles are relative to the cell's mean."""
-    facts = [summary.column(name) or [None] * summary.processes for name in ("seed", "position", "node", "started_at")]
+    facts = [
+        summary.column(name) or [None] * summary.processes
+        for name in ("seed", "position", "node", "started_at")
+    ]
     rows = []
-    for turn, (samples, mean) in enumerate(zip(summary.by_process(), summary.process_means, strict=True)):
+    for turn, (samples, mean) in enumerate(
+        zip(summary.by_process(), summary.process_means, strict=True)
+    ):
         seed, position, node, started = (column[turn] for column in facts)
         told: Row = {"cell": place, "turn": turn, "seed": seed, "position": position, "node": node}
         told |= {"of": metric.scale.with_sign(summary.mean), **_moment(started, first)}
@@ -441,7 +489,9 @@ def _short(comparison: Comparison) -> str:
     if comparison.speedup is None:
         return NOTHING
     speedup = comparison.speedup.estimate
-    told = f"{speedup:.2f}" if 0.1 < speedup < 0.9 else factor(speedup)  # the squares of a map are small
+    told = (
+        f"{speedup:.2f}" if 0.1 < speedup < 0.9 else factor(speedup)
+    )  # the squares of a map are small
     told = f"{speedup:.0e}" if len(told) > _MOST_LETTERS else told
     return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
 
@@ -452,7 +502,9 @@ def _logs(trained: pa.Table, of_row: Ints, measured: str) -> dict[int, list[Log]
     step, elapsed = COURSES[measured]
     if not {step, elapsed, measured} <= set(trained.column_names):
         return logs
-    for cell, row in zip(of_row.tolist(), trained.select([step, elapsed, measured]).to_pylist(), strict=True):
+    for cell, row in zip(
+        of_row.tolist(), trained.select([step, elapsed, measured]).to_pylist(), strict=True
+    ):
         if row[step] and row[measured]:
             logs[cell].append(log_of(row, step, [elapsed, measured]))
     return logs
@@ -470,7 +522,8 @@ def _course(logs: Sequence[Log], measured: str, by: float) -> list[Row]:
     wanted = common[np.unique(np.geomspace(1, len(common), _POINTS_OF_A_CURVE).astype(int) - 1)]
     places = [np.searchsorted(log.steps, wanted) for log in usable]
     elapsed, values = (
-        np.stack([log.values[name][at] for log, at in zip(usable, places, strict=True)]) for name in (timed, measured)
+        np.stack([log.values[name][at] for log, at in zip(usable, places, strict=True)])
+        for name in (timed, measured)
     )
     elapsed = elapsed.mean(axis=0) / by
     return [

@@ -43,14 +43,18 @@ def measure(run: Run) -> Measured:
     return Measured(metrics, summaries, cells, _comparisons(run, cells, metrics))
 
 
-def _comparisons(run: Run, cells: Cells, metrics: Sequence[Metric]) -> dict[tuple[str, str], Sequence[Comparison]]:
+def _comparisons(
+    run: Run, cells: Cells, metrics: Sequence[Metric]
+) -> dict[tuple[str, str], Sequence[Comparison]]:
     """Of every time and rate over every axis; of the usual one alone where that would be too many."""
     speeds = [m.name for m in metrics if _is_speed(m) and (m.name != "wall_s" or m is metrics[0])]
     many = len(speeds) * len(cells.axes) * len(cells.rows) > MOST_COMPARISONS
     found = {}
     for metric in speeds[:1] if many else speeds:
         for axis in cells.axes:
-            with contextlib.suppress(SweepError):  # each cell has a value of its own: nothing to compare
+            with contextlib.suppress(
+                SweepError
+            ):  # each cell has a value of its own: nothing to compare
                 found[metric, axis] = run.compare(axis, metric=metric)
     return {key: each for key, each in found.items() if each}
 

@@ -69,7 +69,9 @@ class Channel:
 
 NOTHING = Channel("none", "")
 _PANEL = Channel("apart", "")
-PLACEHOLDERS = {role: Channel(f"@{role}", "") for role in ("x", "over", "colour", "shape", "dash", "panels")}
+PLACEHOLDERS = {
+    role: Channel(f"@{role}", "") for role in ("x", "over", "colour", "shape", "dash", "panels")
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ class Kind(NamedTuple):
 
     title: str
     shows: str
-    rows: Literal["cells", "parts", "ratios", "processes", "loss", "validation_loss", "validation_pck"]
+    rows: Literal[
+        "cells", "parts", "ratios", "processes", "loss", "validation_loss", "validation_pck"
+    ]
     draw: Callable[[View], alt.FacetChart]
     along: Sequence[Literal["x", "over"]] = ()
 
@@ -174,7 +178,9 @@ def _time(view: View) -> alt.FacetChart:
     y, ends = (alt.Y(field, title=view.metric, **_logarithmic()) for field in ("mean:Q", "from:Q"))
     picked = alt.selection_point(name="picked", bind="legend", encodings=["color"])
     common = chart.encode(
-        x=_along(view.x), color=_colour(view.colour), opacity=alt.condition(picked, alt.value(1), alt.value(0.12))
+        x=_along(view.x),
+        color=_colour(view.colour),
+        opacity=alt.condition(picked, alt.value(1), alt.value(0.12)),
     )
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="apart:N", strokeDash=_dash(view.dash)
@@ -190,7 +196,9 @@ def _speedup(view: View) -> alt.FacetChart:
     """How many times faster than the baseline, with its interval; 1 is as fast."""
     chart = _chart()
     scaled = _logarithmic()
-    y, ends = (alt.Y(field, title=_speedup_over(view), **scaled) for field in ("speedup:Q", "from:Q"))
+    y, ends = (
+        alt.Y(field, title=_speedup_over(view), **scaled) for field in ("speedup:Q", "from:Q")
+    )
     common = chart.encode(x=_along(view.x), color=_colour(view.colour))
     line = common.mark_line(strokeWidth=2, strokeOpacity=alt.expr(_CONNECTED)).encode(
         y=y, detail="apart:N", strokeDash=_dash(view.dash)
@@ -199,14 +207,22 @@ def _speedup(view: View) -> alt.FacetChart:
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
         y=y, shape=_shape(view.shape), tooltip=_told(*_COMPARED)
     )
-    even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(y=alt.YDatum(1, scale=scaled["scale"]))
+    even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(
+        y=alt.YDatum(1, scale=scaled["scale"])
+    )
     return _in_panels(_with_ends(alt.layer(even, line, interval, point), "speedup"), view)
 
 
 def _heatmap(view: View) -> alt.FacetChart:
     """Speed-ups as a map; a darker cell is further from the baseline."""
     reach = alt.param(name=_REACH, value=view.reach)
-    domain: list[Any] = [alt.expr("-reach"), alt.expr("-reach / 2"), 0, alt.expr("reach / 2"), alt.expr("reach")]
+    domain: list[Any] = [
+        alt.expr("-reach"),
+        alt.expr("-reach / 2"),
+        0,
+        alt.expr("reach / 2"),
+        alt.expr("reach"),
+    ]
     scale = alt.Scale(domain=domain, range=_SLOWER_EVEN_FASTER, clamp=True, interpolate="lab")
     legend = alt.Legend(
         title=_speedup_over(view),
@@ -222,7 +238,9 @@ def _heatmap(view: View) -> alt.FacetChart:
     ink = alt.condition(dark, alt.value("white"), alt.value("#1b1f24"))
     text = chart.mark_text(fontSize=10.5).encode(text="text:N", color=ink)
     stepped = alt.layer(square, text).properties(width=alt.Step(46), height=alt.Step(26))
-    drawn: alt.FacetChart = _panelled(stepped, _PANEL).resolve_axis(x="independent").add_params(reach)
+    drawn: alt.FacetChart = (
+        _panelled(stepped, _PANEL).resolve_axis(x="independent").add_params(reach)
+    )
     return drawn
 
 
@@ -234,7 +252,9 @@ def _split(view: View) -> alt.FacetChart:
         .mark_bar()
         .encode(
             x=_steps(view.x),
-            y=alt.Y("mean:Q", stack="normalize", title="share of the step", axis=alt.Axis(format="%")),
+            y=alt.Y(
+                "mean:Q", stack="normalize", title="share of the step", axis=alt.Axis(format="%")
+            ),
             color=alt.Color("part:N", scale=parts, title="pass", legend=alt.Legend(orient="top")),
             order="rank:Q",
             tooltip=_told(("part", "pass"), ("time", "mean"), ("share", "share of the step")),
@@ -248,15 +268,26 @@ def _split(view: View) -> alt.FacetChart:
 def _processes(view: View) -> alt.FacetChart:
     """Every process on a line of its own: 5th to 95th percentile thin, quartiles thick, its mean a point."""
     chart = _chart().encode(
-        y=alt.Y("named:N", title=None, sort=alt.SortField("cell"), axis=alt.Axis(labelLimit=420, grid=True)),
+        y=alt.Y(
+            "named:N",
+            title=None,
+            sort=alt.SortField("cell"),
+            axis=alt.Axis(labelLimit=420, grid=True),
+        ),
         yOffset=alt.YOffset("turn:N", sort=alt.SortField("turn")),
         color=_colour(view.colour),
     )
-    told = _told(("seed", "seed"), ("mean", "mean"), ("p5", "5 %"), ("median", "median"), ("p95", "95 %"))
+    told = _told(
+        ("seed", "seed"), ("mean", "mean"), ("p5", "5 %"), ("median", "median"), ("p95", "95 %")
+    )
     thin = chart.mark_rule(strokeWidth=1).encode(x=_relative("p5"), x2="p95:Q")
     thick = chart.mark_rule(strokeWidth=4, opacity=0.5).encode(x=_relative("q1"), x2="q3:Q")
-    point = chart.mark_point(filled=True, size=24, opacity=1).encode(x=_relative("relative"), tooltip=told)
-    layered = alt.layer(thin, thick, point).transform_calculate(named="datum.label + ' · ' + datum.of")
+    point = chart.mark_point(filled=True, size=24, opacity=1).encode(
+        x=_relative("relative"), tooltip=told
+    )
+    layered = alt.layer(thin, thick, point).transform_calculate(
+        named="datum.label + ' · ' + datum.of"
+    )
     sized = layered.properties(width=view.width, height=alt.Step(7, **{"for": "offset"}))
     return _panelled(sized, NOTHING)
 
@@ -272,10 +303,19 @@ def _order(view: View) -> alt.FacetChart:
     scale = alt.Scale(zero=False, nice=False, padding=12)
     x = alt.X("when:Q", title=view.when, scale=scale, axis=alt.Axis(tickMinStep=1))
     chart = _chart().encode(x=x, y=y)
-    told = _told(("seed", "seed"), ("mean", "mean"), ("relative", "of its cell's mean"), ("position", "position"))
+    told = _told(
+        ("seed", "seed"),
+        ("mean", "mean"),
+        ("relative", "of its cell's mean"),
+        ("position", "position"),
+    )
     told += [alt.Tooltip("at:N", title="started"), alt.Tooltip("node:N", title="node")]
-    point = chart.mark_point(filled=True, size=34, opacity=0.75).encode(color=_colour(view.colour), tooltip=told)
-    trend = chart.transform_regression("when", "relative").mark_line(strokeDash=[6, 3], color=_ink(), opacity=0.7)
+    point = chart.mark_point(filled=True, size=34, opacity=0.75).encode(
+        color=_colour(view.colour), tooltip=told
+    )
+    trend = chart.transform_regression("when", "relative").mark_line(
+        strokeDash=[6, 3], color=_ink(), opacity=0.7
+    )
     return _panelled(alt.layer(point, trend), NOTHING)
 
 
@@ -298,23 +338,59 @@ def _course(view: View, title: str, scaled: Mapping[str, Any]) -> alt.FacetChart
     low, y = (alt.Y(field, title=title, **scaled) for field in ("low:Q", "value:Q"))
     band = chart.mark_area(opacity=0.18, line=False).encode(y=low, y2="high:Q")
     line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(view.shape, in_legend=True))
-    told = _told(("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds"))
+    told = _told(
+        ("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds")
+    )
     point = chart.mark_point(filled=True, size=14, opacity=1).encode(y=y, tooltip=told)
     return _in_panels(alt.layer(band, line, point), view, connected=False)
 
 
 KINDS: Mapping[str, Kind] = {
-    "time": Kind("Mean", "mean and 95 % interval of each cell, over an axis", "cells", _time, ["x"]),
-    "speedup": Kind(
-        "Speed-up", "times faster than a baseline, with 95 % interval, over an axis", "ratios", _speedup, ["x"]
+    "time": Kind(
+        "Mean", "mean and 95 % interval of each cell, over an axis", "cells", _time, ["x"]
     ),
-    "heatmap": Kind("Speed-up map", "the same as a map of one axis against another", "ratios", _heatmap, ["x", "over"]),
-    "split": Kind("Forward and backward", "shares of the step that go forward and backward", "parts", _split, ["x"]),
-    "processes": Kind("Processes", "the distribution in each process of each cell", "processes", _processes),
-    "order": Kind("Order of execution", "each process by when it ran: drift of the machine", "processes", _order),
-    "curve": Kind("Learning curves", "training loss over elapsed time with a band over seeds", "loss", _curve),
-    "validation": Kind("Validation loss", "the same on the validation set", "validation_loss", _validation),
-    "pck": Kind("Correct keypoints", "share of keypoints that are right, over elapsed time", "validation_pck", _pck),
+    "speedup": Kind(
+        "Speed-up",
+        "times faster than a baseline, with 95 % interval, over an axis",
+        "ratios",
+        _speedup,
+        ["x"],
+    ),
+    "heatmap": Kind(
+        "Speed-up map",
+        "the same as a map of one axis against another",
+        "ratios",
+        _heatmap,
+        ["x", "over"],
+    ),
+    "split": Kind(
+        "Forward and backward",
+        "shares of the step that go forward and backward",
+        "parts",
+        _split,
+        ["x"],
+    ),
+    "processes": Kind(
+        "Processes", "the distribution in each process of each cell", "processes", _processes
+    ),
+    "order": Kind(
+        "Order of execution",
+        "each process by when it ran: drift of the machine",
+        "processes",
+        _order,
+    ),
+    "curve": Kind(
+        "Learning curves", "training loss over elapsed time with a band over seeds", "loss", _curve
+    ),
+    "validation": Kind(
+        "Validation loss", "the same on the validation set", "validation_loss", _validation
+    ),
+    "pck": Kind(
+        "Correct keypoints",
+        "share of keypoints that are right, over elapsed time",
+        "validation_pck",
+        _pck,
+    ),
 }
 
 _FIGURES = (
@@ -336,7 +412,11 @@ def _chart() -> alt.Chart:
 def _in_panels(layered: _Layered, view: View, connected: bool = True) -> alt.FacetChart:
     """A panel for each value of the channel, `connected` by lines where x is a quantity."""
     drawn = _panelled(layered.properties(width=view.width, height=view.height), view.panels)
-    return drawn.add_params(alt.param(name=_CONNECTED, value=int(view.x.numeric))) if connected else drawn
+    return (
+        drawn.add_params(alt.param(name=_CONNECTED, value=int(view.x.numeric)))
+        if connected
+        else drawn
+    )
 
 
 def _with_ends(layered: _Layered, middle: str) -> _Layered:
@@ -349,7 +429,9 @@ def _with_ends(layered: _Layered, middle: str) -> _Layered:
 
 def _panelled(chart: alt.Chart | _Layered, channel: Channel) -> alt.FacetChart:
     faceted: alt.FacetChart = chart.facet(facet=_panels(channel), columns=2)
-    return faceted.transform_calculate(**{NOTHING.field: "''"})  # else a mark would say that it is undefined
+    return faceted.transform_calculate(
+        **{NOTHING.field: "''"}
+    )  # else a mark would say that it is undefined
 
 
 def _along(channel: Channel) -> alt.X | alt.XDatum:
@@ -357,17 +439,27 @@ def _along(channel: Channel) -> alt.X | alt.XDatum:
     if channel.field == NOTHING.field:
         return _in_the_middle()
     if not channel.numeric:
-        return alt.X(field=channel.field, type="nominal", title=channel.title, sort=list(channel.values))
-    scale = alt.Scale(type="log", base=channel.base, nice=False, padding=14) if channel.base else _linear()
+        return alt.X(
+            field=channel.field, type="nominal", title=channel.title, sort=list(channel.values)
+        )
+    scale = (
+        alt.Scale(type="log", base=channel.base, nice=False, padding=14)
+        if channel.base
+        else _linear()
+    )
     axis = alt.Axis(values=_ticks(channel.values), format="~r" if channel.base else "~g", grid=True)
-    return alt.X(field=channel.field, type="quantitative", title=channel.title, scale=scale, axis=axis)
+    return alt.X(
+        field=channel.field, type="quantitative", title=channel.title, scale=scale, axis=axis
+    )
 
 
 def _logarithmic() -> dict[str, Any]:
     """Scale and axis; all ticks have labels but for 60, 70, 80 and 90 where Vega leaves out some itself."""
     first = "datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9))"
     shown = f"datum.label || {first} < 5.5 || abs({first} - round({first})) > 0.01"
-    axis = alt.Axis(labelExpr=f"{shown} ? {_short_number('datum.value')} : ''", labelOverlap="greedy")
+    axis = alt.Axis(
+        labelExpr=f"{shown} ? {_short_number('datum.value')} : ''", labelOverlap="greedy"
+    )
     return {"scale": alt.Scale(type="log", nice=False, padding=12), "axis": axis}
 
 
@@ -381,7 +473,12 @@ def _linear() -> alt.Scale:
 
 
 def _relative(field: str) -> alt.X:
-    return alt.X(f"{field}:Q", title=_RELATIVE, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format=".3~f"))
+    return alt.X(
+        f"{field}:Q",
+        title=_RELATIVE,
+        scale=alt.Scale(zero=False, padding=12),
+        axis=alt.Axis(format=".3~f"),
+    )
 
 
 def _ticks(values: Sequence[Any]) -> list[Any]:
@@ -392,7 +489,9 @@ def _ticks(values: Sequence[Any]) -> list[Any]:
 
 def _in_the_middle() -> alt.XDatum:
     """One place for every mark, without a tick."""
-    return alt.XDatum("", type="nominal", title="", axis=alt.Axis(labels=False, ticks=False, domain=False))
+    return alt.XDatum(
+        "", type="nominal", title="", axis=alt.Axis(labels=False, ticks=False, domain=False)
+    )
 
 
 def _steps(channel: Channel) -> alt.X | alt.XDatum:
@@ -400,7 +499,13 @@ def _steps(channel: Channel) -> alt.X | alt.XDatum:
     if channel.field == NOTHING.field:
         return _in_the_middle()
     axis = alt.Axis(labelAngle=0 if channel.numeric else -30, labelLimit=160)
-    return alt.X(field=channel.field, type="ordinal", title=channel.title or None, sort=list(channel.values), axis=axis)
+    return alt.X(
+        field=channel.field,
+        type="ordinal",
+        title=channel.title or None,
+        sort=list(channel.values),
+        axis=axis,
+    )
 
 
 def _levels(channel: Channel) -> alt.Y:
@@ -414,16 +519,33 @@ def _colour(channel: Channel) -> alt.Color:
 
     A field even where there is no axis, since the legend of `time` picks by it.
     """
-    legend = alt.Legend(orient="top", columns=6, labelLimit=260, symbolOpacity=1, symbolType="circle")
-    shown = legend if channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND else None
+    legend = alt.Legend(
+        orient="top", columns=6, labelLimit=260, symbolOpacity=1, symbolType="circle"
+    )
+    shown = (
+        legend
+        if channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND
+        else None
+    )
     shades = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.25, 0.9]))
     if channel.numeric or len(channel.values) > len(_COLOURS):
         sort = list(channel.values)
         return alt.Color(
-            field=channel.field, type="ordinal", title=channel.title, scale=shades, sort=sort, legend=shown
+            field=channel.field,
+            type="ordinal",
+            title=channel.title,
+            scale=shades,
+            sort=sort,
+            legend=shown,
         )
-    scale = alt.Scale(domain=list(channel.values), range=_COLOURS) if channel.values else alt.Scale(range=_COLOURS)
-    return alt.Color(field=channel.field, type="nominal", title=channel.title, scale=scale, legend=shown)
+    scale = (
+        alt.Scale(domain=list(channel.values), range=_COLOURS)
+        if channel.values
+        else alt.Scale(range=_COLOURS)
+    )
+    return alt.Color(
+        field=channel.field, type="nominal", title=channel.title, scale=scale, legend=shown
+    )
 
 
 def _shape(channel: Channel) -> alt.Shape | alt.ShapeValue:
@@ -441,7 +563,9 @@ def _dash(channel: Channel, in_legend: bool = False) -> alt.StrokeDash | alt.Str
 
 def _distinguished(channel: Channel, in_legend: bool = True) -> dict[str, Any]:
     ink = _ink()
-    legend = alt.Legend(orient="top", columns=6, labelLimit=260, symbolFillColor=ink, symbolStrokeColor=ink)
+    legend = alt.Legend(
+        orient="top", columns=6, labelLimit=260, symbolFillColor=ink, symbolStrokeColor=ink
+    )
     shown = in_legend and len(channel.values) <= _LONGEST_LEGEND
     sort = sorted(channel.values) if channel.numeric else list(channel.values)
     return {"field": channel.field, "type": "nominal", "title": channel.title, "sort": sort} | {
@@ -490,7 +614,13 @@ def _themed(ink: str) -> dict[str, Any]:
         "titleFontWeight": 500,
         "titleLimit": 420,
     }
-    lines = {"domainColor": ink, "tickColor": ink, "gridColor": ink, "domainOpacity": 0.5, "tickOpacity": 0.5}
+    lines = {
+        "domainColor": ink,
+        "tickColor": ink,
+        "gridColor": ink,
+        "domainOpacity": 0.5,
+        "tickOpacity": 0.5,
+    }
     return {
         "background": "transparent",
         "font": "system-ui, 'Helvetica Neue', Arial, sans-serif",

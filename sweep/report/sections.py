@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
-from sweep.analysis import caveats
+from sweep.analysis import verdict_warnings
 from sweep.analysis.claims import Judgement
 from sweep.analysis.comparisons import Comparison
-from sweep.analysis.doubts import Doubt, doubts, run_warnings, together
 from sweep.analysis.matching import questions
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.quantities import factor, quantity
 from sweep.analysis.run import Run
 from sweep.analysis.summary import Summary
+from sweep.analysis.warning_signs import WarningSign, run_warnings, together, warnings_of
 from sweep.analysis.wording import circumstances, name, seen, varied_axes, words
 from sweep.errors import SweepError
 from sweep.records.columns import metadata
@@ -50,13 +50,17 @@ def sections(run: Run, measured: Measured) -> list[Section]:
         Section("look", "Look", _look()),
         Section("cells", "Cells", _table("cells")),
         Section("comparisons", "Comparisons", _table("ratios") if measured.comparisons else ""),
-        Section("doubts", "Doubts and remedies", _doubts(run, measured)),
+        Section("warnings", "Warnings and fixes", _warnings(run, measured)),
         Section("failures", "Failures by cause", _table("causes") if _failed(run) else ""),
         Section("missing", "Trials without a record", _missing(run)),
-        Section("exclusions", "Left out of the grid", _table("exclusions") if run.exclusions else ""),
+        Section(
+            "exclusions", "Left out of the grid", _table("exclusions") if run.exclusions else ""
+        ),
         Section("machines", "Machines", _machines(run)),
         Section("environments", "Environments", _environments(run)),
-        Section("grid", "The grid", f"<pre>{_escaped(run.facts.grid)}</pre>" if run.facts.grid else ""),
+        Section(
+            "grid", "The grid", f"<pre>{_escaped(run.facts.grid)}</pre>" if run.facts.grid else ""
+        ),
         Section("reading", "How to read this", _READING),
     ]
 
@@ -64,7 +68,10 @@ def sections(run: Run, measured: Measured) -> list[Section]:
 def facts(run: Run, measured: Measured) -> str:
     """One line: how many trials, on what, when."""
     counts = Counter(run.records["status"].to_pylist())
-    told = [f"{counted(counts.total(), 'trial')} in {counted(len(measured.cells.rows), 'cell')}: " + _counted(counts)]
+    told = [
+        f"{counted(counts.total(), 'trial')} in {counted(len(measured.cells.rows), 'cell')}: "
+        + _counted(counts)
+    ]
     if run.missing:
         told.append(f"{len(run.missing)} more planned")
     if run.running:
@@ -121,7 +128,9 @@ def _published(run: Run) -> str:
     try:
         found = run.published()
     except SweepError as error:
-        return f"<p class=note>The published figures cannot be compared: {_escaped(error.message)}</p>"
+        return (
+            f"<p class=note>The published figures cannot be compared: {_escaped(error.message)}</p>"
+        )
     return _answer_list([_beside(*each) for each in found]) + (_OTHER_MACHINES if found else "")
 
 
@@ -143,7 +152,9 @@ def _beside(given: Published, found: Sequence[tuple[Comparison, Agreement]]) -> 
 
 
 def _pair(comparison: Comparison) -> str:
-    return " / ".join(name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value))
+    return " / ".join(
+        name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value)
+    )
 
 
 def _answers(measured: Measured) -> str:
@@ -175,12 +186,12 @@ def _answer(found: Sequence[Comparison]) -> str:
 
 def _warned(found: Sequence[Comparison]) -> str:
     """What comes with verdicts: the first warnings, the others unfold."""
-    lines = [f"<li>{_escaped(text)}</li>" for _, text in caveats.told(found)]
+    lines = [f"<li>{_escaped(text)}</li>" for _, text in verdict_warnings.told(found)]
     if not lines:
         return ""
     shown_at_once, others = "".join(lines[:_WARNINGS]), "".join(lines[_WARNINGS:])
     more = f"<details><summary>more warnings: {len(lines) - _WARNINGS}</summary><ul>{others}</ul></details>"
-    return f'<ul class="doubts">{shown_at_once}</ul>' + (more if others else "")
+    return f'<ul class="warnings">{shown_at_once}</ul>' + (more if others else "")
 
 
 def _counted_comparisons(count: int) -> str:
@@ -204,23 +215,39 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _doubts(run: Run, measured: Measured) -> str:
-    """Every doubt once, with its remedy and the cells that it is of."""
+def _warnings(run: Run, measured: Measured) -> str:
+    """Every warning once, with its fix and the cells that it is of."""
     axes = measured.cells.axes
-    named = [(label(s.axes, axes), doubt) for s in measured.usual if _is_meant(s) for doubt in doubts(s)]
+    named = [
+        (label(s.axes, axes), warning)
+        for s in measured.usual
+        if _is_meant(s)
+        for warning in warnings_of(s)
+    ]
     total = len(measured.usual)
-    lines = [_doubt("the whole run", warning) for warning in run_warnings(measured.usual)]
+    lines = [_warning("the whole run", warning) for warning in run_warnings(measured.usual)]
     if left_out := unusable(run):
-        lines.append(_doubt("learning curves", Doubt("logs", left_out, "see what one trial recorded with sweep show")))
-    for doubt, of in together(named):
-        cells = ", ".join(of[:_NAMED]) + (f" and {counted(len(of) - _NAMED, 'other cell')}" if len(of) > _NAMED else "")
-        lines.append(_doubt("every cell" if len(of) == total > 1 else cells, doubt))
-    return f'<ul class="doubts">{"".join(f"<li>{line}</li>" for line in lines)}</ul>' if lines else ""
+        lines.append(
+            _warning(
+                "learning curves",
+                WarningSign("logs", left_out, "see what one trial recorded with sweep show"),
+            )
+        )
+    for warning, of in together(named):
+        cells = ", ".join(of[:_NAMED]) + (
+            f" and {counted(len(of) - _NAMED, 'other cell')}" if len(of) > _NAMED else ""
+        )
+        lines.append(_warning("every cell" if len(of) == total > 1 else cells, warning))
+    return (
+        f'<ul class="warnings">{"".join(f"<li>{line}</li>" for line in lines)}</ul>'
+        if lines
+        else ""
+    )
 
 
-def _doubt(where: str, doubt: Doubt) -> str:
-    remedy = f'; <span class="remedy">{_escaped(doubt.remedy)}</span>' if doubt.remedy else ""
-    return f"{_escaped(where)}: {_escaped(doubt.text)}{remedy}"
+def _warning(where: str, warning: WarningSign) -> str:
+    fix = f'; <span class="fix">{_escaped(warning.fix)}</span>' if warning.fix else ""
+    return f"{_escaped(where)}: {_escaped(warning.text)}{fix}"
 
 
 def _is_meant(summary: Summary) -> bool:
@@ -244,10 +271,18 @@ def _machines(run: Run) -> str:
     columns = ["node", "cpu_model", "device_name", "machine"]
     kinds: dict[str, tuple[dict[str, Any], set[str], int]] = {}
     for row in run.records.group_by(columns).aggregate([([], "count_all")]).to_pylist():
-        known = {"CPU": row["cpu_model"], "device": row["device_name"], **json.loads(row["machine"] or "{}")}
+        known = {
+            "CPU": row["cpu_model"],
+            "device": row["device_name"],
+            **json.loads(row["machine"] or "{}"),
+        }
         facts = {key: value for key, value in known.items() if value not in (None, "")}
         kind = kinds.setdefault(json.dumps(facts, sort_keys=True), (facts, set(), 0))
-        kinds[json.dumps(facts, sort_keys=True)] = (facts, kind[1] | {str(row["node"])}, kind[2] + row["count_all"])
+        kinds[json.dumps(facts, sort_keys=True)] = (
+            facts,
+            kind[1] | {str(row["node"])},
+            kind[2] + row["count_all"],
+        )
     return "".join(_machine(*kind) for kind in kinds.values())
 
 
@@ -255,24 +290,45 @@ def _machine(facts: Mapping[str, Any], nodes: Iterable[str], trials: int) -> str
     told = {"nodes": ", ".join(sorted(nodes, key=natural)), "trials": str(trials)}
     for key, value in facts.items():
         is_size = key.endswith("_bytes") and isinstance(value, int)
-        told[key.removesuffix("_bytes").replace("_", " ")] = quantity(value, "B") if is_size else shown(value)
+        told[key.removesuffix("_bytes").replace("_", " ")] = (
+            quantity(value, "B") if is_size else shown(value)
+        )
     return f"<dl>{''.join(f'<dt>{_escaped(key)}</dt><dd>{_escaped(value)}</dd>' for key, value in told.items())}</dl>"
 
 
 def _environments(run: Run) -> str:
     """What each environment holds; its packages unfold."""
-    columns = ["framework", "version", "environment_id", "python", "numpy", "blas", "framework_build"]
+    columns = [
+        "framework",
+        "version",
+        "environment_id",
+        "python",
+        "numpy",
+        "blas",
+        "framework_build",
+    ]
     found = run.records.filter(pc.is_valid(run.records["environment_id"])).group_by(columns)
     rows = found.aggregate([([], "count_all")]).to_pylist()
-    return "".join(_environment(run, row) for row in sorted(rows, key=lambda row: natural(_named(row))))
+    return "".join(
+        _environment(run, row) for row in sorted(rows, key=lambda row: natural(_named(row)))
+    )
 
 
 def _environment(run: Run, row: Mapping[str, Any]) -> str:
-    known = {"Python": row["python"], "NumPy": row["numpy"], "BLAS": row["blas"], "build": row["framework_build"]}
+    known = {
+        "Python": row["python"],
+        "NumPy": row["numpy"],
+        "BLAS": row["blas"],
+        "build": row["framework_build"],
+    }
     told = ", ".join(f"{key} {value}" for key, value in known.items() if value)
     packages = run.results.environment(row["environment_id"])
     head = f"<h3>{_escaped(_named(row))}</h3><p>{_escaped(told)} <code>{_escaped(row['environment_id'])}</code></p>"
-    return head + (f"<details><summary>packages</summary><pre>{_escaped(packages)}</pre></details>" if packages else "")
+    return head + (
+        f"<details><summary>packages</summary><pre>{_escaped(packages)}</pre></details>"
+        if packages
+        else ""
+    )
 
 
 def _named(row: Mapping[str, Any]) -> str:
@@ -284,7 +340,9 @@ def _table(table: str) -> str:
 
 
 def _answer_list(lines: Sequence[str]) -> str:
-    return f'<ul class="answers">{"".join(f"<li>{line}</li>" for line in lines)}</ul>' if lines else ""
+    return (
+        f'<ul class="answers">{"".join(f"<li>{line}</li>" for line in lines)}</ul>' if lines else ""
+    )
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ until sinfo --noheader --format=%T | grep -q idle; do sleep 1; done
 sinfo --version
 
 folder=$(python -c 'import sys; sys.path[:0] = [".", "tests"]; from tiny import Sweep; print(Sweep(20, nap_s=1.0).folder)')
-export PYTHONPATH=$PWD:$folder/plugin SWEEP_MAX_FOREIGN=any
+export PYTHONPATH=$PWD:$folder/plugin SWEEP_MAX_CONTENTION=any
 kept() { python -c "from sweep.records.results import Results; print(len(Results('$1/tiny').statuses()))"; }
 state() { scontrol show job "$1" | grep -o 'JobState=[A-Z]*' | cut -d= -f2; }
 over() { state "$1" | grep -qE '^(COMPLETED|FAILED|CANCELLED|TIMEOUT)$'; }

@@ -39,7 +39,13 @@ from sweep.records.results import Results
 
 NODES = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 DISASTERS = (("node", 0.2), ("driver", 0.5))  # and the share of records after which they come
-SOAK = {"trial": 8, "fork server": 4, "Ray worker": 4, "node": 2, "driver": 1}  # how often each is drawn
+SOAK = {
+    "trial": 8,
+    "fork server": 4,
+    "Ray worker": 4,
+    "node": 2,
+    "driver": 1,
+}  # how often each is drawn
 RUNS_MOST = 300
 LOOK_S = 0.3
 
@@ -106,7 +112,10 @@ class Storm:
         """Something dies every so often, until a run has ended with every record there."""
         while self.runs < RUNS_MOST:
             driver = self.start()
-            while not until(lambda: driver.poll() is not None, self.chance.uniform(0.5, 1.5) * every_s):  # noqa: B023
+            while not until(
+                lambda: driver.poll() is not None,  # noqa: B023
+                self.chance.uniform(0.5, 1.5) * every_s,
+            ):
                 part = self.chance.choices(list(SOAK), list(SOAK.values()))[0]
                 until(lambda: self.strike(part) or driver.poll() is not None)  # noqa: B023
                 self.restore()
@@ -138,13 +147,17 @@ class Storm:
             return False  # on a slow machine none would ever live to its first record
         elif self.sweep.strike(part) is None:
             return False
-        self.faults.append(Fault(part, name, time.monotonic() - self.began, processes, frozenset(recorded)))
+        self.faults.append(
+            Fault(part, name, time.monotonic() - self.began, processes, frozenset(recorded))
+        )
         self.watch(len(recorded), f"{part} {name} killed".replace("  ", " "))
         return True
 
     def restore(self) -> None:
         """Nodes that were killed come back, as others of their kind would."""
-        self.nodes.add(*(name for name in self.sweep.nodes if name not in (HEAD, *self.nodes.names)))
+        self.nodes.add(
+            *(name for name in self.sweep.nodes if name not in (HEAD, *self.nodes.names))
+        )
 
     def finish(self) -> None:
         """Undisturbed, to the end."""
@@ -216,7 +229,9 @@ def cluster(sweep: Sweep, nodes: int, autoscaler: str) -> Raylets | Growing:
 
 def table(outcome: Outcome) -> Table:
     """The faults, and what each did to records."""
-    drawn = Table("SIGKILL of", "times", "processes killed", "records by then", "of them lost", box=MARKDOWN)
+    drawn = Table(
+        "SIGKILL of", "times", "processes killed", "records by then", "of them lost", box=MARKDOWN
+    )
     for part in dict.fromkeys(fault.part for fault in outcome.faults):
         faults = [fault for fault in outcome.faults if fault.part == part]
         names = " ".join([part, *(fault.name for fault in faults[:1] if len(faults) == 1)])
@@ -249,16 +264,30 @@ def verdict(outcome: Outcome) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--nodes", type=int, default=3, choices=range(2, len(NODES) + 1))
     parser.add_argument("--nap", type=float, default=0.2, help="seconds that a trial takes")
-    parser.add_argument("--every", type=float, default=0.0, metavar="S", help="kill something every S seconds or so")
+    parser.add_argument(
+        "--every", type=float, default=0.0, metavar="S", help="kill something every S seconds or so"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--autoscaler", choices=("v1", "v2"), default="", help="start no node: the cluster does that")
+    parser.add_argument(
+        "--autoscaler",
+        choices=("v1", "v2"),
+        default="",
+        help="start no node: the cluster does that",
+    )
     options = parser.parse_args()
     console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("records", total=-(-options.trials // 4) * 4)
 
@@ -268,7 +297,13 @@ def main() -> int:
                 progress.console.print(f"{recorded:5} records: {said}")
 
         outcome = unleash(
-            options.trials, options.nodes, options.nap, options.every, options.seed, watch, options.autoscaler
+            options.trials,
+            options.nodes,
+            options.nap,
+            options.every,
+            options.seed,
+            watch,
+            options.autoscaler,
         )
     console.print(
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}: {outcome.account.planned} trials on {options.nodes} nodes, "

@@ -31,7 +31,7 @@ host left 10.77.0.2
 host right 10.77.0.3
 
 folder=$("$python" -c 'import sys; sys.path[:0] = [".", "tests"]; from tiny import Sweep; print(Sweep(15, nap_s=1.0).folder)')
-export PYTHONPATH=$PWD:$folder/plugin SWEEP_MAX_FOREIGN=any
+export PYTHONPATH=$PWD:$folder/plugin SWEEP_MAX_CONTENTION=any
 on() { local where=$1; shift; mkdir -p "/run/tmp-$where"; TMPDIR=/run/tmp-$where ip netns exec "$where" "$@"; }
 
 on head "$bin/ray" start --head --node-ip-address=10.77.0.1 --num-cpus=0 --include-dashboard=false >/dev/null

@@ -41,7 +41,12 @@ def call(arguments: Sequence[str], limit_s: float = LIMIT_S) -> Call:
     out, err = _stream(), _stream()
     argv = mock.patch.object(sys, "argv", ["sweep", *arguments])
     try:
-        with argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limited(limit_s):
+        with (
+            argv,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            _limited(limit_s),
+        ):
             cli.main()
     except SystemExit as ended:
         return _ended(tuple(arguments), int(ended.code or 0), _text(err))
@@ -78,7 +83,10 @@ def _limited(seconds: float) -> Iterator[None]:
     def stop(_: int, __: object) -> None:
         raise Hang
 
-    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, _SLOWER * seconds)}
+    timers = {
+        signal.SIGPROF: (signal.ITIMER_PROF, seconds),
+        signal.SIGALRM: (signal.ITIMER_REAL, _SLOWER * seconds),
+    }
     before = {number: signal.signal(number, stop) for number in timers}
     for timer, limit in timers.values():
         signal.setitimer(timer, limit)

@@ -66,7 +66,14 @@ def build(folder: Path) -> None:
     """Two runs, of six trials and trainings each, and a grid."""
     for name in ("made-up", "other"):
         records = [
-            record(seed, framework=framework, mean_s=mean_s, machine={"kernel": "6.1"}, environment_id="e1", log="so\n")
+            record(
+                seed,
+                framework=framework,
+                mean_s=mean_s,
+                machine={"kernel": "6.1"},
+                environment_id="e1",
+                log="so\n",
+            )
             for seed in range(3)
             for framework, mean_s in (("torch==2.13.0", 0.1), ("chainer==7.8.1.post1", 0.2))
         ]
@@ -95,7 +102,15 @@ def all_damages() -> Iterator[Damage]:
 
 
 def _of_names() -> Iterator[Damage]:
-    places = ("run.yaml", "plan.parquet", "records", "records/bad.parquet", ".lock", "logs", "environments/e1.txt")
+    places = (
+        "run.yaml",
+        "plan.parquet",
+        "records",
+        "records/bad.parquet",
+        ".lock",
+        "logs",
+        "environments/e1.txt",
+    )
     places += (
         "progress",
         "progress/bad.json",
@@ -106,12 +121,25 @@ def _of_names() -> Iterator[Damage]:
     for place in places:
         for what, put in STAND_INS.items():
             yield Damage(f"{place!r} is {what}", _stands(place, put))
-    yield Damage("a folder of a hostile name beside the run", lambda run: (run.parent / "\udcff").mkdir())
-    yield Damage("a run of a hostile name beside the run", lambda run: _copy(run, run.parent / "\udcffa\x1b[0m"))
-    yield Damage("a link to nothing beside the run", lambda run: (run.parent / "gone").symlink_to("nowhere"))
+    yield Damage(
+        "a folder of a hostile name beside the run", lambda run: (run.parent / "\udcff").mkdir()
+    )
+    yield Damage(
+        "a run of a hostile name beside the run",
+        lambda run: _copy(run, run.parent / "\udcffa\x1b[0m"),
+    )
+    yield Damage(
+        "a link to nothing beside the run", lambda run: (run.parent / "gone").symlink_to("nowhere")
+    )
     yield Damage("the log is a pipe", lambda run: _log(run, os.mkfifo))
-    yield Damage("the log is a link to nothing", lambda run: _log(run, lambda path: path.symlink_to("nowhere")))
-    yield Damage("the log is no text", lambda run: _log(run, lambda path: path.write_bytes(b"\xff\x00\x1b[2J\n" * 99)))
+    yield Damage(
+        "the log is a link to nothing",
+        lambda run: _log(run, lambda path: path.symlink_to("nowhere")),
+    )
+    yield Damage(
+        "the log is no text",
+        lambda run: _log(run, lambda path: path.write_bytes(b"\xff\x00\x1b[2J\n" * 99)),
+    )
 
 
 def _stands(place: str, put: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -177,8 +205,12 @@ def _log(run: Path, put: Callable[[Path], Any]) -> None:
 
 def _of_bytes() -> Iterator[Damage]:
     for share in (0.0, 0.01, 0.3, 0.7, 0.99):
-        yield Damage(f"a part is cut at {share}", _changed(lambda data, s=share: data[: int(len(data) * s)]))
-        yield Damage(f"a bit is flipped at {share}", _changed(lambda data, s=share: _flipped(data, s)))
+        yield Damage(
+            f"a part is cut at {share}", _changed(lambda data, s=share: data[: int(len(data) * s)])
+        )
+        yield Damage(
+            f"a bit is flipped at {share}", _changed(lambda data, s=share: _flipped(data, s))
+        )
         yield Damage(f"a bit is flipped at {share}, unknown sum", _foreign_bytes(share))
     yield Damage("a part twice", lambda run: _copy_part(run, "00000900-0-00000000.parquet"))
     yield Damage("a part twice, of somebody else", lambda run: _copy_part(run, "again.parquet"))
@@ -221,24 +253,67 @@ def _of_columns() -> Iterator[Damage]:
     for name in COLUMNS:
         for what, column in FOREIGN.items():
             yield Damage(f"{name} is {what}", _with_column(name, column))
-        yield Damage(f"{name} is missing", _table_changed(lambda table, n=name: table.drop_columns([n])))
-        yield Damage(f"{name} is there twice", _table_changed(lambda table, n=name: _twice(table, n)))
-        yield Damage(f"{name} has nulls", _table_changed(lambda table, n=name: _with_null(table, n)))
+        yield Damage(
+            f"{name} is missing", _table_changed(lambda table, n=name: table.drop_columns([n]))
+        )
+        yield Damage(
+            f"{name} is there twice", _table_changed(lambda table, n=name: _twice(table, n))
+        )
+        yield Damage(
+            f"{name} has nulls", _table_changed(lambda table, n=name: _with_null(table, n))
+        )
     for name in ("mine", "step_s.list", "", "a\nb", "\u202e", "dim " * 500):
         for what, column in FOREIGN.items():
             yield Damage(f"a column {name[:20]!r} is {what}", _with_column(name, column))
     yield Damage("a part has no rows", _table_changed(lambda table: table.slice(0, 0)))
     yield Damage("a part has no columns", _table_changed(lambda table: table.select([])))
     for version in (b"2", b"x", b"\xff", b"-1", b"9" * 5000):
-        yield Damage(f"schema version {version[:5]!r}", _table_changed(lambda table, v=version: _versioned(table, v)))
+        yield Damage(
+            f"schema version {version[:5]!r}",
+            _table_changed(lambda table, v=version: _versioned(table, v)),
+        )
     for said in ({b"direction": b"up"}, {b"unit": b"\xff"}, {b"per": b"year", b"x": b"y"}):
-        yield Damage(f"a column states {said}", _table_changed(lambda table, s=said: _stating(table, s)))
+        yield Damage(
+            f"a column states {said}", _table_changed(lambda table, s=said: _stating(table, s))
+        )
 
 
 COLUMNS = [
-    *("trial_id", "trial_name", "cell_id", "cell_name", "settings", "content", "status", "error", "attempt", "block"),
-    *("position", "started_at", "wall_s", "node", "machine", "variables", "environment_id", "cores", "step_s", "valid"),
-    *("seed", "framework", "cpu_model", "host_id", "threads", "epoch_s", "loss", "iteration", "validation_loss"),
+    *(
+        "trial_id",
+        "trial_name",
+        "cell_id",
+        "cell_name",
+        "settings",
+        "content",
+        "status",
+        "error",
+        "attempt",
+        "block",
+    ),
+    *(
+        "position",
+        "started_at",
+        "wall_s",
+        "node",
+        "machine",
+        "variables",
+        "environment_id",
+        "cores",
+        "step_s",
+        "valid",
+    ),
+    *(
+        "seed",
+        "framework",
+        "cpu_model",
+        "host_id",
+        "threads",
+        "epoch_s",
+        "loss",
+        "iteration",
+        "validation_loss",
+    ),
 ]
 
 FOREIGN: dict[str, Callable[[int], pa.Array]] = {
@@ -246,7 +321,9 @@ FOREIGN: dict[str, Callable[[int], pa.Array]] = {
     "small numbers": lambda n: pa.array([1] * n, pa.int8()),
     "huge numbers": lambda n: pa.array([2**64 - 1] * n, pa.uint64()),
     "numbers": lambda n: pa.array([0.5] * n, pa.float32()),
-    "no numbers": lambda n: pa.array([float("nan"), float("inf"), -float("inf")] * n, pa.float64())[:n],
+    "no numbers": lambda n: pa.array([float("nan"), float("inf"), -float("inf")] * n, pa.float64())[
+        :n
+    ],
     "texts": lambda n: pa.array([f"x{i}" for i in range(n)]),
     "empty texts": lambda n: pa.array([""] * n),
     "large texts": lambda n: pa.array(["x"] * n, pa.large_string()),
@@ -274,12 +351,16 @@ FOREIGN: dict[str, Callable[[int], pa.Array]] = {
 def _not_utf8(count: int) -> pa.Array:
     return pa.StringArray.from_buffers(
         count,
-        pa.py_buffer(bytes(memoryview(pa.array([2 * i for i in range(count + 1)], pa.int32()).buffers()[1]))),
+        pa.py_buffer(
+            bytes(memoryview(pa.array([2 * i for i in range(count + 1)], pa.int32()).buffers()[1]))
+        ),
         pa.py_buffer(b"\xff\xfe" * count),
     )
 
 
-def _table_changed(change: Callable[[pa.Table], pa.Table], name: str = "other.parquet") -> Callable[[Path], None]:
+def _table_changed(
+    change: Callable[[pa.Table], pa.Table], name: str = "other.parquet"
+) -> Callable[[Path], None]:
     """One part of the run, its table changed, as somebody else's."""
 
     def damage(run: Path) -> None:
@@ -308,7 +389,9 @@ def _twice(table: pa.Table, name: str) -> pa.Table:
 def _with_null(table: pa.Table, name: str) -> pa.Table:
     values = [None, *table[name].to_pylist()[1:]]
     return table.set_column(
-        table.column_names.index(name), table.schema.field(name), pa.array(values, SCHEMA.field(name).type)
+        table.column_names.index(name),
+        table.schema.field(name),
+        pa.array(values, SCHEMA.field(name).type),
     )
 
 
@@ -317,7 +400,9 @@ def _versioned(table: pa.Table, version: bytes) -> pa.Table:
 
 
 def _stating(table: pa.Table, said: dict[bytes, bytes]) -> pa.Table:
-    return table.append_column(pa.field("mine", pa.float64(), metadata=said), pa.array([1.0] * len(table)))
+    return table.append_column(
+        pa.field("mine", pa.float64(), metadata=said), pa.array([1.0] * len(table))
+    )
 
 
 # texts in columns
@@ -347,7 +432,19 @@ def _of_texts() -> Iterator[Damage]:
         yield Damage(f"every status is {status!r}", _all_text("status", status))
 
 
-NO_OBJECTS = ["", "[]", "null", "1", '"a"', "{", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}', "{}"]
+NO_OBJECTS = [
+    "",
+    "[]",
+    "null",
+    "1",
+    '"a"',
+    "{",
+    "[" * 100_000,
+    '{"a": NaN}',
+    '{"a": 1e999}',
+    '{"a": "\\ud800"}',
+    "{}",
+]
 NO_OBJECTS += [
     '{"seed": [1]}',
     '{"a": ' * 900 + "1" + "}" * 900,
@@ -371,14 +468,30 @@ HOSTILE = [
     "-o",
     "=1+1",
 ]
-VALUES: list[Any] = ["", None, [], {}, [1, "a"], {"a": {"b": 1}}, True, -1, 10**12, 10**30, 0.5, 1e308, float("nan")]
+VALUES: list[Any] = [
+    "",
+    None,
+    [],
+    {},
+    [1, "a"],
+    {"a": {"b": 1}},
+    True,
+    -1,
+    10**12,
+    10**30,
+    0.5,
+    1e308,
+    float("nan"),
+]
 VALUES += ["5²", "a\x1b\x00b", "²", "x" * 3000, "torch==", "==", "torch==1==2"]
 
 
 def _with_text(name: str, text: str) -> Callable[[Path], None]:
     def change(table: pa.Table) -> pa.Table:
         values = [text, *table[name].to_pylist()[1:]]
-        return table.set_column(table.column_names.index(name), table.schema.field(name), pa.array(values, pa.string()))
+        return table.set_column(
+            table.column_names.index(name), table.schema.field(name), pa.array(values, pa.string())
+        )
 
     return _table_changed(change)
 
@@ -421,11 +534,37 @@ def _of_facts() -> Iterator[Damage]:
     for text in WHOLE_FACTS:
         yield Damage(f"run.yaml is {text[:30]!r}", _run_file(text))
     for text in GRIDS:
-        yield Damage(f"the grid of run.yaml is {text[:40]!r}", _run_file(json.dumps({"name": "made-up", "grid": text})))
+        yield Damage(
+            f"the grid of run.yaml is {text[:40]!r}",
+            _run_file(json.dumps({"name": "made-up", "grid": text})),
+        )
 
 
-FACTS = ["5", "-1.5", ".nan", ".inf", "null", "[]", "[1]", "[a=b]", "{}", "{1: 2}", "{a: {b: c}}", "true", "2026-99-99"]
-FACTS += ["2026-01-01", '"\\ud800"', '"\\x1b[31m"', '"\\0"', "!!int ''", "!!bool x", "!!timestamp x", "[framework=]"]
+FACTS = [
+    "5",
+    "-1.5",
+    ".nan",
+    ".inf",
+    "null",
+    "[]",
+    "[1]",
+    "[a=b]",
+    "{}",
+    "{1: 2}",
+    "{a: {b: c}}",
+    "true",
+    "2026-99-99",
+]
+FACTS += [
+    "2026-01-01",
+    '"\\ud800"',
+    '"\\x1b[31m"',
+    '"\\0"',
+    "!!int ''",
+    "!!bool x",
+    "!!timestamp x",
+    "[framework=]",
+]
 FACTS += ["!!python/object/apply:os.system [ls]", "&a [*a]", "9" * 5000, "!!binary x", "!!set {a}"]
 WHOLE_FACTS = [
     "",
@@ -443,9 +582,33 @@ WHOLE_FACTS = [
     "'",
     "\ud7ff",
 ]
-GRIDS = ["", "[]", "{", "5", "name: x", "axes: 5", "axes: {framework: {}}", "claims: 5", "claims: [{}]", "claims: [5]"]
-GRIDS += ["axes: {batch_exponent: [{range: [0, 1e300], step: 1e-300}]}", "parameters: []", "&a [*a]", "[" * 999, "\x1b"]
-GRIDS += ["published: 5", "published: [{}]", "seeds: []", "until: 5", "environments: 5", "workload: nowhere.py"]
+GRIDS = [
+    "",
+    "[]",
+    "{",
+    "5",
+    "name: x",
+    "axes: 5",
+    "axes: {framework: {}}",
+    "claims: 5",
+    "claims: [{}]",
+    "claims: [5]",
+]
+GRIDS += [
+    "axes: {batch_exponent: [{range: [0, 1e300], step: 1e-300}]}",
+    "parameters: []",
+    "&a [*a]",
+    "[" * 999,
+    "\x1b",
+]
+GRIDS += [
+    "published: 5",
+    "published: [{}]",
+    "seeds: []",
+    "until: 5",
+    "environments: 5",
+    "workload: nowhere.py",
+]
 
 
 def _with_fact(key: str, value: str) -> Callable[[Path], None]:
@@ -470,11 +633,19 @@ def _of_plans() -> Iterator[Damage]:
     for name in ("trial_id", "trial_name", "excluded"):
         for what, column in FOREIGN.items():
             yield Damage(
-                f"{name} of the plan is {what}", _plan(lambda plan, n=name, c=column: _set(plan, n, c(len(plan))))
+                f"{name} of the plan is {what}",
+                _plan(lambda plan, n=name, c=column: _set(plan, n, c(len(plan)))),
             )
-        yield Damage(f"{name} of the plan is missing", _plan(lambda plan, n=name: plan.drop_columns([n])))
-        yield Damage(f"{name} of the plan is there twice", _plan(lambda plan, n=name: _twice(plan, n)))
-    yield Damage("the plan has one more column", _plan(lambda plan: plan.append_column("more", pa.nulls(len(plan)))))
+        yield Damage(
+            f"{name} of the plan is missing", _plan(lambda plan, n=name: plan.drop_columns([n]))
+        )
+        yield Damage(
+            f"{name} of the plan is there twice", _plan(lambda plan, n=name: _twice(plan, n))
+        )
+    yield Damage(
+        "the plan has one more column",
+        _plan(lambda plan: plan.append_column("more", pa.nulls(len(plan)))),
+    )
 
 
 def _set(plan: pa.Table, name: str, values: pa.Array) -> pa.Table:

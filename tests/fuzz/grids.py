@@ -9,9 +9,41 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "results/made-up"
 
-KEYS = ["name", "description", "workload", "axes", "parameters", "seeds", "resources", "exclude", "when", "claims"]
-KEYS += ["published", "until", "environments", "timeout", "order", "block", "nothing", "include", "tolerance"]
-INNER = ["framework", "backend", "backward", "device", "batch_exponent", "seed", "threads", "samples", "warmup", "data"]
+KEYS = [
+    "name",
+    "description",
+    "workload",
+    "axes",
+    "parameters",
+    "seeds",
+    "resources",
+    "exclude",
+    "when",
+    "claims",
+]
+KEYS += [
+    "published",
+    "until",
+    "environments",
+    "timeout",
+    "order",
+    "block",
+    "nothing",
+    "include",
+    "parity_tolerance",
+]
+INNER = [
+    "framework",
+    "backend",
+    "backward",
+    "device",
+    "batch_exponent",
+    "seed",
+    "threads",
+    "samples",
+    "warmup",
+    "data",
+]
 INNER += [
     "compare",
     "baseline",
@@ -26,9 +58,47 @@ INNER += [
     "cpu",
     "gpu",
 ]
-INNER += ["memory", "python", "requires", "lock", "index_url", "variables", "torch==2.13.0", "torch", "torch[gpu]", "*"]
-SCALARS = ["", "~", "0", "-1", "1", "5", "1e300", "1e-300", "0.5", "9" * 40, "true", "no", "core", "train", "infer"]
-SCALARS += ["autograd", "explicit", "cpu", "gpu", "torch==2.13.0", "torch==", "==1", "torch>=2", "chainer", "reference"]
+INNER += [
+    "memory",
+    "python",
+    "requires",
+    "lock",
+    "index_url",
+    "variables",
+    "torch==2.13.0",
+    "torch",
+    "torch[gpu]",
+    "*",
+]
+SCALARS = [
+    "",
+    "~",
+    "0",
+    "-1",
+    "1",
+    "5",
+    "1e300",
+    "1e-300",
+    "0.5",
+    "9" * 40,
+    "true",
+    "no",
+    "core",
+    "train",
+    "infer",
+]
+SCALARS += [
+    "autograd",
+    "explicit",
+    "cpu",
+    "gpu",
+    "torch==2.13.0",
+    "torch==",
+    "==1",
+    "torch>=2",
+    "chainer",
+    "reference",
+]
 SCALARS += [
     "5²",
     "²",
@@ -87,7 +157,10 @@ SCALARS += [
 def texts(seed: int, count: int) -> Iterator[bytes]:
     """So many texts: half are put together of the language's pieces, half are grids of the project, changed."""
     draw = random.Random(seed)
-    known = [path.read_bytes() for path in sorted(ROOT.glob("**/grids/*.yaml")) + sorted(ROOT.glob("*.yaml"))]
+    known = [
+        path.read_bytes()
+        for path in sorted(ROOT.glob("**/grids/*.yaml")) + sorted(ROOT.glob("*.yaml"))
+    ]
     for _ in range(count):
         if known and draw.random() < 0.5:
             yield _changed(draw, draw.choice(known))
@@ -107,12 +180,20 @@ def _value(draw: random.Random, depth: int) -> str:
         return _flat(draw.choice(SCALARS))
     if kind < 0.65:
         return f"[{', '.join(_value(draw, depth + 1) for _ in range(draw.randrange(4)))}]"
-    pairs = (f"{draw.choice(INNER)!r}: {_value(draw, depth + 1)}" for _ in range(draw.randrange(1, 4)))
+    pairs = (
+        f"{draw.choice(INNER)!r}: {_value(draw, depth + 1)}" for _ in range(draw.randrange(1, 4))
+    )
     return "{" + ", ".join(pairs) + "}"
 
 
 def _flat(text: str) -> str:
-    return text if text[:1] in "'\"[{&*!" or not text else f'"{text}"' if set(text) & set(":-|*") else text
+    return (
+        text
+        if text[:1] in "'\"[{&*!" or not text
+        else f'"{text}"'
+        if set(text) & set(":-|*")
+        else text
+    )
 
 
 def _changed(draw: random.Random, data: bytes) -> bytes:
@@ -151,7 +232,19 @@ METRICS = [
     "nothing",
     "cores",
 ]
-METRICS += ["error", "iteration", "repeatable", "wall_s", "loss", "attempt", "block", "²", "\udcff", "\x1b", "x" * 5000]
+METRICS += [
+    "error",
+    "iteration",
+    "repeatable",
+    "wall_s",
+    "loss",
+    "attempt",
+    "block",
+    "²",
+    "\udcff",
+    "\x1b",
+    "x" * 5000,
+]
 SETS = [
     "samples=[]",
     "samples={}",
@@ -178,7 +271,13 @@ SETS += [
     "resources.cpu=[]",
     "samples=~",
 ]
-SETS += ["batch_exponent=1000000000000", "batch_exponent=-1", "threads=99999999999999999999", "\udcff=1", "mine=\udcff"]
+SETS += [
+    "batch_exponent=1000000000000",
+    "batch_exponent=-1",
+    "threads=99999999999999999999",
+    "\udcff=1",
+    "mine=\udcff",
+]
 SETS += [
     "samples=1e300",
     "seed={range: [0, 1e18]}",
@@ -186,7 +285,15 @@ SETS += [
     "environments.torch.lock=/dev/zero",
     "until.interval=[]",
 ]
-SETS += ["resources..cpu=1", "..=1", "samples=&a [*a]", "mine='a\nb'", 'mine="\\0"', 'mine="\\x1b"', "x" * 5000 + "=1"]
+SETS += [
+    "resources..cpu=1",
+    "..=1",
+    "samples=&a [*a]",
+    "mine='a\nb'",
+    'mine="\\0"',
+    'mine="\\x1b"',
+    "x" * 5000 + "=1",
+]
 LONG = "x" * 300
 PATHS = [
     LONG,
@@ -233,7 +340,11 @@ def _arguments() -> Iterator[Sequence[str]]:
     for text in SETS:
         yield ["plan", "grid.yaml", "--set", text]
     for text in CONDITIONS:
-        for command in (["summarize", RUN], ["report", RUN, "-o", "a.html"], ["plot", RUN, "time", "-o", "a.svg"]):
+        for command in (
+            ["summarize", RUN],
+            ["report", RUN, "-o", "a.html"],
+            ["plot", RUN, "time", "-o", "a.svg"],
+        ):
             yield [*command, "--where", text]
         yield ["plan", "grid.yaml", "--only", text]
     for path in PATHS:

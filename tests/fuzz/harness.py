@@ -51,7 +51,9 @@ def of_damages(seed: int = 0, few: int = 0, part: tuple[int, int] = (0, 1)) -> T
     return Tally(len(chosen), len([*damages.all_damages()]), len(chosen) * len(commands), found)
 
 
-def _damaged(damage: damages.Damage, commands: Sequence[Sequence[str]], pristine: Path, here: Path) -> Iterator[Found]:
+def _damaged(
+    damage: damages.Damage, commands: Sequence[Sequence[str]], pristine: Path, here: Path
+) -> Iterator[Found]:
     shutil.copytree(pristine, here)
     try:
         damage.do(here / damages.RUN)
@@ -111,7 +113,9 @@ def main() -> int:
     arguments = _arguments()
     names = [arguments.only] if arguments.only else list(HARNESSES)
     os.environ.setdefault("COLUMNS", "120")
-    tallies = {name: HARNESSES[name](arguments.seed, arguments.few, arguments.part) for name in names}
+    tallies = {
+        name: HARNESSES[name](arguments.seed, arguments.few, arguments.part) for name in names
+    }
     for tally in tallies.values():
         _tell(tally, arguments.traces)
     print(_table(tallies))
@@ -124,9 +128,15 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python tests/fuzz", description=__doc__)
     parser.add_argument("--only", choices=HARNESSES)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--few", type=int, default=0, help="inputs of each harness; 0: as many as there are")
-    parser.add_argument("--part", type=_share, default=(0, 1), metavar="I/N", help="the Ith of N parts, from 0")
-    parser.add_argument("--traces", type=int, default=10, help="traces to print, one for each place of an error")
+    parser.add_argument(
+        "--few", type=int, default=0, help="inputs of each harness; 0: as many as there are"
+    )
+    parser.add_argument(
+        "--part", type=_share, default=(0, 1), metavar="I/N", help="the Ith of N parts, from 0"
+    )
+    parser.add_argument(
+        "--traces", type=int, default=10, help="traces to print, one for each place of an error"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page of counts there")
     return parser.parse_args()
 
@@ -141,21 +151,35 @@ def _tell(tally: Tally, traces: int) -> None:
     kinds: dict[tuple[str, str], list[Found]] = {}
     for each in tally.found:
         where = [line.strip() for line in each.call.trace.splitlines() if "/sweep/" in line]
-        kinds.setdefault((each.call.trouble, where[-1] if where else each.call.err[:80]), []).append(each)
+        kinds.setdefault(
+            (each.call.trouble, where[-1] if where else each.call.err[:80]), []
+        ).append(each)
     for (trouble, where), found in sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:traces]:
         first = found[0]
         last = first.call.trace.strip().splitlines()[-1:] or [first.call.err[-300:]]
         print(ascii(f"{len(found)} x {trouble} {where}"))
-        print(f"    {ascii(first.input)[:200]}: sweep {ascii(' '.join(first.call.arguments))[:200]}")
+        print(
+            f"    {ascii(first.input)[:200]}: sweep {ascii(' '.join(first.call.arguments))[:200]}"
+        )
         print(f"    {ascii(last[0])[:300]}", flush=True)
 
 
 def _table(tallies: dict[str, Tally]) -> str:
-    lines = ["| what is tried | inputs | of | calls | tracebacks | hangs | others |", "|---|--:|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| what is tried | inputs | of | calls | tracebacks | hangs | others |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
     for name, tally in tallies.items():
         troubles = tally.troubles
         others = troubles.total() - troubles["traceback"] - troubles["hang"]
-        figures = (tally.inputs, tally.possible or "any", tally.calls, troubles["traceback"], troubles["hang"], others)
+        figures = (
+            tally.inputs,
+            tally.possible or "any",
+            tally.calls,
+            troubles["traceback"],
+            troubles["hang"],
+            others,
+        )
         lines.append(
             f"| {MEANINGS[name]} | "
             + " | ".join(figure if isinstance(figure, str) else f"{figure:,}" for figure in figures)

@@ -20,26 +20,51 @@ SPECIFICATION = Specification("reference==1", "json", ("3.11",))
 def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's uv.toml."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    for name in ("UV_CONFIG_FILE", "UV_NO_CONFIG", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_FIND_LINKS"):
+    for name in (
+        "UV_CONFIG_FILE",
+        "UV_NO_CONFIG",
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_INDEX_URL",
+        "UV_FIND_LINKS",
+    ):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "uv").mkdir()
     return tmp_path / "uv" / "uv.toml"
 
 
-def test_what_bounds_packages_in_uvs_files_does_not_reach_uv(configuration: Path, tmp_path: Path) -> None:
+def test_what_bounds_packages_in_uvs_files_does_not_reach_uv(
+    configuration: Path, tmp_path: Path
+) -> None:
     """A file that every uv refuses: it is not even read."""
     configuration.write_text("this is no TOML")
     (tmp_path / "wanted.txt").touch()
-    asked = [uv.find_uv_bin(), "pip", "compile", "--offline", "--python", sys.executable, "wanted.txt"]
+    asked = [
+        uv.find_uv_bin(),
+        "pip",
+        "compile",
+        "--offline",
+        "--python",
+        sys.executable,
+        "wanted.txt",
+    ]
     ended = process.run(asked, dict(indexes.configured().variables), 60, tmp_path)
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize(
     "variable",
-    ["UV_EXCLUDE_NEWER", "UV_CONSTRAINT", "UV_CONFIG_FILE", "UV_NO_BINARY_PACKAGE", "UV_SOMETHING_OF_NEXT_YEAR"],
+    [
+        "UV_EXCLUDE_NEWER",
+        "UV_CONSTRAINT",
+        "UV_CONFIG_FILE",
+        "UV_NO_BINARY_PACKAGE",
+        "UV_SOMETHING_OF_NEXT_YEAR",
+    ],
 )
-def test_variables_that_choose_other_packages_do_not_reach_uv(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_choose_other_packages_do_not_reach_uv(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, "2020-01-01")
     assert variable not in indexes.configured().variables
 
@@ -51,7 +76,9 @@ def test_environments_are_never_links_into_the_cache(monkeypatch: pytest.MonkeyP
     assert indexes.configured().variables["UV_LINK_MODE"] == "copy"
 
 
-def test_indexes_and_credentials_are_still_the_users(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_indexes_and_credentials_are_still_the_users(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     configuration.write_text("""
 native-tls = true
 constraint-dependencies = ["numpy<1.26"]
@@ -85,7 +112,9 @@ def test_what_an_interpreter_prints_beside_its_facts_is_passed_over() -> None:
     assert building._facts(SPECIFICATION, said) == {"python": "3.11.7", "version": "1"}
 
 
-@pytest.mark.parametrize("said", ["", "licence expired\n", "sweep-facts: {broken\nlicence expired\n"])
+@pytest.mark.parametrize(
+    "said", ["", "licence expired\n", "sweep-facts: {broken\nlicence expired\n"]
+)
 def test_an_interpreter_that_gives_no_facts_fails_alone_with_what_it_said(said: str) -> None:
     last = (said.split("\n")[-2:-1] or ["nothing"])[0]
     with pytest.raises(EnvironmentFailed, match=f"it printed '{last}'"):

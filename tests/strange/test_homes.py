@@ -33,7 +33,11 @@ print(sorted(indexes.pip_configuration(os.environ)))
 
 def as_nobody(**variables: str) -> list[str]:
     """What a uid without a passwd entry sees, with these variables and no HOME of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SWEEP_", "PIP_", "XDG"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SWEEP_", "PIP_", "XDG"))
+    }
     environment.pop("HOME", None)
     ended = subprocess.run(
         [sys.executable, "-c", AS_NOBODY, "11"],
@@ -59,7 +63,9 @@ def test_a_user_without_a_passwd_entry_has_a_home(home: str | None, tmp_path: Pa
         for path in open_to_all.iterdir():
             path.rmdir()
         open_to_all.rmdir()
-    assert said[0] == ("/root/.cache/sweep" if home == "/root" else str(open_to_all / "sweep-home-54321"))
+    assert said[0] == (
+        "/root/.cache/sweep" if home == "/root" else str(open_to_all / "sweep-home-54321")
+    )
     assert said[1] == "[] [] None"
 
 
@@ -79,7 +85,9 @@ def test_what_cannot_be_read_of_a_shared_store_is_not_there(tmp_path: Path) -> N
         shared.rmdir()
 
 
-def test_one_variable_moves_all_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_variable_moves_all_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
     monkeypatch.delenv("SWEEP_ENV_DIR", raising=False)
     assert homes.cache("calibrations") == tmp_path / "calibrations"
@@ -126,7 +134,9 @@ def test_a_file_system_without_locks_is_told_as_such(
     assert "has no locks" in told.value.hint
 
 
-def test_relative_paths_in_variables_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_in_variables_are_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIP_FIND_LINKS", "wheels https://example.org/w /opt/w")
     monkeypatch.setenv("UV_FIND_LINKS", "wheels,more")

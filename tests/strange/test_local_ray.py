@@ -53,16 +53,22 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def driver(script: Path, cwd: Path, *before: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def driver(
+    script: Path, cwd: Path, *before: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """The driver with a local Ray, in `cwd`, started through the command `before`."""
     command = [*before, sys.executable, str(script)]
     environment = {**os.environ, **variables}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280
+    )
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_nothing_from_the_working_folder_is_imported_by_trials(script: Path, tmp_path: Path) -> None:
+def test_nothing_from_the_working_folder_is_imported_by_trials(
+    script: Path, tmp_path: Path
+) -> None:
     """A file `sweep.py`, and folders that are called as packages are."""
     cwd = tmp_path / "typed here"
     cwd.mkdir()
@@ -81,7 +87,9 @@ def test_nothing_from_the_working_folder_is_imported_by_trials(script: Path, tmp
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("variable", ["PYTHONOPTIMIZE=2", "PYTHONWARNINGS=error", "RAY_USE_TLS=1"])
-def test_variables_that_are_meant_for_others_do_not_reach_ray(script: Path, tmp_path: Path, variable: str) -> None:
+def test_variables_that_are_meant_for_others_do_not_reach_ray(
+    script: Path, tmp_path: Path, variable: str
+) -> None:
     ended = driver(script, tmp_path, **dict([variable.split("=")]))
     assert ended.returncode == 0, ended.stderr
 
@@ -101,7 +109,9 @@ def test_uv_run_sends_no_project_to_the_workers(script: Path, tmp_path: Path) ->
     """In a sub-folder of a project, with a file beside it that is larger than what Ray sends."""
     project = tmp_path / "project"
     (project / "below").mkdir(parents=True)
-    (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "1"\nrequires-python = ">=3.11"\n')
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "theirs"\nversion = "1"\nrequires-python = ">=3.11"\n'
+    )
     with (project / "large.bin").open("wb") as large:
         large.truncate(700_000_000)
     run = [uv.find_uv_bin(), "run", "--no-sync", "--offline", "--python", sys.executable]
@@ -153,7 +163,9 @@ def test_a_start_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         raise RuntimeError("connection lost")
 
     with (
-        pytest.raises(Unavailable, match=r"not up after 0 s\n.*one\n.*the raylet's last words") as told,
+        pytest.raises(
+            Unavailable, match=r"not up after 0 s\n.*one\n.*the raylet's last words"
+        ) as told,
         startup.explained(tmp_path),
         startup.limited(tmp_path, lambda: ended.append(True), limit_s=0.01),
     ):
@@ -162,7 +174,10 @@ def test_a_start_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 
 def test_whatever_ray_raises_while_it_starts_is_one_error(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="does not come up: current node timed out"), startup.explained(tmp_path):
+    with (
+        pytest.raises(Unavailable, match="does not come up: current node timed out"),
+        startup.explained(tmp_path),
+    ):
         raise Exception("current node\n timed out")  # noqa: TRY002  as Ray does
 
 

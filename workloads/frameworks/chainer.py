@@ -78,7 +78,7 @@ import chainer.functions as F  # noqa: N812  as everybody says it
 import chainer.links as L  # noqa: N812
 import numpy as np
 
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 from workloads.runtime.refusals import Unsupported
 
 # of the columns of a record, those that this file alone gives
@@ -108,7 +108,9 @@ def load(settings: Dict[str, Any]) -> None:
         raise Unsupported("Chainer knows no memory format but contiguous")
     if settings.get("device", "cpu") == "gpu" and settings.get("tf32"):
         raise Unsupported("Chainer knows no TF32")
-    _configure("use_ideep", "auto" if settings.get("backend") == "ideep" else "never", without="never")
+    _configure(
+        "use_ideep", "auto" if settings.get("backend") == "ideep" else "never", without="never"
+    )
     _configure("autotune", bool(settings.get("cudnn_benchmark")), without=False)
     _configure("cudnn_deterministic", bool(settings.get("deterministic")), without=False)
 
@@ -130,25 +132,34 @@ class Batch(NamedTuple):
 class Model:
     """The network in chainer.links and chainer.functions."""
 
-    def __init__(self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]) -> None:
+    def __init__(
+        self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]
+    ) -> None:
         self.network = network
         self.dropout = True
         self._device = _device(settings)
         self.events = self._device if isinstance(self._device, Gpu) else None
-        self.repeatable = type(self._device) is Host
+        self.deterministic = type(self._device) is Host
         self._rule: Any = None
         self._optimizer: Any = None
         self.links = _links(network, weights)
         self._chain = chainer.Chain(**self.links)
         self._device.move(self._chain)
-        self.clear_gradients()  # a parameter's first gradient is NaN
-        self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
+        self.zero_grad()  # a parameter's first gradient is NaN
+        self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[
+            settings.get("backward", "autograd")
+        ]
 
-    def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
+    def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """The batch as arrays on the device; on the CPU they are the arrays given."""
         send = self._device.send
         joints = max(float(visible.sum()), 1.0)
-        return Batch(images=send(images), targets=send(targets), visible=send(visible[:, :, None]), joints=joints)
+        return Batch(
+            images=send(images),
+            targets=send(targets),
+            visible=send(visible[:, :, None]),
+            joints=joints,
+        )
 
     def forward(self, batch: Batch) -> Any:
         """The loss, with its graph."""
@@ -159,7 +170,7 @@ class Model:
         """Adds the loss's gradient to each parameter's."""
         loss.backward()
 
-    def clear_gradients(self) -> None:
+    def zero_grad(self) -> None:
         """Forgets the gradients."""
         self._chain.cleargrads()
 
@@ -167,7 +178,7 @@ class Model:
         """Waits until the device is done."""
         self._device.synchronize()
 
-    def loss_value(self, loss: Any) -> float:
+    def item(self, loss: Any) -> float:
         """The loss as a number."""
         return float(loss.data)
 
@@ -192,16 +203,18 @@ class Model:
         self.dropout = dropout
         return self._device.fetch(found.data).reshape((len(images),) + self.network.output)
 
-    def optimize_by(self, rule: Any) -> None:
+    def set_optimizer(self, rule: Any) -> None:
         """Sets the rule of the updates to come, and its state to the beginning."""
         self._rule = rule
         self._optimizer = OPTIMIZERS[type(rule)](rule)
         self._optimizer.setup(self._chain)
 
-    def update(self) -> None:
+    def step(self) -> None:
         """One update of every parameter, in place, from the gradients."""
-        if isinstance(self._rule, rules.Adam):  # Chainer adds epsilon to what is not corrected yet
-            self._optimizer.eps = rules.uncorrected_epsilon(self._rule, self._optimizer.t + 1)
+        if isinstance(
+            self._rule, optimizers.Adam
+        ):  # Chainer adds epsilon to what is not corrected yet
+            self._optimizer.eps = optimizers.uncorrected_epsilon(self._rule, self._optimizer.t + 1)
         self._optimizer.update()
 
     def seed_dropout(self, seed: int) -> None:
@@ -219,14 +232,19 @@ class Model:
         """Goes on from a `state`, by the same rule."""
         saved = chainer.serializers.NpzDeserializer(state)
         saved["parameters"].load(self._chain)
-        if hasattr(self._optimizer, "prepare"):  # before Chainer 2 state is there only once it is prepared
+        if hasattr(
+            self._optimizer, "prepare"
+        ):  # before Chainer 2 state is there only once it is prepared
             self._optimizer.prepare()
         saved["optimizer"].load(self._optimizer)
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
         weights = next(iter(self.links.values())).W.data
-        return dict(self._device.facts(), arrays="{}.{}".format(type(weights).__module__, type(weights).__name__))
+        return dict(
+            self._device.facts(),
+            arrays="{}.{}".format(type(weights).__module__, type(weights).__name__),
+        )
 
     def _run(self, x: Any) -> Any:
         for layer in self.network.layers:
@@ -257,7 +275,9 @@ class ExplicitLoss(Function):
     def forward(self, inputs: Any) -> Any:
         prediction, targets, visible = inputs
         self.difference = (prediction - targets) * visible
-        total = (self.difference * self.difference).sum(keepdims=True)  # an array, where NumPy would give a number
+        total = (self.difference * self.difference).sum(
+            keepdims=True
+        )  # an array, where NumPy would give a number
         return ((total / self.joints).reshape(()),)
 
     def backward(self, inputs: Any, gradients: Any) -> Any:
@@ -268,8 +288,10 @@ class ExplicitLoss(Function):
 
 
 OPTIMIZERS: Dict[type, Any] = {
-    rules.MomentumSGD: lambda rule: chainer.optimizers.MomentumSGD(lr=rule.learning_rate, momentum=rule.momentum),
-    rules.Adam: lambda rule: chainer.optimizers.Adam(
+    optimizers.MomentumSGD: lambda rule: chainer.optimizers.MomentumSGD(
+        lr=rule.learning_rate, momentum=rule.momentum
+    ),
+    optimizers.Adam: lambda rule: chainer.optimizers.Adam(
         alpha=rule.learning_rate, beta1=rule.beta1, beta2=rule.beta2, eps=rule.epsilon
     ),
 }
@@ -277,7 +299,9 @@ OPTIMIZERS: Dict[type, Any] = {
 WORDS: Dict[type, Any] = {
     layers.Conv: lambda layer, model, x: model.links[layer.name](x),
     layers.Relu: lambda layer, model, x: F.relu(x),
-    layers.MaxPool: lambda layer, model, x: F.max_pooling_2d(x, layer.kernel, stride=layer.stride, cover_all=False),
+    layers.MaxPool: lambda layer, model, x: F.max_pooling_2d(
+        x, layer.kernel, stride=layer.stride, cover_all=False
+    ),
     layers.Flatten: lambda layer, model, x: F.reshape(x, (x.shape[0], x.size // x.shape[0])),
     layers.Dense: lambda layer, model, x: model.links[layer.name](x),
     layers.Dropout: lambda layer, model, x: F.dropout(x, ratio=layer.ratio) if model.dropout else x,
@@ -319,7 +343,9 @@ class Ideep(Host):
         except ImportError as error:
             raise Unsupported("iDeep cannot be imported: {}".format(error)) from error
         if not chainer.backends.intel64.is_ideep_available():
-            raise Unsupported("Chainer {} does not go with the iDeep found".format(chainer.__version__))
+            raise Unsupported(
+                "Chainer {} does not go with the iDeep found".format(chainer.__version__)
+            )
         self.version = getattr(ideep4py, "__version__", "1")
 
     def move(self, chain: Any) -> None:
@@ -334,7 +360,9 @@ class Gpu(Host):
 
     def __init__(self) -> None:
         if not chainer.cuda.available:
-            raise Unsupported("Chainer {} sees no CUDA device through CuPy".format(chainer.__version__))
+            raise Unsupported(
+                "Chainer {} sees no CUDA device through CuPy".format(chainer.__version__)
+            )
         self.cupy = chainer.cuda.cupy
 
     def move(self, chain: Any) -> None:
@@ -363,7 +391,10 @@ class Gpu(Host):
         return float(self.cupy.cuda.get_elapsed_time(first, last)) / 1000
 
     def facts(self) -> Dict[str, Any]:
-        found = {"cupy": self.cupy.__version__, "cuda": str(self.cupy.cuda.runtime.runtimeGetVersion())}
+        found = {
+            "cupy": self.cupy.__version__,
+            "cuda": str(self.cupy.cuda.runtime.runtimeGetVersion()),
+        }
         if chainer.cuda.cudnn_enabled:
             found["cudnn"] = str(self.cupy.cuda.cudnn.getVersion())
         if hasattr(self.cupy, "get_default_memory_pool"):
@@ -387,7 +418,9 @@ class ChainerX(Host):
         try:
             self.device = chainer.get_device(specifier)
         except (AttributeError, RuntimeError) as error:
-            raise Unsupported("Chainer {} has no ChainerX: {}".format(chainer.__version__, error)) from error
+            raise Unsupported(
+                "Chainer {} has no ChainerX: {}".format(chainer.__version__, error)
+            ) from error
         self.device.use()
 
     def move(self, chain: Any) -> None:
@@ -421,10 +454,18 @@ def _links(network: layers.Network, weights: Dict[str, np.ndarray]) -> "OrderedD
     found: "OrderedDict[str, Any]" = OrderedDict()
     for layer in network.layers:
         if isinstance(layer, (layers.Conv, layers.Dense)):
-            initial = {"initialW": weights[layer.name + ".weight"], "initial_bias": weights[layer.name + ".bias"]}
+            initial = {
+                "initialW": weights[layer.name + ".weight"],
+                "initial_bias": weights[layer.name + ".bias"],
+            }
         if isinstance(layer, layers.Conv):
             found[layer.name] = L.Convolution2D(
-                layer.inputs, layer.outputs, layer.kernel, stride=layer.stride, pad=layer.pad, **initial
+                layer.inputs,
+                layer.outputs,
+                layer.kernel,
+                stride=layer.stride,
+                pad=layer.pad,
+                **initial,
             )
         elif isinstance(layer, layers.Dense):
             found[layer.name] = L.Linear(layer.inputs, layer.outputs, **initial)

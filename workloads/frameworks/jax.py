@@ -44,7 +44,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 from workloads.runtime.refusals import Unsupported
 
 # of the columns of a record, those that this file alone gives
@@ -63,10 +63,16 @@ def load(settings: Dict[str, Any]) -> None:
     if settings.get("threads"):
         os.environ["NPROC"] = os.environ["PJRT_NPROC"] = str(settings["threads"])
     if settings.get("deterministic"):
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+        os.environ["XLA_FLAGS"] = (
+            os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+        )
     # without a GPU "cuda" alone ends in an assertion, with a CPU to fall back to in words
-    jax.config.update("jax_platforms", "cuda,cpu" if settings.get("device", "cpu") == "gpu" else "cpu")
-    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if settings.get("tf32") else "float32")
+    jax.config.update(
+        "jax_platforms", "cuda,cpu" if settings.get("device", "cpu") == "gpu" else "cpu"
+    )
+    jax.config.update(
+        "jax_default_matmul_precision", "tensorfloat32" if settings.get("tf32") else "float32"
+    )
 
 
 def facts() -> Dict[str, Any]:
@@ -95,39 +101,50 @@ class Model:
 
     events = None  # JAX lets nobody at the GPU's own clock
 
-    def __init__(self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]) -> None:
+    def __init__(
+        self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]
+    ) -> None:
         self.network = network
         self.dropout = True
         self.compiles = settings.get("backend", "default") == "default"
         self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
         self._device = _device(settings)
-        self._parameters = {name: jax.device_put(value, self._device) for name, value in weights.items()}
+        self._parameters = {
+            name: jax.device_put(value, self._device) for name, value in weights.items()
+        }
         self._gradients: Dict[str, Any] = {}
         self._random = jax.random.PRNGKey(settings.get("seed", 0))
         self._calls = 0
-        self.repeatable = self._device.platform == "cpu"
+        self.deterministic = self._device.platform == "cpu"
         self._rule: Any = None
         self._updates = 0
         self._moments: Dict[str, Tuple[Any, ...]] = {}
         self._update: Any = None
         self._last: Any = ()  # what the device was last asked for
-        loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
+        loss = {"autograd": composed_loss, "explicit": explicit_loss}[
+            settings.get("backward", "autograd")
+        ]
         self._compiled = compiled = jax.jit if self.compiles else lambda run: run
         self._forward = {
-            drops: compiled(functools.partial(_loss_and_back, self._run, loss, drops)) for drops in (False, True)
+            drops: compiled(functools.partial(_loss_and_back, self._run, loss, drops))
+            for drops in (False, True)
         }
         self._backward = compiled(lambda back, gradient: back(gradient)[0])
         self._predict = compiled(lambda parameters, images: self._run(parameters, images, None))
 
-    def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
+    def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """The batch as arrays on the device."""
         joints = np.float32(max(float(visible.sum()), 1.0))
-        return Batch(*(self._sent(x) for x in (self._laid_out(images), targets, visible[:, :, None], joints)))
+        return Batch(
+            *(self._sent(x) for x in (self._laid_out(images), targets, visible[:, :, None], joints))
+        )
 
     def forward(self, batch: Batch) -> Loss:
         """The loss, with the way back."""
         self._calls += 1
-        value, back = self._forward[self.dropout](self._parameters, batch, self._random, self._calls)
+        value, back = self._forward[self.dropout](
+            self._parameters, batch, self._random, self._calls
+        )
         self._last = value
         return Loss(value, back)
 
@@ -138,7 +155,7 @@ class Model:
             found = {name: self._gradients[name] + gradient for name, gradient in found.items()}
         self._gradients = self._last = found
 
-    def clear_gradients(self) -> None:
+    def zero_grad(self) -> None:
         """Forgets the gradients."""
         self._gradients = {}
 
@@ -146,7 +163,7 @@ class Model:
         """Waits until the device is done."""
         jax.block_until_ready(self._last)
 
-    def loss_value(self, loss: Loss) -> float:
+    def item(self, loss: Loss) -> float:
         """The loss as a number."""
         return float(loss.value)
 
@@ -164,16 +181,24 @@ class Model:
         found = self._predict(self._parameters, self._sent(self._laid_out(images)))
         return np.asarray(found).reshape((len(images),) + self.network.output)
 
-    def optimize_by(self, rule: Any) -> None:
+    def set_optimizer(self, rule: Any) -> None:
         """Sets the rule of the updates to come, and its state to the beginning."""
-        self._rule, self._updates, self._update = rule, 0, self._compiled(functools.partial(_updated, rule))
+        self._rule, self._updates, self._update = (
+            rule,
+            0,
+            self._compiled(functools.partial(_updated, rule)),
+        )
         count = MOMENTS[type(rule)]
-        self._moments = {name: (jnp.zeros_like(value),) * count for name, value in self._parameters.items()}
+        self._moments = {
+            name: (jnp.zeros_like(value),) * count for name, value in self._parameters.items()
+        }
 
-    def update(self) -> None:
+    def step(self) -> None:
         """One update of every parameter from the gradients."""
         self._updates += 1
-        corrections = tuple(1 - beta**self._updates for beta in getattr(self._rule, "betas", ()))  # not in float32
+        corrections = tuple(
+            1 - beta**self._updates for beta in getattr(self._rule, "betas", ())
+        )  # not in float32
         updated = self._update(corrections, self._parameters, self._gradients, self._moments)
         self._parameters, self._moments = self._last = updated
 
@@ -185,7 +210,12 @@ class Model:
         """All that the updates to come depend on: parameters and the rule's state."""
         found = {name: np.asarray(value) for name, value in self._parameters.items()}
         for name, moments in self._moments.items():
-            found.update({"{}/{}".format(name, place): np.asarray(each) for place, each in enumerate(moments)})
+            found.update(
+                {
+                    "{}/{}".format(name, place): np.asarray(each)
+                    for place, each in enumerate(moments)
+                }
+            )
         return dict(found, updates=np.array(self._updates))
 
     def restore(self, state: Dict[str, np.ndarray]) -> None:
@@ -251,7 +281,13 @@ explicit_loss.defvjp(_explicit_forward, _explicit_backward)
 
 
 def _loss_and_back(
-    run: Callable[..., Any], loss: Any, drops: bool, parameters: Any, batch: Batch, random: Any, call: Any
+    run: Callable[..., Any],
+    loss: Any,
+    drops: bool,
+    parameters: Any,
+    batch: Batch,
+    random: Any,
+    call: Any,
 ) -> Tuple[Any, Any]:
     """The loss and its vector-Jacobian product, a function that carries what the way back needs."""
     own = jax.random.fold_in(random, call) if drops else None
@@ -263,24 +299,34 @@ def _loss_and_back(
     return jax.vjp(of_parameters, parameters)
 
 
-def convolution(layer: layers.Conv, parameters: Any, x: Any, random: Any, channels_last: bool) -> Any:
+def convolution(
+    layer: layers.Conv, parameters: Any, x: Any, random: Any, channels_last: bool
+) -> Any:
     """Images in the layout asked for, weights (outputs, inputs, kernel, kernel) in either."""
     images = "NHWC" if channels_last else "NCHW"
     pads = [(layer.pad, layer.pad)] * 2
     y = lax.conv_general_dilated(
-        x, parameters[layer.name + ".weight"], [layer.stride] * 2, pads, dimension_numbers=(images, "OIHW", images)
+        x,
+        parameters[layer.name + ".weight"],
+        [layer.stride] * 2,
+        pads,
+        dimension_numbers=(images, "OIHW", images),
     )
     bias = parameters[layer.name + ".bias"]
     return y + (bias if channels_last else bias[:, None, None])
 
 
-def maximum(layer: layers.MaxPool, parameters: Any, x: Any, random: Any, channels_last: bool) -> Any:
+def maximum(
+    layer: layers.MaxPool, parameters: Any, x: Any, random: Any, channels_last: bool
+) -> Any:
     """Windows that would stick out are left out, as VALID says."""
     kernel, stride = (_per_axis(n, channels_last) for n in (layer.kernel, layer.stride))
     return lax.reduce_window(x, -jnp.inf, lax.max, kernel, stride, "VALID")
 
 
-def flattening(layer: layers.Flatten, parameters: Any, x: Any, random: Any, channels_last: bool) -> Any:
+def flattening(
+    layer: layers.Flatten, parameters: Any, x: Any, random: Any, channels_last: bool
+) -> Any:
     """(batch, c, h, w) -> (batch, c * h * w), in this order in either layout."""
     return (x.transpose(0, 3, 1, 2) if channels_last else x).reshape(len(x), -1)
 
@@ -290,7 +336,9 @@ def product(layer: layers.Dense, parameters: Any, x: Any, random: Any, channels_
     return jnp.dot(x, parameters[layer.name + ".weight"].T) + parameters[layer.name + ".bias"]
 
 
-def dropping(layer: layers.Dropout, parameters: Any, x: Any, random: Any, channels_last: bool) -> Any:
+def dropping(
+    layer: layers.Dropout, parameters: Any, x: Any, random: Any, channels_last: bool
+) -> Any:
     """What is not dropped is scaled up."""
     if random is None:
         return x
@@ -298,24 +346,32 @@ def dropping(layer: layers.Dropout, parameters: Any, x: Any, random: Any, channe
     return jnp.where(kept, x / (1 - layer.ratio), 0)
 
 
-def _updated(rule: Any, corrections: Any, parameters: Any, gradients: Any, moments: Any) -> Tuple[Any, Any]:
+def _updated(
+    rule: Any, corrections: Any, parameters: Any, gradients: Any, moments: Any
+) -> Tuple[Any, Any]:
     """Parameters and moments after an update; JAX has no optimisers of its own."""
     each = {
-        name: UPDATES[type(rule)](rule, corrections, parameters[name], gradients[name], *moments[name])
+        name: UPDATES[type(rule)](
+            rule, corrections, parameters[name], gradients[name], *moments[name]
+        )
         for name in parameters
     }
-    return {name: value for name, (value, *_) in each.items()}, {name: tuple(own) for name, (_, *own) in each.items()}
+    return {name: value for name, (value, *_) in each.items()}, {
+        name: tuple(own) for name, (_, *own) in each.items()
+    }
 
 
 def momentum_sgd(
-    rule: rules.MomentumSGD, corrections: Any, value: Any, gradient: Any, velocity: Any
+    rule: optimizers.MomentumSGD, corrections: Any, value: Any, gradient: Any, velocity: Any
 ) -> Tuple[Any, ...]:
     """The parameter and its velocity after an update."""
     velocity = rule.momentum * velocity + gradient
     return value - rule.learning_rate * velocity, velocity
 
 
-def adam(rule: rules.Adam, corrections: Any, value: Any, gradient: Any, first: Any, second: Any) -> Tuple[Any, ...]:
+def adam(
+    rule: optimizers.Adam, corrections: Any, value: Any, gradient: Any, first: Any, second: Any
+) -> Tuple[Any, ...]:
     """The parameter and its two moments after an update."""
     first = rule.beta1 * first + (1 - rule.beta1) * gradient
     second = rule.beta2 * second + (1 - rule.beta2) * gradient * gradient
@@ -323,8 +379,11 @@ def adam(rule: rules.Adam, corrections: Any, value: Any, gradient: Any, first: A
     return value - rule.learning_rate * first / corrections[0] / spread, first, second
 
 
-UPDATES: Dict[type, Callable[..., Any]] = {rules.MomentumSGD: momentum_sgd, rules.Adam: adam}
-MOMENTS: Dict[type, int] = {rules.MomentumSGD: 1, rules.Adam: 2}
+UPDATES: Dict[type, Callable[..., Any]] = {
+    optimizers.MomentumSGD: momentum_sgd,
+    optimizers.Adam: adam,
+}
+MOMENTS: Dict[type, int] = {optimizers.MomentumSGD: 1, optimizers.Adam: 2}
 
 WORDS: Dict[type, Callable[..., Any]] = {
     layers.Conv: convolution,
@@ -338,7 +397,10 @@ WORDS: Dict[type, Callable[..., Any]] = {
 
 def xla_threads() -> Optional[int]:
     """Threads of XLA's pool for the CPU, by the name that newer versions give them; None where none has it."""
-    return sum(_thread_name(thread) == "tf_XLAEigen" for thread in os.listdir("/proc/self/task")) or None
+    return (
+        sum(_thread_name(thread) == "tf_XLAEigen" for thread in os.listdir("/proc/self/task"))
+        or None
+    )
 
 
 def _thread_name(thread: str) -> str:
@@ -354,7 +416,9 @@ def _device(settings: Dict[str, Any]) -> Any:
     try:
         return jax.devices("gpu" if on_gpu else "cpu")[0]
     except RuntimeError as error:
-        raise Unsupported("jax {} sees no such device: {}".format(jax.__version__, error)) from error
+        raise Unsupported(
+            "jax {} sees no such device: {}".format(jax.__version__, error)
+        ) from error
 
 
 def _per_axis(n: int, channels_last: bool) -> List[int]:

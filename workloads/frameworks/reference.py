@@ -21,14 +21,14 @@
 # [tool.sweep.recipes."*"]
 # python = ["3.11", "3.12", "3.13", "3.10", "3.9", "3.8", "3.7", "3.6"]
 # ///
-"""NumPy, written out by hand: the yardstick the other frameworks are checked against."""
+"""NumPy, written out by hand: the reference that other frameworks are checked against."""
 
 from collections import OrderedDict
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 from workloads.runtime.refusals import Unsupported
 
 # of the columns of a record, the one that this file alone gives
@@ -70,23 +70,29 @@ class Loss(NamedTuple):
 
 
 class Model:
-    """The network in NumPy. `settings["precision"]` may be float64, which makes it the yardstick."""
+    """The network in NumPy. `settings["precision"]` may be float64, which makes it the reference_values."""
 
-    def __init__(self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]) -> None:
+    def __init__(
+        self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]
+    ) -> None:
         layers.shapes(network)
         self.network = network
         self.precision = np.dtype(settings.get("precision", "float32"))
-        self.parameters = OrderedDict((name, value.astype(self.precision)) for name, value in weights.items())
+        self.parameters = OrderedDict(
+            (name, value.astype(self.precision)) for name, value in weights.items()
+        )
         self.dropout = True
-        self.repeatable = True
+        self.deterministic = True
         self.random = np.random.RandomState(settings.get("seed", 0))
         self._rule: Any = None
         self._updates = 0
         self._moments: "OrderedDict[str, Dict[str, np.ndarray]]" = OrderedDict()
-        self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
+        self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[
+            settings.get("backward", "autograd")
+        ]
         self._gradients: "OrderedDict[str, np.ndarray]" = OrderedDict()
 
-    def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
+    def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """The batch in the model's precision."""
         return Batch(
             images=images.astype(self.precision, copy=False),
@@ -108,16 +114,18 @@ class Model:
         for number in reversed(range(len(loss.backs))):
             gradient, own = loss.backs[number](gradient, number > 0)
             for name, value in own.items():
-                self._gradients[name] = self._gradients[name] + value if name in self._gradients else value
+                self._gradients[name] = (
+                    self._gradients[name] + value if name in self._gradients else value
+                )
 
-    def clear_gradients(self) -> None:
+    def zero_grad(self) -> None:
         """Forgets the gradients."""
         self._gradients.clear()
 
     def synchronize(self) -> None:
         """Nothing runs behind NumPy's back."""
 
-    def loss_value(self, loss: Loss) -> float:
+    def item(self, loss: Loss) -> float:
         """The loss as a number."""
         return float(loss.value)
 
@@ -136,16 +144,18 @@ class Model:
         self.dropout = dropout
         return output.reshape((len(images),) + self.network.output)
 
-    def optimize_by(self, rule: Any) -> None:
+    def set_optimizer(self, rule: Any) -> None:
         """Sets the rule of the updates to come, and its state to the beginning."""
         self._rule, self._updates = rule, 0
         self._moments = OrderedDict((name, {}) for name in self.parameters)
 
-    def update(self) -> None:
+    def step(self) -> None:
         """One update of every parameter, in place, from the gradients."""
         self._updates += 1
         for name, value in self.parameters.items():
-            UPDATES[type(self._rule)](self._rule, self._updates, value, self._gradients[name], self._moments[name])
+            UPDATES[type(self._rule)](
+                self._rule, self._updates, value, self._gradients[name], self._moments[name]
+            )
 
     def seed_dropout(self, seed: int) -> None:
         """Sets what dropout draws from here on."""
@@ -222,7 +232,10 @@ def convolution(layer: layers.Conv, model: Model, x: np.ndarray) -> Tuple[np.nda
             of_kernels += np.dot(of_y[number], _patches(image, layer, area).T)
             if needs_input:
                 _add_patches(of_padded[number], np.dot(kernels.T, of_y[number]), layer, area)
-        own = {layer.name + ".weight": of_kernels.reshape(weight.shape), layer.name + ".bias": of_y.sum(axis=(0, 2))}
+        own = {
+            layer.name + ".weight": of_kernels.reshape(weight.shape),
+            layer.name + ".bias": of_y.sum(axis=(0, 2)),
+        }
         return (_unpadded(of_padded, layer.pad) if needs_input else None), own
 
     return y, back
@@ -263,7 +276,10 @@ def product(layer: layers.Dense, model: Model, x: np.ndarray) -> Tuple[np.ndarra
     weight, bias = model.parameters[layer.name + ".weight"], model.parameters[layer.name + ".bias"]
 
     def back(gradient: np.ndarray, needs_input: bool) -> Any:
-        own = {layer.name + ".weight": np.dot(gradient.T, x), layer.name + ".bias": gradient.sum(axis=0)}
+        own = {
+            layer.name + ".weight": np.dot(gradient.T, x),
+            layer.name + ".bias": gradient.sum(axis=0),
+        }
         return (np.dot(gradient, weight) if needs_input else None), own
 
     return np.dot(x, weight.T) + bias, back
@@ -279,7 +295,11 @@ def dropping(layer: layers.Dropout, model: Model, x: np.ndarray) -> Tuple[np.nda
 
 
 def momentum_sgd(
-    rule: rules.MomentumSGD, update: int, value: np.ndarray, gradient: np.ndarray, moments: Dict[str, np.ndarray]
+    rule: optimizers.MomentumSGD,
+    update: int,
+    value: np.ndarray,
+    gradient: np.ndarray,
+    moments: Dict[str, np.ndarray],
 ) -> None:
     """One update of one parameter."""
     velocity = moments.setdefault("velocity", np.zeros_like(value))
@@ -289,7 +309,11 @@ def momentum_sgd(
 
 
 def adam(
-    rule: rules.Adam, update: int, value: np.ndarray, gradient: np.ndarray, moments: Dict[str, np.ndarray]
+    rule: optimizers.Adam,
+    update: int,
+    value: np.ndarray,
+    gradient: np.ndarray,
+    moments: Dict[str, np.ndarray],
 ) -> None:
     """One update of one parameter."""
     first, second = (moments.setdefault(name, np.zeros_like(value)) for name in ("first", "second"))
@@ -299,7 +323,7 @@ def adam(
     value -= rule.learning_rate / (1 - rule.beta1**update) * first / spread
 
 
-UPDATES: Dict[type, Any] = {rules.MomentumSGD: momentum_sgd, rules.Adam: adam}
+UPDATES: Dict[type, Any] = {optimizers.MomentumSGD: momentum_sgd, optimizers.Adam: adam}
 
 WORDS: Dict[type, Any] = {
     layers.Conv: convolution,
@@ -319,7 +343,9 @@ def _patches(image: np.ndarray, layer: layers.Conv, area: layers.Shape) -> np.nd
     return patches.reshape(-1, area[0] * area[1])
 
 
-def _add_patches(image: np.ndarray, patches: np.ndarray, layer: layers.Conv, area: layers.Shape) -> None:
+def _add_patches(
+    image: np.ndarray, patches: np.ndarray, layer: layers.Conv, area: layers.Shape
+) -> None:
     """The transpose of `_patches`, added to `image`."""
     patches = patches.reshape((len(image), layer.kernel, layer.kernel) + area)
     for row, column, place in _places(layer, area):
@@ -334,7 +360,11 @@ def _places(layer: Any, area: layers.Shape) -> Iterator[Tuple[int, int, Any]]:
             yield (
                 row,
                 column,
-                (Ellipsis, slice(row, row + height, layer.stride), slice(column, column + width, layer.stride)),
+                (
+                    Ellipsis,
+                    slice(row, row + height, layer.stride),
+                    slice(column, column + width, layer.stride),
+                ),
             )
 
 

@@ -72,13 +72,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from workloads.runtime import layers, rules
+from workloads.runtime import layers, optimizers
 from workloads.runtime.refusals import Unsupported
 
 # of the columns of a record, those that this file alone gives
 COLUMNS = {
-    "dialect": {"meaning": "the interface that is spoken: tensor, or variable before 0.4", "per": "environment"},
-    "convolutions": {"meaning": "what convolves: the name in the graph, or the backend that was chosen"},
+    "dialect": {
+        "meaning": "the interface that is spoken: tensor, or variable before 0.4",
+        "per": "environment",
+    },
+    "convolutions": {
+        "meaning": "what convolves: the name in the graph, or the backend that was chosen"
+    },
     "onednn": {"meaning": "whether oneDNN is switched on"},
     "cuda": {"meaning": "version of CUDA", "per": "environment"},
     "cudnn": {"meaning": "version of cuDNN", "per": "environment"},
@@ -124,13 +129,15 @@ class Model:
     `settings["dialect"]` may be "variable": the dialect before 0.4, spoken to a later version that still knows it.
     """
 
-    def __init__(self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]) -> None:
+    def __init__(
+        self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]
+    ) -> None:
         self.network = network
         self.backend = settings.get("backend", "default")
         self.on_gpu = settings.get("device", "cpu") == "gpu"
         self.compiles = self.backend in ("inductor", "script")
         self.events = Events() if self.on_gpu else None
-        self.repeatable = not self.on_gpu
+        self.deterministic = not self.on_gpu
         self._rule: Any = None
         self._optimizer: Any = None
         self._updates = 0
@@ -139,7 +146,9 @@ class Model:
         self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
         self._refuse_what_is_missing()
         self._modules = self._placed_modules(weights)
-        self._parameters = list(zip(weights, self._modules.parameters()))  # a scripted module's own are in any order
+        self._parameters = list(
+            zip(weights, self._modules.parameters())
+        )  # a scripted module's own are in any order
         if self.backend == "script":
             self._modules = torch.jit.script(self._modules)
         compiled = _inductor if self.backend == "inductor" else lambda run: run
@@ -158,7 +167,7 @@ class Model:
         else:
             self._modules.eval()
 
-    def place(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
+    def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """The batch as tensors on the device; on the CPU they share the arrays' memory, from 0.4 on."""
         joints = np.array(max(float(visible.sum()), 1.0), np.float32)
         return Batch(
@@ -176,7 +185,7 @@ class Model:
         """Adds the loss's gradient to each parameter's."""
         loss.backward()
 
-    def clear_gradients(self) -> None:
+    def zero_grad(self) -> None:
         """As the optimisers of each dialect do: forgotten, or before 0.4 zeroed."""
         for _, parameter in self._parameters:
             if not self._old:
@@ -189,7 +198,7 @@ class Model:
         if self.on_gpu:
             torch.cuda.synchronize()
 
-    def loss_value(self, loss: Any) -> float:
+    def item(self, loss: Any) -> float:
         """The loss as a number."""
         return float(loss.data[0] if self._old else loss.item())
 
@@ -208,17 +217,21 @@ class Model:
         self.dropout = dropout
         return found.data.cpu().numpy().reshape((len(images),) + self.network.output)
 
-    def optimize_by(self, rule: Any) -> None:
+    def set_optimizer(self, rule: Any) -> None:
         """Sets the rule of the updates to come, and its state to the beginning."""
         self._rule, self._updates = rule, 0
         self._corrects_epsilon = _corrects_epsilon()
-        self._optimizer = OPTIMIZERS[type(rule)]([parameter for _, parameter in self._parameters], rule)
+        self._optimizer = OPTIMIZERS[type(rule)](
+            [parameter for _, parameter in self._parameters], rule
+        )
 
-    def update(self) -> None:
+    def step(self) -> None:
         """One update of every parameter, in place, from the gradients."""
         self._updates += 1
-        if isinstance(self._rule, rules.Adam) and not self._corrects_epsilon:
-            self._optimizer.param_groups[0]["eps"] = rules.uncorrected_epsilon(self._rule, self._updates)
+        if isinstance(self._rule, optimizers.Adam) and not self._corrects_epsilon:
+            self._optimizer.param_groups[0]["eps"] = optimizers.uncorrected_epsilon(
+                self._rule, self._updates
+            )
         self._optimizer.step()
 
     def seed_dropout(self, seed: int) -> None:
@@ -233,7 +246,9 @@ class Model:
         for name, parameter in self._parameters:
             found[name] = parameter.data.cpu().numpy()
             for key, value in self._optimizer.state[parameter].items():
-                found["{}/{}".format(name, key)] = value.cpu().numpy() if torch.is_tensor(value) else np.array(value)
+                found["{}/{}".format(name, key)] = (
+                    value.cpu().numpy() if torch.is_tensor(value) else np.array(value)
+                )
         return found
 
     def restore(self, state: Dict[str, np.ndarray]) -> None:
@@ -242,11 +257,16 @@ class Model:
         for name, parameter in self._parameters:
             parameter.data.copy_(torch.from_numpy(state[name]))
             own = [key for key in state if key.startswith(name + "/")]
-            self._optimizer.state[parameter] = {key[len(name) + 1 :]: self._moment(state[key]) for key in own}
+            self._optimizer.state[parameter] = {
+                key[len(name) + 1 :]: self._moment(state[key]) for key in own
+            }
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
-        found = {"threads": torch.get_num_threads(), "dialect": "variable" if self._old else "tensor"}
+        found = {
+            "threads": torch.get_num_threads(),
+            "dialect": "variable" if self._old else "tensor",
+        }
         found["convolutions"] = self._convolutions(batch.images)
         found.update(_cuda_facts() if self.on_gpu else {"onednn": _onednn_in_use()})
         return found
@@ -307,7 +327,9 @@ class Model:
 
     def _images(self, images: np.ndarray) -> Any:
         placed = self._tensor(images)
-        return placed.contiguous(memory_format=torch.channels_last) if self._channels_last else placed
+        return (
+            placed.contiguous(memory_format=torch.channels_last) if self._channels_last else placed
+        )
 
     def _from_numpy(self, array: np.ndarray) -> Any:
         """The array as a tensor on the CPU, which shares its memory from 0.4 on.
@@ -385,10 +407,10 @@ LOSSES = {
 
 
 OPTIMIZERS: Dict[type, Callable[..., Any]] = {
-    rules.MomentumSGD: lambda parameters, rule: torch.optim.SGD(
+    optimizers.MomentumSGD: lambda parameters, rule: torch.optim.SGD(
         parameters, lr=rule.learning_rate, momentum=rule.momentum
     ),
-    rules.Adam: lambda parameters, rule: torch.optim.Adam(
+    optimizers.Adam: lambda parameters, rule: torch.optim.Adam(
         parameters, lr=rule.learning_rate, betas=rule.betas, eps=rule.epsilon
     ),
 }
@@ -406,7 +428,9 @@ WORDS: Dict[type, Callable[[Any], nn.Module]] = {
         layer.inputs, layer.outputs, layer.kernel, stride=layer.stride, padding=layer.pad
     ),
     layers.Relu: lambda layer: nn.ReLU(),
-    layers.MaxPool: lambda layer: nn.MaxPool2d(layer.kernel, stride=layer.stride),  # floors, as everywhere
+    layers.MaxPool: lambda layer: nn.MaxPool2d(
+        layer.kernel, stride=layer.stride
+    ),  # floors, as everywhere
     layers.Flatten: lambda layer: nn.Flatten() if hasattr(nn, "Flatten") else Flatten(),
     layers.Dense: lambda layer: nn.Linear(layer.inputs, layer.outputs),
     layers.Dropout: lambda layer: nn.Dropout(layer.ratio),
@@ -421,7 +445,9 @@ def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:
     if hasattr(config, "force_disable_caches"):
         config.force_disable_caches = True
     else:  # in the working folder, which goes with the host
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="inductor-", dir=os.getcwd())
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(
+            prefix="inductor-", dir=os.getcwd()
+        )
     return torch.compile(run, dynamic=False)
 
 
@@ -434,7 +460,9 @@ def _corrects_epsilon() -> bool:
     optimizer = torch.optim.Adam([parameter], lr=1, eps=1)
     parameter.sum().backward()
     optimizer.step()
-    return abs(float(parameter.data[0])) > 0.25  # 1 / (1 + 1), or 1 / (1 + 1 / sqrt(1 - beta2)) = 0.03
+    return (
+        abs(float(parameter.data[0])) > 0.25
+    )  # 1 / (1 + 1), or 1 / (1 + 1 / sqrt(1 - beta2)) = 0.03
 
 
 def _set_cuda_flags(settings: Dict[str, Any]) -> None:

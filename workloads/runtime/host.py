@@ -48,7 +48,9 @@ class Host:
     def __init__(self, framework_file: str, parent: int) -> None:
         self._framework_file = framework_file
         self._framework = None  # type: Any
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whoever started us may have blocked some for itself
+        signal.pthread_sigmask(
+            signal.SIG_SETMASK, []
+        )  # whoever started us may have blocked some for itself
         self._end_with(parent)
         self._requests = Lines(os.dup(0))
         self._channel = Channel(os.dup(1))
@@ -92,7 +94,9 @@ class Host:
         if self._framework is not None:
             return True
         start = time.perf_counter()
-        signal.signal(_PARENT_DIED, signal.SIG_DFL)  # ends us also where the import hangs and no handler would run
+        signal.signal(
+            _PARENT_DIED, signal.SIG_DFL
+        )  # ends us also where the import hangs and no handler would run
         try:
             self._framework = load_file(self._framework_file)
         except BaseException:  # noqa: BLE001  whatever a framework raises, or exits with, when it is imported
@@ -101,15 +105,24 @@ class Host:
         import_s = time.perf_counter() - start
         signal.signal(_PARENT_DIED, self._parent_died)
         gc.collect()
-        getattr(gc, "freeze", bool)()  # from 3.7 on: the collector leaves alone what the trials share with the host
+        getattr(
+            gc, "freeze", bool
+        )()  # from 3.7 on: the collector leaves alone what the trials share with the host
         self._channel.send(
-            "ready", import_s=import_s, python=platform.python_version(), executable=sys.executable, pid=os.getpid()
+            "ready",
+            import_s=import_s,
+            python=platform.python_version(),
+            executable=sys.executable,
+            pid=os.getpid(),
         )
         return True
 
     def _run(self, request: Dict[str, Any]) -> None:
         log_read, log_write = os.pipe()
-        spawns = "spawn" in (request["settings"].get("process"), getattr(self._framework, "PROCESS", None))
+        spawns = "spawn" in (
+            request["settings"].get("process"),
+            getattr(self._framework, "PROCESS", None),
+        )
         make = self._spawned if spawns else self._forked
         pid = make(request, log_write)
         os.close(log_write)
@@ -147,7 +160,12 @@ class Host:
         command = [sys.executable] + interpreter_flags() + [_MAIN, "--parent", str(os.getpid())]
         command += ["--framework", self._framework_file, "--child", str(channel)]
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[channel], start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            pass_fds=[channel],
+            start_new_session=True,
         )
         os.close(channel)
         try:
@@ -162,7 +180,11 @@ class Host:
         """Until the trial's process ends; a request to stop, or the end of all requests, ends it."""
         while True:
             waiting = [self._requests.descriptor, self._wake] + log.descriptors()
-            readable = [self._requests.descriptor] if self._requests.holds_one else select.select(waiting, [], [])[0]
+            readable = (
+                [self._requests.descriptor]
+                if self._requests.holds_one
+                else select.select(waiting, [], [])[0]
+            )
             if self._wake in readable:
                 os.read(self._wake, 4096)
                 ended, status, usage = os.wait4(pid, os.WNOHANG)
@@ -243,7 +265,11 @@ class Log:
         os.close(self.descriptor)
 
     def text(self) -> str:
-        gap = "\n[... {:,} bytes left out ...]\n".format(self._left_out).encode() if self._left_out else b""
+        gap = (
+            "\n[... {:,} bytes left out ...]\n".format(self._left_out).encode()
+            if self._left_out
+            else b""
+        )
         return (self._head + gap + self._tail).decode("utf-8", "replace")
 
 

@@ -57,7 +57,11 @@ def children() -> List[int]:
         with open("/proc/self/task/{}/children".format(os.getpid())) as listed:
             return [int(pid) for pid in listed.read().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == os.getpid()]
+        return [
+            pid
+            for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+            if _parent(pid) == os.getpid()
+        ]
 
 
 def wake_on_child() -> int:

@@ -79,7 +79,12 @@ def parameter_shapes(network: Network) -> "OrderedDict[str, Shape]":
     found: "OrderedDict[str, Shape]" = OrderedDict()
     for layer in network.layers:
         if isinstance(layer, Conv):
-            found[layer.name + ".weight"] = (layer.outputs, layer.inputs, layer.kernel, layer.kernel)
+            found[layer.name + ".weight"] = (
+                layer.outputs,
+                layer.inputs,
+                layer.kernel,
+                layer.kernel,
+            )
         elif isinstance(layer, Dense):
             found[layer.name + ".weight"] = (layer.outputs, layer.inputs)
         else:
@@ -96,7 +101,9 @@ def draw_weights(network: Network, seed: int) -> Dict[str, np.ndarray]:
     Drawn in the order of the network by `RandomState(seed).random_sample`; biases are zero.
     """
     random = np.random.RandomState(seed)
-    return OrderedDict((name, _draw(random, shape)) for name, shape in parameter_shapes(network).items())
+    return OrderedDict(
+        (name, _draw(random, shape)) for name, shape in parameter_shapes(network).items()
+    )
 
 
 def _draw(random: np.random.RandomState, shape: Shape) -> np.ndarray:
@@ -114,11 +121,15 @@ def _after(layer: Any, shape: Shape) -> Shape:
     if isinstance(layer, Flatten):
         return (_size(shape),)
     if isinstance(layer, (Conv, Dense)) and layer.inputs != shape[0]:
-        raise ValueError("{} takes {} inputs and is given {}".format(layer.name, layer.inputs, shape[0]))
+        raise ValueError(
+            "{} takes {} inputs and is given {}".format(layer.name, layer.inputs, shape[0])
+        )
     if isinstance(layer, Dense):
         return (layer.outputs,)
     if isinstance(layer, Conv):
-        return (layer.outputs,) + tuple((n + 2 * layer.pad - layer.kernel) // layer.stride + 1 for n in shape[1:])
+        return (layer.outputs,) + tuple(
+            (n + 2 * layer.pad - layer.kernel) // layer.stride + 1 for n in shape[1:]
+        )
     if isinstance(layer, MaxPool):
         return shape[:1] + tuple((n - layer.kernel) // layer.stride + 1 for n in shape[1:])
     if isinstance(layer, (Relu, Dropout)):

@@ -19,7 +19,10 @@ _THREADS = (
 _OTHER_BLAS = re.compile("mkl_rt|mkl_core|libblis|libcblas|libatlas|libblas|libarmpl|libnvpl_blas")
 _OPENBLAS_CONFIG = ("openblas_get_config", "openblas_get_config64_", "scipy_openblas_get_config64_",
                     "scipy_openblas_get_config")  # fmt: skip
-_NOT_TOLD = ("SWEEP_PROCESS", "LC_CTYPE")  # by which processes are found again; what Python itself sets
+_NOT_TOLD = (
+    "SWEEP_PROCESS",
+    "LC_CTYPE",
+)  # by which processes are found again; what Python itself sets
 _ONLY_IF_LOADED = getattr(os, "RTLD_NOLOAD", 4)
 
 
@@ -33,7 +36,9 @@ def facts() -> Dict[str, Any]:
         "numpy": str(getattr(sys.modules.get("numpy"), "__version__", "")),
         "blas": blas(libraries),
         "peak_rss_bytes": peak_rss_bytes(),
-        "variables": json.dumps({name: os.environ[name] for name in sorted(os.environ) if name not in _NOT_TOLD}),
+        "variables": json.dumps(
+            {name: os.environ[name] for name in sorted(os.environ) if name not in _NOT_TOLD}
+        ),
     }  # type: Dict[str, Any]
     counted = [threads for _, threads in thread_pools(libraries)]
     if counted:

@@ -52,7 +52,7 @@ class Request(NamedTuple):
     settings: Dict[str, Any]
     cores: List[int]  # to be bound to; none: wherever the kernel likes
     data: Optional[str] = None  # folder of the prepared data set
-    reference: Optional[Dict[str, float]] = None  # what the fairness gate compares with
+    reference: Optional[Dict[str, float]] = None  # what the parity check compares with
     checkpoints: Optional[str] = None  # folder in which a long trial keeps its state
     memory_bytes: Optional[int] = None  # limit of its data segments
 
@@ -66,9 +66,13 @@ def encode(message: Dict[str, Any]) -> bytes:
 
     Raises TypeError or ValueError for what JSON cannot say, and for a message beyond MOST_BYTES.
     """
-    line = (json.dumps(message, default=_plain, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    line = (json.dumps(message, default=_plain, ensure_ascii=False) + "\n").encode(
+        "utf-8", "replace"
+    )
     if len(line) > MOST_BYTES:
-        raise ValueError("{:,} bytes are more than the {:,} that can be sent".format(len(line), MOST_BYTES))
+        raise ValueError(
+            "{:,} bytes are more than the {:,} that can be sent".format(len(line), MOST_BYTES)
+        )
     return line
 
 

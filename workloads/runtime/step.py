@@ -20,11 +20,18 @@ def main(arguments: List[str]) -> None:
     path, settings = arguments[0], json.loads(arguments[1])
     batch = example()
     weights = layers.draw_weights(deeppose.NETWORK, 0)
-    exact = reference.Model(deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"})
+    exact = reference.Model(
+        deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"}
+    )
     expected = core.evaluate(exact, batch)
     framework = load_file(path)
     framework.load(settings)
-    core.gate(framework.Model(deeppose.NETWORK, weights, settings), batch, expected, COMMON["tolerance"])
+    core.parity_check(
+        framework.Model(deeppose.NETWORK, weights, settings),
+        batch,
+        expected,
+        COMMON["parity_tolerance"],
+    )
 
 
 def example() -> deeppose.Batch:

@@ -62,7 +62,8 @@ def measure(
         "step_s": steps[warmup:],
         "warmup_s": steps[:warmup],
         "device_s": on_device,
-        "valid": [agree(wall, device) for wall, device in zip(steps[warmup:], on_device)] or [True] * samples,
+        "valid": [agree(wall, device) for wall, device in zip(steps[warmup:], on_device)]
+        or [True] * samples,
     }
 
 

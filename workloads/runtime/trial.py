@@ -49,7 +49,9 @@ class Report:
         self._channel.send("progress", facts=facts)
 
 
-def run(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool) -> None:
+def run(
+    request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool
+) -> None:
     """The whole life of a trial's process, which ends here.
 
     `spawned`: whether it has an interpreter of its own, so that `framework` imports and does not hand over what the
@@ -80,7 +82,9 @@ def load_file(path: str) -> Any:
     if path.startswith(_WORKLOADS + os.sep):
         relative = os.path.relpath(path, _WORKLOADS)
         return importlib.import_module("workloads." + relative[: -len(".py")].replace(os.sep, "."))
-    name = "plugin_{:08x}_{}".format(zlib.crc32(os.fsencode(path)), os.path.basename(path)[: -len(".py")])
+    name = "plugin_{:08x}_{}".format(
+        zlib.crc32(os.fsencode(path)), os.path.basename(path)[: -len(".py")]
+    )
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path, loader=_Unwritten(name, path))
         if spec is None or spec.loader is None:
@@ -95,9 +99,13 @@ def last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-_ERROR_LINES:])
 
 
-def _outcome(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool) -> Dict[str, Any]:
+def _outcome(
+    request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool
+) -> Dict[str, Any]:
     """Status, error and columns."""
-    reserve = mmap.mmap(-1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # counted, and not touched
+    reserve = mmap.mmap(
+        -1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )  # counted, and not touched
     columns = {}  # type: Dict[str, Any]
     status, said = "ok", ""
     try:
@@ -114,7 +122,9 @@ def _outcome(request: Dict[str, Any], channel: Channel, framework: Callable[[], 
     return {"status": status, "error": said, "columns": found}
 
 
-def _columns(request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool) -> Dict[str, Any]:
+def _columns(
+    request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool
+) -> Dict[str, Any]:
     """Binds this process before any thread of the framework's starts, then does the work."""
     kernel.be_first_to_go()
     if request["cores"]:
@@ -124,7 +134,9 @@ def _columns(request: Dict[str, Any], channel: Channel, framework: Callable[[], 
     start = time.perf_counter()
     module = _imported(framework)
     import_s = time.perf_counter() - start
-    channel.send("started", pid=os.getpid(), spawned=spawned, import_s=import_s, cpu_s=time.process_time())
+    channel.send(
+        "started", pid=os.getpid(), spawned=spawned, import_s=import_s, cpu_s=time.process_time()
+    )
     workload = load_file(request["workload_file"])
     if request["task"] == protocol.REFERENCE_VALUES:
         return dict(workload.reference_values(request["settings"], request["data"]))
@@ -132,7 +144,9 @@ def _columns(request: Dict[str, Any], channel: Channel, framework: Callable[[], 
         workload.check(request["settings"], request["data"])
         return {}
     report = Report(channel, request["checkpoints"])
-    columns = workload.run(module, request["settings"], request["data"], request["reference"], report)
+    columns = workload.run(
+        module, request["settings"], request["data"], request["reference"], report
+    )
     if not isinstance(columns, dict):
         raise TypeError("the workload returned {!r} and no dict of columns".format(columns))
     return columns
@@ -145,7 +159,9 @@ class Unimportable(Exception):  # noqa: N818  a state of the environment
 def _imported(framework: Callable[[], Any]) -> Any:
     try:
         return framework()
-    except BaseException as error:  # whatever a framework raises, or exits with, when it is imported
+    except (
+        BaseException
+    ) as error:  # whatever a framework raises, or exits with, when it is imported
         raise Unimportable("{}: {}".format(type(error).__name__, error)) from error
 
 

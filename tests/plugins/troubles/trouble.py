@@ -182,7 +182,7 @@ def has_no_backend(framework, settings):
 
 
 def computes_something_else(framework, settings):
-    """As the fairness gate says it."""
+    """As the parity check says it."""
     raise NotComparable("loss is 2, the reference's 3")
 
 
@@ -194,4 +194,6 @@ def note(settings, what, number):
 
 
 TROUBLES = {"none": well}
-TROUBLES.update((name, value) for name, value in list(globals().items()) if callable(value) and name != "run")
+TROUBLES.update(
+    (name, value) for name, value in list(globals().items()) if callable(value) and name != "run"
+)

@@ -22,7 +22,11 @@ PARAMETERS = {
 CHOICES = COMMON_CHOICES
 LEAST = {**SAMPLED_LEAST, "parts": 1}
 STEPS = SAMPLED_STEPS
-REFERENCE = ("seed", "use_visibility", "gate_examples")  # the settings that `reference_values` depends on
+REFERENCE = (
+    "seed",
+    "use_visibility",
+    "parity_examples",
+)  # the settings that `reference_values` depends on
 
 
 def run(
@@ -35,17 +39,25 @@ def run(
     """Times the framework on the prepared data set in folder `data`; gives the record's columns."""
     poses = deeppose.Poses(data)
     framework.load(settings)
-    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings)
-    checked = core.gate(model, core.gate_batch(poses, settings), reference, settings["tolerance"])
+    model = framework.Model(
+        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
+    )
+    checked = core.parity_check(
+        model, core.parity_batch(poses, settings), reference, settings["parity_tolerance"]
+    )
     model.dropout = True
-    parts = [model.place(*batch) for batch in _parts(poses, settings)]
+    parts = [model.to_device(*batch) for batch in _parts(poses, settings)]
     steps = [_step_time(model, parts) for _ in range(settings["warmup"] + settings["samples"])]
-    columns = {"parts": len(parts), "warmup_s": steps[: settings["warmup"]], "step_s": steps[settings["warmup"] :]}
+    columns = {
+        "parts": len(parts),
+        "warmup_s": steps[: settings["warmup"]],
+        "step_s": steps[settings["warmup"] :],
+    }
     return dict(checked, **dict(framework.facts(), **dict(model.facts(parts[0]), **columns)))
 
 
 def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
-    """What the fairness gate compares with: core's own."""
+    """What the parity check compares with: core's own."""
     return core.reference_values(settings, data)
 
 
@@ -53,12 +65,13 @@ def _parts(poses: deeppose.Poses, settings: Dict[str, Any]) -> List[deeppose.Bat
     size = core.batch_size(settings)
     chosen = deeppose.batch_indices(len(poses), size, settings["seed"], 0)
     return [
-        poses.batch(part, settings["use_visibility"]) for part in np.array_split(chosen, min(settings["parts"], size))
+        poses.batch(part, settings["use_visibility"])
+        for part in np.array_split(chosen, min(settings["parts"], size))
     ]
 
 
 def _step_time(model: Any, parts: List[Any]) -> float:
-    model.clear_gradients()
+    model.zero_grad()
     model.synchronize()
     start = time.perf_counter()
     for part in parts:

@@ -58,21 +58,29 @@ class Loss(NamedTuple):
 class Model:
     """The network as a function of its parameters."""
 
-    def __init__(self, network: layers.Network, weights: Parameters, settings: Dict[str, Any]) -> None:
+    def __init__(
+        self, network: layers.Network, weights: Parameters, settings: Dict[str, Any]
+    ) -> None:
         self.network = network
         self.dropout = True
         self._parameters = dict(weights)
         self._gradients: Parameters = {}
         self._random = numpy.random.RandomState(settings.get("seed", 0))
-        self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[settings.get("backward", "autograd")]
+        self._loss = {"autograd": composed_loss, "explicit": explicit_loss}[
+            settings.get("backward", "autograd")
+        ]
 
-    def place(self, images: numpy.ndarray, targets: numpy.ndarray, visible: numpy.ndarray) -> Batch:
+    def to_device(
+        self, images: numpy.ndarray, targets: numpy.ndarray, visible: numpy.ndarray
+    ) -> Batch:
         """The batch where the model takes it."""
         return Batch(images, targets, visible[:, :, None], max(float(visible.sum()), 1.0))
 
     def forward(self, batch: Batch) -> Loss:
         """The loss, with the way back."""
-        back, value = make_vjp(lambda parameters: self._loss_of(parameters, batch), self._parameters)
+        back, value = make_vjp(
+            lambda parameters: self._loss_of(parameters, batch), self._parameters
+        )
         return Loss(float(value), back)
 
     def backward(self, loss: Loss) -> None:
@@ -82,14 +90,14 @@ class Model:
             found = {name: self._gradients[name] + gradient for name, gradient in found.items()}
         self._gradients = found
 
-    def clear_gradients(self) -> None:
+    def zero_grad(self) -> None:
         """Forgets the gradients."""
         self._gradients = {}
 
     def synchronize(self) -> None:
         """Nothing runs behind NumPy's back."""
 
-    def loss_value(self, loss: Loss) -> float:
+    def item(self, loss: Loss) -> float:
         """The loss as a number."""
         return loss.value
 
@@ -134,7 +142,12 @@ def explicit_loss(prediction: Any, batch: Batch) -> Any:
 defvjp(
     explicit_loss,
     lambda value, prediction, batch: (
-        lambda gradient: gradient * numpy.float32(2 / batch.joints) * (prediction - batch.targets) * batch.visible
+        lambda gradient: (
+            gradient
+            * numpy.float32(2 / batch.joints)
+            * (prediction - batch.targets)
+            * batch.visible
+        )
     ),
     argnums=(0,),
 )
@@ -143,8 +156,15 @@ defvjp(
 def convolution(layer: layers.Conv, model: Model, parameters: Parameters, x: Any) -> Any:
     """(batch, in, h, w) -> (batch, out, h', w'): the sum over the kernel's places of a product with a slice."""
     weight, bias = parameters[layer.name + ".weight"], parameters[layer.name + ".bias"]
-    x = np.pad(x, ((0, 0), (0, 0), (layer.pad, layer.pad), (layer.pad, layer.pad)), "constant") if layer.pad else x
-    y = sum(np.tensordot(weight[:, :, row, column], piece, ((1,), (1,))) for row, column, piece in _pieces(layer, x))
+    x = (
+        np.pad(x, ((0, 0), (0, 0), (layer.pad, layer.pad), (layer.pad, layer.pad)), "constant")
+        if layer.pad
+        else x
+    )
+    y = sum(
+        np.tensordot(weight[:, :, row, column], piece, ((1,), (1,)))
+        for row, column, piece in _pieces(layer, x)
+    )
     return np.transpose(y, (1, 0, 2, 3)) + bias[:, None, None]
 
 
@@ -178,4 +198,8 @@ def _pieces(layer: Any, x: Any) -> Iterator[Tuple[int, int, Any]]:
     height, width = (layer.stride * ((n - layer.kernel) // layer.stride) + 1 for n in x.shape[2:])
     for row in range(layer.kernel):
         for column in range(layer.kernel):
-            yield row, column, x[:, :, row : row + height : layer.stride, column : column + width : layer.stride]
+            yield (
+                row,
+                column,
+                x[:, :, row : row + height : layer.stride, column : column + width : layer.stride],
+            )

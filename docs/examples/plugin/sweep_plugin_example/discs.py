@@ -46,4 +46,6 @@ def read(examples: int, seed: int) -> Discs:
     return Discs(examples, seed)
 
 
-DATASET = DataSet("discs", "bright discs on grey", read, options={"examples": 64, "seed": 0}, generated=True)
+DATASET = DataSet(
+    "discs", "bright discs on grey", read, options={"examples": 64, "seed": 0}, generated=True
+)

@@ -1,4 +1,4 @@
-"""Yardstick: what every framework's loss and gradient are compared with, computed by the reference once and kept.
+"""Reference values: loss and gradient that every framework is compared with, computed once by the reference and kept.
 
 The reference's environment also answers whether a workload's settings and data can go together at all.
 """
@@ -58,14 +58,20 @@ def values(
 
 
 def check(
-    workload: Workload, settings: Mapping[str, Any], data: Prepared | None, spec: Specification, run_id: str
+    workload: Workload,
+    settings: Mapping[str, Any],
+    data: Prepared | None,
+    spec: Specification,
+    run_id: str,
 ) -> None:
     """Raises SweepError with the workload's own words where it refuses these settings on that data.
 
     On no core of its own: it is over in a moment, and does not wait for the trials of another sweep.
     """
     host = hosts.key(environments.prepare(spec, run_id=run_id), spec, 1, run_id=run_id)
-    status, error = _answer(host, protocol.CHECK, workload, settings, data, cores=()).verdict(_TIMEOUT_S)
+    status, error = _answer(host, protocol.CHECK, workload, settings, data, cores=()).verdict(
+        _TIMEOUT_S
+    )
     if status != Status.OK:
         raise SweepError(error)
 
@@ -89,7 +95,9 @@ def _computed(
         outcome = _answer(host, protocol.REFERENCE_VALUES, workload, asked, data, lease.cores)
     status, error = outcome.verdict(_TIMEOUT_S)
     if status != Status.OK:
-        raise SweepError(f"the reference values could not be computed: {error}", "see docs/workloads.md")
+        raise SweepError(
+            f"the reference values could not be computed: {error}", "see docs/workloads.md"
+        )
     return outcome.columns
 
 
@@ -126,4 +134,6 @@ def _code(workload: Path, run_id: str) -> str:  # noqa: ARG001  it is looked at 
 
     Their NumPy is not in it: the values are in float64, whose last digits are far below every tolerance.
     """
-    return digests.of_files(dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path))
+    return digests.of_files(
+        dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path)
+    )

@@ -1,4 +1,4 @@
-"""Caveats: what comes with a verdict. What makes either side doubtful, and what else differs between the sides.
+"""Warnings: what comes with a verdict. What makes either side doubtful, and what else differs between the sides.
 
 A verdict names the one thing that two cells are meant to differ in. Times also depend on the Python, the NumPy and the
 BLAS beneath, on the machine and on the version of sweep: where these differ as well, the ratio is that of all together.
@@ -13,14 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sweep.analysis.comparisons import Comparison
-from sweep.analysis.doubts import Doubt, doubts, run_warnings
 from sweep.analysis.summary import Summary
+from sweep.analysis.warning_signs import WarningSign, run_warnings, warnings_of
 from sweep.analysis.wording import circumstances, name, varied_axes
 
 _SAID_BY_THE_VERDICT = frozenset({"few processes"})
 _OF_ANY = {"python": "Python", "numpy": "NumPy", "blas": "BLAS"}
-_OF_ONE_FRAMEWORK = {"framework_build": "the build of the framework"}  # of two frameworks it tells nothing
-_OF_THE_SAME = {"environment_id": "packages of the environment"}  # where nothing that is told above differs
+_OF_ONE_FRAMEWORK = {
+    "framework_build": "the build of the framework"
+}  # of two frameworks it tells nothing
+_OF_THE_SAME = {
+    "environment_id": "packages of the environment"
+}  # where nothing that is told above differs
 _OF_MACHINES = {"cpu_model": "CPU", "device_name": "device", "code_version": "version of sweep"}
 _OF_CONTENT = {  # the words of a record's content
     "workload": "the files of the workload",
@@ -30,7 +34,7 @@ _OF_CONTENT = {  # the words of a record's content
 _SHORT = 6  # digits of a hash
 _WHOLE_TEXT = 40  # characters; of longer texts the words that differ are told
 _MOST_WORDS = 6
-_ALIKE_TOLD = 2  # caveats of one kind that are told one by one
+_ALIKE_TOLD = 2  # verdict_warnings of one kind that are told one by one
 
 
 class _Cell(NamedTuple):
@@ -42,7 +46,7 @@ class _Cell(NamedTuple):
     machine: str | None
 
 
-Known = dict[_Cell, list[Doubt]]
+Known = dict[_Cell, list[WarningSign]]
 
 
 class Told(NamedTuple):
@@ -61,8 +65,10 @@ class _Side(NamedTuple):
     where: str
 
 
-def caveats(found: Sequence[Comparison], known: Known | None = None) -> list[list[Doubt]]:
-    """For each comparison its caveats, those of either side first.
+def verdict_warnings(
+    found: Sequence[Comparison], known: Known | None = None
+) -> list[list[WarningSign]]:
+    """For each comparison its verdict_warnings, those of either side first.
 
     `known` keeps what is doubtful about cells, for further comparisons of the same run.
     """
@@ -71,7 +77,7 @@ def caveats(found: Sequence[Comparison], known: Known | None = None) -> list[lis
     return [
         [
             *_of_machines(comparison),
-            *_of_sides([(side.value, _doubts(side, known)) for side in _sides(comparison)]),
+            *_of_sides([(side.value, _warnings(side, known)) for side in _sides(comparison)]),
             *_of_runs(comparison, drifts),
             *_of_both(comparison),
         ]
@@ -80,11 +86,11 @@ def caveats(found: Sequence[Comparison], known: Known | None = None) -> list[lis
 
 
 def told(found: Sequence[Comparison]) -> list[Told]:
-    """The caveats of comparisons that are shown together: each once, with what it is of, few of each kind."""
-    of_pairs = (_told_of_pairs(found, caveats_of) for caveats_of in (_of_machines, _of_both))
+    """The verdict_warnings of comparisons that are shown together: each once, with what it is of, few of each kind."""
+    of_pairs = (_told_of_pairs(found, signs_of) for signs_of in (_of_machines, _of_both))
     lines: dict[str, list[str]] = {}
-    for caveat, whose in itertools.chain(_told_of_cells(found), _told_of_runs(found), *of_pairs):
-        lines.setdefault(caveat.kind, []).append(f"{whose}: {caveat}" if whose else str(caveat))
+    for warning, whose in itertools.chain(_told_of_cells(found), _told_of_runs(found), *of_pairs):
+        lines.setdefault(warning.kind, []).append(f"{whose}: {warning}" if whose else str(warning))
     return [each for kind, texts in lines.items() for each in _few(kind, texts)]
 
 
@@ -93,20 +99,27 @@ def _few(kind: str, texts: Sequence[str]) -> Iterator[Told]:
     for text in texts[:_ALIKE_TOLD]:
         yield Told(kind, text)
     if len(texts) > _ALIKE_TOLD:
-        yield Told(kind, f"{len(texts) - _ALIKE_TOLD} more of this kind ({kind}): --format json has them all")
+        yield Told(
+            kind,
+            f"{len(texts) - _ALIKE_TOLD} more of this kind ({kind}): --format json has them all",
+        )
 
 
-def _told_of_cells(found: Sequence[Comparison]) -> Iterator[tuple[Doubt, str]]:
+def _told_of_cells(found: Sequence[Comparison]) -> Iterator[tuple[WarningSign, str]]:
     """What is doubtful about cells, each with those that it is of: a cell is a side of many comparisons."""
     varied = varied_axes(found)
     sides = {side.cell: side for comparison in found for side in _sides(comparison, varied)}
     known: Known = {}
-    named = [(side, doubt) for side in sides.values() for doubt in dict.fromkeys(_doubts(side, known))]
-    of: dict[Doubt, list[_Side]] = {}
-    for side, doubt in named:
-        of.setdefault(doubt, []).append(side)
-    for doubt, members in of.items():
-        yield doubt, _whose(members, list(sides.values()))
+    named = [
+        (side, warning)
+        for side in sides.values()
+        for warning in dict.fromkeys(_warnings(side, known))
+    ]
+    of: dict[WarningSign, list[_Side]] = {}
+    for side, warning in named:
+        of.setdefault(warning, []).append(side)
+    for warning, members in of.items():
+        yield warning, _whose(members, list(sides.values()))
 
 
 def _whose(members: Sequence[_Side], sides: Sequence[_Side]) -> str:
@@ -121,30 +134,32 @@ def _whose(members: Sequence[_Side], sides: Sequence[_Side]) -> str:
     return f"{len(members)} of {len(sides)} cells"
 
 
-def _told_of_runs(found: Sequence[Comparison]) -> Iterator[tuple[Doubt, str]]:
+def _told_of_runs(found: Sequence[Comparison]) -> Iterator[tuple[WarningSign, str]]:
     drifts = _drifts(found)
-    for doubt in dict.fromkeys(each for comparison in found for each in _of_runs(comparison, drifts)):
-        yield doubt, ""
+    for warning in dict.fromkeys(
+        each for comparison in found for each in _of_runs(comparison, drifts)
+    ):
+        yield warning, ""
 
 
 def _told_of_pairs(
-    found: Sequence[Comparison], caveats_of: Callable[[Comparison], Iterable[Doubt]]
-) -> Iterator[tuple[Doubt, str]]:
+    found: Sequence[Comparison], signs_of: Callable[[Comparison], Iterable[WarningSign]]
+) -> Iterator[tuple[WarningSign, str]]:
     """What is said of both sides together, with the comparisons that it is of unless it is of all of the two values."""
     varied = varied_axes(found)
     pairs = [(comparison.subject_value, comparison.baseline_value) for comparison in found]
-    of: dict[Doubt, list[int]] = {}
+    of: dict[WarningSign, list[int]] = {}
     for place, comparison in enumerate(found):
-        for caveat in caveats_of(comparison):
-            of.setdefault(caveat, []).append(place)
-    for caveat, places in of.items():
+        for warning in signs_of(comparison):
+            of.setdefault(warning, []).append(place)
+    for warning, places in of.items():
         alike = {pairs[place] for place in places}
         if len(places) == sum(pair in alike for pair in pairs):
-            yield caveat, ""
+            yield warning, ""
         elif len(places) == 1:
-            yield caveat, circumstances(found[places[0]].axes, varied).strip()
+            yield warning, circumstances(found[places[0]].axes, varied).strip()
         else:
-            yield caveat, f"in {len(places)} of {len(found)} comparisons"
+            yield warning, f"in {len(places)} of {len(found)} comparisons"
 
 
 def _sides(comparison: Comparison, varied: Sequence[str] = ()) -> list[_Side]:
@@ -153,31 +168,42 @@ def _sides(comparison: Comparison, varied: Sequence[str] = ()) -> list[_Side]:
     runs = values if comparison.over == "run" else ("", "")
     where = circumstances(comparison.axes, varied)
     return [
-        _Side(_Cell(run, side.metric, repr(side.axes), side.machine), side, name(comparison.over, value), where)
-        for run, value, side in zip(runs, values, (comparison.subject, comparison.baseline), strict=True)
+        _Side(
+            _Cell(run, side.metric, repr(side.axes), side.machine),
+            side,
+            name(comparison.over, value),
+            where,
+        )
+        for run, value, side in zip(
+            runs, values, (comparison.subject, comparison.baseline), strict=True
+        )
         if side
     ]
 
 
-def _doubts(side: _Side, known: Known) -> list[Doubt]:
+def _warnings(side: _Side, known: Known) -> list[WarningSign]:
     """What is doubtful about a cell, looked for once."""
     if side.cell not in known:
-        known[side.cell] = [doubt for doubt in doubts(side.summary) if doubt.kind not in _SAID_BY_THE_VERDICT]
+        known[side.cell] = [
+            warning
+            for warning in warnings_of(side.summary)
+            if warning.kind not in _SAID_BY_THE_VERDICT
+        ]
     return known[side.cell]
 
 
-def _of_sides(sides: Sequence[tuple[str, Sequence[Doubt]]]) -> Iterator[Doubt]:
+def _of_sides(sides: Sequence[tuple[str, Sequence[WarningSign]]]) -> Iterator[WarningSign]:
     """What is doubtful about either side; what is doubtful about both, once."""
-    of: dict[Doubt, list[str]] = {}
+    of: dict[WarningSign, list[str]] = {}
     for value, found in sides:
-        for doubt in dict.fromkeys(found):
-            of.setdefault(doubt, []).append(value)
-    for doubt, values in of.items():
+        for warning in dict.fromkeys(found):
+            of.setdefault(warning, []).append(value)
+    for warning, values in of.items():
         whose = values[0] if len(values) == 1 else "both sides"
-        yield Doubt(doubt.kind, f"{whose}: {doubt.text}", doubt.remedy)
+        yield WarningSign(warning.kind, f"{whose}: {warning.text}", warning.fix)
 
 
-def _drifts(found: Sequence[Comparison]) -> dict[str, list[Doubt]]:
+def _drifts(found: Sequence[Comparison]) -> dict[str, list[WarningSign]]:
     """What is doubtful about the cells of each run together, where that bears on any of these comparisons."""
     of_run: dict[str, dict[_Cell, Summary]] = {}
     for comparison in found if any(_bears_no_drift(each) for each in found) else ():
@@ -191,23 +217,27 @@ def _bears_no_drift(comparison: Comparison) -> bool:
     return comparison.ratio is not None and not comparison.ratio.paired
 
 
-def _of_runs(comparison: Comparison, drifts: Mapping[str, Sequence[Doubt]]) -> Iterator[Doubt]:
+def _of_runs(
+    comparison: Comparison, drifts: Mapping[str, Sequence[WarningSign]]
+) -> Iterator[WarningSign]:
     """What is doubtful about either run, where pairs within blocks do not bear it."""
     if _bears_no_drift(comparison):
         for run in dict.fromkeys(side.cell.run for side in _sides(comparison)):
-            for doubt in drifts[run]:
-                yield Doubt(doubt.kind, f"{run}: {doubt.text}" if run else doubt.text, doubt.remedy)
+            for warning in drifts[run]:
+                yield WarningSign(
+                    warning.kind, f"{run}: {warning.text}" if run else warning.text, warning.fix
+                )
 
 
-def _of_machines(comparison: Comparison) -> Iterator[Doubt]:
+def _of_machines(comparison: Comparison) -> Iterator[WarningSign]:
     """What is left out, since the other side has nothing from such a machine."""
     if comparison.unmatched:
         left_out = " and ".join(comparison.unmatched)
         fix = "run both on the same kinds of machine, or pool them with --across-machines"
-        yield Doubt("machines", f"left out: {left_out}, where the other side has none", fix)
+        yield WarningSign("machines", f"left out: {left_out}, where the other side has none", fix)
 
 
-def _of_both(comparison: Comparison) -> Iterator[Doubt]:
+def _of_both(comparison: Comparison) -> Iterator[WarningSign]:
     """What else differs between the sides."""
     if comparison.ratio is None or not comparison.subject or not comparison.baseline:
         return
@@ -216,12 +246,19 @@ def _of_both(comparison: Comparison) -> Iterator[Doubt]:
     if _framework(sides[0]) == _framework(sides[1]):
         found = found or _differing(_OF_ONE_FRAMEWORK, *sides)
         found = found or _differing(_OF_THE_SAME, *sides)
-    found = list(dict.fromkeys([*_contents_apart(*sides), *found, *_differing(_OF_MACHINES, *sides)]))
+    found = list(
+        dict.fromkeys([*_contents_apart(*sides), *found, *_differing(_OF_MACHINES, *sides)])
+    )
     if found:
-        pair = (name(comparison.over, value) for value in (comparison.subject_value, comparison.baseline_value))
+        pair = (
+            name(comparison.over, value)
+            for value in (comparison.subject_value, comparison.baseline_value)
+        )
         text = f"{' and '.join(pair)} differ in more: {', '.join(found)}"
-        fix = "the ratio is that of all together; docs/environments.md says how to give both the same"
-        yield Doubt("differs", text, fix)
+        fix = (
+            "the ratio is that of all together; docs/environments.md says how to give both the same"
+        )
+        yield WarningSign("differs", text, fix)
 
 
 def _contents_apart(one: Summary, other: Summary) -> list[str]:
@@ -229,7 +266,11 @@ def _contents_apart(one: Summary, other: Summary) -> list[str]:
     contents = [_content(side) for side in (one, other)]
     same_workload = one.axes.get("workload") == other.axes.get("workload")
     same_framework = _framework(one) == _framework(other)
-    of_both = {"workload": same_workload, "framework": same_framework, "environment": same_framework}
+    of_both = {
+        "workload": same_workload,
+        "framework": same_framework,
+        "environment": same_framework,
+    }
     found = []
     for word, what in _OF_CONTENT.items():
         mine, theirs = (content.get(word, "–")[:_SHORT] for content in contents)
@@ -253,7 +294,9 @@ def _differing(columns: Mapping[str, str], one: Summary, other: Summary) -> list
     """What the trials of the two sides do not have alike, as `Python (3.12.3, 3.8.20)`; what is not known, neither."""
     found = []
     for column, what in columns.items():
-        mine, theirs = ({str(value) for value in side.column(column) if value} for side in (one, other))
+        mine, theirs = (
+            {str(value) for value in side.column(column) if value} for side in (one, other)
+        )
         if mine and theirs and mine != theirs:
             texts = [" / ".join(sorted(values)) for values in (mine, theirs)]
             found.append(f"{what} ({_apart(*texts)})")
@@ -265,5 +308,8 @@ def _apart(one: str, other: str) -> str:
     if max(len(one), len(other)) <= _WHOLE_TEXT:
         return f"{one}, {other}"
     mine, theirs = (re.split(r"[\s;,]+", text) for text in (one, other))
-    words = [[word for word in words if word not in others] for words, others in ((mine, theirs), (theirs, mine))]
+    words = [
+        [word for word in words if word not in others]
+        for words, others in ((mine, theirs), (theirs, mine))
+    ]
     return ", ".join(" ".join(each[:_MOST_WORDS]) or "–" for each in words)

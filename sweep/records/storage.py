@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     size_bytes: int
 
 
-class Place:
+class Storage:
     """A folder, or the prefix of an object store (`s3://`, `gs://`, `abfs://`, `file://`), by PyArrow's file systems.
 
     Paths are relative to it, with forward slashes. Whatever the file system reports becomes `Unavailable`, but for
@@ -96,7 +96,11 @@ class Place:
         if self.folder is not None:
             return [entry for path in self.names(folder) if (entry := _entry(self.folder, path))]
         infos = self._listed(folder)
-        return [Entry(i.path, i.size) for i in infos if i.type == pafs.FileType.File and not _hidden(i.base_name)]
+        return [
+            Entry(i.path, i.size)
+            for i in infos
+            if i.type == pafs.FileType.File and not _hidden(i.base_name)
+        ]
 
     def folders(self) -> list[str]:
         if self.folder is not None:
@@ -125,7 +129,9 @@ class Place:
     def read(self, path: str, most_bytes: int = _MOST_BYTES) -> pa.Buffer:
         """A whole file. Raises FileNotFoundError, and NoFile where it is no regular one."""
         with _reported(self, "read"):
-            if self.folder is not None:  # read, not mapped: a failing disk is then an error, not a SIGBUS
+            if (
+                self.folder is not None
+            ):  # read, not mapped: a failing disk is then an error, not a SIGBUS
                 return pa.py_buffer(_read_regular(self.folder / path, path, most_bytes))
             with self._filesystem.open_input_stream(path) as stream:
                 return stream.read_buffer()
@@ -140,7 +146,9 @@ class Place:
             if self.folder is not None:
                 atomic.write(self.folder / path, data, durable)
                 return
-            with self._filesystem.open_output_stream(path) as stream:  # stores show an object when it is complete
+            with self._filesystem.open_output_stream(
+                path
+            ) as stream:  # stores show an object when it is complete
                 stream.write(data)
 
     def fetch(self, path: str, to: Path) -> None:
@@ -239,7 +247,7 @@ def _hidden(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _reported(place: Place, what: str) -> Iterator[None]:
+def _reported(place: Storage, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:

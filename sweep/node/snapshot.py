@@ -1,4 +1,4 @@
-"""Vitals: a machine as the doctor finds it, read within a second or two; nothing is changed, nothing installed."""
+"""Snapshot: a machine as the doctor finds it, read within a second or two; nothing is changed, nothing installed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Folder(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Vitals:
+class Snapshot:
     """What the doctor looks at. Where something cannot be read, it is None or empty.
 
     `machine` is `machine.facts()`, which every record carries; the rest is true of this moment only.
@@ -72,23 +72,26 @@ class Vitals:
     indexes: tuple[str, ...] = ()
     index_refusal: str = ""
     environments: int = 0
-    broken_plugins: tuple[tuple[str, str, str], ...] = ()  # name, what is wrong with it, and what would help
+    broken_plugins: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # name, what is wrong with it, and what would help
     obstacles: tuple[Obstacle, ...] = ()  # what keeps a Ray of our own from starting
     ray_daemons: int = 0  # of Rays that run on this machine, ours or not
 
 
-def take(results: Path, look_s: float = 1.0) -> Vitals:
-    """The vitals of this machine, load and steal over `look_s`; `results` is where runs are written."""
+def take(results: Path, look_s: float = 1.0) -> Snapshot:
+    """The snapshot of this machine, load and steal over `look_s`; `results` is where runs are written."""
     cores = machine.usable_cores()
     usage, times, throttled = machine.usage(cores), _cpu_times(), limits.throttled_periods()
     time.sleep(look_s)
     now, busy = machine.usage(cores), _busy(times, _cpu_times(), look_s)
     found, refusal = _gpus()
     configured = indexes.configured()
-    return Vitals(
+    return Snapshot(
         machine=machine.facts(),
         runnable=machine.runnable(),
-        steal_ratio=(now.stolen_s - usage.stolen_s) / max(1e-9, (now.at_s - usage.at_s) * len(cores)),
+        steal_ratio=(now.stolen_s - usage.stolen_s)
+        / max(1e-9, (now.at_s - usage.at_s) * len(cores)),
         throttled=limits.throttled_periods() - throttled,
         busy=busy,
         memory_available_bytes=_available_bytes(),
@@ -107,7 +110,11 @@ def take(results: Path, look_s: float = 1.0) -> Vitals:
         environments=len(environments.environments()),
         broken_plugins=tuple(_broken_plugins()),
         obstacles=tuple(obstacles.obstacles()),
-        ray_daemons=sum(1 for each in psutil.process_iter(["name"]) if each.info["name"] in ("raylet", "gcs_server")),
+        ray_daemons=sum(
+            1
+            for each in psutil.process_iter(["name"])
+            if each.info["name"] in ("raylet", "gcs_server")
+        ),
     )
 
 
@@ -131,7 +138,9 @@ def _busy(
 ) -> tuple[Busy, ...]:
     """Those that kept a twentieth of a core busy, the busiest first."""
     shares = (Busy(*key, (cpu_s - before.get(key, cpu_s)) / span_s) for key, cpu_s in after.items())
-    return tuple(sorted((each for each in shares if each.cores >= 0.05), key=lambda each: -each.cores))
+    return tuple(
+        sorted((each for each in shares if each.cores >= 0.05), key=lambda each: -each.cores)
+    )
 
 
 def _available_bytes() -> int:
@@ -178,7 +187,9 @@ def _clock_read_s() -> float:
 def _synchronised() -> bool | None:
     """Whether the kernel says that a time service keeps its clock; None where it does not say."""
     try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024))  # no bit of `modes` set: a mere question
+        state = ctypes.CDLL(None).adjtimex(
+            ctypes.create_string_buffer(1024)
+        )  # no bit of `modes` set: a mere question
     except (OSError, AttributeError):
         return None
     return None if state < 0 else state != _TIME_ERROR

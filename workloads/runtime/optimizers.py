@@ -36,14 +36,18 @@ class Adam(NamedTuple):
         return self.beta1, self.beta2
 
 
-RULES: Dict[str, Any] = {"momentum_sgd": MomentumSGD, "adam": Adam}
+OPTIMIZERS: Dict[str, Any] = {"momentum_sgd": MomentumSGD, "adam": Adam}
 
 
 def chosen(name: str, learning_rate: Optional[float]) -> Any:
     """The rule of that name, with its own learning rate where none is given; ValueError names those there are."""
-    if name not in RULES:
-        raise ValueError("there is no optimizer {!r}: it is one of {}".format(name, ", ".join(sorted(RULES))))
-    rule = RULES[name]()
+    if name not in OPTIMIZERS:
+        raise ValueError(
+            "there is no optimizer {!r}: it is one of {}".format(
+                name, ", ".join(sorted(OPTIMIZERS))
+            )
+        )
+    rule = OPTIMIZERS[name]()
     return rule if learning_rate is None else rule._replace(learning_rate=learning_rate)
 
 

@@ -15,7 +15,7 @@ from plugged import OVERRIDES, PLUGINS, runner, trial
 from test_slots import holding
 
 from sweep import catalog, dependencies
-from sweep.node import hosts, machine, yardstick
+from sweep.node import hosts, machine, reference_values
 
 HOUSE = Path(__file__).resolve().parent.parent
 HERE = OVERRIDES | {"reference": {"interpreter": sys.executable}}
@@ -23,7 +23,7 @@ ASK = f"""
 import sys
 sys.path[:0] = [{str(PLUGINS)!r}, {str(HOUSE / "tests")!r}]
 from plugged import runner, trial
-record = runner(overrides={HERE!r})(trial(workload="gated", note=sys.argv[1]))
+record = runner(overrides={HERE!r})(trial(workload="compared", note=sys.argv[1]))
 print(record["status"], record["error"], record.get("expected"))
 """
 
@@ -43,7 +43,7 @@ def note(tmp_path: Path) -> Path:
 
 
 def run(note: Path, seed: int = 0, **settings: Any) -> dict[str, Any]:
-    each = trial(workload="gated", note=str(note), **settings)
+    each = trial(workload="compared", note=str(note), **settings)
     return runner(overrides=HERE)(dataclasses.replace(each, seed=seed))
 
 
@@ -87,11 +87,13 @@ def reference_values(settings, data):
 
 def asked(folder: Path, run_id: str = "1") -> dict[str, Any] | None:
     workload = catalog.read_workload(folder / "partly.py", "partly")
-    spec = yardstick.specification(HERE)
-    return yardstick.values(workload, {"seed": 0}, None, 1, spec, run_id)
+    spec = reference_values.specification(HERE)
+    return reference_values.values(workload, {"seed": 0}, None, 1, spec, run_id)
 
 
-def test_values_are_computed_anew_when_a_file_changes_that_the_workload_imports(tmp_path: Path) -> None:
+def test_values_are_computed_anew_when_a_file_changes_that_the_workload_imports(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "partly.py").write_text(WITH_A_PART)
     (tmp_path / "part.py").write_text("def values():\n    return {'loss': 1.0}\n")
     first = asked(tmp_path)
@@ -115,14 +117,18 @@ def test_values_depend_on_every_file_that_computes_them(name: str) -> None:
     assert {"deeppose.py", "runtime/layers.py", "frameworks/reference.py"} <= {
         file.removeprefix("workloads/") for file in files
     }
-    assert (name == "core") or "workloads/core.py" in files  # whose values they are, or whose batches
+    assert (
+        name == "core"
+    ) or "workloads/core.py" in files  # whose values they are, or whose batches
 
 
 def test_values_are_kept_for_the_next_process(note: Path) -> None:
     run(note)
     hosts.close_all()
 
-    told = subprocess.run([sys.executable, "-c", ASK, str(note)], cwd=HOUSE, capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, "-c", ASK, str(note)], cwd=HOUSE, capture_output=True, text=True
+    )
 
     assert told.stdout == "ok  2.0\n", told.stderr
     assert len(computed(note)) == 1
@@ -132,14 +138,17 @@ def test_processes_that_ask_at_once_have_them_computed_once(note: Path, tmp_path
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", ASK, str(note)]
     asking = [
-        subprocess.Popen(command, cwd=HOUSE, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen(command, cwd=HOUSE, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
     ]
 
     assert [each.communicate(timeout=120)[0] for each in asking] == ["ok  2.0\n"] * 4
     assert len(computed(note)) == 1
 
 
-def test_a_trial_whose_reference_values_cannot_be_computed_fails_and_the_next_tries_again(note: Path) -> None:
+def test_a_trial_whose_reference_values_cannot_be_computed_fails_and_the_next_tries_again(
+    note: Path,
+) -> None:
     for _ in range(2):
         record = run(note, trouble="raises")
         assert record["status"] == "failed"
@@ -155,7 +164,9 @@ def test_values_are_not_computed_beside_an_exclusive_trial(note: Path, tmp_path:
     with holding(slots, len(machine.usable_cores()), exclusive=True) as holder:
         assert holder.stdout
         holder.stdout.readline()
-        with subprocess.Popen(command, cwd=HOUSE, env=os.environ | {"TMPDIR": str(tmp_path)}) as asking:
+        with subprocess.Popen(
+            command, cwd=HOUSE, env=os.environ | {"TMPDIR": str(tmp_path)}
+        ) as asking:
             with pytest.raises(subprocess.TimeoutExpired):
                 asking.wait(3.0)
             assert computed(note) == []

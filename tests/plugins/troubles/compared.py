@@ -1,4 +1,4 @@
-"""Gated: a workload that is compared with the reference's values, and notes each time that they are computed."""
+"""Compared: a workload that is compared with the reference's values, and notes each time that they are computed."""
 
 import os
 

@@ -27,22 +27,28 @@ from sweep.heartbeat import Heartbeat
 from sweep.records.driver import Driver, Liveness, process_started, this_process
 from sweep.records.facts import RunFacts
 from sweep.records.layout import DRIVER_FILE
-from sweep.records.places import Place
 from sweep.records.results import Results
+from sweep.records.storage import Storage
 
 NOW = 1_800_000_000.0
-FACTS = RunFacts(name="core", grid="name: core\n", trials=[Planned(f"t{n}", f"trial/s{n}") for n in range(3)])
+FACTS = RunFacts(
+    name="core", grid="name: core\n", trials=[Planned(f"t{n}", f"trial/s{n}") for n in range(3)]
+)
 
 
 def driver(**changes: Any) -> Driver:
     """This process as the driver of a sweep, last heard of just now."""
     at = {"started_at": NOW, "heard_at": NOW, "phase_since": NOW}
-    return Driver(**this_process() | at | {"every_s": 5.0, "phase": "running trials", "planned": 3} | changes)
+    return Driver(
+        **this_process() | at | {"every_s": 5.0, "phase": "running trials", "planned": 3} | changes
+    )
 
 
 def left(folder: Path, **changes: Any) -> None:
     now = time.time()
-    folder.joinpath(DRIVER_FILE).write_text(driver(started_at=now, heard_at=now, phase_since=now, **changes).text())
+    folder.joinpath(DRIVER_FILE).write_text(
+        driver(started_at=now, heard_at=now, phase_since=now, **changes).text()
+    )
 
 
 class Silent:
@@ -76,9 +82,13 @@ class Two:
 
     running: dict[str, str] = dataclasses.field(default_factory=lambda: {"trial/s1": "one"})
     nodes: list[Node] = dataclasses.field(
-        default_factory=lambda: [Node(name, name, {"CPU": 8.0, "memory": 2.0**34}) for name in ("one", "two")]
+        default_factory=lambda: [
+            Node(name, name, {"CPU": 8.0, "memory": 2.0**34}) for name in ("one", "two")
+        ]
     )
-    refusals: list[str] = dataclasses.field(default_factory=lambda: ["node three: it did not answer"])
+    refusals: list[str] = dataclasses.field(
+        default_factory=lambda: ["node three: it did not answer"]
+    )
     asked_for: dict[str, int] = dataclasses.field(default_factory=lambda: {"GPU 1": 2})
 
 
@@ -93,7 +103,9 @@ def test_a_driver_runs_as_long_as_its_process_does(ended_pid: int) -> None:
     assert driver().liveness(NOW) is Liveness.RUNNING
     assert driver().liveness(NOW + 3600) is Liveness.RUNNING  # stopped by Ctrl-Z, say
     assert driver(pid=ended_pid).liveness(NOW) is Liveness.DEAD
-    assert driver(process_started=this_process()["process_started"] + 1).liveness(NOW) is Liveness.DEAD
+    assert (
+        driver(process_started=this_process()["process_started"] + 1).liveness(NOW) is Liveness.DEAD
+    )
     assert driver(end="interrupted").liveness(NOW) is Liveness.STOPPED
 
 
@@ -112,7 +124,9 @@ def test_a_driver_elsewhere_is_silent_once_three_messages_are_overdue() -> None:
 
 
 def test_what_a_driver_says_comes_back_as_it_went() -> None:
-    said = driver(trials=[{"trial": "a", "node": "n"}], messages=[{"at": NOW, "text": "é"}], remaining_s=1.5)
+    said = driver(
+        trials=[{"trial": "a", "node": "n"}], messages=[{"at": NOW, "text": "é"}], remaining_s=1.5
+    )
     assert Driver.parsed(said.text()) == said
 
 
@@ -137,7 +151,7 @@ def test_a_file_of_another_kind_is_named_and_left_out(text: str, sweep: Sweep) -
 def test_the_heartbeat_tells_all_that_the_sweep_knows_and_goes_with_it(tmp_path: Path) -> None:
     observer = Silent()
     with Results(tmp_path).open(FACTS) as writer:
-        with Heartbeat(writer.place, observer, every_s=0.05) as heartbeat:
+        with Heartbeat(writer.storage, observer, every_s=0.05) as heartbeat:
             assert Results(tmp_path).driver().phase == "planning"
             heartbeat.cluster = Two()
             heartbeat.planned(3, 0, 60.0)
@@ -149,7 +163,13 @@ def test_the_heartbeat_tells_all_that_the_sweep_knows_and_goes_with_it(tmp_path:
             Path(tmp_path, DRIVER_FILE).unlink()
             assert until(lambda: Path(tmp_path, DRIVER_FILE).exists())
         assert Results(tmp_path).driver() is None
-    assert (said.planned, said.ended, said.running, said.waiting, said.remaining_s) == (3, 1, 1, 1, 40.0)
+    assert (said.planned, said.ended, said.running, said.waiting, said.remaining_s) == (
+        3,
+        1,
+        1,
+        1,
+        40.0,
+    )
     assert said.trials == [{"trial": "trial/s1", "node": "one"}]
     assert [(node["name"], node["running"]) for node in said.nodes] == [("one", 1), ("two", 0)]
     assert said.asked_for == {"GPU 1": 2}
@@ -158,11 +178,17 @@ def test_the_heartbeat_tells_all_that_the_sweep_knows_and_goes_with_it(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("error", "why"), [(KeyboardInterrupt(), "interrupted"), (SweepError("no node"), "no node"), (OSError("x"), "x")]
+    ("error", "why"),
+    [(KeyboardInterrupt(), "interrupted"), (SweepError("no node"), "no node"), (OSError("x"), "x")],
 )
-def test_a_sweep_that_ends_early_leaves_the_reason(error: BaseException, why: str, sweep: Sweep) -> None:
+def test_a_sweep_that_ends_early_leaves_the_reason(
+    error: BaseException, why: str, sweep: Sweep
+) -> None:
     def run() -> None:
-        with Results("results/core").open(FACTS) as writer, Heartbeat(writer.place, Silent()) as heartbeat:
+        with (
+            Results("results/core").open(FACTS) as writer,
+            Heartbeat(writer.storage, Silent()) as heartbeat,
+        ):
             heartbeat.planned(3, 0, None)
             heartbeat.phase("running trials")
             raise error
@@ -177,7 +203,7 @@ def test_a_sweep_that_ends_early_leaves_the_reason(error: BaseException, why: st
 
 def test_a_heartbeat_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
     observer = Silent()
-    with Heartbeat(Place(tmp_path), observer, every_s=0.02) as heartbeat:
+    with Heartbeat(Storage(tmp_path), observer, every_s=0.02) as heartbeat:
         Path(tmp_path, DRIVER_FILE).unlink()
         Path(tmp_path, DRIVER_FILE, "in the way").mkdir(parents=True)
         assert until(lambda: observer.notes)
@@ -189,7 +215,9 @@ def test_a_heartbeat_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> Non
     assert observer.notes[0].startswith("warning: sweep status cannot follow this sweep: ")
 
 
-@pytest.mark.parametrize("command", [("summarize",), ("compare", "--over", "framework"), ("report",)])
+@pytest.mark.parametrize(
+    "command", [("summarize",), ("compare", "--over", "framework"), ("report",)]
+)
 def test_who_reads_a_run_that_goes_on_is_told_so(command: tuple[str, ...], sweep: Sweep) -> None:
     keep("results/core", [record(seed=s, framework=f) for s in range(3) for f in ("a==1", "b==1")])
     assert "running" not in sweep(*command[:1], "core", *command[1:]).err
@@ -202,7 +230,9 @@ def test_who_reads_a_run_that_goes_on_is_told_so(command: tuple[str, ...], sweep
 
 
 def test_status_tells_of_nodes_queue_and_what_is_waited_for(sweep: Sweep) -> None:
-    keep("results/core", [record()], trials=[Planned(record()["trial_id"], "a"), Planned("t1", "b")])
+    keep(
+        "results/core", [record()], trials=[Planned(record()["trial_id"], "a"), Planned("t1", "b")]
+    )
     nodes = [{"name": "one", "resources": {"CPU": 8.0, "GPU": 1.0}, "running": 1}]
     waits = [{"at": time.time(), "text": "waiting for torch\x1b[2J, held by process 7"}]
     left(
@@ -222,11 +252,19 @@ def test_status_tells_of_nodes_queue_and_what_is_waited_for(sweep: Sweep) -> Non
     ):
         assert part in told
     found = json.loads(sweep("status", "--format", "json").out)
-    assert (found["state"], found["driver"]["waiting"], found["driver"]["asked_for"]) == ("running", 7, {"GPU 1": 4})
+    assert (found["state"], found["driver"]["waiting"], found["driver"]["asked_for"]) == (
+        "running",
+        7,
+        {"GPU 1": 4},
+    )
 
 
-def test_status_of_a_killed_or_silent_sweep_says_when_it_was_last_heard_of(sweep: Sweep, ended_pid: int) -> None:
-    keep("results/core", [record()], trials=[Planned(record()["trial_id"], "a"), Planned("t1", "b")])
+def test_status_of_a_killed_or_silent_sweep_says_when_it_was_last_heard_of(
+    sweep: Sweep, ended_pid: int
+) -> None:
+    keep(
+        "results/core", [record()], trials=[Planned(record()["trial_id"], "a"), Planned("t1", "b")]
+    )
     left(Path("results/core"), pid=ended_pid)
     assert sweep("status").out.startswith("core is dead: 1 of 2")
     assert "it died while running trials: last heard of at " in sweep("status").out
@@ -246,7 +284,9 @@ def test_a_run_whose_driver_died_after_its_last_trial_is_done(sweep: Sweep, ende
 
 def test_counts_add_up_to_the_plan_while_trials_end(tmp_path: Path) -> None:
     records = [record(seed=seed) for seed in range(3)]
-    facts = dataclasses.replace(FACTS, trials=[Planned(each["trial_id"], each["trial_name"]) for each in records])
+    facts = dataclasses.replace(
+        FACTS, trials=[Planned(each["trial_id"], each["trial_name"]) for each in records]
+    )
     with Results(tmp_path).open(facts) as writer:
         writer.append(records[0])
         run = Run(tmp_path)
@@ -265,12 +305,16 @@ def test_without_its_plan_a_run_that_goes_on_has_the_one_of_its_driver(sweep: Sw
 def test_records_that_are_no_longer_planned_are_told_apart(sweep: Sweep) -> None:
     records = [record(seed=seed) for seed in range(3)]
     keep("results/core", records, trials=[Planned(records[0]["trial_id"], "a"), Planned("t", "b")])
-    told = "1 of 2 planned trials have a record: 3 ok, 1 without a record, 2 of them no longer planned"
+    told = (
+        "1 of 2 planned trials have a record: 3 ok, 1 without a record, 2 of them no longer planned"
+    )
     assert told in sweep("status").out
 
 
 @pytest.mark.parametrize("name", ["run.yaml", "plan.parquet"])
-def test_what_is_deleted_while_a_sweep_runs_is_written_again_at_its_end(name: str, tmp_path: Path) -> None:
+def test_what_is_deleted_while_a_sweep_runs_is_written_again_at_its_end(
+    name: str, tmp_path: Path
+) -> None:
     with Results(tmp_path).open(FACTS):
         (tmp_path / name).unlink()
     assert Results(tmp_path).facts().grid == FACTS.grid
@@ -288,7 +332,7 @@ def test_what_a_killed_writer_left_half_written_goes_with_the_next(tmp_path: Pat
 
 def test_a_store_tells_it_as_a_folder_does(bucket: str, sweep: Sweep) -> None:
     keep(bucket, [record()], trials=[Planned(record()["trial_id"], "a"), Planned("t1", "b")])
-    with Heartbeat(Place(bucket), Silent()) as heartbeat:
+    with Heartbeat(Storage(bucket), Silent()) as heartbeat:
         assert Results(bucket).driver().every_s > 10  # each request is paid for
         assert sweep("status", bucket).out.startswith("core is running: 1 of 2")
         heartbeat.phase("running trials")
@@ -333,7 +377,9 @@ def real() -> Iterator[tiny.Sweep]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_from_another_process_a_sweep_runs_then_is_dead_then_done(real: tiny.Sweep, sweep: Sweep) -> None:
+def test_from_another_process_a_sweep_runs_then_is_dead_then_done(
+    real: tiny.Sweep, sweep: Sweep
+) -> None:
     run = str(real.results)
 
     def told() -> dict[str, Any]:
@@ -345,14 +391,18 @@ def test_from_another_process_a_sweep_runs_then_is_dead_then_done(real: tiny.Swe
     assert now["state"] == "running"
     assert now["driver"]["pid"] == first.pid
     assert now["recorded"] + now["missing"] == now["planned"] == real.count
-    assert {each["node"] for each in now["driver"]["trials"]} == {node["name"] for node in now["driver"]["nodes"]}
+    assert {each["node"] for each in now["driver"]["trials"]} == {
+        node["name"] for node in now["driver"]["nodes"]
+    }
     first.kill()
     first.communicate()
     assert told()["state"] == "dead"
     with real.start() as second:
         command = [sys.executable, "-m", "sweep", "status", run, "--watch"]
         assert until(lambda: told()["state"] == "running", 100)
-        watched = subprocess.run(command, env=real.environment, capture_output=True, text=True, timeout=250)
+        watched = subprocess.run(
+            command, env=real.environment, capture_output=True, text=True, timeout=250
+        )
         second.communicate(timeout=200)
     assert watched.returncode == 0
     assert f"tiny is done: {real.count} of {real.count} planned trials" in watched.stdout

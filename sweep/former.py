@@ -1,0 +1,12 @@
+"""Former names: what settings and columns were called before schema version 2.
+
+Records of then are read under the names of now. Ids are still computed from the former names, so that a run that was
+begun then goes on.
+"""
+
+SCHEMA_VERSION = 2  # the first without them
+
+COLUMNS = {"foreign_ratio": "contention_ratio"}
+SETTINGS = {"gate_examples": "parity_examples", "tolerance": "parity_tolerance"}
+
+IN_IDS = {now: former for former, now in SETTINGS.items()}
