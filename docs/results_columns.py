@@ -19,7 +19,7 @@ BEFORE = """\
 <!-- written by docs/results_columns.py; the tables come from sweep/records/columns.py -->
 
     results/<name>/
-      run.yaml               the grid as it was read, its hash, the code version, the noise floor, why seeds ended
+      run.yaml               the grid as read, its hash, versions of ranges, code version, noise floor, why seeds ended
       plan.parquet           the planned trials, and what is excluded with the reason
       records/*.parquet      one row per trial
       environments/<id>.txt  the packages of each environment

@@ -16,7 +16,7 @@ from sweep.records.results import Record
 
 def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
     """The record of the trial run again; nothing is kept of it. Raises SweepError where the run's grid is not known."""
-    grid = grids.parse(facts.grid, facts.overrides, facts.grid_path)
+    grid = grids.parse(facts.grid, facts.overrides, facts.grid_path, facts.versions)
     run_trial = RunTrial(
         facts.name, overrides=grid.environments, max_contention=None, steal_most=None
     )
@@ -25,7 +25,7 @@ def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
 
 def changed(facts: RunFacts, record: Mapping[str, Any]) -> list[str]:
     """What this machine has otherwise than when the trial was recorded, in words."""
-    grid = grids.parse(facts.grid, facts.overrides, facts.grid_path)
+    grid = grids.parse(facts.grid, facts.overrides, facts.grid_path, facts.versions)
     settings = json.loads(record["settings"])
     content = measured.contents_of(catalog.workloads(), grid.environments)
     now = content(settings["workload"], settings["framework"], settings.get("data"))

@@ -381,6 +381,7 @@ def _facts(grid: Grid, expansion: Expansion, noise_floor: float) -> RunFacts:
         grid=grid.text,
         grid_path=grid.path,
         overrides=grid.sets,
+        versions=grid.versions,
         code_version=code_version(),
         noise_floor=noise_floor,
         trials=expansion.trials,

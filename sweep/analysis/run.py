@@ -102,7 +102,9 @@ class Run:
         SweepError where it says what a grid cannot say any more.
         """
         facts = self.facts
-        return grids.parse(facts.grid, facts.overrides, facts.grid_path) if facts.grid else None
+        if not facts.grid:
+            return None
+        return grids.parse(facts.grid, facts.overrides, facts.grid_path, facts.versions)
 
     @property
     def states_claims(self) -> bool:
@@ -366,7 +368,8 @@ class Run:
         if axis == VERSION:
             return [framework_version(framework) for framework in self._values_of("framework")]
         facts = self.facts
-        return list(grids.axes(facts.grid, facts.overrides).get(axis, ())) if facts.grid else []
+        known = grids.axes(facts.grid, facts.overrides, facts.versions) if facts.grid else {}
+        return list(known.get(axis, ()))
 
 
 def _names(one: str, other: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import typer
 
 from sweep.cli import output, paths, runs
 from sweep.cli.tables import Column, Format, emit
+from sweep.errors import SweepError, nearest
 from sweep.status import Retry
 from sweep.texts import counted
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sweep.cluster.forecast import NodeTypes
     from sweep.estimate import Estimate
     from sweep.grid import Expansion, Grid, Trial
+    from sweep.grid.ranges import Range
+    from sweep.grid.source import Keys
     from sweep.node.provision import Needs
     from sweep.records.results import Results
     from sweep.records.stated import Direction
@@ -82,7 +85,7 @@ def plan(
 
     Example: `sweep plan grid.yaml --nodes cpu=4,gpu-1=2`
     """
-    chosen, expansion = expanded(grid, sets, only, add_seeds)
+    chosen, expansion = expanded(grid, sets, only, add_seeds, out)
     return tell(chosen, expansion, out, retry, form, _types(cluster, nodes) if nodes else {})
 
 
@@ -103,12 +106,16 @@ def expanded(
     sets: Iterable[str] | None = None,
     only: Iterable[str] | None = None,
     add_seeds: int = 0,
+    out: str = runs.RESULTS,
 ) -> tuple[Grid, Expansion]:
-    """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of."""
+    """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of.
+
+    Ranges of versions are looked up once for each run, of which `out` may hold one already.
+    """
     from sweep import catalog, datasets, measured
     from sweep import grid as grids
 
-    grid = grids.load(path, sets or ()).add_seeds(add_seeds)
+    grid = with_versions(grids.load(path, sets or ()).add_seeds(add_seeds), out)
     frameworks, workloads, data_sets = (
         catalog.frameworks(),
         catalog.workloads(),
@@ -125,6 +132,43 @@ def expanded(
     for note in expansion.notes:
         output.warn(note)
     return grid, expansion
+
+
+def with_versions(grid: Grid, out: str) -> Grid:
+    """The grid with versions in the place of its ranges: those that its run has kept, else those to be had now."""
+    wanted = grid.ranges()
+    if not wanted:
+        return grid
+    run = _results(grid.name, out)
+    kept = run.facts().versions if run else {}
+    versions: dict[str, Sequence[str]] = {}
+    for keys, each in wanted:
+        text = str(each)
+        if text not in versions:
+            versions[text] = kept.get(text) or _looked_up(grid, keys, each)
+            since = f", as {grid.name} has taken them since it began" if text in kept else ""
+            count = counted(len(versions[text]), "version")
+            output.say(f"{text} is {count}{since}: {', '.join(versions[text])}")
+    return grid.with_versions(versions)
+
+
+def _looked_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
+    """The versions of a range, from the configured indexes; what went wrong there is told."""
+    from sweep import catalog
+    from sweep.environments import indexes, releases
+
+    frameworks = catalog.frameworks()
+    if wanted.framework not in frameworks:
+        hint = nearest(wanted.framework, frameworks)
+        raise grid.error(keys, f"there is no framework {wanted.framework!r}", hint)
+    framework = frameworks[wanted.framework]
+    listed = releases.releases(framework.package or "numpy", indexes.configured())
+    for place in listed.unanswered:
+        output.warn(f"{place}: versions that only it has are not in {wanted}")
+    try:
+        return releases.chosen(wanted, framework, listed, grid.environments)
+    except SweepError as error:
+        raise grid.error(keys, error.message, error.hint) from None
 
 
 def _directions(files: Iterable[Framework | Workload]) -> dict[str, Direction]:

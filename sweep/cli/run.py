@@ -96,7 +96,7 @@ def run(
     from sweep.records.results import Results
     from sweep.records.storage import Storage
 
-    chosen, expansion = expanded(grid, sets, only, add_seeds)
+    chosen, expansion = expanded(grid, sets, only, add_seeds, out)
     if dry_run:
         return tell(chosen, expansion, out, retry)
     if (

@@ -25,7 +25,7 @@ _UNMET = "its requirements cannot be met"
 # a CPU build is looked for briefly: where the network is closed the answer is no, not a minute of retries
 _BRIEFLY = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
 # built from source it has whatever BLAS is at hand, or none, and what is timed is that
-_ONLY_WHEELS = ["--only-binary", "numpy"]
+WHEELS_ALONE = ("numpy",)
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,8 @@ class Resolver:
             wanted, build = Path(folder, _WANTED), Path(folder, "build.txt")
             wanted.write_text("\n".join(requirements), encoding="utf-8")
             build.write_text("\n".join(self.spec.build), encoding="utf-8")
-            options = [
-                *_ONLY_WHEELS,
-                *(["--build-constraints", str(build)] if self.spec.build else []),
-            ]
+            options = ["--only-binary", ",".join(WHEELS_ALONE)]
+            options += ["--build-constraints", str(build)] if self.spec.build else []
             options += ["--torch-backend", torch_backend] if torch_backend else []
             options += ["--no-index"] if self.indexes.no_index else []
             variables = {**variables, **dict(self.spec.environment)}

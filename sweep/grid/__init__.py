@@ -7,14 +7,14 @@ expansion.trials                                               # in the order of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from sweep.errors import SweepError
-from sweep.grid import quantities
+from sweep.grid import quantities, ranges
 from sweep.grid import source as sources
 from sweep.grid.expansion import MOST_TRIALS, expand
 from sweep.grid.identity import identify
@@ -23,6 +23,8 @@ from sweep.grid.overrides import overridden
 from sweep.grid.quantities import Scalar
 from sweep.grid.schema import schema
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
+
+Versions = Mapping[str, Sequence[str]]  # that ranges stand for, by the text of the range
 
 __all__ = [
     "MOST_TRIALS",
@@ -49,9 +51,14 @@ def load(path: str | Path, sets: Iterable[str] = ()) -> Grid:
     return _grid(sources.read(path), path, list(sets))
 
 
-def parse(text: str, sets: Iterable[str] = (), path: str | Path = "") -> Grid:
-    """The grid that a text says; paths in it are relative to that of its file."""
-    return _grid(sources.Source(text), path, list(sets))
+def parse(
+    text: str, sets: Iterable[str] = (), path: str | Path = "", versions: Versions | None = None
+) -> Grid:
+    """The grid that a text says; paths in it are relative to that of its file.
+
+    `versions` are those that its ranges of versions stand for, as `run.yaml` keeps them.
+    """
+    return _grid(sources.Source(text), path, list(sets)).with_versions(versions or {})
 
 
 def document(text: str, sets: Iterable[str] = ()) -> dict[str, Any]:
@@ -60,17 +67,20 @@ def document(text: str, sets: Iterable[str] = ()) -> dict[str, Any]:
     return overridden(source, sets) if isinstance(source.values, dict) else {}
 
 
-def axes(text: str, sets: Iterable[str] = ()) -> dict[str, Sequence[Scalar]]:
+def axes(
+    text: str, sets: Iterable[str] = (), versions: Versions | None = None
+) -> dict[str, Sequence[Scalar]]:
     """The axes of a grid with their values, in its order; of the rest nothing is looked at."""
     given = document(text, sets).get("axes")
+    if not isinstance(given, dict):
+        return {}
     try:
-        return (
-            {name: quantities.values(each) for name, each in given.items()}
-            if isinstance(given, dict)
-            else {}
-        )
+        found = {name: quantities.values(each) for name, each in given.items()}
     except PydanticCustomError as error:
         raise _said(error) from None
+    if "framework" in found:
+        found["framework"] = ranges.written_out(found["framework"], versions or {})
+    return found
 
 
 def duration_s(text: str) -> float:

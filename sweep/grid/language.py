@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sweep.axes import SEED, default
 from sweep.errors import SweepError, nearest
+from sweep.grid import ranges
 from sweep.grid.conditions import Wanted
 from sweep.grid.quantities import (
     MOST_VALUES,
@@ -258,7 +259,7 @@ class Grid:
 
     `environments` are the overrides of recipes as plain values, by framework version, their paths absolute; `until`
     says when to stop adding seeds; `sets` are the options of the command line that were laid over the file, `text` is
-    the file without them.
+    the file without them; `versions` are those that its ranges of versions stand for, by the text of the range.
     """
 
     name: str
@@ -268,6 +269,7 @@ class Grid:
     file: GridFile = field(repr=False)
     source: Source = field(repr=False)
     until: Until | None = None
+    versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def timeout_s(self) -> float | None:
@@ -310,6 +312,43 @@ class Grid:
         given = self.file.axes | {SEED: [*self.file.axes.get(SEED, default(SEED)), *more]}
         return dataclasses.replace(self, file=self.file.model_copy(update={"axes": given}))
 
+    def ranges(self) -> list[tuple[Keys, ranges.Range]]:
+        """The ranges of versions that it names, each with where it stands; SweepError for one that is none."""
+        found = []
+        for keys, values in self._frameworks():
+            for value in values:
+                try:
+                    wanted = ranges.parsed(value)
+                except ranges.RangeError as error:
+                    raise self.error(keys, str(error), ranges.HINT) from None
+                if wanted:
+                    found.append((keys, wanted))
+        return found
+
+    def with_versions(self, versions: Mapping[str, Sequence[str]]) -> Self:
+        """This grid with these versions in the place of its ranges."""
+        named = {str(wanted) for _, wanted in self.ranges()}
+        if not named:
+            return self
+        used = {text: list(known) for text, known in versions.items() if text in named}
+        file = self.file.model_copy(
+            update={
+                "axes": _with_versions(self.file.axes, used),
+                "include": [_with_versions(each, used) for each in self.file.include],
+            }
+        )
+        return dataclasses.replace(self, file=file, versions=used)
+
+    def _frameworks(self) -> list[tuple[Keys, Sequence[Scalar]]]:
+        """The values of `framework`, in the axes and in each include, with where they stand."""
+        places: list[tuple[Keys, Mapping[str, Sequence[Scalar]]]] = [(("axes",), self.file.axes)]
+        places += [(("include", place), each) for place, each in enumerate(self.file.include)]
+        return [
+            ((*keys, "framework"), axes["framework"])
+            for keys, axes in places
+            if "framework" in axes
+        ]
+
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
         """What is wrong at a path of keys, with file and line."""
         return self.source.error(keys, message, hint)
@@ -328,6 +367,15 @@ def build(
         raise _explained(error, source, document) from None
     name = file.name or _folder_name(Path(path).stem)
     return Grid(name, source.text, str(path), tuple(sets), file, source, until)
+
+
+def _with_versions(
+    axes: Mapping[str, Sequence[Scalar]], versions: Mapping[str, Sequence[str]]
+) -> dict[str, Sequence[Scalar]]:
+    """Axes with the versions in the place of the ranges of `framework`."""
+    if "framework" not in axes:
+        return dict(axes)
+    return {**axes, "framework": ranges.written_out(axes["framework"], versions)}
 
 
 def _folder_name(text: str) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from sweep.axes import AXES
 from sweep.errors import SweepError
+from sweep.grid import ranges
 from sweep.grid.language import GridFile
 from sweep.grid.source import Source
 from sweep.texts import printable
 
 _HINT = "write --set batch_exponent=0,1 for an axis, --set samples=5 for a parameter, --set resources.cpu=2 for a key"
+_QUOTED_OR_BOUND = re.compile(r"""("[^"]*"|'[^']*')|,\s*([<>=!~][^,'"\[\]{}]*)""")
 _DEEP = ("axes", "parameters", "resources")
 _WHOLE = ("name", "description", "timeout", "order")  # keys of a grid that hold one value
 
@@ -26,7 +29,8 @@ def overridden(source: Source, sets: Iterable[str]) -> dict[str, Any]:
         if not equal or not name.strip() or not text.strip():
             raise SweepError(f"--set {printable(option)} sets nothing", _HINT)
         label = f"--set {printable(option)}"
-        place = _put(document, name.strip(), _typed(text, label), label)
+        values = _versions(text, label) if name.strip() == "framework" else _typed(text, label)
+        place = _put(document, name.strip(), values, label)
         source.replaced[place] = label
     return document
 
@@ -40,6 +44,17 @@ def _typed(text: str, label: str) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise SweepError(f"{label} sets nothing", _HINT)
     return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+
+
+def _versions(text: str, label: str) -> list[Any]:
+    """As `_typed`; bounds after a comma belong to the range before it: `torch>=2.0,<=2.13`."""
+    quoted = _QUOTED_OR_BOUND.sub(_with_quotes, text)  # YAML has other uses for `>` and `!`
+    return ranges.joined(_typed(quoted, label))
+
+
+def _with_quotes(found: re.Match[str]) -> str:
+    """A bound in quotes; what has quotes already stays as it is."""
+    return found[0] if found[1] else f",'{found[2]}'"
 
 
 def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> tuple[str, ...]:

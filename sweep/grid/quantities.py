@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from sweep.grid import ranges
 from sweep.grid.source import scalar
 from sweep.selection import shown
 
@@ -52,19 +53,32 @@ def problem(message: str, hint: str = "", at: str = "") -> PydanticCustomError:
 
 
 def values(given: Any) -> Sequence[Scalar]:
-    """A value, a list of them, or a range, each at most once; ranges of whole numbers are not written out."""
+    """A value, a list of them, or a range, each at most once; ranges of whole numbers are not written out.
+
+    A range of versions stays one value, until it is known which versions there are.
+    """
     if isinstance(given, Mapping):
-        return numbers(given)
+        return _range(given)
     if given is None:
         raise problem("no values", "give at least one, or leave the key out")
     listed = given if isinstance(given, list | tuple) else [given]
     if not listed:
         raise problem("no values", "give at least one, or leave the key out")
-    parts = [numbers(each) if isinstance(each, Mapping) else [_scalar(each)] for each in listed]
+    parts = [_range(each) if isinstance(each, Mapping) else [_scalar(each)] for each in listed]
     if len(parts) == 1:
         return parts[0]
     _check_count(sum(len(part) for part in parts))
     return tuple({(type(value), value): value for part in parts for value in part}.values())
+
+
+def _range(given: Mapping[str, Any]) -> Sequence[Scalar]:
+    """The numbers of a range, or a range of versions, which is one text."""
+    if not isinstance(given.get("range"), str):
+        return numbers(given)
+    try:
+        return [ranges.stated(given)]
+    except ranges.RangeError as error:
+        raise problem(str(error), ranges.HINT) from None
 
 
 def numbers(given: Mapping[str, Any]) -> Range:
@@ -208,10 +222,19 @@ _RANGE_SCHEMA: dict[str, Any] = {
 }
 
 
-def values_schema(one: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of `Values`, each of which is as `one` says."""
-    several = {"type": "array", "minItems": 1, "items": {"anyOf": [one, _RANGE_SCHEMA]}}
-    return {"anyOf": [one, _RANGE_SCHEMA, several]}
+VERSIONS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "A range of versions: of each minor version the newest patch release, or all",
+    "properties": {"range": {"type": "string"}, "every": {"enum": list(ranges.STEPS)}},
+    "required": ["range"],
+    "additionalProperties": False,
+}
+
+
+def values_schema(one: dict[str, Any], *ranges_schemas: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of `Values`, each of which is as `one` says; a range is one of numbers unless given."""
+    each = [one, *(ranges_schemas or (_RANGE_SCHEMA,))]
+    return {"anyOf": [*each, {"type": "array", "minItems": 1, "items": {"anyOf": each}}]}
 
 
 Values = Annotated[

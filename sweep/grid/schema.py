@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.axes import AXES, NOT_AXES, Axis
 from sweep.grid.language import GridFile, Until
-from sweep.grid.quantities import ANY_SCALAR, values_schema
+from sweep.grid.quantities import ANY_SCALAR, VERSIONS_SCHEMA, values_schema
 from sweep.grid.words import Framework, Workload
 
 
@@ -55,7 +55,7 @@ def _built_in_axes(
         "device": {device for framework in frameworks.values() for device in framework.devices},
     }
     values: dict[str, dict[str, Any]] = {
-        "framework": {"type": "string", "pattern": rf"^\s*({named})\s*(==.+)?$"},
+        "framework": {"type": "string", "pattern": rf"^\s*({named})\s*([<>=!~]=?.+)?$"},
     }
     return {
         axis.name: _axis_schema(
@@ -68,7 +68,8 @@ def _built_in_axes(
 def _axis_schema(axis: Axis, values: dict[str, Any]) -> dict[str, Any]:
     """One value or several, with the axis's meaning and default."""
     told = {"description": axis.meaning, "default": list(axis.default) or None}
-    return values_schema(values | {"description": axis.meaning}) | told
+    ranges = (VERSIONS_SCHEMA,) if axis.name == "framework" else ()
+    return values_schema(values | {"description": axis.meaning}, *ranges) | told
 
 
 def _values_of(axis: Axis, known: Iterable[str]) -> dict[str, Any]:

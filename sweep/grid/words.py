@@ -114,9 +114,8 @@ class Words:
             )
         version = match[2] if match else None
         if not match or (version is None and self._frameworks[name].package):
-            raise self._grid.error(
-                keys, f"{written(value)} names no version", f"write {name}==VERSION, an exact one"
-            )
+            hint = f"write {name}==VERSION, an exact one, or a range as {name}>=VERSION"
+            raise self._grid.error(keys, f"{written(value)} names no version", hint)
         if version is None:
             return name
         version = versions.normal(version)

@@ -52,6 +52,7 @@ class RunFacts:
 
     `noise_floor` is the greatest difference that `sweep calibrate` found between equal cells, where it was run.
     `stopped` says why cells got no more seeds, by name, where the grid says `until`.
+    `versions` are those that the grid's ranges of versions stand for, by the text of the range.
     `trials` are the planned ones and `exclusions` what is left out: both kept in `plan.parquet`.
     """
 
@@ -64,6 +65,7 @@ class RunFacts:
     started_at: str = ""
     noise_floor: float = 0.0
     stopped: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     trials: Sequence[Planned] = field(default=(), repr=False)
     exclusions: Sequence[LeftOut] = field(default=(), repr=False)
 
@@ -124,6 +126,10 @@ def _are_reasons(value: Any) -> bool:
     return _is_mapping(value) and all(map(_is_text, value.values()))
 
 
+def _are_lists(value: Any) -> bool:
+    return _is_mapping(value) and all(map(_are_texts, value.values()))
+
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STATED: Mapping[str, Callable[[Any], bool]] = {  # what a key of run.yaml has to be
     **dict.fromkeys(("name", "grid", "grid_path", "code_version", "started_at"), _is_text),
@@ -131,6 +137,7 @@ _STATED: Mapping[str, Callable[[Any], bool]] = {  # what a key of run.yaml has t
     "cluster": _is_mapping,
     "noise_floor": _is_share,
     "stopped": _are_reasons,
+    "versions": _are_lists,
 }
 
 
