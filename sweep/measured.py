@@ -124,7 +124,7 @@ def _word(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def _data(name: str | None) -> str:
-    return ", ".join(map(str, datasets.known(name).made_by)) if name else ""
+    return ", ".join(map(str, datasets.get(name).made_by)) if name else ""
 
 
 def _environment(framework: str, override: Mapping[str, Any]) -> str:

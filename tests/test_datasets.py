@@ -129,7 +129,7 @@ def test_an_image_of_any_size_is_padded_and_cropped_as_in_the_study(
     )
     visible = random.random_sample(14) < 0.8
     visible[random.randint(14)] = True
-    placement = preparation.place((width, height), joints, visible)
+    placement = preparation.placement_of((width, height), joints, visible)
     pixels, moved = by_hand(image, joints, visible)
     inside = ((moved[visible] >= 0) & (moved[visible] < 256)).all()
     assert isinstance(placement, preparation.Placement) == bool(inside)
@@ -140,7 +140,7 @@ def test_an_image_of_any_size_is_padded_and_cropped_as_in_the_study(
 
 def test_padding_is_zero_and_even_on_both_sides() -> None:
     image = np.full((100, 201, 3), 9, np.uint8)
-    placement = preparation.place((201, 100), person(70, 0) * [1, 0.5], np.ones(14, bool))
+    placement = preparation.placement_of((201, 100), person(70, 0) * [1, 0.5], np.ones(14, bool))
     assert isinstance(placement, preparation.Placement)
     whole, inside = preparation.crop(image, placement.corner)
     rows, columns = np.flatnonzero(whole.any(axis=(1, 2))), np.flatnonzero(whole.any(axis=(0, 2)))
@@ -152,16 +152,18 @@ def test_a_visible_joint_outside_the_image_drops_the_example() -> None:
     joints = person()
     joints[5] = [-1, 50]
     everything = np.ones(14, bool)
-    assert preparation.place((300, 300), joints, everything) == preparation.JOINT_OUTSIDE
+    assert preparation.placement_of((300, 300), joints, everything) == preparation.JOINT_OUTSIDE
     everything[5] = False
-    assert isinstance(preparation.place((300, 300), joints, everything), preparation.Placement)
+    assert isinstance(
+        preparation.placement_of((300, 300), joints, everything), preparation.Placement
+    )
 
 
 @pytest.mark.parametrize(("extent", "kept"), [(226.9, True), (227, False)])
 def test_joints_over_227_pixels_drop_the_example(extent: float, kept: bool) -> None:
     joints = np.clip(person(100, 100), 100, 200)
     joints[0], joints[1] = [20, 150], [20 + extent, 150]
-    placement = preparation.place((500, 500), joints, np.ones(14, bool))
+    placement = preparation.placement_of((500, 500), joints, np.ones(14, bool))
     assert placement == preparation.TOO_LARGE or (
         kept and isinstance(placement, preparation.Placement)
     )
@@ -589,7 +591,7 @@ def test_a_joints_file_with_any_damage_is_no_crash(leeds: Path) -> None:
             damaged[random.randint(min(len(damaged), 400))] = random.randint(256)
         (leeds / "joints.mat").write_bytes(damaged)
         with contextlib.suppress(SweepError):
-            assert len(datasets.known("lspet").read(leeds).examples) == 4
+            assert len(datasets.get("lspet").read(leeds).examples) == 4
 
 
 def _texts_and_numbers() -> dict[str, Any]:

@@ -123,8 +123,8 @@ def fetch(
     from sweep import datasets
     from sweep.datasets import fetch as fetching
 
-    dataset = datasets.known(name)
-    path = datasets.fetched(dataset)
+    dataset = datasets.get(name)
+    path = datasets.archive_path(dataset)
     if dataset.archive is None or path is None:
         raise SweepError(f"data set {name} has no archive to fetch", _by_hand(dataset))
     try:
@@ -228,7 +228,7 @@ def _tiles(prepared: Prepared, count: int, split: str) -> list[Tile]:
 def _prepared(name: str, path: Path | None, options: Sequence[str] | None) -> Prepared:
     from sweep import datasets
 
-    dataset = datasets.known(name)
+    dataset = datasets.get(name)
     with _preparing(name) as progress:
         return datasets.prepare(
             name, path, progress=progress, say=output.say, **_parsed(dataset, options or ())

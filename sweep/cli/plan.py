@@ -306,7 +306,7 @@ def _data(needs: Needs) -> list[str]:
     there = [
         (name, path)
         for name, path in wanted
-        if datasets.known(name).generated or path or store.everything(name)
+        if datasets.get(name).generated or path or store.everything(name)
     ]
     return [
         name if (name, path) in there else f"{name} (not prepared on this machine)"

@@ -1,6 +1,6 @@
-"""What a data set is: one value that says how its examples are read, and what an example is.
+"""What a data set is: how its examples are read, and what an example holds.
 
-Joints are the fourteen of Leeds Sports Pose in every data set, person-centric: right is the person's right.
+Every data set has the fourteen joints of Leeds Sports Pose. Left and right are the person's own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ Flags = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 Scalar = int | float | str | bool | None
 
-SIDE = 256  # pixels of a prepared image
-CROP = 227  # pixels of a side of what the network sees
+# Prepared images are larger than the network's input: training crops them at random.
+SIDE = 256  # pixels
+CROP = 227  # pixels, the side of the network's input
 
 JOINT_NAMES = (
     *("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle"),
@@ -26,14 +27,8 @@ JOINT_NAMES = (
     *("neck", "head top"),
 )
 JOINTS = len(JOINT_NAMES)
-FLIP_PAIRS = (
-    (0, 5),
-    (1, 4),
-    (2, 3),
-    (6, 11),
-    (7, 10),
-    (8, 9),
-)  # joints that change places in a mirrored image
+# Mirroring an image turns a right joint into a left one: these pairs swap their indices.
+FLIP_PAIRS = ((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9))
 RIGHT_LIMBS = ((0, 1), (1, 2), (6, 7), (7, 8))
 LEFT_LIMBS = ((5, 4), (4, 3), (11, 10), (10, 9))
 TRUNK = ((2, 3), (8, 12), (12, 9), (2, 8), (3, 9), (12, 13))
@@ -41,72 +36,78 @@ TRUNK = ((2, 3), (8, 12), (12, 9), (2, 8), (3, 9), (12, 13))
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One person in one image. All coordinates are finite, those of invisible joints too."""
+    """One person in one image. All coordinates are finite, also those of invisible joints."""
 
     name: str
     joints: Floats  # (14, 2) x, y in pixels of the image as stored
     visible: Flags  # (14,)
     test: bool = False
-    scale: float = 1.0  # what the image is resized by before it is padded and cropped
-    left_out: str = ""  # why it is no example, where those who published it say so
+    scale: float = 1.0  # the image is resized by this factor before it is padded and cropped
+    left_out: str = ""  # why the publishers exclude it, or ""
 
 
 class Source(Protocol):
-    """The examples of a data set before preparation; images are read one by one, from several threads."""
+    """The examples of a data set before preparation.
+
+    Images are read one by one, from several threads at once.
+    """
 
     @property
     def examples(self) -> Sequence[Example]: ...
 
     @property
     def where(self) -> str:
-        """What an error about the whole calls it: a file, as a rule."""
+        """The name that errors about the whole source use, usually a file."""
         ...
 
     @property
     def locates_invisible(self) -> bool:
-        """Whether invisible joints have true coordinates, to be shown; if not, theirs mean nothing."""
+        """Whether the coordinates of invisible joints are annotated; if not, they mean nothing."""
         ...
 
     def identity(self) -> str:
-        """Equal where every pixel and joint is equal, on any machine."""
+        """Return a text that is equal on every machine if all pixels and joints are equal."""
         ...
 
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height of an image, without decoding it."""
+        """Return width and height of an image without decoding it."""
         ...
 
     def image(self, index: int) -> Pixels:
-        """(height, width, 3), RGB; SweepError naming the file where it cannot be read."""
+        """Return the RGB image (height, width, 3); SweepError with the file if it is unreadable."""
         ...
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive: the same bytes at every mirror. `sha256` is empty where none was ever published."""
+    """A published archive, the same bytes at every mirror.
+
+    `sha256` is empty if its publishers never gave one. `members` are file names that must be
+    inside: they tell the archive from a web page that a mirror sends in its place.
+    """
 
     file: str
     mirrors: tuple[str, ...]
     sha256: str = ""
-    members: tuple[
-        str, ...
-    ] = ()  # names that must be inside, to tell the archive from a web page in its place
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set by name. `read` takes a folder or archive (None where `generated`) and the options.
+    """A data set by name.
 
-    `version` is raised where `read` makes other examples of the same files: what was prepared before is then not used.
-    `code` is a digest of a plug-in's files, which does the same for it: sweep fills it in.
+    `read` is called with the path of a folder or archive and the options; a `generated` data set is
+    computed and gets the options alone. `options` maps names to defaults; the type of the default
+    is the type of the option. Raise `version` when `read` returns other examples for the same
+    files: sets prepared before are then ignored. `code` does the same for plug-ins: it is the
+    digest of the plug-in's files, set when the plug-in is loaded.
     """
 
     name: str
     summary: str
     read: Callable[..., Source]
-    options: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # name -> default, whose type is the option's
-    generated: bool = False  # made by computing; reads no files
+    options: Mapping[str, Any] = field(default_factory=dict)
+    generated: bool = False
     archive: Archive | None = None
     homepage: str = ""
     version: int = 1
@@ -114,5 +115,8 @@ class DataSet:
 
     @property
     def made_by(self) -> list[int | str]:
-        """What else than files and options decides the examples; nothing at first, in sweep's own data sets."""
-        return [*([self.version] if self.version > 1 else []), *filter(None, [self.code])]
+        """What decides the examples besides files and options; [] for version 1 of a built-in."""
+        # Version 1 and an empty digest add nothing, so that ids from before they existed hold.
+        version = [self.version] if self.version > 1 else []
+        code = [self.code] if self.code else []
+        return [*version, *code]

@@ -1,4 +1,4 @@
-"""Fetching published archives: mirror after mirror, resumed where a transfer broke off, checked before it counts."""
+"""Fetching of published archives: from several mirrors, resumable, verified before use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from sweep.datasets.dataset import Archive
 from sweep.datasets.files import Zip
 from sweep.errors import SweepError, Unavailable
 
-Progress = Callable[
-    [str, int, int | None], None
-]  # url, bytes so far, bytes of the whole where known
+# Arguments: URL, bytes so far, bytes in all (None if the server does not say).
+Progress = Callable[[str, int, int | None], None]
 TIMEOUT_S = 30.0
-ATTEMPTS = 3  # of one mirror, each going on where the one before broke off
-_CHUNK = 1 << 18
-_BROKEN = (OSError, http.client.HTTPException)  # urllib's errors, timeouts and resets are OSErrors
+# Transfers per mirror; each resumes where the one before broke off.
+ATTEMPTS = 3
+_CHUNK = 1 << 18  # bytes
+# The errors of urllib, timeouts and connection resets are OSErrors.
+_BROKEN = (OSError, http.client.HTTPException)
 
 
 def fetch(
@@ -33,9 +34,10 @@ def fetch(
     sha256: str = "",
     say: locks.Say = locks.silent,
 ) -> Path:
-    """The archive's file in `folder`, from `mirrors` or its own; Unavailable where none gives it.
+    """Return the path of the archive in `folder`; download it first if it is not there.
 
-    A transfer that breaks off leaves `<file>.part`, and the next call goes on from there.
+    `mirrors` and `sha256` replace those of the archive. A transfer that breaks off leaves
+    `<file>.part`, and the next call resumes it. Unavailable if no mirror has the archive.
     """
     archive = replace(
         archive, mirrors=tuple(mirrors) or archive.mirrors, sha256=sha256 or archive.sha256
@@ -56,21 +58,24 @@ def _from_any(archive: Archive, path: Path, progress: Progress) -> Path:
     refusals = []
     for url in archive.mirrors:
         part = path.with_name(f"{path.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
-        reason = _transferred(url, part, progress)
-        if not reason and (reason := _fault(part, archive)):
-            part.unlink()  # whole, and not the archive: there is nothing to go on from
+        reason = _download(url, part, progress)
         if not reason:
-            atomic.put(part, path)
-            return path
+            reason = _fault(part, archive)
+            if not reason:
+                atomic.put(part, path)
+                return path
+            # The transfer is complete but is not the archive: resuming it would not help.
+            part.unlink()
         refusals.append(f"{url}: {reason}")
     raise Unavailable(
         f"no mirror has {archive.file}\n  " + "\n  ".join(refusals),
-        f"find {archive.file} elsewhere, then: sweep data prepare NAME --path {archive.file}, or fetch with --url URL",
+        f"find {archive.file} elsewhere, then: sweep data prepare NAME --path {archive.file},"
+        " or fetch with --url URL",
     )
 
 
-def _transferred(url: str, part: Path, progress: Progress) -> str:
-    """Fill `part` from `url`, going on from what is there; why that failed, empty where it did not."""
+def _download(url: str, part: Path, progress: Progress) -> str:
+    """Fill `part` from `url`, resuming what is there. Return why that failed, or ""."""
     reason = ""
     for _ in range(ATTEMPTS):
         try:
@@ -78,8 +83,10 @@ def _transferred(url: str, part: Path, progress: Progress) -> str:
         except urllib.error.HTTPError as error:
             reason = f"HTTP {error.code} {error.reason}"
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                part.unlink(missing_ok=True)  # longer than the original, so no part of it
+                # The part is longer than the original, so it cannot be a part of it.
+                part.unlink(missing_ok=True)
             elif error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                # 4xx will not change on another attempt; 5xx may.
                 return reason
         except _BROKEN as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
@@ -91,11 +98,12 @@ def _transferred(url: str, part: Path, progress: Progress) -> str:
 
 
 def _attempt(url: str, part: Path, progress: Progress) -> int | None:
-    """One request; how long the whole file is, where the server says."""
+    """Make one request. Return the length of the whole file in bytes, or None if unknown."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "sweep"} | ({"Range": f"bytes={start}-"} if start else {})
     request = urllib.request.Request(_checked(url), headers=headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+        # A server without range requests answers 200 and sends the file from its start.
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         done = start if resumed else 0
         length = response.headers.get("Content-Length")
@@ -117,7 +125,7 @@ def _checked(url: str) -> str:
 
 
 def _fault(path: Path, archive: Archive) -> str:
-    """Why the file at `path` is not the archive; empty where it is."""
+    """Return why the file at `path` is not the archive, or ""."""
     if archive.sha256:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

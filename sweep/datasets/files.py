@@ -1,4 +1,8 @@
-"""The files of a data set: a folder, or a zip archive that is read in place and never unpacked."""
+"""The files of a data set, in a folder or in a zip archive.
+
+Archives are read in place and never unpacked: an archive that names files outside itself can then
+do no harm.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,18 @@ from typing import IO, Protocol
 
 from sweep.errors import SweepError
 
-MAX_FILE_BYTES = 256 << 20  # of one file, unpacked: a photograph or an annotation is far smaller
+# Unpacked size of one file. Photographs and annotations are far smaller; an archive bomb is not.
+MAX_FILE_BYTES = 256 << 20
 MAX_FILES = 1_000_000
-CORRUPT = (  # what reading a damaged member of an archive raises, beside OSError
+# What reading a damaged member of an archive raises, besides OSError.
+CORRUPT = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, RuntimeError, ValueError),
 )
 
 
 class Files(Protocol):
-    """Named files; names are relative and have forward slashes."""
+    """Named files; the names are relative paths with forward slashes."""
 
     path: Path
 
@@ -35,25 +41,24 @@ class Files(Protocol):
     def open(self, name: str) -> IO[bytes]: ...
 
     def fingerprint(self) -> str:
-        """Changes when any file does; cheap: sizes and modification times, no content."""
+        """Return a text that changes with any file; cheap, from sizes and modification times."""
         ...
 
     def where(self, name: str) -> str:
-        """How an error names a file."""
+        """Return how an error names a file."""
         ...
 
 
 def open_files(path: Path) -> Files:
-    """The folder or zip archive at `path`; SweepError where it is neither."""
+    """Return the files of the folder or zip archive at `path`; SweepError if it is neither."""
     if path.is_dir():
         return Folder(path)
     if not path.exists():
         raise SweepError(
             f"{path} does not exist", "give the folder or zip archive with the original files"
         )
-    if path.is_file() and zipfile.is_zipfile(
-        path
-    ):  # a device may have no end, and a pipe waits for a writer
+    # is_file() first: reading a device may never end, and opening a pipe waits for a writer.
+    if path.is_file() and zipfile.is_zipfile(path):
         return Zip(path)
     raise SweepError(
         f"{path} is neither a folder nor a zip archive", "unpack it and give the folder"
@@ -61,6 +66,8 @@ def open_files(path: Path) -> Files:
 
 
 class Folder:
+    """The files below a folder, hidden ones left out."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -69,10 +76,10 @@ class Folder:
 
     def open(self, name: str) -> IO[bytes]:
         path = self.path / name
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise SweepError(f"{self.where(name)} is no regular file", "fetch the data set again")
-        if found.st_size > MAX_FILE_BYTES:
+        if status.st_size > MAX_FILE_BYTES:
             raise _too_big(self.where(name))
         return path.open("rb")
 
@@ -84,7 +91,7 @@ class Folder:
 
 
 class Zip:
-    """A zip archive. Nothing of it is ever written to disk, so a hostile one can only be refused."""
+    """The files in a zip archive. Nothing is written to disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,9 +129,10 @@ class Zip:
 
 
 def read(files: Files, name: str) -> bytes:
-    """A whole file; SweepError naming it where it cannot be read."""
+    """Return the content of a file; SweepError with its name if it is unreadable."""
     try:
         with files.open(name) as stream:
+            # The size that an archive declares may be false: the limit holds for what is read.
             data = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, KeyError, *CORRUPT) as error:
         raise SweepError(
@@ -136,7 +144,10 @@ def read(files: Files, name: str) -> bytes:
 
 
 def the_one(files: Files, file: str) -> str:
-    """The name, in whatever folder, of the only file called `file`; the shallowest where one lies above the others."""
+    """Return the path of the file called `file`, in whatever folder.
+
+    Of several, the one least deep counts. SweepError if there is none or if that is ambiguous.
+    """
     found = sorted((n for n in files.names() if PurePosixPath(n).name == file), key=_depth)
     if not found:
         raise SweepError(
@@ -152,53 +163,60 @@ def the_one(files: Files, file: str) -> str:
 
 
 def images_beside(files: Files, annotation: str, wanted: Sequence[str]) -> list[str]:
-    """The files called `wanted` in the folder `images` of the annotation; SweepError names the first missing.
+    """Return the paths of the images `wanted` in a folder called `images`; SweepError if one is
+    missing.
 
-    That folder lies beside the annotation, or elsewhere where archives unpack so; of several, it is the one that holds
-    the most of them.
+    The folder usually lies beside the annotation; some archives unpack to another layout. Of
+    several folders, the one that holds most of the images counts.
     """
     names = set(files.names())
     listed = [
         [f"{folder}/{image}" for image in wanted] for folder in image_folders(files, annotation)
     ]
-    found = max(
-        listed, key=lambda paths: sum(path in names for path in paths)
-    )  # the nearest of equal ones
-    missing = [name for name in found if name not in names]
+    # max() keeps the first of equals, which is the nearest folder.
+    best = max(listed, key=lambda paths: sum(path in names for path in paths))
+    missing = [name for name in best if name not in names]
     if missing:
-        count = f", with {len(missing)} of {len(found)} images" if len(missing) > 1 else ""
+        count = f", with {len(missing)} of {len(best)} images" if len(missing) > 1 else ""
         raise SweepError(
             f"{files.where(missing[0])} is missing{count}",
-            f"{PurePosixPath(annotation).name} lists it; give the folder that holds both, or fetch the data set again",
+            f"{PurePosixPath(annotation).name} lists it; give the folder that holds both,"
+            " or fetch the data set again",
         )
-    return found
+    return best
 
 
 def image_folders(files: Files, annotation: str) -> list[str]:
-    """Folders called `images`, the nearest to the annotation first; the one beside it is there in any case."""
-    home = PurePosixPath(annotation).parent
-    parents = {
-        PurePosixPath(parent) for parent in {name.rpartition("/")[0] for name in files.names()}
-    }
+    """Return all folders called `images`, the nearest to the annotation first.
+
+    The folder beside the annotation is the first in any case, so that errors name it.
+    """
+    base = PurePosixPath(annotation).parent
+    # A data set has thousands of files in few folders: each folder is looked at once.
+    parents = {PurePosixPath(name.rpartition("/")[0]) for name in files.names()}
     folders = {
-        each for parent in parents for each in (parent, *parent.parents) if each.name == "images"
+        folder
+        for parent in parents
+        for folder in (parent, *parent.parents)
+        if folder.name == "images"
     }
-    ordered = sorted(folders - {home / "images"}, key=lambda folder: (_steps(home, folder), folder))
-    return [str(folder) for folder in (home / "images", *ordered)]
+    beside = base / "images"
+    others = sorted(folders - {beside}, key=lambda folder: (_steps(base, folder), folder))
+    return [str(folder) for folder in (beside, *others)]
 
 
 def content_hash(files: Files, names: Iterable[str]) -> str:
-    """SHA-256 over what is in the files, in the given order; independent of where they lie."""
+    """Return the SHA-256 over the contents of files in the given order, whatever their folders."""
     return _digest(hashlib.sha256(read(files, name)).hexdigest() for name in names)
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    seen: set[str] = set()  # folders may be links, and links may go round in circles
+    # Folders may be links, and links may form cycles: no real folder is entered twice.
+    seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        folders[:] = (
-            [] if real in seen else [f for f in folders if not f.startswith((".", "__MACOSX"))]
-        )
+        entered = [] if real in seen else folders
+        folders[:] = [name for name in entered if not name.startswith((".", "__MACOSX"))]
         seen.add(real)
         relative = Path(parent).relative_to(folder)
         yield from ((relative / name).as_posix() for name in names if not name.startswith("."))
@@ -206,12 +224,8 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def _refuse_traversal(path: Path, name: str) -> None:
     name = name.replace("\\", "/")
-    if (
-        name.startswith("/")
-        or re.match(r"[A-Za-z]:", name)
-        or ".." in name.split("/")
-        or "\0" in name
-    ):
+    is_absolute = name.startswith("/") or re.match(r"[A-Za-z]:", name)
+    if is_absolute or ".." in name.split("/") or "\0" in name:
         raise SweepError(
             f"{path} names a file outside itself: {name!r}",
             "do not use this archive; fetch it again",
@@ -227,10 +241,11 @@ def _too_big(where: str) -> SweepError:
 
 def _stamp(path: Path) -> str:
     try:
-        found = path.stat()
-    except OSError:  # a link that leads nowhere: what needs the file says so
+        status = path.stat()
+    except OSError:
+        # A broken link: whoever reads the file raises an error that names it.
         return "unreadable"
-    return f"{found.st_size}\0{found.st_mtime_ns}"
+    return f"{status.st_size}\0{status.st_mtime_ns}"
 
 
 def _depth(name: str) -> int:
@@ -238,7 +253,7 @@ def _depth(name: str) -> int:
 
 
 def _steps(one: PurePosixPath, other: PurePosixPath) -> int:
-    """How many folders one goes up and down from one to the other."""
+    """Return how many folders lie between two folders, up and down."""
     shared = itertools.takewhile(
         lambda pair: pair[0] == pair[1], zip(one.parts, other.parts, strict=False)
     )
@@ -248,5 +263,6 @@ def _steps(one: PurePosixPath, other: PurePosixPath) -> int:
 def _digest(parts: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode(errors="surrogateescape") + b"\n")  # a name need not be text
+        # On Linux a file name is bytes, which need not be valid UTF-8.
+        digest.update(part.encode(errors="surrogateescape") + b"\n")
     return digest.hexdigest()

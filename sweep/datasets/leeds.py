@@ -1,7 +1,7 @@
-"""The layout that both Leeds Sports Pose sets were published in: `joints.mat` beside a folder `images`.
+"""The file layout of both Leeds Sports Pose sets: `joints.mat` beside a folder `images`.
 
-`joints` is 14×3×N with visibility in its third row (LSPET), or 3×14×N with occlusion there (LSP).
-Images are called im00001.jpg or im0001.jpg, counted from 1.
+`joints` is an array 14×3×N whose third row is visibility (LSPET), or 3×14×N whose third row is
+occlusion (LSP). Images are called im00001.jpg or im0001.jpg, counted from 1.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from sweep.datasets.photographs import Photographs
 from sweep.errors import SweepError
 
 ANNOTATION = "joints.mat"
-MAX_EXAMPLES = 200_000  # numbers take up to 8 times as much memory as in the file
+# A compressed file may declare any shape, and numbers take up to 8 times their size in the file.
+MAX_EXAMPLES = 200_000
 _IMAGE = re.compile(r"im(\d{4,6})\.(jpe?g|png)", re.IGNORECASE)
 _SHAPES = "14×3×N (third row: visible) or 3×14×N (third row: occluded)"
 
 
 def read(path: Path, train: int | None = None) -> Photographs:
-    """The examples under `path`; those after the first `train` are for testing (None: all are for training)."""
+    """Return the examples under `path`.
+
+    Examples after the first `train` are for testing; None means that all are for training.
+    """
     files = open_files(path)
     annotation = the_one(files, ANNOTATION)
     joints, visible, occluded = _joints(files, annotation)
@@ -39,7 +43,7 @@ def read(path: Path, train: int | None = None) -> Photographs:
 
 
 def _joints(files: Files, annotation: str) -> tuple[Floats, Flags, bool]:
-    """Coordinates (N, 14, 2), visibilities (N, 14), and whether the file says which are occluded."""
+    """Return coordinates (N, 14, 2), visibilities (N, 14), and whether occlusion is stated."""
     where = files.where(annotation)
     raw = matlab.variable(files, annotation, "joints")
     if not isinstance(raw, np.ndarray):
@@ -74,15 +78,16 @@ def _refuse_bad_numbers(where: str, values: Floats) -> None:
 
 
 def _images(files: Files, annotation: str, count: int) -> list[str]:
-    """The file of each example, in order; SweepError names the first that is missing."""
-    found = _numbered(files, annotation)
-    width = len(PurePosixPath(next(iter(found.values()), "im00001.jpg")).stem) - len("im")
-    wanted = [found.get(number, f"im{number:0{width}d}.jpg") for number in range(1, count + 1)]
+    """Return the file of each example, in order; SweepError names the first missing one."""
+    numbered = _numbered_images(files, annotation)
+    any_name = next(iter(numbered.values()), "im00001.jpg")
+    digits = len(PurePosixPath(any_name).stem) - len("im")
+    wanted = [numbered.get(number, f"im{number:0{digits}d}.jpg") for number in range(1, count + 1)]
     return images_beside(files, annotation, wanted)
 
 
-def _numbered(files: Files, annotation: str) -> dict[int, str]:
-    """Names of the images by number, in the nearest folder that has any."""
+def _numbered_images(files: Files, annotation: str) -> dict[int, str]:
+    """Return the names of images by number, from the nearest folder that has any."""
     for folder in image_folders(files, annotation):
         paths = (PurePosixPath(name) for name in files.names())
         matches = (_IMAGE.fullmatch(path.name) for path in paths if str(path.parent) == folder)

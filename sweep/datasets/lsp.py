@@ -10,7 +10,10 @@ from sweep.datasets.photographs import Photographs
 
 
 def read(path: Path) -> Photographs:
-    """Images 1 to 1000 are for training, as published and as in the study; the rest are for testing."""
+    """Return the examples.
+
+    Images 1 to 1000 are for training, as published and in the study; the rest are for testing.
+    """
     return leeds.read(path, train=1000)
 
 

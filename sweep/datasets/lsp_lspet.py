@@ -1,4 +1,7 @@
-"""Leeds Sports Pose and its extension together, as the study trained: 1,000 of the one and all of the other."""
+"""Leeds Sports Pose and its extension in one data set, as the study trained on them.
+
+The first 1,000 images of Leeds Sports Pose and all of the extension are for training.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _PARTS = {"lsp": lsp, "lspet": lspet}
 
 @dataclass(frozen=True)
 class Joined:
-    """A Source of several, one after the other."""
+    """Several sources as one, in order."""
 
     parts: tuple[Source, ...]
 
@@ -53,20 +56,20 @@ class Joined:
 
 
 def read(path: Path) -> Joined:
-    """The examples of `lsp` and `lspet` in `path`: a folder with both archives, or with both as folders."""
-    return Joined(tuple(module.read(_found(path, name)) for name, module in _PARTS.items()))
+    """Return the examples of `lsp` and `lspet`; `path` is a folder that holds both."""
+    return Joined(tuple(module.read(_locate(path, name)) for name, module in _PARTS.items()))
 
 
-def _found(path: Path, name: str) -> Path:
-    """The archive or folder of one of them: `lspet_dataset.zip`, `lspet_dataset` or `lspet`."""
+def _locate(path: Path, name: str) -> Path:
+    """Return the archive or folder of one part: `lspet_dataset.zip`, `lspet_dataset` or `lspet`."""
     candidates = [path / f"{name}_dataset.zip", path / f"{name}_dataset", path / name]
     for candidate in candidates:
         if candidate.exists():
             return candidate
     raise SweepError(
         f"{path} holds no {candidates[0].name}",
-        f"give a folder with lsp_dataset.zip and lspet_dataset.zip, as sweep data fetch lsp and lspet leave them,"
-        f" or with folders lsp and lspet; {name} is missing",
+        "give a folder with lsp_dataset.zip and lspet_dataset.zip, as sweep data fetch lsp and"
+        f" lspet leave them, or with folders lsp and lspet; {name} is missing",
     )
 
 

@@ -10,7 +10,7 @@ from sweep.datasets.photographs import Photographs
 
 
 def read(path: Path) -> Photographs:
-    """All images are for training."""
+    """Return the examples, all for training."""
     return leeds.read(path)
 
 
@@ -18,7 +18,7 @@ DATASET = DataSet(
     name="lspet",
     summary="Leeds Sports Pose Extended, 10,000 images",
     read=read,
-    # the high-resolution edition (hr-lspet.zip) is another data set: its persons are larger than the crop
+    # The high-resolution edition (hr-lspet.zip) does not fit: its persons exceed the crop.
     archive=Archive(
         file="lspet_dataset.zip",
         mirrors=(

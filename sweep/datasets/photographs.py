@@ -1,4 +1,7 @@
-"""Photographs: examples whose images are files, decoded to RGB with every fault named by its file."""
+"""Photographs: examples whose images are files, decoded to RGB.
+
+Every error names the file at fault.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,9 @@ from sweep.datasets.files import CORRUPT, Files, content_hash, read
 from sweep.errors import SweepError
 
 MAX_PIXELS = 64_000_000
-_FORMATS = (
-    "JPEG",
-    "PNG",
-)  # what is published; other decoders only widen what a hostile file can reach
+# The formats that data sets are published in. Further decoders would only enlarge what a hostile
+# file can attack.
+_FORMATS = ("JPEG", "PNG")
 _UNDECODABLE = (
     OSError,
     SyntaxError,
@@ -33,7 +35,10 @@ _UNDECODABLE = (
 
 @dataclass(frozen=True, eq=False)
 class Photographs:
-    """A Source of files: `images[i]` is the file of `examples[i]`; `annotation` the file that joints come from."""
+    """A Source of files.
+
+    `images[i]` is the file of `examples[i]`; `annotation` is the file with the joints.
+    """
 
     files: Files
     annotation: str
@@ -46,7 +51,7 @@ class Photographs:
         return self.files.where(self.annotation)
 
     def identity(self) -> str:
-        """Of the contents and names of the files used, wherever they lie."""
+        """Hash contents and base names of the files in use; folders do not count."""
         kept = (
             image
             for image, example in zip(self.images, self.examples, strict=True)
@@ -57,6 +62,7 @@ class Photographs:
         return content_hash(self.files, used) + hashlib.sha256(names.encode()).hexdigest()
 
     def size(self, index: int) -> tuple[int, int]:
+        """Return width and height from the image's header; SweepError for too many pixels."""
         name = self.images[index]
         try:
             with warnings.catch_warnings(), self.files.open(name) as stream:
@@ -78,7 +84,9 @@ class Photographs:
             raise self._undecodable(name, error) from None
 
     def _undecodable(self, name: str, error: object) -> SweepError:
-        said = "it is no JPEG or PNG image" if isinstance(error, UnidentifiedImageError) else error
+        # Pillow's own text names an object in memory.
+        is_unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is no JPEG or PNG image" if is_unknown else error
         return SweepError(
-            f"{self.files.where(name)} cannot be decoded: {said}", "fetch the data set again"
+            f"{self.files.where(name)} cannot be decoded: {reason}", "fetch the data set again"
         )

@@ -1,8 +1,9 @@
-"""Preparation: pad, crop, drop and check examples, and write them as arrays that workers map into memory.
+"""Preparation: pad, crop, filter and check examples, and write them as arrays to be memory-mapped.
 
-As in the study: an image is padded with zeros to at least 256×256, evenly on both sides; cropped to 256×256 around the
-centre of the visible joints' bounding box, as far as the image reaches; and dropped unless every visible joint then
-lies inside and the visible joints extend over less than 227 pixels.
+The rules are those of the study. An image is padded with zeros to at least 256×256, evenly on both
+sides. It is cropped to 256×256 around the centre of the visible joints' bounding box, as far as the
+image reaches. An example is dropped unless every visible joint then lies inside, and unless the
+visible joints extend over less than 227 pixels.
 """
 
 from __future__ import annotations
@@ -36,25 +37,31 @@ from sweep.datasets.dataset import (
 )
 from sweep.errors import SweepError
 
-VERSION = 1  # raise it where the arrays of the same source change
+VERSION = 1  # raise it when the arrays of the same source change
 ARRAYS = ("images.npy", "joints.npy", "visible.npy", "split.npy")
 NO_VISIBLE_JOINT = "no visible joint"
 JOINT_OUTSIDE = "a visible joint lies outside the image"
-MOST_DROPPED = 0.1  # share of the examples, beyond which something is probably wrong with the files
+# If a larger share of the examples is dropped, the files are probably of another edition.
+MOST_DROPPED = 0.1
 TOO_LARGE = f"visible joints extend over {CROP} pixels or more"
 
-Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+# Arguments: the stage, examples done, examples in all.
+Progress = Callable[[str, int, int], None]
 _CHUNK = 32
-_MOST_PIXELS = 64_000_000  # of an image made larger or smaller
-_LARGE_PIXELS = (
-    8_000_000  # decoded one after another from here on: each holds its pixels several times
-)
+# Pixels of an image after resizing: a wrong scale must not allocate all memory.
+_MOST_PIXELS = 64_000_000
+# Larger images are decoded one at a time: each occupies several times its pixels.
+_LARGE_PIXELS = 8_000_000
 _large = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the crop lies: `corner` is its upper left, x and y, in pixels of the image; negative where it is padded."""
+    """Where an image is cropped.
+
+    `corner` is the upper left corner of the crop, x and y in pixels of the image; it is negative
+    where the image is padded.
+    """
 
     corner: tuple[int, int]
     joints: Floats  # (14, 2) in pixels of the crop
@@ -62,7 +69,10 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class _Filled:
-    """What one example added: digest of its pixels, and sums over the pixels that are photograph, not padding."""
+    """What one example adds to the facts about the data set.
+
+    A digest of its pixels, and sums over the pixels of the photograph, without padding.
+    """
 
     digest: bytes
     pixels: int
@@ -70,8 +80,8 @@ class _Filled:
     products: Floats  # (3, 3)
 
 
-def place(size: tuple[int, int], joints: Floats, visible: Flags) -> Placement | str:
-    """Where an image of `size` (width, height) is cropped, or why it is dropped."""
+def placement_of(size: tuple[int, int], joints: Floats, visible: Flags) -> Placement | str:
+    """Return where an image of `size` (width, height) is cropped, or why it is dropped."""
     if not visible.any():
         return NO_VISIBLE_JOINT
     seen = joints[visible]
@@ -91,7 +101,7 @@ def place(size: tuple[int, int], joints: Floats, visible: Flags) -> Placement | 
 
 
 def crop(image: Pixels, corner: tuple[int, int]) -> tuple[Pixels, Pixels]:
-    """The crop (256, 256, 3) with its padding, and the part of `image` inside it."""
+    """Return the crop (256, 256, 3) with its padding, and the part of `image` inside it."""
     height, width = image.shape[:2]
     left, top = corner
     inside = image[max(top, 0) : min(top + SIDE, height), max(left, 0) : min(left + SIDE, width)]
@@ -102,9 +112,9 @@ def crop(image: Pixels, corner: tuple[int, int]) -> tuple[Pixels, Pixels]:
 
 
 def mostly_dropped(name: str, meta: Mapping[str, Any]) -> str:
-    """What is to be said of a prepared data set where more than a tenth did not fit; empty where that is not so.
+    """Return a warning if more than a tenth of the examples was dropped, else "".
 
-    What its publishers leave out themselves is not counted.
+    Examples that the publishers themselves exclude do not count.
     """
     lost = sum(meta["dropped"].values())
     total = lost + meta["examples"]
@@ -120,17 +130,19 @@ def mostly_dropped(name: str, meta: Mapping[str, Any]) -> str:
 
 
 def write(folder: Path, source: Source, progress: Progress) -> dict[str, Any]:
-    """Write the arrays of `source` into `folder` and return what they are; memory does not grow with the examples."""
-    placements = _place_all(source, progress)
+    """Write the arrays of `source` into `folder` and return the facts about them.
+
+    Memory does not grow with the number of examples. SweepError if no example is left.
+    """
+    outcomes = _outcomes(source, progress)
     left_out = Counter(e.left_out for e in source.examples if e.left_out)
-    dropped = Counter(p for p in placements if isinstance(p, str)) - left_out
-    kept = np.array(
-        [i for i, placement in enumerate(placements) if isinstance(placement, Placement)], np.intp
-    )
-    if not len(kept):
+    dropped = Counter(reason for reason in outcomes if isinstance(reason, str)) - left_out
+    placements = {i: p for i, p in enumerate(outcomes) if isinstance(p, Placement)}
+    if not placements:
         raise _nothing_left(source, dropped + left_out)
+    kept = list(placements)
+    chosen = list(placements.values())
     examples = [source.examples[i] for i in kept]
-    chosen = [placement for placement in placements if isinstance(placement, Placement)]
     np.save(folder / "joints.npy", np.array([p.joints for p in chosen], np.float32))
     np.save(folder / "visible.npy", np.array([e.visible for e in examples], np.uint8))
     np.save(folder / "split.npy", np.array([e.test for e in examples], np.uint8))
@@ -143,49 +155,55 @@ def write(folder: Path, source: Source, progress: Progress) -> dict[str, Any]:
     return _facts(examples, dropped, filled) | more
 
 
-def _place_all(source: Source, progress: Progress) -> list[Placement | str]:
-    """Where each example's image is cropped, or why the example is none."""
-    placements: list[Placement | str] = []
+def _outcomes(source: Source, progress: Progress) -> list[Placement | str]:
+    """Return for each example where its image is cropped, or why it is dropped."""
+    outcomes: list[Placement | str] = []
     for i, example in enumerate(source.examples):
-        placements.append(example.left_out or _placed(source.size(i), example))
+        outcomes.append(example.left_out or _outcome(source.size(i), example))
         progress("check", i + 1, len(source.examples))
-    return placements
+    return outcomes
 
 
-def _placed(size: tuple[int, int], example: Example) -> Placement | str:
-    if (
-        not size[0] * size[1] * example.scale * example.scale <= _MOST_PIXELS
-    ):  # not so for NaN either
-        message = f"{example.name} would be {example.scale:.3g} times as large: {size[0]} x {size[1]} pixels at first"
+def _outcome(size: tuple[int, int], example: Example) -> Placement | str:
+    # `not <=` instead of `>`: a scale of NaN is refused too.
+    if not size[0] * size[1] * example.scale * example.scale <= _MOST_PIXELS:
         raise SweepError(
-            message, f"{_MOST_PIXELS:,} pixels are the most: look at its scale in the annotation"
+            f"{example.name} would be {example.scale:.3g} times as large:"
+            f" {size[0]} x {size[1]} pixels at first",
+            f"{_MOST_PIXELS:,} pixels are the most: look at its scale in the annotation",
         )
-    return place(
-        _scaled(size, example.scale), example.joints * _scales(size, example.scale), example.visible
-    )
+    joints = example.joints * _scales(size, example.scale)
+    return placement_of(_scaled(size, example.scale), joints, example.visible)
 
 
 def _fill(
-    path: Path, source: Source, kept: Any, chosen: Sequence[Placement], progress: Progress
+    path: Path,
+    source: Source,
+    kept: Sequence[int],
+    chosen: Sequence[Placement],
+    progress: Progress,
 ) -> list[_Filled]:
-    """Decode and write the images, some threads at once; only the rows being written are in memory."""
+    """Decode and write the images in a few threads; only rows being written are in memory."""
     start = _reserve(path, (len(kept), SIDE, SIDE, 3))
 
     def fill(first: int) -> list[_Filled]:
         rows = range(first, min(first + _CHUNK, len(kept)))
-        return [fill_one(row, int(kept[row])) for row in rows]
+        return [fill_one(row, kept[row]) for row in rows]
 
     def fill_one(row: int, index: int) -> _Filled:
         with _alone_if_large(source.size(index), source.examples[index].scale):
             image = _resized(source.image(index), source.examples[index].scale)
             whole, view = crop(image, chosen[row].corner)
             inside = view.copy()
+            # The view would hold the whole decoded image beyond the lock.
             del image, view
         os.pwrite(file.fileno(), whole.tobytes(), start + row * whole.nbytes)
         return _summed(whole, inside)
 
     filled: list[_Filled] = []
-    with path.open("r+b") as file, ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
+    # Decoders release the GIL; beyond four threads the disk is the limit.
+    threads = min(4, len(os.sched_getaffinity(0)))
+    with path.open("r+b") as file, ThreadPoolExecutor(threads) as pool:
         try:
             for chunk in pool.map(fill, range(0, len(kept), _CHUNK)):
                 filled.extend(chunk)
@@ -202,9 +220,8 @@ def _alone_if_large(size: tuple[int, int], scale: float) -> contextlib.AbstractC
 
 
 def _summed(whole: Pixels, inside: Pixels) -> _Filled:
-    colours = inside.reshape(-1, 3).astype(
-        np.float64
-    )  # whole numbers: sums are exact, in any order
+    # Sums of integers are exact in float64, whatever their order.
+    colours = inside.reshape(-1, 3).astype(np.float64)
     return _Filled(
         hashlib.sha256(whole.tobytes()).digest(),
         len(colours),
@@ -217,6 +234,7 @@ def _facts(
     examples: Sequence[Example], dropped: Counter[str], filled: Sequence[_Filled]
 ) -> dict[str, Any]:
     tests = sum(e.test for e in examples)
+    # The colours of test examples must not influence training.
     training = [f for f, e in zip(filled, examples, strict=True) if not e.test] or filled
     return {
         "examples": len(examples),
@@ -231,9 +249,10 @@ def _facts(
 
 
 def colour_axes(filled: Sequence[_Filled]) -> dict[str, Any]:
-    """Mean, and the covariance's eigenvalues (falling) with eigenvectors (one a row), of RGB in [0, 1].
+    """Return mean and principal axes of the colours in RGB, with values in [0, 1].
 
-    Padding is left out. Signs are fixed: the largest component of each eigenvector is positive.
+    The axes are the covariance's eigenvalues (falling) and eigenvectors (one a row). Padding does
+    not count. Signs are fixed: the largest component of each eigenvector is positive.
     """
     pixels = sum(f.pixels for f in filled)
     mean = sum((f.total for f in filled), np.zeros(3)) / pixels / 255
@@ -249,20 +268,19 @@ def colour_axes(filled: Sequence[_Filled]) -> dict[str, Any]:
 
 
 def _rounded(values: Floats) -> list[float]:
-    """To twelve decimals: linear algebra libraries differ in the last bits, nodes must not."""
+    """Round to twelve decimals: linear algebra libraries differ in the last bits."""
+    # Adding 0.0 turns -0.0 into 0.0.
     return [round(float(v), 12) + 0.0 for v in values]
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    return (
-        (size[0], size[1])
-        if scale == 1
-        else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    )
+    if scale == 1:
+        return size
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _scales(size: tuple[int, int], scale: float) -> Floats:
-    """What x and y are really multiplied by, since sizes are whole."""
+    """Return the factors of x and y; they differ from the scale, since sizes are integers."""
     scales: Floats = np.array(_scaled(size, scale), np.float64) / np.array(size)
     return scales
 
@@ -280,14 +298,16 @@ def _nothing_left(source: Source, dropped: Counter[str]) -> SweepError:
     reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
     return SweepError(
         f"no example of {source.where} can be used ({reasons or 'it lists none'})",
-        f"an example needs a visible joint, and all of them inside a {CROP}×{CROP} part of the image",
+        "an example needs a visible joint, and all of them inside a"
+        f" {CROP}×{CROP} part of the image",
     )
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> int:
-    """Make an array file and take its space on the disk at once; where in the file its first row begins.
+    """Create an array file, allocate its disk space, and return the byte offset of its first row.
 
-    Rows are then written as to any file: written through a memory map, they would count as the process's memory.
+    Allocation in advance reports a full disk at once. Rows are written with `pwrite`: pages of a
+    memory map would count as memory of the process.
     """
     try:
         start: int = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).offset
@@ -295,8 +315,8 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> int:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
         raise SweepError(
-            f"{math.prod(shape) / 1e9:.1f} GB for prepared images are not to be had in {path.parent.parent}:"
-            f" {error.strerror}",
+            f"{math.prod(shape) / 1e9:.1f} GB for prepared images are not to be had in"
+            f" {path.parent.parent}: {error.strerror}",
             "set SWEEP_DATA_DIR to a folder with more room",
         ) from None
     return start

@@ -1,4 +1,4 @@
-"""The contact sheet: images with their joints as stick figures, for a person to see what a network sees."""
+"""The contact sheet: images with their joints as stick figures, to check what a network sees."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from sweep.datasets.dataset import LEFT_LIMBS, RIGHT_LIMBS, TRUNK, Flags, Floats
 
 RIGHT, LEFT, MIDDLE = (255, 140, 0), (30, 150, 255), (60, 220, 90)
 _INK, _PAPER, _GAP, _LINE = (40, 40, 40), (250, 250, 250), 8, 20
-_OVER = 4  # figures are drawn this much larger and made smaller, for smooth edges
+# Figures are drawn this many times larger and then reduced, for smooth edges.
+_OVER = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One image with a pose on it; joints that are not finite are left out.
+    """One image with a pose; joints that are not finite are left out.
 
-    Without `visible` all joints are drawn as visible, as of a prediction.
+    Without `visible` all joints are drawn as visible, for a prediction.
     """
 
     image: Pixels  # (height, width, 3)
@@ -29,7 +30,7 @@ class Tile:
 
 
 def sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "") -> Image.Image:
-    """All tiles in rows of `columns`, each with its label under it, and a legend below."""
+    """Return all tiles in rows of `columns`, each above its label, with a legend at the bottom."""
     columns = max(1, min(columns, len(tiles)))
     width, height = max(t.image.shape[1] for t in tiles), max(t.image.shape[0] for t in tiles)
     rows = -(-len(tiles) // columns)
@@ -46,13 +47,16 @@ def sheet(tiles: Sequence[Tile], columns: int = 6, title: str = "") -> Image.Ima
 
 
 def posed(tile: Tile) -> Image.Image:
-    """The tile's image with its stick figure: visible joints filled, others as rings with dashed limbs."""
+    """Return the tile's image with its stick figure.
+
+    Visible joints are filled. Others are rings, and their limbs are dashed.
+    """
     image = Image.fromarray(np.asarray(tile.image)).convert("RGBA")
     over = Image.new("RGBA", (image.width * _OVER, image.height * _OVER))
     pen = ImageDraw.Draw(over)
-    visible = (
-        np.ones(len(tile.joints), bool) if tile.visible is None else np.asarray(tile.visible, bool)
-    )
+    visible = np.ones(len(tile.joints), bool)
+    if tile.visible is not None:
+        visible = np.asarray(tile.visible, bool)
     points = [(float(x) * _OVER, float(y) * _OVER) for x, y in tile.joints]
     drawn = {int(j) for j in np.flatnonzero(np.isfinite(tile.joints).all(axis=1))}
     for limbs, colour in ((TRUNK, MIDDLE), (LEFT_LIMBS, LEFT), (RIGHT_LIMBS, RIGHT)):
@@ -60,9 +64,8 @@ def posed(tile: Tile) -> Image.Image:
             _limb(pen, points[a], points[b], colour, bool(visible[a] and visible[b]))
     for joint in sorted(drawn):
         _joint(pen, points[joint], _colour(joint), bool(visible[joint]))
-    return Image.alpha_composite(image, over.resize(image.size, Image.Resampling.BOX)).convert(
-        "RGB"
-    )
+    figure = over.resize(image.size, Image.Resampling.BOX)
+    return Image.alpha_composite(image, figure).convert("RGB")
 
 
 def _limb(

@@ -1,9 +1,12 @@
-"""Synthetic: drawn figures of people with known joints, for when no photographs are at hand.
+"""Synthetic: drawn figures of people with known joints; needs no photographs.
 
-A figure is an articulated body seen from a random side: limb angles within what joints allow, foreshortened, the right
-limbs in warm colours and the left in cool ones, before a textured background with distractors, at times behind an
-obstacle. What is drawn over a joint makes it invisible. Example i depends on (seed, i) alone, and all drawing is
-elementwise arithmetic in NumPy, so that the bytes are the same on every machine.
+A figure is an articulated body seen from a random side. Limb angles stay within what joints allow,
+and limbs are foreshortened. The right limbs have warm colours and the left ones cool colours. The
+background is textured, with distractors; at times an obstacle stands in front. A joint that is
+drawn over is invisible.
+
+Example i depends on (seed, i) alone. All drawing is elementwise arithmetic in NumPy, so that the
+bytes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -19,12 +22,12 @@ import numpy as np
 from sweep.datasets.dataset import JOINTS, SIDE, DataSet, Example, Flags, Floats, Pixels
 from sweep.errors import SweepError
 
-VERSION = 1  # raise it where the drawing changes
+VERSION = 1  # raise it when the drawing changes
 MAX_EXAMPLES = 1_000_000
 TEST_SHARE = 5  # every fifth example is for testing
 _MARGIN = 12  # pixels between any joint and the edge
 
-# lengths in units of the body's height, from head top to ankle
+# Lengths in units of the body's height, from head top to ankle.
 _HEAD, _TORSO, _UPPER_ARM, _FOREARM, _THIGH, _SHIN = 0.17, 0.31, 0.17, 0.16, 0.245, 0.235
 _SHOULDER, _HIP = 0.115, 0.07  # from the middle
 
@@ -34,7 +37,10 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """A rounded limb from `a` to `b`, its radius running from `ra` to `rb`; `joints` are those at its ends."""
+    """A rounded limb from `a` to `b`, whose radius goes from `ra` to `rb`.
+
+    `joints` are the joints at its ends.
+    """
 
     a: Point
     b: Point
@@ -46,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """What is to be drawn: `parts` from back to front."""
+    """A figure to be drawn: `parts` from back to front."""
 
     joints: Floats  # (14, 2)
     visible: Flags  # (14,)
@@ -64,13 +70,12 @@ class Figures:
 
     @cached_property
     def examples(self) -> Sequence[Example]:
-        return [
-            Example(
-                f"figure {i}", figure.joints, figure.visible, test=i % TEST_SHARE == TEST_SHARE - 1
-            )
-            for i in range(self.count)
-            for figure in (draw_figure(_random(self.seed, i)),)
-        ]
+        return [self._example(i) for i in range(self.count)]
+
+    def _example(self, index: int) -> Example:
+        figure = draw_figure(_random(self.seed, index))
+        is_test = index % TEST_SHARE == TEST_SHARE - 1
+        return Example(f"figure {index}", figure.joints, figure.visible, test=is_test)
 
     def identity(self) -> str:
         return json.dumps([VERSION, self.count, self.seed])
@@ -84,6 +89,7 @@ class Figures:
 
 
 def read(examples: int, seed: int) -> Figures:
+    """Return `examples` figures; SweepError if a number is out of range."""
     if not 1 <= examples <= MAX_EXAMPLES:
         raise SweepError(
             f"{examples} synthetic examples are asked for",
@@ -97,7 +103,7 @@ def read(examples: int, seed: int) -> Figures:
 
 
 def draw_figure(random: np.random.RandomState) -> Figure:
-    """A body in a random pose, from a random side, placed at random inside the image."""
+    """Return a body in a random pose, seen from a random side, at a random place in the image."""
     facing = random.uniform(-math.pi, math.pi)  # 0 faces the viewer, ±π turns the back
     skeleton = _skeleton(random, facing)
     joints = _placed(random, skeleton)
@@ -107,7 +113,7 @@ def draw_figure(random: np.random.RandomState) -> Figure:
 
 
 def render(figure: Figure, random: np.random.RandomState) -> Pixels:
-    """The picture (256, 256, 3) of a figure, with background, light and noise."""
+    """Return the picture (256, 256, 3) of a figure, with background, light and noise."""
     canvas = _background(random)
     for part in figure.parts:
         _paint(canvas, part)
@@ -117,11 +123,15 @@ def render(figure: Figure, random: np.random.RandomState) -> Pixels:
 
 
 def _random(seed: int, index: int) -> np.random.RandomState:
-    return np.random.RandomState((seed, index))  # its stream is the same in every NumPy
+    # RandomState's stream is the same in every version of NumPy; Generator's is not.
+    return np.random.RandomState((seed, index))
 
 
 def _skeleton(random: np.random.RandomState, facing: float) -> Floats:
-    """Joints (14, 2) in units of the body's height, the hips' middle at the origin, y downward."""
+    """Return joints (14, 2) in units of the body's height.
+
+    The origin is the middle of the hips, and y points downward.
+    """
     lean = float(np.clip(random.normal(0, 0.22), -0.7, 0.7))
     across = math.cos(facing)  # positive: the person's right is on the viewer's left
     joints = np.zeros((JOINTS, 2))
@@ -136,29 +146,12 @@ def _skeleton(random: np.random.RandomState, facing: float) -> Floats:
         sign = side * across
         joints[shoulder] = _along(_along(neck, lean, 0.03), side_axis, sign * _SHOULDER)
         joints[hip] = _along((0.0, 0.0), side_axis, sign * _HIP)
-        outward = (
-            -1 if sign > 0 else 1
-        )  # angles grow anticlockwise from "down", which is the viewer's right
-        _limb(
-            random,
-            joints,
-            (shoulder, elbow, wrist),
-            (_UPPER_ARM, _FOREARM),
-            lean,
-            outward,
-            (-0.35, 2.7),
-            (0, 2.4),
-        )
-        _limb(
-            random,
-            joints,
-            (hip, knee, ankle),
-            (_THIGH, _SHIN),
-            lean,
-            outward,
-            (-0.25, 1.15),
-            (-1.5, 0),
-        )
+        # Angles grow from "down" towards the viewer's right.
+        outward = -1 if sign > 0 else 1
+        arm, arm_lengths = (shoulder, elbow, wrist), (_UPPER_ARM, _FOREARM)
+        _limb(random, joints, arm, arm_lengths, lean, outward, (-0.35, 2.7), (0, 2.4))
+        leg, leg_lengths = (hip, knee, ankle), (_THIGH, _SHIN)
+        _limb(random, joints, leg, leg_lengths, lean, outward, (-0.25, 1.15), (-1.5, 0))
     return joints
 
 
@@ -172,7 +165,10 @@ def _limb(
     swing: tuple[float, float],
     bend: tuple[float, float],
 ) -> None:
-    """Hang two segments on joint `chain[0]`: swung outward from the trunk's axis, bent at the middle joint."""
+    """Place two segments from joint `chain[0]`.
+
+    The first is swung outward from the trunk's axis; the second is bent at the middle joint.
+    """
     angle = lean + outward * swing[0] + outward * (swing[1] - swing[0]) * random.beta(1.3, 2.2)
     joints[chain[1]] = _along(joints[chain[0]], angle, lengths[0] * random.uniform(0.75, 1))
     angle += outward * random.uniform(*bend) * random.uniform(0.2, 1)
@@ -180,31 +176,33 @@ def _limb(
 
 
 def _along(start: Sequence[float] | Floats, angle: float, length: float) -> Point:
-    """The point `length` away from `start`; angle 0 is downward, π/2 to the viewer's right."""
+    """Return the point `length` away from `start`; angle 0 is down, π/2 to the viewer's right."""
     return float(start[0]) + math.sin(angle) * length, float(start[1]) + math.cos(angle) * length
 
 
 def _placed(random: np.random.RandomState, skeleton: Floats) -> Floats:
-    """The skeleton in pixels, inside the margins, on a grid of 1/64 pixel."""
+    """Return the skeleton in pixels, inside the margins, on a grid of 1/64 pixel."""
     low, high = skeleton.min(axis=0), skeleton.max(axis=0)
     height = min(random.uniform(120, 190), 200 / float((high - low).max()))
     free = SIDE - 2 * _MARGIN - (high - low) * height
     corner = _MARGIN + free * random.random_sample(2)
     pixels: Floats = (skeleton - low) * height + corner
+    # The grid hides differences in the last bits of sin and cos between math libraries.
     return np.floor(pixels * 64 + 0.5) / 64
 
 
 def _body_height(skeleton: Floats, joints: Floats) -> float:
-    """Pixels per unit of the skeleton."""
-    return float(
-        (joints[:, 1].max() - joints[:, 1].min()) / (skeleton[:, 1].max() - skeleton[:, 1].min())
-    )
+    """Return the pixels per unit of the skeleton."""
+    return float(np.ptp(joints[:, 1]) / np.ptp(skeleton[:, 1]))
 
 
 def _body(
     random: np.random.RandomState, joints: Floats, height: float, facing: float
 ) -> list[Part]:
-    """The body's parts from back to front: the limbs of the far side, trunk and head, the limbs of the near side."""
+    """Return the body's parts from back to front.
+
+    The limbs of the far side come first, then trunk and head, then the limbs of the near side.
+    """
     right_is_near = math.sin(facing) > 0
     skin = _jitter(random, (205, 165, 135), 25)
     sides = {
@@ -212,7 +210,8 @@ def _body(
         False: _side(random, joints, height, (3, 4, 5, 9, 10, 11), ((45, 90, 225), (50, 195, 215))),
     }
     far, near = sides[not right_is_near], sides[right_is_near]
-    arms_behind = random.random_sample() < 0.4  # both arms behind the trunk, as folded at the back
+    # Both arms lie behind the trunk, as if folded at the back.
+    arms_behind = random.random_sample() < 0.4
     trunk = [*_trunk(random, joints, height), *_head(joints, height, facing, skin)]
     return [*far, *near[2:], *trunk, *near[:2]] if arms_behind else [*far, *trunk, *near]
 
@@ -224,7 +223,7 @@ def _side(
     chain: tuple[int, ...],
     colours: tuple[Colour, Colour],
 ) -> list[Part]:
-    """Thigh, shin, upper arm and forearm of one side, lower segments in front."""
+    """Return thigh, shin, upper arm and forearm of one side, lower segments in front."""
     hip, knee, ankle, shoulder, elbow, wrist = chain
     leg, arm = _jitter(random, colours[0], 22), _jitter(random, colours[1], 22)
     segments = (
@@ -251,7 +250,7 @@ def _trunk(random: np.random.RandomState, joints: Floats, height: float) -> list
 
 
 def _head(joints: Floats, height: float, facing: float, skin: Colour) -> list[Part]:
-    """Neck, head with hair, and the face where it is turned to the viewer."""
+    """Return neck, head with hair, and the face if it is turned to the viewer."""
     neck, top = joints[12], joints[13]
     up = top - neck
     across = np.array([-up[1], up[0]])
@@ -286,7 +285,7 @@ def _head(joints: Floats, height: float, facing: float, skin: Colour) -> list[Pa
 
 
 def _obstacle(random: np.random.RandomState, joints: Floats, height: float) -> list[Part]:
-    """At times a pole or a rock in front of the figure."""
+    """Return, at times, a pole or a rock in front of the figure."""
     if random.random_sample() > 0.35:
         return []
     colour = _jitter(random, (120, 115, 110), 45)
@@ -298,7 +297,7 @@ def _obstacle(random: np.random.RandomState, joints: Floats, height: float) -> l
 
 
 def _uncovered(joints: Floats, parts: Sequence[Part]) -> Flags:
-    """A joint is visible unless something is drawn over it after the last part that ends there."""
+    """Return which joints are visible: not drawn over after the last part that ends there."""
     visible = np.ones(JOINTS, bool)
     for part in parts:
         for joint in range(JOINTS):
@@ -315,7 +314,7 @@ def _inside(part: Part, point: Floats) -> bool:
 
 
 def _paint(canvas: Floats, part: Part) -> None:
-    """Draw a part over the canvas, shaded towards its rim, its edge smoothed over a pixel."""
+    """Draw a part on the canvas, darker towards its edge, anti-aliased over a pixel."""
     reach = max(part.ra, part.rb) + 1
     left, right = _range(part.a[0], part.b[0], reach)
     top, bottom = _range(part.a[1], part.b[1], reach)
@@ -330,7 +329,10 @@ def _paint(canvas: Floats, part: Part) -> None:
 
 
 def _distance(part: Part, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """From points to the part's axis; its radius there, and how far along the axis that is (0 to 1)."""
+    """Return for points: distance to the part's axis, radius there, and position along it.
+
+    Positions go from 0 at `a` to 1 at `b`.
+    """
     (ax, ay), (bx, by) = part.a, part.b
     dx, dy = bx - ax, by - ay
     length = dx * dx + dy * dy
@@ -344,7 +346,7 @@ def _distance(part: Part, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]
 
 
 def _background(random: np.random.RandomState) -> Floats:
-    """A wall and a floor of muted colours with texture, and things that are no limbs."""
+    """Return a wall and a floor of muted colours with texture, and shapes that are no limbs."""
     canvas = np.empty((SIDE, SIDE, 3))
     horizon = random.randint(90, 230)
     canvas[:horizon] = _muted(random)
@@ -360,7 +362,7 @@ def _background(random: np.random.RandomState) -> Floats:
 
 
 def _texture(random: np.random.RandomState, cells: int) -> Floats:
-    """Random values in [-1, 1] on a grid, smoothly in between (256, 256)."""
+    """Return random values in [-1, 1] on a grid, interpolated smoothly (256, 256)."""
     grid = random.uniform(-1, 1, (cells + 1, cells + 1))
     at = np.arange(SIDE) * cells / SIDE
     cell = at.astype(np.intp)
