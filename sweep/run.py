@@ -1,51 +1,53 @@
-"""A whole sweep: plan what is missing, have what it needs on every node, run it, and keep each record as it comes."""
+"""The sweep: plan what has no record, prepare every node for it, run it, and keep each record as it comes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import os
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep import __version__, adaptive, calibration, catalog, locks, process, resume, schedule
+from sweep import __version__, adaptive, calibration, locks, process, resume, schedule
 from sweep.analysis.summary import records_for, summarize
-from sweep.cluster import Cluster, refusal
+from sweep.cluster import Cluster, Unplaceable, refusal
 from sweep.errors import FAILED, SweepError
-from sweep.estimate import LEARNT_FROM, Estimate, Remaining
-from sweep.grid import Cell, Expansion, Grid, Trial
+from sweep.grid import Expansion, Grid, Trial
 from sweep.heartbeat import Heartbeat, Observer
+from sweep.ledger import Ledger
 from sweep.node import hosts, provision, worker
 from sweep.records.facts import RunFacts
 from sweep.records.layout import CHECKPOINTS
 from sweep.records.results import Record, Results, Writer
+from sweep.rounds import Round, Rounds
 from sweep.status import Status
 from sweep.texts import counted
 
-_NOTICE_S = (
-    900.0  # what a node may take beyond a trial's own time: an environment, an import, a kill
-)
+# What a node may need beyond a trial's own time: to build an environment, import it, kill a trial.
+_NOTICE_S = 900.0
 _TELL_EVERY_S = 1.0
 _TOGETHER = 100  # records that are kept at once
-
-RunAll = Callable[[Sequence[Trial]], Generator[list[Record]]]
 
 
 @dataclass(frozen=True)
 class Options:
     """How a sweep is run, apart from what it runs.
 
-    `retry` are the statuses whose trials run again;
-    `disturbed_attempts` is how often in one sweep a trial is tried that others disturb, `max_contention` the share of
-    its cores' time that they may take from a trial that has the node to itself. `wait_s` is how long to wait for a node
-    that can hold a trial; by default as long as `Cluster` does.
+    address: the Ray cluster to join; None starts a Ray of this machine alone.
+    retry: the statuses whose trials run again.
+    timeout_s: the longest that a trial may take, in seconds; None takes the grid's.
+    max_failures: how many failed trials end the sweep.
+    disturbed_attempts: how often a trial runs at most, where other processes disturb it.
+    max_contention: the share of its cores' time that other processes may take from a trial that has
+        its node to itself.
+    wait_s: how long to wait for a node that can hold a trial; None waits as long as `Cluster` does.
     """
 
     address: str | None = None
@@ -68,279 +70,125 @@ def run(
 ) -> None:
     """Run the trials that have no record yet and keep what they find.
 
-    Raises SweepError for what keeps all of them from running, TooManyFailures, and KeyboardInterrupt; every record that
-    was there by then is kept.
+    Raises SweepError for what keeps all of them from running, TooManyFailures, and
+    KeyboardInterrupt. Every record that was there by then is kept.
     """
-    known = calibration.known(expansion.cells, options.address)
-    for each in known:
-        observer.note(
-            f"noise floor of {each.workload} on {each.device}: {each.noise_floor:.2%}, {each.measured_at[:10]}"
-        )
-    others = [] if options.address else calibration.of_other_machines(expansion.cells)
-    for each in others:
-        observer.note(
-            f"the noise floor of {each.workload} on {each.device} that was measured on {each.place} "
-            f"({each.measured_at[:10]}) does not apply to this machine: sweep calibrate measures it here"
-        )
-    facts = _facts(grid, expansion, max((each.noise_floor for each in known), default=0.0))
+    facts = _facts(grid, expansion, _noise_floor(expansion, options, observer))
     with results.open(facts) as writer, Heartbeat(writer.storage, observer) as heartbeat:
-        for part, reason in writer.damaged:
-            heartbeat.note(f"{part} was {reason}; it is set aside and its trials run again")
-        statuses = writer.statuses()
-        todo = schedule.plan(expansion.trials, statuses, options.retry, grid.order)
-        for line in resume.said(writer, expansion.trials, todo, statuses):
-            heartbeat.note(line)
+        todo = _without_records(grid, expansion, writer, options, heartbeat)
         ledger = Ledger(expansion.trials, todo)
         ledger.learn(writer)
-        heartbeat.planned(
-            len(expansion.trials), len(expansion.trials) - len(todo), ledger.remaining_s()
-        )
-        sweep = _Sweep(grid, expansion.trials, writer, ledger, options, heartbeat)
-        if todo := todo or sweep.further():
-            sweep.run(todo)
+        done = len(expansion.trials) - len(todo)
+        heartbeat.planned(len(expansion.trials), done, ledger.remaining_s())
 
-
-class Ledger:
-    """What is left to do, how it goes, and how long the rest will take."""
-
-    def __init__(self, trials: Sequence[Trial], todo: Sequence[Trial]) -> None:
-        self.failures = 0
-        self._cells = {trial.cell.id: trial.cell for trial in trials}
-        self._estimate = Estimate(catalog.workloads())
-        self._remaining = Remaining(
-            self._estimate, self._cells, Counter(trial.cell.id for trial in todo)
-        )
-        self._told: float | None = None
-        self._told_at = float("-inf")
-
-    def learn(self, results: Results) -> None:
-        """From trials that ended before."""
-        self._estimate.learn(results.records(LEARNT_FROM).to_pydict(), self._cells)
-        for cell_id in self._cells:
-            self._remaining.change(cell_id, 0)
-
-    def ended(self, record: Record) -> None:
-        cell_id = record["cell_id"]
-        status = Status(record["status"])
-        if status is Status.OK:
-            self._estimate.observe(cell_id, self._cells[cell_id].settings, record["wall_s"])
-        elif status.is_failure:
-            self.failures += 1
-        self._remaining.change(cell_id, -1)
-
-    def again(self, trial: Trial) -> None:
-        self._remaining.change(trial.cell.id, 1)
-
-    def seconds(self, cell: Cell) -> float | None:
-        """Expected time of one trial of a cell."""
-        return self._estimate.seconds(cell.id, cell.settings)
-
-    def remaining_s(self, at_once: int = 1) -> float | None:
-        """Expected time of what is left, `at_once` trials at a time; anew every second at most."""
-        if time.monotonic() - self._told_at > _TELL_EVERY_S:
-            self._told = self._remaining.total_s()
-            self._told_at = time.monotonic()
-        return None if self._told is None else self._told / max(1, at_once)
-
-
-class _Sweep:
-    """One invocation: a cluster, and the trials that it runs."""
-
-    def __init__(
-        self,
-        grid: Grid,
-        planned: Sequence[Trial],
-        writer: Writer,
-        ledger: Ledger,
-        options: Options,
-        observer: Heartbeat,
-    ) -> None:
-        self._grid, self._planned, self._writer, self._ledger = grid, planned, writer, ledger
-        self._options, self._observer = options, observer
-        self._run_id = uuid.uuid4().hex
-        self._since = time.monotonic()
-        self._running: set[str] = set()
-        self._heard: dict[str, float] = {}
-        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
-        self._other_niceness: set[Any] = (
-            set()
-        )  # nodes whose trials have one, and which the user was told of
-
-    def run(self, todo: Sequence[Trial]) -> None:
-        locks.work_for(locks.introduction(self._grid.name))
-        needs = provision.needs(todo, self._grid.environments, self._run_id)
-        if self._options.address is None:
-            self._observer.phase("preparing environments and data")
-            provided = provision.provide(needs, self._observer.note)
-            self._warn(provided.warnings)
-        self._observer.phase("joining the cluster" if self._options.address else "starting Ray")
-        with contextlib.ExitStack() as leaving:
-            leaving.callback(_clear_away, self._run_id)
-            cluster = self._cluster()
-            self._observer.cluster = cluster
-            leaving.enter_context(cluster)
-            if self._options.address is not None:
-                self._observer.phase("preparing environments and data on the nodes")
-                leaving.callback(cluster.call_on_leaving, hosts.end_run, self._run_id)
-                self._provide_everywhere(cluster, needs)
-            self._observer.phase("running trials")
-            while todo:
-                self._complete(
-                    functools.partial(self._mapped, cluster), self._placeable(cluster, todo)
-                )
-                todo = self.further()
-            self._observer.phase("leaving the cluster" if self._options.address else "ending Ray")
-
-    def _cluster(self) -> Cluster:
-        return Cluster(
-            self._options.address, wait_s=self._options.wait_s, notify=self._observer.note
-        )
-
-    def further(self) -> list[Trial]:
-        """Trials with more seeds where intervals are still too wide, as the grid's `until` wants them."""
-        until = self._grid.until
-        if until is None:
-            return []
-        left_s = until.max_time - (time.monotonic() - self._since) if until.max_time else math.inf
-        sampling_states = self._sampling_states()
-        decision = adaptive.decide(sampling_states, until, left_s)
-        whole = [*self._planned, *adaptive.beyond(sampling_states, self._planned)]
-        more = schedule.plan(adaptive.trials(decision, self._planned), order=self._grid.order)
-        more = [
-            dataclasses.replace(trial, position=len(whole) + place)
-            for place, trial in enumerate(more)
-        ]
-        for trial in more:
-            self._ledger.again(trial)
-        self._writer.restate(trials=[*whole, *more], stopped=decision.reasons)
-        self._observer.planned(len(whole) + len(more), len(whole), self._ledger.remaining_s())
-        return more
-
-    def _sampling_states(self) -> list[adaptive.SamplingState]:
-        records = records_for(self._writer, None)
-        cells = {trial.cell.id: trial.cell for trial in self._planned}
-        return adaptive.sampling_states(
-            cells.values(), records, summarize(records), self._ledger.seconds
-        )
-
-    def _complete(self, run_all: RunAll, todo: Sequence[Trial]) -> None:
-        """Run the trials, and those that others disturb a few times again."""
-        todo = self._carry_out(run_all, todo)
-        for _ in range(1, self._options.disturbed_attempts):
-            for trial in todo:
-                self._ledger.again(trial)
-                self._observer.again()
-            todo = self._carry_out(run_all, todo)
-
-    def _provide_everywhere(self, cluster: Cluster, needs: provision.Needs) -> None:
-        count = f"{counted(len(needs.specifications), 'environment')} and {counted(len(needs.data), 'data set')}"
-        here = counted(len(cluster.nodes), "node") if cluster.nodes else "every node that comes"
-        self._observer.note(f"preparing {count} on {here}")
-        cluster.prepare(provision.provide, needs)
-
-    def _warn(self, warnings: Iterable[str]) -> None:
-        for warning in warnings:
-            self._observer.note(f"warning: {warning}")
-
-    def _placeable(self, cluster: Cluster, todo: Sequence[Trial]) -> list[Trial]:
-        """What some node could hold; the rest is recorded as unsupported, with the reason."""
-        lost = cluster.check(todo)
-        if lost:
-            why = refusal(lost, len(todo))
-            self._observer.note(f"warning: {why.message}\nhint: {why.hint}")
-        for first in range(0, len(lost), _TOGETHER):
-            some = lost[first : first + _TOGETHER]
-            self._keep(
-                [
-                    self._failure(each.trial, Status.UNSUPPORTED, f"it would {each.reason}")
-                    for each in some
-                ]
-            )
-        gone = {each.trial.id for each in lost}
-        return [trial for trial in todo if trial.id not in gone]
-
-    def _mapped(self, cluster: Cluster, todo: Sequence[Trial]) -> Generator[list[Record]]:
-        checkpoints = self._writer.storage.child(CHECKPOINTS)
-        run_trial = worker.RunTrial(
-            run=self._grid.name,
-            run_id=self._run_id,
-            code_version=code_version(),
-            timeout_s=self._options.timeout_s or self._grid.timeout_s,
-            overrides=self._grid.environments,
-            max_contention=self._options.max_contention,
-            checkpoints=str(checkpoints.folder or checkpoints.uri),
-            command=locks.introduction(self._grid.name),
-        )
-        limit_s = run_trial.timeout_s + _NOTICE_S if run_trial.timeout_s else None
-        return cluster.map_together(
-            _Heard(run_trial), todo, limit_s=limit_s, failure=self._failure, tell=self._hear
-        )
-
-    def _carry_out(self, run_all: RunAll, todo: Sequence[Trial]) -> list[Trial]:
-        """Run the trials and keep their records; the disturbed ones come back to be run again."""
-        disturbed: dict[str, int] = {}
-        with contextlib.closing(run_all(todo)) as groups:
-            for records in groups:
-                self._keep(records)
-                disturbed |= {
-                    r["trial_id"]: r["attempt"] for r in records if r["status"] == Status.INVALID
-                }
-        again = (trial for trial in todo if trial.id in disturbed)
-        return [dataclasses.replace(trial, attempt=disturbed[trial.id] + 1) for trial in again]
-
-    def _keep(self, records: Sequence[Record]) -> None:
-        """For good, before anything else is done with them."""
-        self._writer.append_together(records)
-        for record in records:
-            self._running.discard(record["trial_id"])
-            self._heard.pop(record["trial_id"], None)
-            self._ledger.ended(record)
-            self._observer.ended(record, self._ledger.remaining_s(len(self._running)))
-            self._compare_niceness(record)
-        most = self._options.max_failures
-        if most is not None and self._ledger.failures >= most:
-            hint = "the records are safe; see sweep status, then run it again with --retry failed"
-            raise TooManyFailures(
-                f"{self._ledger.failures} trials have failed, as many as --max-failures allows",
-                hint,
-            )
-
-    def _compare_niceness(self, record: Record) -> None:
-        """A trial runs at another niceness than this command where its node's Ray may not set it back."""
-        niceness, node = record.get("niceness"), record.get("node")
-        if niceness in (None, self._niceness) or node in self._other_niceness:
+        seeding = _Seeding(grid, expansion.trials, writer, ledger, heartbeat)
+        rounds = Rounds(todo, options.disturbed_attempts, seeding.further)
+        upcoming = iter(rounds)
+        first = next(upcoming, None)
+        if first is None:  # every trial has a record: neither environments nor Ray are needed
             return
-        self._other_niceness.add(node)
-        self._observer.note(
-            f"warning: node {node} runs trials at niceness {niceness}, and this command has {self._niceness}: "
-            "what others do there comes first\n"
-            "hint: start Ray there with RAY_worker_niceness=0 in its environment"
+        keeper = _Keeper(grid, writer, ledger, heartbeat, options.max_failures)
+        run_id = uuid.uuid4().hex
+        with _cluster(grid, first.trials, run_id, options, heartbeat) as cluster:
+            for each in itertools.chain([first], upcoming):
+                placeable = keeper.begin(each, cluster)
+                with contextlib.closing(
+                    cluster.map_together(
+                        _run_trial(grid, writer, run_id, options),
+                        placeable,
+                        limit_s=_limit_s(grid, options),
+                        failure=keeper.failure,
+                        tell=keeper.hear,
+                    )
+                ) as groups:
+                    for records in groups:
+                        keeper.keep(records)
+                        rounds.learn(records)
+            heartbeat.phase("leaving the cluster" if options.address else "ending Ray")
+
+
+def _noise_floor(expansion: Expansion, options: Options, observer: Observer) -> float:
+    """The greatest noise floor that was measured where this runs, for what it runs; 0 without one."""
+    here = calibration.known(expansion.cells, options.address)
+    for each in here:
+        observer.note(
+            f"noise floor of {each.workload} on {each.device}: "
+            f"{each.noise_floor:.2%}, {each.measured_at[:10]}"
         )
+    elsewhere = [] if options.address else calibration.of_other_machines(expansion.cells)
+    for each in elsewhere:
+        observer.note(
+            f"the noise floor of {each.workload} on {each.device} that was measured on "
+            f"{each.place} ({each.measured_at[:10]}) does not apply to this machine: "
+            "sweep calibrate measures it here"
+        )
+    return max((each.noise_floor for each in here), default=0.0)
 
-    def _hear(self, trial: Trial, facts: Mapping[str, Any] | None) -> None:
-        """A trial has started, or says how far it is."""
-        if facts is None:
-            self._running.add(trial.id)
-            self._observer.started(trial.settings["device"])
-            return
-        now = time.monotonic()
-        if not facts or now - self._heard.get(trial.id, float("-inf")) >= _TELL_EVERY_S:
-            self._heard[trial.id] = now
-            self._writer.tell(trial.id, {"trial": trial.name, **facts})
-            self._observer.detail(trial.name, facts)
 
-    def _failure(self, trial: Trial, status: str, error: str) -> Record:
-        """The record of a trial that could not speak for itself."""
-        return worker.identity(trial) | {
-            "run": self._grid.name,
-            "code_version": code_version(),
-            "status": status,
-            "error": error,
-        }
+def _facts(grid: Grid, expansion: Expansion, noise_floor: float) -> RunFacts:
+    return RunFacts(
+        name=grid.name,
+        grid=grid.text,
+        grid_path=grid.path,
+        overrides=grid.sets,
+        versions=grid.versions,
+        code_version=code_version(),
+        noise_floor=noise_floor,
+        trials=expansion.trials,
+        exclusions=expansion.exclusions,
+    )
+
+
+def _without_records(
+    grid: Grid, expansion: Expansion, writer: Writer, options: Options, heartbeat: Heartbeat
+) -> list[Trial]:
+    """The planned trials that have no record, in their order; those of `options.retry` count as such."""
+    for part, reason in writer.damaged:
+        heartbeat.note(f"{part} was {reason}; it is set aside and its trials run again")
+    statuses = writer.statuses()
+    todo = schedule.plan(expansion.trials, statuses, options.retry, grid.order)
+    for line in resume.said(writer, expansion.trials, todo, statuses):
+        heartbeat.note(line)
+    return todo
+
+
+@contextlib.contextmanager
+def _cluster(
+    grid: Grid, trials: Sequence[Trial], run_id: str, options: Options, heartbeat: Heartbeat
+) -> Iterator[Cluster]:
+    """A cluster whose nodes have what the trials need: environments, data sets, reference values."""
+    joined = options.address is not None
+    locks.work_for(locks.introduction(grid.name))
+    needs = provision.needs(trials, grid.environments, run_id)
+    if not joined:  # before Ray starts: what cannot be had ends the sweep sooner
+        heartbeat.phase("preparing environments and data")
+        for warning in provision.provide(needs, heartbeat.note).warnings:
+            heartbeat.note(f"warning: {warning}")
+    heartbeat.phase("joining the cluster" if joined else "starting Ray")
+    with contextlib.ExitStack() as leaving:
+        # Last of all: hosts of this machine that Ray's workers took with them leave their folders.
+        leaving.callback(_clear_away, run_id)
+        cluster = Cluster(options.address, wait_s=options.wait_s, notify=heartbeat.note)
+        heartbeat.cluster = cluster
+        leaving.enter_context(cluster)
+        if joined:
+            heartbeat.phase("preparing environments and data on the nodes")
+            leaving.callback(cluster.call_on_leaving, hosts.end_run, run_id)
+            _provide_everywhere(cluster, needs, heartbeat)
+        heartbeat.phase("running trials")
+        yield cluster
+
+
+def _provide_everywhere(cluster: Cluster, needs: provision.Needs, heartbeat: Heartbeat) -> None:
+    environments = counted(len(needs.specifications), "environment")
+    data = counted(len(needs.data), "data set")
+    here = counted(len(cluster.nodes), "node") if cluster.nodes else "every node that comes"
+    heartbeat.note(f"preparing {environments} and {data} on {here}")
+    cluster.prepare(provision.provide, needs)
 
 
 def _clear_away(run_id: str) -> None:
-    """The folders of a run's hosts that end with Ray's workers, also where the user presses Ctrl-C again."""
+    """Remove the folders of a run's hosts, also where the user presses Ctrl-C once more."""
     try:
         hosts.remove_abandoned(run_id, patience_s=2.0)
     except KeyboardInterrupt:
@@ -349,13 +197,165 @@ def _clear_away(run_id: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _RunAndTell:
     """What runs on the nodes: a trial that tells how far it is."""
 
     run_trial: worker.RunTrial
 
     def __call__(self, trial: Trial, tell: Callable[[Mapping[str, Any]], None]) -> Record:
         return dataclasses.replace(self.run_trial, progress=lambda _, facts: tell(facts))(trial)
+
+
+def _run_trial(grid: Grid, writer: Writer, run_id: str, options: Options) -> _RunAndTell:
+    checkpoints = writer.storage.child(CHECKPOINTS)
+    return _RunAndTell(
+        worker.RunTrial(
+            run=grid.name,
+            run_id=run_id,
+            code_version=code_version(),
+            timeout_s=options.timeout_s or grid.timeout_s,
+            overrides=grid.environments,
+            max_contention=options.max_contention,
+            checkpoints=str(checkpoints.folder or checkpoints.uri),
+            command=locks.introduction(grid.name),
+        )
+    )
+
+
+def _limit_s(grid: Grid, options: Options) -> float | None:
+    """How long the cluster waits for a trial, in seconds, before it takes its worker for lost."""
+    timeout_s = options.timeout_s or grid.timeout_s
+    return timeout_s + _NOTICE_S if timeout_s else None
+
+
+class _Seeding:
+    """Adds seeds to cells whose intervals are still too wide, as the grid's `until` wants."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        planned: Sequence[Trial],
+        writer: Writer,
+        ledger: Ledger,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._grid, self._planned = grid, planned
+        self._writer, self._ledger, self._heartbeat = writer, ledger, heartbeat
+        self._began_at = time.monotonic()
+
+    def further(self) -> list[Trial]:
+        """Trials with more seeds, none where all is narrow enough; the run's plan is brought up to date."""
+        until = self._grid.until
+        if until is None:
+            return []
+        states = self._sampling_states()
+        decision = adaptive.decide(states, until, self._left_s(until.max_time))
+        whole = [*self._planned, *adaptive.beyond(states, self._planned)]
+        chosen = schedule.plan(adaptive.trials(decision, self._planned), order=self._grid.order)
+        more = [
+            dataclasses.replace(trial, position=position)
+            for position, trial in enumerate(chosen, start=len(whole))
+        ]
+        for trial in more:
+            self._ledger.added(trial)
+        self._writer.restate(trials=[*whole, *more], stopped=decision.reasons)
+        remaining_s = self._ledger.remaining_s()
+        self._heartbeat.planned(len(whole) + len(more), len(whole), remaining_s)
+        return more
+
+    def _left_s(self, max_time: float | None) -> float:
+        return max_time - (time.monotonic() - self._began_at) if max_time else math.inf
+
+    def _sampling_states(self) -> list[adaptive.SamplingState]:
+        records = records_for(self._writer, None)
+        cells = {trial.cell.id: trial.cell for trial in self._planned}.values()
+        return adaptive.sampling_states(cells, records, summarize(records), self._ledger.seconds)
+
+
+class _Keeper:
+    """Keeps each record first, then tells everybody who follows the sweep."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        writer: Writer,
+        ledger: Ledger,
+        heartbeat: Heartbeat,
+        max_failures: int | None,
+    ) -> None:
+        self._name, self._max_failures = grid.name, max_failures
+        self._writer, self._ledger, self._heartbeat = writer, ledger, heartbeat
+        self._running: set[str] = set()  # trial ids
+        self._told_at: dict[str, float] = {}
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        self._warned_nodes: set[Any] = set()
+
+    def begin(self, upcoming: Round, cluster: Cluster) -> list[Trial]:
+        """The trials of a round that some node could hold; the others are recorded as unsupported."""
+        if upcoming.repeats:
+            for trial in upcoming.trials:
+                self._ledger.added(trial)
+                self._heartbeat.again()
+        infeasible = cluster.check(upcoming.trials)
+        if infeasible:
+            why = refusal(infeasible, len(upcoming.trials))
+            self._heartbeat.note(f"warning: {why.message}\nhint: {why.hint}")
+        for first in range(0, len(infeasible), _TOGETHER):
+            self.keep([self._unsupported(each) for each in infeasible[first : first + _TOGETHER]])
+        left_out = {each.trial.id for each in infeasible}
+        return [trial for trial in upcoming.trials if trial.id not in left_out]
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Write the records, then count them; raises TooManyFailures."""
+        self._writer.append_together(records)
+        for record in records:
+            self._running.discard(record["trial_id"])
+            self._told_at.pop(record["trial_id"], None)
+            self._ledger.ended(record)
+            self._heartbeat.ended(record, self._ledger.remaining_s(len(self._running)))
+            self._compare_niceness(record)
+        if self._max_failures is not None and self._ledger.failures >= self._max_failures:
+            raise TooManyFailures(
+                f"{self._ledger.failures} trials have failed, as many as --max-failures allows",
+                "the records are safe; see sweep status, then run it again with --retry failed",
+            )
+
+    def hear(self, trial: Trial, facts: Mapping[str, Any] | None) -> None:
+        """A trial has started (None), or tells how far it is, or has nothing more to tell (empty)."""
+        if facts is None:
+            self._running.add(trial.id)
+            self._heartbeat.started(trial.settings["device"])
+            return
+        now = time.monotonic()
+        if not facts or now - self._told_at.get(trial.id, float("-inf")) >= _TELL_EVERY_S:
+            self._told_at[trial.id] = now
+            self._writer.tell(trial.id, {"trial": trial.name, **facts})
+            self._heartbeat.detail(trial.name, facts)
+
+    def failure(self, trial: Trial, status: str, error: str) -> Record:
+        """The record of a trial whose worker could not write one."""
+        return worker.identity(trial) | {
+            "run": self._name,
+            "code_version": code_version(),
+            "status": status,
+            "error": error,
+        }
+
+    def _unsupported(self, infeasible: Unplaceable) -> Record:
+        reason = f"it would {infeasible.reason}"
+        return self.failure(infeasible.trial, Status.UNSUPPORTED, reason)
+
+    def _compare_niceness(self, record: Record) -> None:
+        """Warn once of a node whose trials have another niceness than this command."""
+        niceness, node = record.get("niceness"), record.get("node")
+        if niceness in (None, self._niceness) or node in self._warned_nodes:
+            return
+        self._warned_nodes.add(node)
+        self._heartbeat.note(
+            f"warning: node {node} runs trials at niceness {niceness}, and this command has "
+            f"{self._niceness}: what others do there comes first\n"
+            "hint: start Ray there with RAY_worker_niceness=0 in its environment"
+        )
 
 
 @functools.cache
@@ -373,17 +373,3 @@ def code_version() -> str:
         return __version__
     commit = ended.stdout.strip()
     return f"{__version__}+{commit}" if commit and not ended.returncode else __version__
-
-
-def _facts(grid: Grid, expansion: Expansion, noise_floor: float) -> RunFacts:
-    return RunFacts(
-        name=grid.name,
-        grid=grid.text,
-        grid_path=grid.path,
-        overrides=grid.sets,
-        versions=grid.versions,
-        code_version=code_version(),
-        noise_floor=noise_floor,
-        trials=expansion.trials,
-        exclusions=expansion.exclusions,
-    )
