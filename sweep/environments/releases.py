@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import requests
+import uv
 from packaging import tags, utils
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from sweep import process
 from sweep.catalog import Framework
 from sweep.credentials import redacted, redacted_url
 from sweep.environments.indexes import Indexes
@@ -31,7 +33,6 @@ from sweep.errors import SweepError, Unavailable
 from sweep.grid.ranges import Range
 from sweep.versions import normal
 
-_DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _TIMEOUT_S = 30.0
 Overrides = Mapping[str, Mapping[str, Any]]  # the grid's `environments`
@@ -155,10 +156,20 @@ def _places(indexes: Indexes) -> Iterator[tuple[str, _List]]:
     if indexes.no_index:
         return
     told = [variables.get(name, "").split() for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL")]
-    default = variables.get("UV_DEFAULT_INDEX") or variables.get("UV_INDEX_URL") or _DEFAULT_INDEX
+    default = variables.get("UV_DEFAULT_INDEX") or variables.get("UV_INDEX_URL") or _default()
     for index in dict.fromkeys([*told[0], *told[1], *default.split()]):
         url = _without_name(index)
         yield url, functools.partial(_of_index, url.rstrip("/"), variables)
+
+
+@functools.cache
+def _default() -> str:
+    """The index that uv asks where nothing else is configured: what it would write into a lock of nothing."""
+    options = ["--emit-index-url", "--no-header", "--no-config", "--offline", "--quiet"]
+    ended = process.run(
+        [uv.find_uv_bin(), "pip", "compile", "-", *options], env={"PATH": "/usr/bin:/bin"}
+    )
+    return ended.stdout.partition("--index-url")[2].strip()
 
 
 def _without_name(index: str) -> str:
