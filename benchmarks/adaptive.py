@@ -178,7 +178,7 @@ def verdicts(
             machine.means[one][common], machine.means[other][common]
         )
     p = statistics.adjusted(
-        [statistics.p_value(r, statistics.within(MARGIN)) for r in ratios.values()]
+        [statistics.p_value(r, statistics.equivalence_range(MARGIN)) for r in ratios.values()]
     )
     found = {}
     for ((one, other), ratio), adjusted in zip(ratios.items(), p, strict=True):

@@ -168,7 +168,7 @@ def explore(scenario: Scenario, repetitions: int, seed: int = 0) -> Findings:
 def differs(family: list[statistics.Ratio], margin: float) -> bool:
     """Whether any comparison of a family of identical cells is called faster or slower."""
     p = statistics.adjusted(
-        [statistics.p_value(ratio, statistics.within(margin)) for ratio in family]
+        [statistics.p_value(ratio, statistics.equivalence_range(margin)) for ratio in family]
     )
     found = {statistics.verdict(ratio, margin, each) for ratio, each in zip(family, p, strict=True)}
     return bool(found & {"faster", "slower"})
@@ -177,7 +177,9 @@ def differs(family: list[statistics.Ratio], margin: float) -> bool:
 def _predicted_power(families: list[list[statistics.Ratio]], pairs: int) -> float:
     """What `statistics.power` says when it is told the true spread of a pair's ratio."""
     spread = math.sqrt(float(np.mean([ratio.spread**2 for family in families for ratio in family])))
-    return statistics.power(math.log1p(TRUE_DIFFERENCE), spread, pairs, statistics.within(MARGIN))
+    return statistics.power(
+        math.log1p(TRUE_DIFFERENCE), spread, pairs, statistics.equivalence_range(MARGIN)
+    )
 
 
 def _family_share(cells: Floats, differ: Callable[[Floats, Floats], NDArray[np.bool_]]) -> float:

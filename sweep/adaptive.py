@@ -49,7 +49,7 @@ class SamplingState:
     seconds: float = 0.0
 
     @property
-    def fruitless(self) -> bool:
+    def without_times(self) -> bool:
         """Whether its trials end without times: more of them would, too."""
         return len(self.seeds) >= FEWEST_PROCESSES and not self.means
 
@@ -69,29 +69,29 @@ class Group:
     members: tuple[SamplingState, ...]
 
     @functools.cached_property
-    def fruitful(self) -> list[SamplingState]:
-        return [each for each in self.members if not each.fruitless]
+    def measured(self) -> list[SamplingState]:
+        return [each for each in self.members if not each.without_times]
 
     @functools.cached_property
     def width(self) -> float:
         """Half the width of its widest interval, as a share; infinite where one has too few processes."""
-        pairs = [pair for pair in itertools.combinations(self.fruitful, 2) if _in_one_thing(*pair)]
+        pairs = [pair for pair in itertools.combinations(self.measured, 2) if _in_one_thing(*pair)]
         found = [_ratio(*pair) for pair in pairs]
         found += (
             []
             if pairs
-            else [statistics.interval(list(each.means.values())) for each in self.fruitful]
+            else [statistics.interval(list(each.means.values())) for each in self.measured]
         )
         return max((each.relative_width if each else math.inf for each in found), default=0.0)
 
     @property
     def cost_s(self) -> float:
         """What one more seed takes."""
-        return sum(each.seconds for each in self.fruitful)
+        return sum(each.seconds for each in self.measured)
 
-    def wanted(self, until: Until) -> list[int]:
+    def next_seeds(self, until: Until) -> list[int]:
         """Its next seeds: half of those that it is likely to take, one at least; none where it is narrow or has all."""
-        have = max((len(each.seeds) for each in self.fruitful), default=0)
+        have = max((len(each.seeds) for each in self.measured), default=0)
         room = (until.max_seeds or MOST_SEEDS) - have
         if self.is_narrow(until) or room <= 0:
             return []
@@ -106,12 +106,12 @@ class Group:
         first = max((seed for each in self.members for seed in each.seeds), default=-1) + 1
         return list(range(first, first + min(room, max(1, math.ceil(needed / 2)))))
 
-    def affordable(self, until: Until, left_s: float) -> list[int]:
+    def affordable_seeds(self, until: Until, left_s: float) -> list[int]:
         """As many of its next seeds as there is time for."""
-        wanted = self.wanted(until)
-        if left_s <= 0 or self.cost_s * len(wanted) <= left_s:
-            return wanted if left_s > 0 else []
-        return wanted[: int(left_s / self.cost_s)]
+        next_seeds = self.next_seeds(until)
+        if left_s <= 0 or self.cost_s * len(next_seeds) <= left_s:
+            return next_seeds if left_s > 0 else []
+        return next_seeds[: int(left_s / self.cost_s)]
 
     def is_narrow(self, until: Until) -> bool:
         return _WIDENED * self.width <= until.interval
@@ -124,10 +124,10 @@ def decide(
     seeds: dict[str, Sequence[int]] = {}
     reasons: dict[str, str] = {}
     for group in sorted(_groups(sampling_states), key=lambda group: -group.width):
-        affordable = group.affordable(until, left_s)
+        affordable = group.affordable_seeds(until, left_s)
         left_s -= group.cost_s * len(affordable)
         for each in group.members:
-            if affordable and not each.fruitless:
+            if affordable and not each.without_times:
                 seeds[each.cell.id] = affordable
             else:
                 reasons[each.cell.name] = _reason(each, group, until)
@@ -157,7 +157,7 @@ def sampling_states(
     ]
 
 
-def trials(decision: Decision, planned: Iterable[Trial]) -> list[Trial]:
+def added_trials(decision: Decision, planned: Iterable[Trial]) -> list[Trial]:
     """The trials of a decision, made like the planned ones of their cells."""
     models = {trial.cell.id: trial for trial in planned}
     return [
@@ -167,7 +167,7 @@ def trials(decision: Decision, planned: Iterable[Trial]) -> list[Trial]:
     ]
 
 
-def beyond(sampling_states: Iterable[SamplingState], planned: Iterable[Trial]) -> list[Trial]:
+def added_before(sampling_states: Iterable[SamplingState], planned: Iterable[Trial]) -> list[Trial]:
     """The trials that have a record and are not among the planned ones: seeds that were added before."""
     models: dict[str, Trial] = {}
     seeds: dict[str, set[int]] = defaultdict(set)
@@ -216,10 +216,10 @@ def _ratio(one: SamplingState, other: SamplingState) -> Interval | None:
 
 def _reason(state: SamplingState, group: Group, until: Until) -> str:
     """Why a cell gets no more seeds."""
-    if state.fruitless:
+    if state.without_times:
         return "its trials end without times"
     if group.is_narrow(until):
         return f"narrow enough: ±{group.width:.2%}"
-    if group.wanted(until):
+    if group.next_seeds(until):
         return f"no time is left of max_time: ±{group.width:.2%}"
     return f"it has max_seeds: ±{group.width:.2%}"

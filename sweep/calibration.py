@@ -88,7 +88,7 @@ class Calibration:
         return statistics.detectable(self.spread, seeds, max(statistics.MARGIN, self.noise_floor))
 
 
-def doubled(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
+def paired_plan(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
     """The cell of least work, and a plan that holds it twice, under two labels, with so many seeds of each."""
     if not expansion.cells:
         raise SweepError(
@@ -106,7 +106,7 @@ def doubled(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
     return cell, Expansion(cells, trials, ())
 
 
-def keep(calibration: Calibration) -> Path:
+def save(calibration: Calibration) -> Path:
     """Keep it on this machine, for the next `sweep run`; it takes the place of an earlier one of its kind."""
     where = calibration.machine or calibration.place
     path = _file(where, calibration.device, calibration.workload)
@@ -114,7 +114,7 @@ def keep(calibration: Calibration) -> Path:
     return path
 
 
-def known(cells: Iterable[Cell], address: str | None = None) -> list[Calibration]:
+def applicable(cells: Iterable[Cell], address: str | None = None) -> list[Calibration]:
     """What was measured here, or on the cluster at `address`, with the devices and workloads of these cells."""
     where = address or machine.identity()
     return list(_read(_file(where, *kind) for kind in _kinds(cells)))
@@ -125,7 +125,7 @@ def of_other_machines(cells: Iterable[Cell]) -> list[Calibration]:
 
     A calibration is kept in the user's folder, which machines may share, and a machine may be changed.
     """
-    mine = {(each.device, each.workload) for each in known(cells)}
+    mine = {(each.device, each.workload) for each in applicable(cells)}
     wanted = set(_kinds(cells)) - mine
     kept = sorted(homes.cache("calibrations").glob("*.json"))
     return [

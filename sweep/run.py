@@ -109,7 +109,7 @@ def run(
 
 def _noise_floor(expansion: Expansion, options: Options, observer: Observer) -> float:
     """The greatest noise floor that was measured where this runs, for what it runs; 0 without one."""
-    here = calibration.known(expansion.cells, options.address)
+    here = calibration.applicable(expansion.cells, options.address)
     for each in here:
         observer.note(
             f"noise floor of {each.workload} on {each.device}: "
@@ -250,8 +250,10 @@ class _Seeding:
             return []
         states = self._sampling_states()
         decision = adaptive.decide(states, until, self._left_s(until.max_time))
-        whole = [*self._planned, *adaptive.beyond(states, self._planned)]
-        chosen = schedule.plan(adaptive.trials(decision, self._planned), order=self._grid.order)
+        whole = [*self._planned, *adaptive.added_before(states, self._planned)]
+        chosen = schedule.plan(
+            adaptive.added_trials(decision, self._planned), order=self._grid.order
+        )
         more = [
             dataclasses.replace(trial, position=position)
             for position, trial in enumerate(chosen, start=len(whole))

@@ -126,11 +126,13 @@ def test_added_trials_have_the_ids_that_the_grid_would_give_them() -> None:
         for last in (2, 4)
     )
     decision = adaptive.Decision({few[0].cell.id: [3, 4]}, {})
-    assert {trial.id for trial in adaptive.trials(decision, few)} == {t.id for t in many} - {
+    assert {trial.id for trial in adaptive.added_trials(decision, few)} == {t.id for t in many} - {
         t.id for t in few
     }
     known = [SamplingState(few[0].cell, {}, frozenset(range(5)))]
-    assert [trial.id for trial in adaptive.beyond(known, few)] == [trial.id for trial in many[3:]]
+    assert [trial.id for trial in adaptive.added_before(known, few)] == [
+        trial.id for trial in many[3:]
+    ]
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_cell_of_least_work_is_run_twice_and_nothing_but_the_label_differs() -> None:
-    cell, doubled = calibration.doubled(expansion(), 4)
+    cell, doubled = calibration.paired_plan(expansion(), 4)
     assert cell.axes["batch_exponent"] == 0
     assert len({trial.id for trial in doubled.trials}) == 8
     settings = [
@@ -76,9 +76,9 @@ def test_the_cell_of_least_work_is_run_twice_and_nothing_but_the_label_differs()
 
 
 def test_the_cells_to_choose_from_can_be_named() -> None:
-    assert calibration.doubled(expansion("*/explicit/b3/*"), 3)[0].axes["batch_exponent"] == 3
+    assert calibration.paired_plan(expansion("*/explicit/b3/*"), 3)[0].axes["batch_exponent"] == 3
     with pytest.raises(SweepError, match="no cell"):
-        calibration.doubled(grid.Expansion((), (), ()), 3)
+        calibration.paired_plan(grid.Expansion((), (), ()), 3)
 
 
 def test_the_floor_is_the_end_of_the_interval_that_lies_farther_from_one() -> None:
@@ -94,51 +94,51 @@ def test_what_can_be_found_lies_beyond_the_floor_and_needs_three_seeds() -> None
 
 
 def test_too_few_pairs_are_no_calibration() -> None:
-    (comparison,) = comparisons.compared("label", "b", "a", {}, [], [])
+    (comparison,) = comparisons.compare_cells("label", "b", "a", {}, [], [])
     with pytest.raises(SweepError, match="0 pairs"):
         Calibration.of(comparison, expansion().cells[0], None, "run")
 
 
 def test_a_calibration_is_kept_for_its_kind_of_cell_on_its_machine_alone() -> None:
     cells = expansion().cells
-    assert calibration.known(cells) == []
-    calibration.keep(found())
-    calibration.keep(found(high=1.5, device="gpu"))
-    calibration.keep(found(high=1.9, place="10.0.0.1:6379", cpu_model="", machine=""))
-    assert [each.high for each in calibration.known(cells)] == [1.02]
-    assert [each.high for each in calibration.known(cells, "10.0.0.1:6379")] == [1.9]
-    calibration.keep(found(high=1.04))
-    assert [each.high for each in calibration.known(cells)] == [1.04]
+    assert calibration.applicable(cells) == []
+    calibration.save(found())
+    calibration.save(found(high=1.5, device="gpu"))
+    calibration.save(found(high=1.9, place="10.0.0.1:6379", cpu_model="", machine=""))
+    assert [each.high for each in calibration.applicable(cells)] == [1.02]
+    assert [each.high for each in calibration.applicable(cells, "10.0.0.1:6379")] == [1.9]
+    calibration.save(found(high=1.04))
+    assert [each.high for each in calibration.applicable(cells)] == [1.04]
 
 
 def test_a_machine_that_is_renamed_keeps_its_calibration() -> None:
-    calibration.keep(found(high=1.4, place="its old name"))
+    calibration.save(found(high=1.4, place="its old name"))
     cells = expansion().cells
-    assert [each.high for each in calibration.known(cells)] == [1.4]
+    assert [each.high for each in calibration.applicable(cells)] == [1.4]
     assert calibration.of_other_machines(cells) == []
 
 
 def test_calibrations_that_do_not_apply_are_told_apart_from_those_of_clusters() -> None:
     """Of another machine, and of the version before, which knew machines by their names."""
-    calibration.keep(found(high=1.4, place="other", machine="another machine"))
-    calibration.keep(found(high=1.5, place="older", machine=""))
-    calibration.keep(found(high=1.6, place="10.0.0.1:6379", cpu_model="", machine=""))
+    calibration.save(found(high=1.4, place="other", machine="another machine"))
+    calibration.save(found(high=1.5, place="older", machine=""))
+    calibration.save(found(high=1.6, place="10.0.0.1:6379", cpu_model="", machine=""))
     cells = expansion().cells
-    assert calibration.known(cells) == []
+    assert calibration.applicable(cells) == []
     assert sorted(each.high for each in calibration.of_other_machines(cells)) == [1.4, 1.5]
-    calibration.keep(found())
+    calibration.save(found())
     assert calibration.of_other_machines(cells) == []
 
 
 def test_a_damaged_calibration_is_none() -> None:
-    calibration.keep(found()).write_text("{")
-    assert calibration.known(expansion().cells) == []
+    calibration.save(found()).write_text("{")
+    assert calibration.applicable(expansion().cells) == []
 
 
 def test_the_ratio_of_the_labels_is_what_is_kept(tmp_path: Path) -> None:
     made = [record(seed, mean_s=0.1) for seed in range(5)]
     summary = summarize(keep(tmp_path / "run", made).records())[0]
-    (comparison,) = comparisons.compared("label", "b", "a", {}, [summary], [summary])
+    (comparison,) = comparisons.compare_cells("label", "b", "a", {}, [summary], [summary])
     kept = Calibration.of(comparison, expansion().cells[0], None, "run")
     assert isinstance(comparison.ratio, Ratio)
     assert isinstance(comparison.interval, Interval)
@@ -167,5 +167,5 @@ def test_a_calibrated_machine_widens_the_margin_of_the_next_run(tmp_path: Path) 
     assert "The noise floor is" in calibrated.stdout
     ran = call("run", "grid.yaml", "--only", "*/autograd/b0/s0")
     assert "noise floor of core on cpu" in ran.stderr
-    floor = calibration.known(expansion().cells)[0].noise_floor
+    floor = calibration.applicable(expansion().cells)[0].noise_floor
     assert sweep.load(tmp_path / "results" / "tiny").margin == max(0.01, floor)

@@ -17,7 +17,7 @@ from made_up import keep, record, training
 from sweep.analysis.claims import judge, parsed
 from sweep.analysis.comparisons import over_axis
 from sweep.analysis.run import Run
-from sweep.analysis.statistics import paired_ratio, within
+from sweep.analysis.statistics import equivalence_range, paired_ratio
 from sweep.analysis.warning_signs import warnings_of
 from sweep.analysis.wording import sentence
 from sweep.errors import SweepError
@@ -172,7 +172,7 @@ def test_what_a_plug_in_says_of_its_column_is_known_wherever_the_run_is_read(swe
 def test_a_column_of_which_nothing_is_said_goes_by_its_name(tmp_path: Path) -> None:
     changes = {"odd_s": 1.0, "odd_bytes": 5, "oddity": 2.0}
     run = Run(keep(tmp_path, [record(s, **changes) for s in range(3)]).storage)
-    about = {name: run.summary(metric=name)[0].about for name in changes}
+    about = {name: run.summary(metric=name)[0].metadata for name in changes}
     assert [(each.unit, each.direction) for each in about.values()] == [
         ("s", "less"),
         ("B", "less"),
@@ -274,7 +274,7 @@ def test_the_inverse_of_a_ratio_is_open_at_the_other_end() -> None:
     assert (ratio.inverse().open_below, ratio.inverse().open_above) == (True, False)
     assert ratio.inverse().estimate == pytest.approx(1 / ratio.estimate)
     assert ratio.speedup("more") == ratio
-    assert within(0.01)  # the range that both are held against is the same for either
+    assert equivalence_range(0.01)  # the range that both are held against is the same for either
 
 
 # the unit of replication

@@ -19,6 +19,7 @@ from sweep.analysis.statistics import (
     detectable,
     drift,
     effective_sample_size,
+    equivalence_range,
     family,
     interval,
     p_value,
@@ -29,7 +30,6 @@ from sweep.analysis.statistics import (
     unpaired_ratio,
     variances,
     verdict,
-    within,
 )
 
 TIMES = st.floats(1e-6, 1e4)
@@ -172,12 +172,12 @@ def test_the_p_value_is_small_exactly_where_the_interval_lies_beyond_the_margin(
         found = ratio.interval()
         assert found is not None
         beyond = found.low > 1.01 or found.high < 1 / 1.01
-        assert (p_value(ratio, within(0.01)) <= 0.05) == beyond
+        assert (p_value(ratio, equivalence_range(0.01)) <= 0.05) == beyond
 
 
 def test_the_seeds_needed_are_enough_most_of_the_time(random: np.random.Generator) -> None:
     pilot = paired_ratio(np.exp([0.03, 0.05, 0.07, 0.05]), np.ones(4))
-    more = seeds_needed(pilot, within(0.03))
+    more = seeds_needed(pilot, equivalence_range(0.03))
     assert more is not None
     many = [
         paired_ratio(np.exp(random.normal(0.05, pilot.spread, 4 + more)), np.ones(4 + more))
@@ -205,7 +205,7 @@ def test_the_deciding_level_is_where_the_correction_rejects(p: list[float]) -> N
 def test_the_seeds_needed_within_a_family_are_enough_most_of_the_time(
     random: np.random.Generator,
 ) -> None:
-    effects, margin, decided = np.array([0.05, *[0.0] * 99]), within(0.01), []
+    effects, margin, decided = np.array([0.05, *[0.0] * 99]), equivalence_range(0.01), []
 
     def measured(pairs: int) -> np.ndarray:
         return np.asarray(random.normal(effects[:, np.newaxis], 0.02, (len(effects), pairs)))
@@ -236,7 +236,7 @@ def test_members_without_a_p_value_cost_the_others_nothing() -> None:
 
 
 def test_one_process_needs_two_more_at_least() -> None:
-    assert seeds_needed(paired_ratio([1.0], [2.0]), within(0.01)) == 2
+    assert seeds_needed(paired_ratio([1.0], [2.0]), equivalence_range(0.01)) == 2
 
 
 def test_a_difference_right_at_the_margin_takes_too_many_seeds() -> None:
@@ -245,16 +245,18 @@ def test_a_difference_right_at_the_margin_takes_too_many_seeds() -> None:
 
 
 def test_more_processes_have_more_power() -> None:
-    powers = [power(0.05, 0.03, pairs, within(0.01)) for pairs in (2, 3, 5, 10, 100)]
+    powers = [power(0.05, 0.03, pairs, equivalence_range(0.01)) for pairs in (2, 3, 5, 10, 100)]
     assert powers == sorted(powers)
     assert powers[0] == 0
     assert powers[-1] > 0.999
-    assert power(0.0, 0.001, 10, within(0.01)) > 0.99
+    assert power(0.0, 0.001, 10, equivalence_range(0.01)) > 0.99
 
 
 def test_what_is_detectable_is_detected_with_the_power_promised() -> None:
     least = detectable(0.02, 5, 0.01)
-    assert power(math.log1p(least), 0.02, 5, within(0.01)) == pytest.approx(0.8, abs=0.01)
+    assert power(math.log1p(least), 0.02, 5, equivalence_range(0.01)) == pytest.approx(
+        0.8, abs=0.01
+    )
     assert detectable(0.02, 2) == math.inf
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sweep.analysis.steadiness import (
     change_points,
-    screened,
+    screen,
     steady_state,
     trend,
     trend_of_all,
@@ -124,7 +124,7 @@ def test_a_trend_is_seen_however_steep_it_is(
     noise = 0.003 if rise < 0.1 else 0.01
     slowing = [rising(random, shape, rise, count, noise) for _ in range(20)]
     for rows, kind in ((slowing, "slowdown"), ([row[::-1] for row in slowing], "warm-up")):
-        assert screened(rows).uneven.all()
+        assert screen(rows).uneven.all()
         assert np.mean([steady_state(row).kind == kind for row in rows]) >= 0.85
         assert np.mean([steady_state(row).kind == "flat" for row in rows]) <= 0.1
         assert trend_of_all(rows[:3]).is_sure()
@@ -135,14 +135,14 @@ def test_an_outlier_hides_no_trend(random: np.random.Generator, rise: float) -> 
     rows = [rising(random, "straight", rise, 50, 0.005) for _ in range(20)]
     for place, row in enumerate(rows):
         row[place] *= 1000
-    assert screened(rows).uneven.all()
+    assert screen(rows).uneven.all()
     assert np.mean([steady_state(row).kind == "slowdown" for row in rows]) >= 0.9
 
 
 def test_few_samples_show_a_trend_only_together(random: np.random.Generator) -> None:
     rows = [rising(random, "straight", 0.3, 6, 0.01) for _ in range(4)]
     assert {steady_state(row).kind for row in rows} == {"unknown"}
-    assert screened(rows).together
+    assert screen(rows).together
     found = trend_of_all(rows)
     assert found.is_sure()
     assert found.change == pytest.approx(0.26, abs=0.05)
@@ -150,8 +150,8 @@ def test_few_samples_show_a_trend_only_together(random: np.random.Generator) -> 
 
 def test_processes_of_unequal_length_are_screened_alike(random: np.random.Generator) -> None:
     rows = [rising(random, "straight", 0.5, count, 0.01) for count in (3, 12, 30, 700)]
-    assert screened(rows).uneven.tolist() == [False, True, True, True]
-    assert not screened([]).together
+    assert screen(rows).uneven.tolist() == [False, True, True, True]
+    assert not screen([]).together
     assert trend_of_all([]) == (0.0, 0.0)
 
 
@@ -164,11 +164,11 @@ def test_any_numbers_are_judged_and_their_unit_does_not_matter(
     assert 0 <= steady_state(x).start <= len(x)
     assert trend(x * unit).z == pytest.approx(trend(x).z, rel=0.1, abs=0.5)
     assert trend(-x).z == pytest.approx(-trend(x).z, rel=1e-6, abs=1e-9)
-    assert len(screened([x]).uneven) == 1
+    assert len(screen([x]).uneven) == 1
 
 
 def test_the_screening_lets_through_what_changes(random: np.random.Generator) -> None:
     changing = np.stack([course(random, (20, 1.1), (80, 1.0)) for _ in range(50)])
     even = np.stack([course(random, (100, 1.0)) for _ in range(50)])
-    assert screened(changing).uneven.all()
-    assert screened(even).uneven.mean() < 0.1
+    assert screen(changing).uneven.all()
+    assert screen(even).uneven.mean() < 0.1

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from sweep.analysis import statistics
-from sweep.analysis.comparisons import Comparison, compared
-from sweep.analysis.matching import axes_of, value_of, without
+from sweep.analysis.comparisons import Comparison, compare_cells
+from sweep.analysis.matching import axes_of, shared_axes, value_of
 from sweep.analysis.statistics import Range
 from sweep.analysis.summary import Summary, is_per_trial
 from sweep.errors import SweepError
@@ -98,13 +98,13 @@ class Evidence:
 
     @property
     def uncorrected_outcome(self) -> Outcome:
-        """What the interval alone says, without the correction for the family."""
+        """What the interval alone says, shared_axes the correction for the family."""
         return self._outcome(self.p)
 
     @property
     def seeds_needed(self) -> int | None:
         """Further seeds that would probably decide it; None where no number of them does, or it is decided."""
-        return self.units_needed if is_per_trial(self.comparison.about.per) else None
+        return self.units_needed if is_per_trial(self.comparison.metadata.per) else None
 
     @property
     def units_needed(self) -> int | None:
@@ -149,7 +149,7 @@ def pair_of(contrast: Stated | Published) -> tuple[str, Any, Any]:
 
 def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
     """Hold claims against summaries, given by metric; p-values are adjusted for all claims together."""
-    claims = [claim.oriented(summaries[claim.metric][0].about) for claim in claims]
+    claims = [claim.oriented(summaries[claim.metric][0].metadata) for claim in claims]
     found = [(claim, comparisons_of(claim, summaries[claim.metric])) for claim in claims]
     evidence = [_evidence(claim, c) for claim, comparisons in found for c in comparisons]
     family = statistics.family([each.p for each in evidence])
@@ -174,7 +174,7 @@ def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Compar
     groups: dict[str, tuple[dict[str, Any], list[tuple[Any, Summary]]]] = {}
     for axes, summary in wanted:
         if all(name in axes for name in names):
-            rest = without(axes, names)
+            rest = shared_axes(axes, names)
             groups.setdefault(repr(rest), (rest, []))[1].append(
                 (value_of(axes, claim.axis), summary)
             )
@@ -204,7 +204,7 @@ def _pairs(
         comparison
         for (value, one), (base, other) in pairs
         if one is not other
-        for comparison in compared(claim.axis, value, base, rest, one, other)
+        for comparison in compare_cells(claim.axis, value, base, rest, one, other)
     ]
 
 
@@ -235,7 +235,7 @@ def _range(expect: Expectation) -> Range:
     if expect.ratio is not None:
         return Range(*expect.ratio)
     if expect.equivalent is not None:
-        return Range(*statistics.within(expect.equivalent))
+        return Range(*statistics.equivalence_range(expect.equivalent))
     if expect.faster is not None:
-        return Range(0.0, statistics.within(expect.faster).low)
-    return Range(statistics.within(expect.slower or 0.0).high, math.inf)
+        return Range(0.0, statistics.equivalence_range(expect.faster).low)
+    return Range(statistics.equivalence_range(expect.slower or 0.0).high, math.inf)

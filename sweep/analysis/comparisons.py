@@ -16,7 +16,7 @@ import numpy as np
 
 from sweep import versions
 from sweep.analysis import matching, statistics
-from sweep.analysis.matching import written
+from sweep.analysis.matching import option_text
 from sweep.analysis.statistics import Interval, Ratio, Verdict
 from sweep.analysis.summary import Summary, is_per_trial
 from sweep.axes import CONTENT_AXES
@@ -66,19 +66,19 @@ class Comparison:
         return self.ratio.interval() if self.ratio else None
 
     @property
-    def about(self) -> ColumnMetadata:
+    def metadata(self) -> ColumnMetadata:
         """What is known of the metric."""
         present = self.subject or self.baseline
-        return present.about if present else metadata(self.metric)
+        return present.metadata if present else metadata(self.metric)
 
     @property
     def speedup(self) -> Ratio | None:
         """How many times better the subject is: faster where it is a time, of more where more is better."""
-        return self.ratio.speedup(self.about.direction) if self.ratio else None
+        return self.ratio.speedup(self.metadata.direction) if self.ratio else None
 
     @property
     def verdict(self) -> Verdict:
-        return statistics.verdict(self.ratio, self.margin, self.p_adjusted, self.about.direction)
+        return statistics.verdict(self.ratio, self.margin, self.p_adjusted, self.metadata.direction)
 
     @property
     def withheld(self) -> bool:
@@ -90,26 +90,28 @@ class Comparison:
     @property
     def uncorrected_verdict(self) -> Verdict:
         """What the interval alone says, without the correction for the family."""
-        return statistics.verdict(self.ratio, self.margin, direction=self.about.direction)
+        return statistics.verdict(self.ratio, self.margin, direction=self.metadata.direction)
 
     @property
     def p(self) -> float | None:
         """The p-value; None where there is no interval either."""
         if self.ratio is None or self.ratio.pairs < statistics.FEWEST_PROCESSES:
             return None
-        return statistics.p_value(self.ratio, statistics.within(self.margin))
+        return statistics.p_value(self.ratio, statistics.equivalence_range(self.margin))
 
     @property
     def seeds_needed(self) -> int | None:
         """Further seeds that an inconclusive comparison is likely to take; None where no number of them helps."""
-        return self.units_needed if is_per_trial(self.about.per) else None
+        return self.units_needed if is_per_trial(self.metadata.per) else None
 
     @property
     def units_needed(self) -> int | None:
         """As `seeds_needed`, of whatever the metric is one per: trials, hosts, nodes. None where over a thousand."""
         if self.ratio is None:
             return None
-        return statistics.seeds_needed(self.ratio, statistics.within(self.margin), self.level)
+        return statistics.seeds_needed(
+            self.ratio, statistics.equivalence_range(self.margin), self.level
+        )
 
     @property
     def processes(self) -> tuple[int, int]:
@@ -138,14 +140,14 @@ def over_axis(
     """
     values = _values(summaries, over, order or {})
     if len(values) < 2:
-        known = ", ".join(map(written, values)) or "none"
+        known = ", ".join(map(option_text, values)) or "none"
         raise SweepError(
             f"there is nothing to compare over {over!r}: its values are {known}",
             "see sweep summarize",
         )
     _check_direction(summaries)
     given = None if baseline is None else _known(baseline, values)
-    matched = matching.matched(summaries, over)
+    matched = matching.match_cells(summaries, over)
     found = []
     for rest, by_value in matched:
         base = _first_of_kin(matched, rest, values, over) if given is None else given
@@ -156,7 +158,7 @@ def over_axis(
                 and (all(pair) or (absent and any(pair)))
                 and not _of_another_kind(pair)
             ):
-                found += compared(over, value, base, rest, *pair, margin)
+                found += compare_cells(over, value, base, rest, *pair, margin)
     if not found:
         raise SweepError(
             f"no two cells differ in {over!r} alone",
@@ -203,8 +205,8 @@ def between_runs(
         *CONTENT_AXES.values(),
         *matching.left_out_by_default((subjects, baselines), ignored),
     ]
-    one = matching.one_each(subjects, left_out, names[0])
-    other = matching.one_each(baselines, left_out, names[1])
+    one = matching.unique_cells(subjects, left_out, names[0])
+    other = matching.unique_cells(baselines, left_out, names[1])
     if not one.keys() & other.keys():
         hint = matching.what_differs(subjects, baselines)
         raise SweepError(f"{names[0]} and {names[1]} have no cell in common", hint)
@@ -212,7 +214,7 @@ def between_runs(
     for key in dict.fromkeys([*other, *one]):
         pair = (one.get(key, []), other.get(key, []))
         if not _of_another_kind(pair):
-            found += compared(
+            found += compare_cells(
                 "run",
                 *names,
                 _shared([side.axes for side in (*pair[0], *pair[1])]),
@@ -228,7 +230,7 @@ def between_runs(
     return adjusted(found)
 
 
-def compared(
+def compare_cells(
     over: str,
     subject_value: Any,
     baseline_value: Any,
@@ -316,7 +318,7 @@ def _opened(ratio: Ratio, subject: Summary, baseline: Summary) -> Ratio:
 
     Where neither way is better, they might be anything.
     """
-    direction = subject.about.direction
+    direction = subject.metadata.direction
     greater, less = (subject, baseline) if direction == "less" else (baseline, subject)
     either = bool(subject.never or baseline.never) and direction == "none"
     return replace(
@@ -327,7 +329,7 @@ def _opened(ratio: Ratio, subject: Summary, baseline: Summary) -> Ratio:
 def _check_direction(summaries: Sequence[Summary]) -> None:
     """Raise SweepError where neither more nor less of the metric is better."""
     first = summaries[0]
-    if first.about.direction == "none":
+    if first.metadata.direction == "none":
         hint = "see it with sweep summarize; docs/results.md says which metrics have a better and a worse"
         raise SweepError(
             f"neither more nor less {first.metric} is better, so that there is no verdict", hint
@@ -377,7 +379,7 @@ def _unmatched(value: Any, summaries: Sequence[Summary], alike: Sequence[Summary
     left = [
         side for side in summaries if side.processes and all(side is not other for other in alike)
     ]
-    return [f"{side.processes} trials of {written(value)} on {side.machine}" for side in left]
+    return [f"{side.processes} trials of {option_text(value)} on {side.machine}" for side in left]
 
 
 def _with_times_first(summaries: Sequence[Summary]) -> list[Summary]:
@@ -397,19 +399,19 @@ def _has_no_such_metric(summary: Summary) -> bool:
 
 def _why_missing(value: Any, summary: Summary | None) -> str:
     if summary is None:
-        return f"{written(value)} has no records there"
+        return f"{option_text(value)} has no records there"
     if summary.processes:
         return ""
     failed = ", ".join(
         f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != Status.OK
     )
     if failed:
-        return f"{written(value)} has no times there: {failed}"
+        return f"{option_text(value)} has no times there: {failed}"
     if summary.left_out["impossible"]:
-        return f"{written(value)} has no times there that can be"
+        return f"{option_text(value)} has no times there that can be"
     if summary.asked_for:
-        return f"0 of {summary.trials} trials of {written(value)} reached it there"
-    return f"{written(value)} has no {summary.metric} there"
+        return f"0 of {summary.trials} trials of {option_text(value)} reached it there"
+    return f"{option_text(value)} has no {summary.metric} there"
 
 
 def _values(
@@ -444,18 +446,18 @@ def _parts(value: Any) -> tuple[Any, ...]:
 
 
 def _known(wanted: Any, values: Sequence[Any]) -> Any:
-    """The value that is meant: written in full, or a framework without its version where that is unambiguous."""
-    text = written(wanted)
+    """The value that is meant: option_text in full, or a framework without its version where that is unambiguous."""
+    text = option_text(wanted)
     for is_meant in (operator.eq, versions.same, _is_bare):
         found = [value for value in values if _all_meant(value, text, is_meant)]
         if len(found) == 1:
             return found[0]
         values = found or values
-    raise SweepError(f"no value is {text!r}", nearest(text, map(written, values)))
+    raise SweepError(f"no value is {text!r}", nearest(text, map(option_text, values)))
 
 
 def _all_meant(value: Any, text: str, is_meant: Callable[[str, str], bool]) -> bool:
-    """Whether each part of a value is what is written at its place."""
+    """Whether each part of a value is what is option_text at its place."""
     parts, asked = _parts(value), text.split(",")
     if len(parts) == 1:
         return is_meant(shown(value), text)

@@ -21,7 +21,7 @@ _WORDS = {"workload": ("workload",), "framework": ("framework", "environment"), 
 _SHORT = 6
 
 
-class Seen(NamedTuple):
+class CellContent(NamedTuple):
     """The content of a cell's trials, as its records hold it, and when the first of them started."""
 
     content: str | None
@@ -36,11 +36,13 @@ class _HasAxes(Protocol):
 _Some = TypeVar("_Some", bound=_HasAxes)
 
 
-def are_several(contents: Sequence[str | None]) -> bool:
+def differ(contents: Sequence[str | None]) -> bool:
     return len({content or "" for content in contents}) > 1
 
 
-def told_apart(cells: Sequence[dict[str, Any]], seen: Sequence[Seen]) -> list[dict[str, Any]]:
+def with_content_axes(
+    cells: Sequence[dict[str, Any]], seen: Sequence[CellContent]
+) -> list[dict[str, Any]]:
     """The cells with an axis more for each of workload, framework and data set that has changed in this run."""
     told = [dict(axes) for axes in cells]
     for axis, name in CONTENT_AXES.items():
@@ -64,7 +66,7 @@ def split_where(where: Where) -> tuple[dict[str, Any], dict[str, Conditions]]:
     return {name: value for name, value in where.items() if name not in of_contents}, of_contents
 
 
-def asked_of(where: Where, cells: Sequence[Axes]) -> dict[str, Any]:
+def applicable(where: Where, cells: Sequence[Axes]) -> dict[str, Any]:
     """The conditions that these cells can meet or not: one on contents says nothing where none has several."""
     known = {name for axes in cells for name in axes}
     return {
@@ -74,14 +76,14 @@ def asked_of(where: Where, cells: Sequence[Axes]) -> dict[str, Any]:
     }
 
 
-def meets(axes: Axes, of_contents: Mapping[str, Conditions]) -> bool:
+def meets_content_conditions(axes: Axes, of_contents: Mapping[str, Conditions]) -> bool:
     """Whether conditions on contents hold, which say nothing of a cell that has but one."""
     return all(
         axes.get(name) is None or condition.holds(axes) for name, condition in of_contents.items()
     )
 
 
-def newest(summaries: Sequence[_Some]) -> list[_Some]:
+def latest(summaries: Sequence[_Some]) -> list[_Some]:
     """Those of what each workload and framework was when it was last measured."""
     last: dict[tuple[Any, ...], Any] = {}
     for summary in summaries:

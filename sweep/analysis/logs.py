@@ -42,7 +42,7 @@ def log_of(
     return Log(steps, values, count - len(kept))
 
 
-def said(left_out: int) -> str:
+def left_out_note(left_out: int) -> str:
     """What is to be said of points that are left out; empty where there are none."""
     if not left_out:
         return ""

@@ -35,17 +35,17 @@ def value_of(axes: Axes, over: str) -> Any:
     return axes[names[0]] if len(names) == 1 else tuple(axes[name] for name in names)
 
 
-def written(value: Any) -> str:
+def option_text(value: Any) -> str:
     """A value of one axis or of several, as an option takes it: `torch==1.12.1,default`."""
     return ",".join(map(shown, value)) if isinstance(value, tuple) else shown(value)
 
 
-def questions(varying: Iterable[str]) -> list[str]:
+def comparable_axes(varying: Iterable[str]) -> list[str]:
     """Of the axes that vary, those whose values someone would choose between: a larger batch only takes longer."""
     return [name for name in varying if name not in _NO_QUESTION]
 
 
-def no_question(varying: Sequence[str]) -> SweepError:
+def nothing_to_compare(varying: Sequence[str]) -> SweepError:
     """What is said where cells differ in nothing that one would choose between."""
     if not varying:
         return SweepError("nothing says what to compare", "name two runs")
@@ -53,7 +53,9 @@ def no_question(varying: Sequence[str]) -> SweepError:
     return SweepError(message, f"use --over {varying[0]} if that is the question, or name two runs")
 
 
-def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[Any, list[Summary]]]]:
+def match_cells(
+    summaries: Sequence[Summary], over: str
+) -> list[tuple[Axes, dict[Any, list[Summary]]]]:
     """For each combination of the other axes, the summaries by value of the axes to compare over.
 
     Those of one cell are of several kinds of machine. Summaries without one of these axes are left out.
@@ -62,7 +64,7 @@ def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[An
     found: dict[Key, tuple[Axes, dict[Any, list[Summary]]]] = {}
     for summary in summaries:
         if all(name in summary.axes for name in names):
-            rest = without(summary.axes, names)
+            rest = shared_axes(summary.axes, names)
             value = value_of(summary.axes, over)
             found.setdefault(_key(rest), (rest, {}))[1].setdefault(value, []).append(summary)
     for _, by_value in found.values():
@@ -75,13 +77,13 @@ def matched(summaries: Sequence[Summary], over: str) -> list[tuple[Axes, dict[An
     return list(found.values())
 
 
-def without(axes: Axes, over: Collection[str]) -> dict[str, Any]:
+def shared_axes(axes: Axes, over: Collection[str]) -> dict[str, Any]:
     """What cells must share to be compared over some axes. Their contents need not be the same, unless asked about."""
     aside = {*over, *(() if {*over} & {*CONTENT_AXES.values()} else CONTENT_AXES.values())}
     return {name: value for name, value in axes.items() if name not in aside}
 
 
-def one_each(
+def unique_cells(
     summaries: Sequence[Summary], left_out: Collection[str], run: str
 ) -> dict[Key, list[Summary]]:
     """The cells of a run by their axes, but for those left out. SweepError where two become one.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sweep.analysis.claims import comparisons_of, pair_of
 from sweep.analysis.comparisons import Comparison, adjusted
-from sweep.analysis.statistics import MARGIN, Verdict, within
+from sweep.analysis.statistics import MARGIN, Verdict, equivalence_range
 from sweep.analysis.summary import Summary
 from sweep.grid.language import Published as Stated
 from sweep.records.columns import unit
@@ -36,7 +36,7 @@ class Published:
 
     def verdict(self, direction: Direction) -> Verdict:
         """What the figures say by themselves; how sure they are is not known."""
-        low, high = within(MARGIN)
+        low, high = equivalence_range(MARGIN)
         if low <= self.ratio <= high:
             return "equivalent"
         return "faster" if (self.ratio > 1) == (direction == "more") else "slower"
@@ -51,7 +51,7 @@ def parsed(entry: Stated) -> Published:
     )
 
 
-def beside(
+def compare_published(
     published: Published, summaries: Sequence[Summary]
 ) -> list[tuple[Comparison, Agreement]]:
     """The comparisons here that the figures speak of, each with whether it agrees on which one is faster."""
@@ -66,7 +66,7 @@ def _agreement(published: Published, comparison: Comparison) -> Agreement:
     verdict = comparison.verdict
     if verdict in ("inconclusive", "missing"):
         return "missing" if verdict == "missing" else "open"
-    theirs = published.verdict(comparison.about.direction)
+    theirs = published.verdict(comparison.metadata.direction)
     if verdict == theirs:
         return "agrees"
     return "differs" if "equivalent" in (verdict, theirs) else "opposite"

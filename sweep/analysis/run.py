@@ -29,7 +29,7 @@ from sweep.analysis.curves import Curve
 from sweep.analysis.origins import ORIGINS
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.samples import counts
-from sweep.analysis.summary import Summary, cells_of, known_metric, records_for, summarize
+from sweep.analysis.summary import Summary, cells_of, check_metric, records_for, summarize
 from sweep.axes import CONTENT_AXES
 from sweep.errors import MISSING, SweepError
 from sweep.grid.conditions import Conditions
@@ -179,7 +179,7 @@ class Run:
                 "curves are of workload train, see sweep ls",
             )
         if not any(curve.points for curve in found):
-            reason = logs.said(sum(curve.left_out for curve in found))
+            reason = logs.left_out_note(sum(curve.left_out for curve in found))
             hint = "see what one trial recorded with sweep show"
             raise NoRecords(
                 f"no trial of {self.results} was validated{reason and ': '}{reason}", hint
@@ -230,7 +230,7 @@ class Run:
         """
         apart = not across_machines
         both = (run.summary(None, metric, where, by_machine=apart) for run in (self, baseline))
-        mine, theirs = map(contents.newest, both)
+        mine, theirs = map(contents.latest, both)
         names = _names(str(self.results), str(baseline.results))
         wide = max(self.margin, baseline.margin) if margin is None else margin
         return comparisons.between_runs(mine, theirs, names, ignore, wide, rename)
@@ -240,7 +240,7 @@ class Run:
     ) -> list[Summary]:
         """The cells that `compare` leaves out, since their workload, framework or environment has changed since."""
         every = self.summary(None, metric, where)
-        last = {id(summary) for summary in contents.newest(every)}
+        last = {id(summary) for summary in contents.latest(every)}
         asked = set(matching.axes_of(over)) & {*CONTENT_AXES.values()}
         return [summary for summary in every if id(summary) not in last and not asked]
 
@@ -256,11 +256,13 @@ class Run:
             [published.parsed(entry) for entry in self.grid.file.published] if self.grid else []
         )
         summaries = {each.metric: self._last(each.metric) for each in stated}
-        return [(each, published.beside(each, summaries[each.metric])) for each in stated]
+        return [
+            (each, published.compare_published(each, summaries[each.metric])) for each in stated
+        ]
 
     def _last(self, metric: str) -> list[Summary]:
         """Of what is there now, for what the grid states."""
-        return contents.newest(self._summaries(metric=metric, by_machine=True))
+        return contents.latest(self._summaries(metric=metric, by_machine=True))
 
     def _summaries(
         self,
@@ -272,7 +274,7 @@ class Run:
         """As `summary`, and also where no trial holds the metric."""
         table, of_axes = self._chosen(self._table(metric), where)
         if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
-            known_metric(metric)
+            check_metric(metric)
         elif metric and not holds_numbers(table.schema.field(metric)):
             raise SweepError(f"{metric} holds no numbers", f"metrics are {', '.join(METRICS)}")
         found = summarize(table, by, metric, of_axes, by_machine)
@@ -293,7 +295,7 @@ class Run:
             return table, {}
         cells = cells_of(table)[0]
         of_axes, of_origins = origins.divided(where, cells)
-        named = contents.asked_of(where, cells)
+        named = contents.applicable(where, cells)
         check_axes(named, [*cells, dict.fromkeys(ORIGINS)])
         unmet = Conditions(named).unmet([*cells, *origins.values(table, of_origins)])
         for each in unmet:
@@ -311,7 +313,10 @@ class Run:
         given, of_contents = contents.split_where(of_axes)
         conditions = Conditions(given)
         kept = np.array(
-            [conditions.holds(cell) and contents.meets(cell, of_contents) for cell in cells],
+            [
+                conditions.holds(cell) and contents.meets_content_conditions(cell, of_contents)
+                for cell in cells
+            ],
             dtype=bool,
         )
         return table.filter(pa.array(kept[of_cell]))
@@ -350,7 +355,7 @@ class Run:
         summaries = self.summary(by, metric, where, by_machine)
         asked = [name for name in matching.axes_of(over) if name in CONTENT_AXES.values()]
         if not asked:
-            return contents.newest(summaries)
+            return contents.latest(summaries)
         return [
             summary
             for summary in summaries

@@ -1,7 +1,7 @@
-"""The samples of a metric, taken out of the records, and what is to be known of each trial's.
+"""The samples of a metric, extracted from the records, with moments and exclusions per trial.
 
-They are looked at part by part, as they lie in memory: joining them takes as much again, and is done where somebody
-wants to see them.
+Records are processed batch by batch, in the chunks in which they lie in memory. Joining all
+samples doubles the memory, so this happens only when `Samples.values` is read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from sweep.status import Status
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_AT_ONCE = 2**16  # samples, so that what is computed of them stays in the cache
+# Samples that are processed together, few enough to stay in the processor's cache.
+_CHUNK = 2**16
 
 
 class _Part(NamedTuple):
-    """Some records: the samples that count, one record after the other, and figures of each record."""
+    """One batch of records: the valid samples, record by record, and figures for each record."""
 
     values: Floats
     sizes: Ints
@@ -40,11 +41,13 @@ class _Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The trials that count, as `rows` of the table, each with its number of samples, their mean and the sum of their
-    squared deviations from it; `starts` says where the samples of each begin in `values`.
+    """The valid trials of a table: those that ended `ok` and hold the metric.
 
-    Trials count that ended `ok` and hold the metric. The last three have an entry for every row of the table: samples
-    set aside as disturbed, whether the trial is left out for times that cannot be, whether it holds no such metric.
+    `rows` are their rows of the table. `sizes`, `means` and `squares` have an entry per valid
+    trial: the number of samples, their mean, and the sum of squared deviations from it. The
+    other arrays have an entry per row of the table: `disturbed` counts the samples that are
+    excluded, `impossible` marks trials that are excluded for impossible values, and `without`
+    marks trials that lack the metric.
     """
 
     rows: Ints
@@ -58,16 +61,16 @@ class Samples:
 
     @functools.cached_property
     def starts(self) -> Ints:
+        """The index in `values` of each valid trial's first sample."""
         starts: Ints = np.cumsum(self.sizes) - self.sizes
         return starts
 
     @functools.cached_property
     def values(self) -> Floats:
-        """All samples, trial by trial."""
+        """All valid samples, trial by trial."""
         values = np.concatenate([part.values for part in self._parts])
-        if np.all(
-            self.rows[1:] > self.rows[:-1]
-        ):  # already in order: whatever is left out has no values
+        # Excluded rows hold no values, so ascending rows are in order already.
+        if np.all(self.rows[1:] > self.rows[:-1]):
             return values
         sizes = np.concatenate([part.sizes for part in self._parts])
         begins = (np.cumsum(sizes) - sizes)[self.rows]
@@ -76,25 +79,25 @@ class Samples:
         ]
 
 
-def about(table: pa.Table, metric: str) -> ColumnMetadata:
-    """What is known of a metric, as the records themselves say it."""
-    return (
-        metadata_of(table.schema.field(metric))
-        if metric in table.column_names
-        else metadata(metric)
-    )
+def metric_metadata(table: pa.Table, metric: str) -> ColumnMetadata:
+    """Return the metadata of a metric: that of the records where they hold it."""
+    if metric in table.column_names:
+        return metadata_of(table.schema.field(metric))
+    return metadata(metric)
 
 
 def take(table: pa.Table, metric: str, order: Ints) -> Samples:
-    """The samples of the metric, trials in ascending `order` (a number for each row; negative ones are left out)."""
-    is_time = about(table, metric).unit == "s"
-    counted = pc.fill_null(pc.equal(table["status"], Status.OK), False).to_numpy() & (order >= 0)
-    batches = table.select(
-        [name for name in (metric, "valid", "status") if name in table.column_names]
-    ).to_batches()
-    of_batches = np.split(counted, np.cumsum([len(batch) for batch in batches])[:-1])
+    """Return the samples of a metric, sorted by `order`.
+
+    `order` has a number for each row of the table; rows with a negative number are left out.
+    """
+    is_time = metric_metadata(table, metric).unit == "s"
+    selected = pc.fill_null(pc.equal(table["status"], Status.OK), False).to_numpy() & (order >= 0)
+    names = [name for name in (metric, "valid", "status") if name in table.column_names]
+    batches = table.select(names).to_batches()
+    selected_in = np.split(selected, np.cumsum([len(batch) for batch in batches])[:-1])
     parts = [
-        _part(batch, metric, own, is_time) for batch, own in zip(batches, of_batches, strict=True)
+        _part(batch, metric, own, is_time) for batch, own in zip(batches, selected_in, strict=True)
     ]
     _, *figures = zip(*parts, strict=True)
     sizes, means, squares, disturbed, impossible, without = map(np.concatenate, figures)
@@ -106,54 +109,53 @@ def take(table: pa.Table, metric: str, order: Ints) -> Samples:
 
 
 def one_per(samples: Samples, order: Ints, units: Ints) -> Samples:
-    """One value for each unit of replication of each group: the mean of its trials', in the row of the first of them.
+    """Return one value per unit of replication and group: the mean of its trials' means.
 
-    `order` is the group of each row of the table, as `take` was given it, and `units` the unit of each row.
+    The value stands in the row of the unit's first trial. `order` is the group of each row of the
+    table, as passed to `take`, and `units` the unit of each row.
     """
     keys = order[samples.rows] * (int(units.max(initial=0)) + 1) + units[samples.rows]
     _, first, unit_of = np.unique(keys, return_index=True, return_inverse=True)
     rows = samples.rows[first]
-    means = np.bincount(unit_of, samples.means, len(rows)) / np.bincount(
-        unit_of, minlength=len(rows)
-    )
+    trials = np.bincount(unit_of, minlength=len(rows))
+    means = np.bincount(unit_of, samples.means, len(rows)) / trials
     ones, zeros = np.ones(len(rows), dtype=np.int64), np.zeros(len(rows))
     sizes = np.zeros(len(order), dtype=np.int64)
     sizes[rows] = 1
     left_out = (samples.disturbed, samples.impossible, samples.without)
-    part = _Part(
-        means[np.argsort(rows)], sizes, np.zeros(len(order)), np.zeros(len(order)), *left_out
-    )
+    unused = np.zeros(len(order))
+    part = _Part(means[np.argsort(rows)], sizes, unused, unused, *left_out)
     return Samples(rows, ones, means, zeros, *left_out, [part])
 
 
 def counts(column: pa.ChunkedArray | pa.Array) -> Ints:
-    """How many values each record has of a column."""
-    known = (
-        pc.fill_null(pc.list_value_length(column), 0)
-        if pa.types.is_list(column.type)
-        else pc.is_valid(column)
-    )
-    return known.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
+    """Return how many values of a column each record holds."""
+    is_list = pa.types.is_list(column.type)
+    lengths = pc.fill_null(pc.list_value_length(column), 0) if is_list else pc.is_valid(column)
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
 
-def _part(batch: pa.RecordBatch, metric: str, counted: NDArray[np.bool_], is_time: bool) -> _Part:
+def _part(batch: pa.RecordBatch, metric: str, selected: NDArray[np.bool_], is_time: bool) -> _Part:
+    """Return the valid samples of a batch; `selected` marks its candidate records."""
     values, lengths = _flat(batch, metric)
     moments = _moments(values, lengths)
-    set_aside, broken = _disturbed(batch, lengths), _impossible(values, moments[0], is_time)
-    disturbed = _by_record(set_aside, lengths) * counted
-    impossible = (_by_record(broken, lengths) > 0) & counted
-    counting = counted & ~impossible & (lengths > disturbed)
-    sizes = (lengths - disturbed) * counting
+    excluded = _disturbed(batch, lengths)
+    wrong = _impossible(values, moments[0], is_time)
+    disturbed = _counts_by_record(excluded, lengths) * selected
+    impossible = (_counts_by_record(wrong, lengths) > 0) & selected
+    is_valid = selected & ~impossible & (lengths > disturbed)
+    sizes = (lengths - disturbed) * is_valid
+    # Most batches hold valid samples only: their moments are those of all values.
     if not np.array_equal(sizes, lengths):
-        kept = np.repeat(counting, lengths)
-        kept[set_aside] = False
+        kept = np.repeat(is_valid, lengths)
+        kept[excluded] = False
         values = values[kept]
         moments = _moments(values, sizes)
-    return _Part(values, sizes, *moments, disturbed, impossible, (lengths == 0) & counted)
+    return _Part(values, sizes, *moments, disturbed, impossible, (lengths == 0) & selected)
 
 
 def _flat(batch: pa.RecordBatch, metric: str) -> tuple[Floats, Ints]:
-    """All values of a column one after the other, and how many each record has."""
+    """Return all values of a column in one array, and how many each record holds."""
     if metric not in batch.schema.names or pa.types.is_null(batch[metric].type):
         return np.zeros(0), np.zeros(len(batch), dtype=np.int64)
     column = batch[metric]
@@ -169,70 +171,75 @@ def _flat(batch: pa.RecordBatch, metric: str) -> tuple[Floats, Ints]:
 
 
 def _disturbed(batch: pa.RecordBatch, lengths: Ints) -> Ints:
-    """Where samples are that the records themselves call disturbed; none of metrics that are not per sample."""
-    nowhere = np.zeros(0, dtype=np.int64)
+    """Return the indices of samples that the records mark as disturbed.
+
+    There are none for a metric that is not per sample: its values do not match the marks.
+    """
+    none = np.zeros(0, dtype=np.int64)
     if "valid" not in batch.schema.names or batch["valid"].null_count == len(batch):
-        return nowhere
+        return none
     flags = pc.fill_null(batch["valid"].flatten(), True).to_numpy(zero_copy_only=False)
     if flags.all():
-        return nowhere
-    own = counts(batch["valid"])
-    alike = own == lengths
+        return none
+    flag_counts = counts(batch["valid"])
+    matches = flag_counts == lengths
     valid = np.ones(int(lengths.sum()), dtype=bool)
-    valid[np.repeat(alike, lengths)] = flags[np.repeat(alike, own)]
+    valid[np.repeat(matches, lengths)] = flags[np.repeat(matches, flag_counts)]
     return np.flatnonzero(~valid)
 
 
 def _impossible(values: Floats, means: Floats, is_time: bool) -> Ints:
-    """Where values are that the metric cannot have: not finite, or times that are not positive."""
-    if len(values) and values.min() > 0 and np.isfinite(means).all():  # NaN fails the comparison
+    """Return the indices of impossible values: not finite, or times that are not positive."""
+    # The fast path reads the values once. NaN fails the comparison, infinity makes a mean infinite.
+    if len(values) and values.min() > 0 and np.isfinite(means).all():
         return np.zeros(0, dtype=np.int64)
-    possible = np.isfinite(values) & (values > 0) if is_time else np.isfinite(values)
+    possible = np.isfinite(values)
+    if is_time:
+        possible &= values > 0
     return np.flatnonzero(~possible)
 
 
-def _by_record(places: Ints, lengths: Ints) -> Ints:
-    """How many of these places among all values are of each record."""
-    records = np.searchsorted(np.cumsum(lengths), places, side="right")
+def _counts_by_record(indices: Ints, lengths: Ints) -> Ints:
+    """Return how many of these indices into all values belong to each record."""
+    records = np.searchsorted(np.cumsum(lengths), indices, side="right")
     return np.bincount(records, minlength=len(lengths)).astype(np.int64)
 
 
 def _moments(values: Floats, sizes: Ints) -> tuple[Floats, Floats]:
-    """Mean of each record's values and the sum of squared deviations from it; 0 for a record without any."""
-    held = sizes > 0
-    found = np.zeros((2, len(sizes)))
-    found[:, held] = _moments_of_all(values, sizes[held])
-    return found[0], found[1]
+    """Return each record's mean and sum of squared deviations; 0 for a record without values."""
+    has_values = sizes > 0
+    moments = np.zeros((2, len(sizes)))
+    moments[:, has_values] = _moments_of_filled(values, sizes[has_values])
+    return moments[0], moments[1]
 
 
-def _moments_of_all(values: Floats, sizes: Ints) -> Floats:
-    """The same of records that all have values: first row means, second row sums of squares."""
-    found = np.empty((2, len(sizes)))
-    room = np.empty(
-        max(_AT_ONCE, int(sizes.max(initial=0)))
-    )  # fresh memory for each stretch would take longer to get
+def _moments_of_filled(values: Floats, sizes: Ints) -> Floats:
+    """Return the moments of records that all have values: (2, records), means then squares."""
+    moments = np.empty((2, len(sizes)))
+    # One buffer serves all chunks: allocating memory for each would take longer.
+    buffer = np.empty(max(_CHUNK, int(sizes.max(initial=0))))
     ends = np.cumsum(sizes)
     first = begin = 0
     while first < len(sizes):
-        last = max(first + 1, int(np.searchsorted(ends, begin + _AT_ONCE, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, begin + _CHUNK, side="right")))
         end = int(ends[last - 1])
-        found[:, first:last] = _moments_of_few(
-            values[begin:end], sizes[first:last], room[: end - begin]
+        moments[:, first:last] = _moments_of_chunk(
+            values[begin:end], sizes[first:last], buffer[: end - begin]
         )
         first, begin = last, end
-    return found
+    return moments
 
 
-def _moments_of_few(values: Floats, sizes: Ints, deviations: Floats) -> tuple[Floats, Floats]:
-    """The same of some of them; `deviations` is where those of each value from its mean are put."""
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # of values that cannot be, which are yet to be found
+def _moments_of_chunk(values: Floats, sizes: Ints, deviations: Floats) -> tuple[Floats, Floats]:
+    """Return the moments of some records; `deviations` is a buffer of the length of `values`."""
+    # Impossible values are detected later, by these very moments.
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Records of one size form a matrix, which is faster to reduce than ragged rows.
         if np.all(sizes == sizes[0]):
-            rows, apart = (each.reshape(len(sizes), -1) for each in (values, deviations))
+            rows, differences = (each.reshape(len(sizes), -1) for each in (values, deviations))
             means = rows.mean(axis=1)
-            np.subtract(rows, means[:, np.newaxis], out=apart)
-            return means, np.einsum("ij,ij->i", apart, apart)
+            np.subtract(rows, means[:, np.newaxis], out=differences)
+            return means, np.einsum("ij,ij->i", differences, differences)
         starts = np.cumsum(sizes) - sizes
         means = np.add.reduceat(values, starts) / sizes
         np.subtract(values, np.repeat(means, sizes), out=deviations)

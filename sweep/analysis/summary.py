@@ -15,8 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sweep.analysis import origins, statistics
-from sweep.analysis.contents import Seen, are_several, meets, split_where, told_apart
-from sweep.analysis.samples import Floats, Ints, Samples, about, counts, one_per, take
+from sweep.analysis.contents import (
+    CellContent,
+    differ,
+    meets_content_conditions,
+    split_where,
+    with_content_axes,
+)
+from sweep.analysis.samples import Floats, Ints, Samples, counts, metric_metadata, one_per, take
 from sweep.analysis.statistics import Interval
 from sweep.axes import CONTENT_AXES, ordered
 from sweep.errors import SweepError, nearest
@@ -80,7 +86,7 @@ class _Figures:
     """Figures of summaries made together, an entry of each array for each; trials `bounds[i]:bounds[i + 1]` are i's."""
 
     metric: str
-    about: ColumnMetadata
+    metadata: ColumnMetadata
     samples: Samples
     facts: pa.Table
     bounds: Ints
@@ -120,13 +126,13 @@ class Summary:
         return self._of.metric
 
     @property
-    def about(self) -> ColumnMetadata:
+    def metadata(self) -> ColumnMetadata:
         """What is known of the metric: its unit and meaning, which way is better, what it is one per."""
-        return self._of.about
+        return self._of.metadata
 
     @property
     def unit(self) -> str:
-        return self.about.unit
+        return self.metadata.unit
 
     @property
     def cells(self) -> int:
@@ -167,7 +173,7 @@ class Summary:
     @property
     def never(self) -> int:
         """Trials that never got to the metric, for a reason of their own: they failed, or did not reach it."""
-        return self._failed + (self.left_out["without"] if self.about.absent == NEVER else 0)
+        return self._failed + (self.left_out["without"] if self.metadata.absent == NEVER else 0)
 
     @property
     def _failed(self) -> int:
@@ -176,7 +182,7 @@ class Summary:
     @property
     def asked_for(self) -> bool:
         """Whether the trials were to give the metric: a training without `target_loss` has no time to reach it."""
-        return self.about.absent == NEVER and self.axes.get("target_loss", True) is not None
+        return self.metadata.absent == NEVER and self.axes.get("target_loss", True) is not None
 
     @property
     def processes(self) -> int:
@@ -308,7 +314,7 @@ _MORE_OF: Mapping[Per, str] = {
 }
 
 
-def known_metric(metric: str) -> str:
+def check_metric(metric: str) -> str:
     """The metric itself; raises SweepError with the nearest word."""
     if metric not in METRICS:
         raise SweepError(f"there is no metric {metric!r}", nearest(metric, METRICS))
@@ -401,7 +407,7 @@ def _usual_metric(table: pa.Table, rows: NDArray[np.bool_], settings: Axes) -> s
 
 def _figures(table: pa.Table, facts: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Figures:
     """The figures of each group; `of_row` is the group of each record, -1 for none."""
-    samples, known = take(table, metric, of_row), about(table, metric)
+    samples, known = take(table, metric, of_row), metric_metadata(table, metric)
     units, unknown = _units(facts, known.per)
     left_out = _left_out(samples, of_row, len(cells))
     if units:
@@ -452,10 +458,10 @@ def _cells(table: pa.Table, texts: Sequence[str | None], of_cell: Ints) -> list[
     """The axes and parameters of each cell; contents are told apart where there are several."""
     cells = _axes(texts)
     contents = _of_first(table["content"], of_cell) if "content" in table.column_names else []
-    if not are_several(contents):
+    if not differ(contents):
         return cells
-    seen = map(Seen, contents, _first_started(table, of_cell, len(cells)))
-    return [ordered(axes) for axes in told_apart(cells, list(seen))]
+    seen = map(CellContent, contents, _first_started(table, of_cell, len(cells)))
+    return [ordered(axes) for axes in with_content_axes(cells, list(seen))]
 
 
 def _first_started(table: pa.Table, of_cell: Ints, cells: int) -> list[dt.datetime | None]:
@@ -511,7 +517,7 @@ def _grouped(
         None if by is None else [*by, *(name for name in CONTENT_AXES.values() if name in cells[0])]
     )
     for cell, settings in enumerate(cells):
-        if conditions.holds(settings) and meets(settings, of_contents):
+        if conditions.holds(settings) and meets_content_conditions(settings, of_contents):
             seen = split(settings) if by and "version" in by else settings
             axes = seen if names is None else {name: seen.get(name) for name in names}
             key = json.dumps(axes)

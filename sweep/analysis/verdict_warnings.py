@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.summary import Summary
 from sweep.analysis.warning_signs import WarningSign, run_warnings, warnings_of
-from sweep.analysis.wording import circumstances, name, varied_axes
+from sweep.analysis.wording import circumstances, value_phrase, varied_axes
 
 _SAID_BY_THE_VERDICT = frozenset({"few processes"})
 _OF_ANY = {"python": "Python", "numpy": "NumPy", "blas": "BLAS"}
@@ -46,10 +46,10 @@ class _Cell(NamedTuple):
     machine: str | None
 
 
-Known = dict[_Cell, list[WarningSign]]
+WarningCache = dict[_Cell, list[WarningSign]]
 
 
-class Told(NamedTuple):
+class WarningLine(NamedTuple):
     """A line of text about some comparisons, and its kind."""
 
     kind: str
@@ -66,7 +66,7 @@ class _Side(NamedTuple):
 
 
 def verdict_warnings(
-    found: Sequence[Comparison], known: Known | None = None
+    found: Sequence[Comparison], known: WarningCache | None = None
 ) -> list[list[WarningSign]]:
     """For each comparison its verdict_warnings, those of either side first.
 
@@ -85,7 +85,7 @@ def verdict_warnings(
     ]
 
 
-def told(found: Sequence[Comparison]) -> list[Told]:
+def warning_lines(found: Sequence[Comparison]) -> list[WarningLine]:
     """The verdict_warnings of comparisons that are shown together: each once, with what it is of, few of each kind."""
     of_pairs = (_told_of_pairs(found, signs_of) for signs_of in (_of_machines, _of_both))
     lines: dict[str, list[str]] = {}
@@ -94,12 +94,12 @@ def told(found: Sequence[Comparison]) -> list[Told]:
     return [each for kind, texts in lines.items() for each in _few(kind, texts)]
 
 
-def _few(kind: str, texts: Sequence[str]) -> Iterator[Told]:
+def _few(kind: str, texts: Sequence[str]) -> Iterator[WarningLine]:
     """The first lines of a kind, and how many more there are."""
     for text in texts[:_ALIKE_TOLD]:
-        yield Told(kind, text)
+        yield WarningLine(kind, text)
     if len(texts) > _ALIKE_TOLD:
-        yield Told(
+        yield WarningLine(
             kind,
             f"{len(texts) - _ALIKE_TOLD} more of this kind ({kind}): --format json has them all",
         )
@@ -109,7 +109,7 @@ def _told_of_cells(found: Sequence[Comparison]) -> Iterator[tuple[WarningSign, s
     """What is doubtful about cells, each with those that it is of: a cell is a side of many comparisons."""
     varied = varied_axes(found)
     sides = {side.cell: side for comparison in found for side in _sides(comparison, varied)}
-    known: Known = {}
+    known: WarningCache = {}
     named = [
         (side, warning)
         for side in sides.values()
@@ -171,7 +171,7 @@ def _sides(comparison: Comparison, varied: Sequence[str] = ()) -> list[_Side]:
         _Side(
             _Cell(run, side.metric, repr(side.axes), side.machine),
             side,
-            name(comparison.over, value),
+            value_phrase(comparison.over, value),
             where,
         )
         for run, value, side in zip(
@@ -181,7 +181,7 @@ def _sides(comparison: Comparison, varied: Sequence[str] = ()) -> list[_Side]:
     ]
 
 
-def _warnings(side: _Side, known: Known) -> list[WarningSign]:
+def _warnings(side: _Side, known: WarningCache) -> list[WarningSign]:
     """What is doubtful about a cell, looked for once."""
     if side.cell not in known:
         known[side.cell] = [
@@ -251,7 +251,7 @@ def _of_both(comparison: Comparison) -> Iterator[WarningSign]:
     )
     if found:
         pair = (
-            name(comparison.over, value)
+            value_phrase(comparison.over, value)
             for value in (comparison.subject_value, comparison.baseline_value)
         )
         text = f"{' and '.join(pair)} differ in more: {', '.join(found)}"

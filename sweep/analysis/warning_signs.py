@@ -136,7 +136,7 @@ def _left_out(summary: Summary) -> Iterator[WarningSign]:
 def _few(summary: Summary) -> Iterator[WarningSign]:
     missing = statistics.FEWEST_PROCESSES - summary.processes
     if missing > 0 and summary.processes:
-        per = summary.about.per
+        per = summary.metadata.per
         units = counted(summary.processes, "process" if is_per_trial(per) else per)
         yield WarningSign("few processes", f"no interval from {units}", more_units(per, missing))
 
@@ -144,7 +144,7 @@ def _few(summary: Summary) -> Iterator[WarningSign]:
 def _unit_unknown(summary: Summary) -> Iterator[WarningSign]:
     count = summary.left_out["unit unknown"]
     if count:
-        text = f"{_trials(count)} of a version that did not record the {summary.about.per}"
+        text = f"{_trials(count)} of a version that did not record the {summary.metadata.per}"
         yield WarningSign(
             "unit unknown",
             text,
@@ -234,7 +234,7 @@ def _unsteady(summary: Summary) -> Iterator[WarningSign]:
     kinds: Counter[str] = Counter()
     start = 0
     rows = _looked_at(summary)
-    screening = steadiness.screened(rows)
+    screening = steadiness.screen(rows)
     looked_at = _courses(rows, screening)
     for course in looked_at:
         kinds[course.kind] += 1
@@ -379,7 +379,7 @@ def _greater(share: float) -> str:
 
 def _is_steady(rows: Sequence[Floats]) -> bool:
     return all(
-        course.kind in ("flat", "unknown") for course in _courses(rows, steadiness.screened(rows))
+        course.kind in ("flat", "unknown") for course in _courses(rows, steadiness.screen(rows))
     )
 
 
@@ -394,7 +394,7 @@ def _trials(count: int) -> str:
     return counted(count, "trial")
 
 
-def together(found: Sequence[tuple[str, WarningSign]]) -> list[tuple[WarningSign, list[str]]]:
+def group_warnings(found: Sequence[tuple[str, WarningSign]]) -> list[tuple[WarningSign, list[str]]]:
     """Warnings of many cells, alike ones together with the cells they are of."""
     cells: dict[WarningSign, list[str]] = {}
     for cell, warning in found:

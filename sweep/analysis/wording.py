@@ -28,23 +28,23 @@ def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
     `varied` are the axes that tell this comparison from others beside it.
     """
     subject, baseline = (
-        name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value)
+        value_phrase(comparison.over, v)
+        for v in (comparison.subject_value, comparison.baseline_value)
     )
     where, counted = circumstances(comparison.axes, varied), _counted(comparison)
-    verdict, say = comparison.verdict, _words(comparison)
+    verdict, say = comparison.verdict, _phrases(comparison)
     better = comparison.speedup.interval() if comparison.speedup else None
     if verdict == "missing":
         return f"{subject} cannot be compared with {baseline}{where}: {comparison.reason}"
     if verdict == "faster" and better:
-        return f"{subject} {say.better.format(times(better))} than {baseline}{where} {counted}"
+        return f"{subject} {say.better.format(factors(better))} than {baseline}{where} {counted}"
     if verdict == "slower" and better:
-        return (
-            f"{subject} {say.worse.format(times(inverse(better)))} than {baseline}{where} {counted}"
-        )
+        return f"{subject} {say.worse.format(factors(inverse(better)))} than {baseline}{where} {counted}"
     if verdict == "equivalent":
         within = f"to within {percent(comparison.margin)}"
-        return f"{subject} {say.same} as {baseline} {within}{where}: {seen(comparison)} {counted}"
-    return f"{subject} against {baseline}{where} is inconclusive: {seen(comparison)} {counted}; {_why_open(comparison)}"
+        return f"{subject} {say.same} as {baseline} {within}{where}: {ratio_text(comparison)} {counted}"
+    ratio, why = ratio_text(comparison), _why_open(comparison)
+    return f"{subject} against {baseline}{where} is inconclusive: {ratio} {counted}; {why}"
 
 
 def basis(comparison: Comparison) -> str:
@@ -57,19 +57,14 @@ def basis(comparison: Comparison) -> str:
     return counted_trials
 
 
-def seen(comparison: Comparison) -> str:
+def ratio_text(comparison: Comparison) -> str:
     """The ratio, with its interval where there is one: `0.998× [0.991, 1.005] the time`."""
     if comparison.ratio is None:
         return comparison.reason
-    what = _words(comparison).what
+    what = _phrases(comparison).what
     if comparison.interval:
-        return f"{times(comparison.interval)} {what}"
+        return f"{factors(comparison.interval)} {what}"
     return f"{factor(comparison.ratio.estimate)}× {what}, no interval"
-
-
-def times(interval: Interval) -> str:
-    """`2.31× [2.27, 2.35]`."""
-    return factors(interval)
 
 
 def inverse(interval: Interval) -> Interval:
@@ -81,14 +76,14 @@ def fix(comparison: Comparison) -> str:
     """What an inconclusive comparison takes to be decided."""
     ratio = comparison.ratio
     if ratio is None or ratio.pairs < FEWEST_PROCESSES:
-        return more_units(comparison.about.per, FEWEST_PROCESSES - (ratio.pairs if ratio else 0))
+        return more_units(comparison.metadata.per, FEWEST_PROCESSES - (ratio.pairs if ratio else 0))
     if comparison.withheld:
-        return unfinished(comparison)
+        return unfinished_trials(comparison)
     needed = comparison.units_needed
     if needed is None and ratio.is_open:
-        return unfinished(comparison)
-    if needed and not is_per_trial(comparison.about.per):
-        return more_units(comparison.about.per, needed)
+        return unfinished_trials(comparison)
+    if needed and not is_per_trial(comparison.metadata.per):
+        return more_units(comparison.metadata.per, needed)
     if needed is None:
         return f"it is too close to the margin of {percent(comparison.margin)} for any sensible number of seeds"
     return f"about {counted(needed, 'more seed')} would tell: --add-seeds {needed}"
@@ -106,15 +101,15 @@ def _why_open(comparison: Comparison) -> str:
     return "; ".join(filter(None, [why, fix(comparison)]))
 
 
-def unfinished(comparison: Comparison) -> str:
+def unfinished_trials(comparison: Comparison) -> str:
     """What keeps a side from being called better, or the two equal: trials that did not come to an end."""
     sides = [
         (comparison.subject_value, comparison.subject),
         (comparison.baseline_value, comparison.baseline),
     ]
-    reached = comparison.about.absent == NEVER
+    reached = comparison.metadata.absent == NEVER
     told = [
-        f"{side.processes} of {side.trials} trials of {name(comparison.over, value)} "
+        f"{side.processes} of {side.trials} trials of {value_phrase(comparison.over, value)} "
         + ("reached it" if reached else f"went well ({_causes(side)})")
         for value, side in sides
         if side and side.never
@@ -137,11 +132,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def name(axis: str, value: Any) -> str:
+def value_phrase(axis: str, value: Any) -> str:
     """A value of an axis, or of several, as the subject of a sentence."""
     if isinstance(value, tuple):
         parts = zip(axes_of(axis), value, strict=True)
-        return " with ".join(name(each, part) for each, part in parts)
+        return " with ".join(value_phrase(each, part) for each, part in parts)
     return shown(value) if axis == "run" else said(axis, value)
 
 
@@ -159,7 +154,7 @@ def varied_axes(comparisons: Sequence[Comparison]) -> list[str]:
     return ["framework", *varied] if of_versions and "framework" not in varied else varied
 
 
-class _Words(NamedTuple):
+class Phrases(NamedTuple):
     """How a ratio is said of what is measured: times are faster, amounts are less, rates are more."""
 
     better: str
@@ -169,14 +164,14 @@ class _Words(NamedTuple):
 
 
 _OF_UNIT = {
-    "s": _Words("is {} faster", "is {} slower", "takes the same time", "the time"),
-    "B": _Words(
+    "s": Phrases("is {} faster", "is {} slower", "takes the same time", "the time"),
+    "B": Phrases(
         "needs {} less memory", "needs {} more memory", "needs the same memory", "the memory"
     ),
 }
 
 
-def words(metric: str, about: ColumnMetadata) -> _Words:
+def phrases(metric: str, about: ColumnMetadata) -> Phrases:
     """How ratios of this metric are said."""
     rate = about.unit.endswith("/s")
     what, verb = (
@@ -185,17 +180,17 @@ def words(metric: str, about: ColumnMetadata) -> _Words:
     less, more = f"{verb} {{}} less {what}", f"{verb} {{}} more {what}"
     more_is_better = about.direction == "more"
     better, worse = (more, less) if more_is_better else (less, more)
-    other = _Words(better, worse, f"{verb} the same {what}", f"the {what}")
+    other = Phrases(better, worse, f"{verb} the same {what}", f"the {what}")
     return other if more_is_better else _OF_UNIT.get(about.unit, other)
 
 
-def _words(comparison: Comparison) -> _Words:
-    return words(comparison.metric, comparison.about)
+def _phrases(comparison: Comparison) -> Phrases:
+    return phrases(comparison.metric, comparison.metadata)
 
 
 def _counted(comparison: Comparison) -> str:
     """How many there are on each side: `(5 processes each)`, `(3 of 10 and 10 processes)`, `(1 host each)`."""
-    units = _UNITS.get(comparison.about.per, ("process", "processes"))
+    units = _UNITS.get(comparison.metadata.per, ("process", "processes"))
     one, other = (_of_all(side) for side in (comparison.subject, comparison.baseline))
     if one == other:
         return f"({one} {units[one != '1']} each)"

@@ -185,11 +185,11 @@ def verify(
 
 def _question(run: Run, metric: str | None, where: Any) -> str:
     """The axis that goes without saying: the framework where there are several, or the only one that asks something."""
-    from sweep.analysis.matching import no_question, questions
+    from sweep.analysis.matching import comparable_axes, nothing_to_compare
     from sweep.selection import varying
 
     axes = varying([summary.axes for summary in run.summary(metric=metric, where=where)])
-    asked = questions(axes)
+    asked = comparable_axes(axes)
     if "framework" in asked:
         return "framework"
     if len(asked) == 1:
@@ -199,7 +199,7 @@ def _question(run: Run, metric: str | None, where: Any) -> str:
             "nothing says what to compare",
             f"use --over with one of {', '.join(asked)}, or name two runs",
         )
-    raise no_question(axes)
+    raise nothing_to_compare(axes)
 
 
 def _renaming(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Answers: how summaries, comparisons and claims are written, and the exit code that goes with them."""
+"""Answers: how summaries, comparisons and claims are option_text, and the exit code that goes with them."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def summary_row(summary: Summary, of_run: Sequence[WarningSign] = ()) -> dict[st
         **({"batch_size": batch} if batch is not None else {}),
         "metric": summary.metric,
         "unit": summary.unit,
-        "direction": summary.about.direction,
-        "per": summary.about.per,
+        "direction": summary.metadata.direction,
+        "per": summary.metadata.per,
         "processes": summary.processes,
         "failed": _failed(summary),
         "never": summary.never,
@@ -120,7 +120,7 @@ def title(summaries: Sequence[Summary]) -> str:
         for axis in _TOLD_IF_SHARED
         if axis in first.axes and axis not in varied
     ]
-    meaning = first.about.meaning
+    meaning = first.metadata.meaning
     what = f"{first.metric}: {meaning}" if meaning else first.metric
     return "\n".join(filter(None, [what, ", ".join(filter(None, constant))])) + "\n"
 
@@ -138,7 +138,7 @@ def _setting(axis: str, value: Any) -> str:
 
 def tell_warnings(summaries: Sequence[Summary]) -> None:
     """Every warning once, with the cells that it is of."""
-    from sweep.analysis.warning_signs import together, warnings_of
+    from sweep.analysis.warning_signs import group_warnings, warnings_of
     from sweep.selection import shown, varying
 
     varied = varying([s.axes for s in summaries])
@@ -146,7 +146,7 @@ def tell_warnings(summaries: Sequence[Summary]) -> None:
         ("/".join(shown(s.axes.get(axis)) for axis in varied if _is_said(axis, s.axes)), s)
         for s in summaries
     ]
-    found = together([(name, warning) for name, s in named for warning in warnings_of(s)])
+    found = group_warnings([(name, warning) for name, s in named for warning in warnings_of(s)])
     for warning, cells in found:
         of = (
             ", ".join(cells)
@@ -234,14 +234,14 @@ def write_comparisons(found: Sequence[Comparison], form: Format | None) -> None:
         rows = [comparison_row(c, varied, told) for c, told in zip(found, warnings, strict=True)]
         emit(form, columns, rows)
     if form in (None, Format.TABLE):
-        tell_caveats(found)
+        show_warnings(found)
 
 
-def tell_caveats(found: Sequence[Comparison]) -> None:
+def show_warnings(found: Sequence[Comparison]) -> None:
     """What comes with the verdicts, on stderr."""
-    from sweep.analysis.verdict_warnings import told
+    from sweep.analysis.verdict_warnings import warning_lines
 
-    for _, text in told(found):
+    for _, text in warning_lines(found):
         output.warn(text)
 
 
@@ -255,7 +255,7 @@ def _warning_column(form: Format, warnings: Sequence[Sequence[str]]) -> list[Col
 def comparison_row(
     comparison: Comparison, varied: Sequence[str] = (), warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
-    from sweep.analysis.wording import sentence, unfinished
+    from sweep.analysis.wording import sentence, unfinished_trials
 
     own = {
         **_facts(comparison),
@@ -266,7 +266,7 @@ def comparison_row(
         "comparisons": comparison.family,
         "uncorrected": comparison.uncorrected_verdict,
         "seeds_needed": comparison.seeds_needed if comparison.verdict == "inconclusive" else None,
-        "reason": unfinished(comparison) if comparison.withheld else comparison.reason,
+        "reason": unfinished_trials(comparison) if comparison.withheld else comparison.reason,
         "sentence": sentence(comparison, varied),
         "warnings": list(warnings),
     }
@@ -275,7 +275,7 @@ def comparison_row(
 
 def _facts(comparison: Comparison) -> dict[str, Any]:
     """What a comparison is of, and its ratio: nothing that depends on what is asked of it."""
-    interval, ratio, about = comparison.interval, comparison.ratio, comparison.about
+    interval, ratio, about = comparison.interval, comparison.ratio, comparison.metadata
     return {
         "over": comparison.over,
         "subject": _written(comparison.subject_value),
@@ -297,9 +297,9 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 
 def _written(value: Any) -> Any:
     """The value of an axis; those of several as `--baseline` takes them."""
-    from sweep.analysis.matching import written
+    from sweep.analysis.matching import option_text
 
-    return written(value) if isinstance(value, tuple) else value
+    return option_text(value) if isinstance(value, tuple) else value
 
 
 def comparison_code(found: Sequence[Comparison]) -> int:
@@ -349,7 +349,7 @@ def write_judgements(judgements: Sequence[Judgement], form: Format | None) -> No
             rows,
         )
     if form in (None, Format.TABLE):
-        tell_caveats(
+        show_warnings(
             [evidence.comparison for judgement in judgements for evidence in judgement.evidence]
         )
 
@@ -388,8 +388,7 @@ def _failed(summary: Summary) -> int:
 def _comparison_columns(
     found: Sequence[Comparison], varied: Sequence[str], more: Sequence[Column] = ()
 ) -> list[Column]:
-    from sweep.analysis.quantities import NOTHING, factor
-    from sweep.analysis.wording import times
+    from sweep.analysis.quantities import NOTHING, factor, factors
 
     axes = [_axis_column(name, [c.axes.get(name) for c in found]) for name in varied]
     intervals = [c.interval for c in found]
@@ -400,7 +399,9 @@ def _comparison_columns(
         _side_column(found, [c.baseline_value for c in found])._replace(title="baseline"),
         Column("n", [f"{c.processes[0]}/{c.processes[1]}" for c in found], rank=2),
         Column("ratio", ratios),
-        Column("95 % interval", [times(i).partition(" ")[2] if i else NOTHING for i in intervals]),
+        Column(
+            "95 % interval", [factors(i).partition(" ")[2] if i else NOTHING for i in intervals]
+        ),
         Column("verdict", [c.verdict for c in found], is_text=True),
         Column("seeds needed", needed, rank=1),
     ]
@@ -409,12 +410,12 @@ def _comparison_columns(
 
 def _side_column(found: Sequence[Comparison], values: Sequence[Any]) -> Column:
     """The values that stand on one side of each comparison."""
-    from sweep.analysis.matching import axes_of, written
+    from sweep.analysis.matching import axes_of, option_text
 
     over = found[0].over
     if len(axes_of(over)) == 1:
         return _axis_column(over, values)
-    return Column(over, [written(value) for value in values], is_text=True)
+    return Column(over, [option_text(value) for value in values], is_text=True)
 
 
 def _judgement_text(judgement: Judgement) -> str:
@@ -428,15 +429,15 @@ def _judgement_text(judgement: Judgement) -> str:
 
 def _claimed(claim: Claim) -> str:
     """What a claim compares and expects: `torch / chainer, step_s: ratio under 0.9524 expected`."""
-    from sweep.analysis.wording import name
+    from sweep.analysis.wording import value_phrase
 
-    pair = f"{name(claim.axis, claim.subject)} / {name(claim.axis, claim.baseline)}"
+    pair = f"{value_phrase(claim.axis, claim.subject)} / {value_phrase(claim.axis, claim.baseline)}"
     return f"{pair}, {claim.metric}: {claim.expectation} expected"
 
 
 def _evidence_texts(judgement: Judgement) -> list[tuple[Evidence, str]]:
     """What each comparison says of the claim: where it holds, the ratio, and what is open."""
-    from sweep.analysis.wording import circumstances, correction, seen, varied_axes
+    from sweep.analysis.wording import circumstances, correction, ratio_text, varied_axes
 
     varied = varied_axes([evidence.comparison for evidence in judgement.evidence])
     texts = []
@@ -444,7 +445,9 @@ def _evidence_texts(judgement: Judgement) -> list[tuple[Evidence, str]]:
         where = circumstances(each.comparison.axes, varied).strip() or "everywhere"
         corrected = correction(each.uncorrected_outcome, each.outcome, each.family)
         open_ = "; ".join(filter(None, [corrected, _what_it_takes(each)]))
-        texts.append((each, f"{where}: {seen(each.comparison)}" + (f"; {open_}" if open_ else "")))
+        texts.append(
+            (each, f"{where}: {ratio_text(each.comparison)}" + (f"; {open_}" if open_ else ""))
+        )
     return texts
 
 
@@ -452,17 +455,17 @@ def _what_it_takes(evidence: Evidence) -> str:
     if evidence.outcome != "inconclusive":
         return ""
     from sweep.analysis.summary import is_per_trial, more_units
-    from sweep.analysis.wording import unfinished
+    from sweep.analysis.wording import unfinished_trials
 
     needed, ratio, per = (
         evidence.units_needed,
         evidence.comparison.ratio,
-        evidence.comparison.about.per,
+        evidence.comparison.metadata.per,
     )
     if needed and not is_per_trial(per):
         return more_units(per, needed)
     if not needed and ratio is not None and ratio.is_open:
-        return unfinished(evidence.comparison)
+        return unfinished_trials(evidence.comparison)
     return f"--add-seeds {needed} would tell" if needed else "too close to tell"
 
 

@@ -51,7 +51,7 @@ def calibrate(
     from sweep.records.storage import Storage
 
     chosen, expansion = expanded(grid, sets, only)
-    cell, doubled = calibration.doubled(expansion, seeds)
+    cell, doubled = calibration.paired_plan(expansion, seeds)
     name = f"calibration-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
     results = Results(Storage(out).child(name))
     output.say(f"measuring {cell.name} against itself, {counted(seeds, 'process')} each")
@@ -64,7 +64,7 @@ def calibrate(
         calibration.LABEL, calibration.LABELS[0], across_machines=True
     )[0]
     found = calibration.Calibration.of(comparison, cell, address, str(results))
-    kept = calibration.keep(found)
+    kept = calibration.save(found)
     output.emit(_said(found, len({trial.seed for trial in expansion.trials})))
     if found.biased:
         output.warn("equal cells differ by more than chance: see sweep doctor, and calibrate again")

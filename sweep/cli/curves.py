@@ -50,7 +50,7 @@ def curves(
         output.warn(
             f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {more}"
         )
-    if left_out := logs.said(sum(curve.left_out for curve in found)):
+    if left_out := logs.left_out_note(sum(curve.left_out for curve in found)):
         output.warn(f"{left_out}; see what one trial recorded with sweep show")
     return answers.missing_code(loaded)
 

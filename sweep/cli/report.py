@@ -132,7 +132,7 @@ def plot(
     loaded = runs.loaded(run)
     drawn = figures.picture(loaded, kind, choice)
     runs.tell_state(loaded)
-    left_out = figures.unusable(loaded) if plots.known(kind).rows in figures.COURSES else ""
+    left_out = figures.unusable(loaded) if plots.kind_named(kind).rows in figures.COURSES else ""
     if left_out:
         output.warn(f"{left_out}; see what one trial recorded with sweep show")
     _write(file, plots.image(drawn, form))

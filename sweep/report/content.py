@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sweep.analysis.failures import failures
 from sweep.analysis.quantities import OwnScale, least, scales_of
 from sweep.analysis.run import Run
-from sweep.analysis.verdict_warnings import Known
+from sweep.analysis.verdict_warnings import WarningCache
 from sweep.report import figures, plots
 from sweep.report.figures import Row
 from sweep.report.measured import Measured
@@ -158,9 +158,9 @@ def _rows(run: Run, measured: Measured) -> dict[str, list[Row]]:
 
 def _ratios(measured: Measured) -> list[Row]:
     """Every comparison, with the kinds of its warnings."""
-    doubtful: Known = {}
+    cache: WarningCache = {}
     found = measured.comparisons.values()
-    return [row for each in found for row in figures.ratios(each, measured.cells, doubtful)]
+    return [row for each in found for row in figures.ratios(each, measured.cells, cache)]
 
 
 def _by_process(measured: Measured) -> list[str]:

@@ -19,15 +19,14 @@ import pyarrow.compute as pc
 
 from sweep import axes as built_in
 from sweep.analysis.comparisons import Comparison
-from sweep.analysis.logs import Log, log_of
-from sweep.analysis.logs import said as said_of_logs
-from sweep.analysis.matching import axes_of, no_question, questions
+from sweep.analysis.logs import Log, left_out_note, log_of
+from sweep.analysis.matching import axes_of, comparable_axes, nothing_to_compare
 from sweep.analysis.origins import MACHINES
 from sweep.analysis.quantities import NOTHING, OwnScale, Scale, column_scale, factor, quantity
 from sweep.analysis.run import NoRecords, Run
 from sweep.analysis.samples import Ints, counts
 from sweep.analysis.summary import Summary, cells_of
-from sweep.analysis.verdict_warnings import Known, verdict_warnings
+from sweep.analysis.verdict_warnings import WarningCache, verdict_warnings
 from sweep.analysis.wording import basis
 from sweep.errors import SweepError, nearest
 from sweep.records.columns import METRICS, ColumnMetadata, is_measured, is_stated, unit
@@ -57,14 +56,14 @@ class Metric(NamedTuple):
 
     name: str
     scale: Scale | OwnScale
-    about: ColumnMetadata
+    metadata: ColumnMetadata
 
     @property
     def better(self) -> str:
         """How a speed-up is said that a number and a baseline surround: `2.3 times as fast as torch`."""
-        if self.about.unit == "s" or self.about.unit.endswith("/s"):
+        if self.metadata.unit == "s" or self.metadata.unit.endswith("/s"):
             return "times as fast as"
-        return f"times {self.about.direction} {self.name} than"
+        return f"times {self.metadata.direction} {self.name} than"
 
     @property
     def sign(self) -> str:
@@ -113,12 +112,12 @@ class Choice:
 
 def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     """A plot of the run with its rows, as Vega-Lite. Raises SweepError where there is nothing to draw."""
-    wanted = plots.known(kind).rows
+    wanted = plots.kind_named(kind).rows
     chosen = choice.metric or run.summary(where=choice.where)[0].metric
     summaries = run.summary(metric=chosen, where=choice.where)
     cells, metric = Cells.of(summaries), metric_of(summaries)
-    if wanted == "ratios" and not choice.over and not questions(cells.axes):
-        raise no_question(list(cells.axes))
+    if wanted == "ratios" and not choice.over and not comparable_axes(cells.axes):
+        raise nothing_to_compare(list(cells.axes))
     over = choice.over or usual_over(cells.axes)
     roles = _roles(kind, cells.axes, choice.roles, over)
     if wanted == "ratios":
@@ -134,7 +133,7 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
             "see sweep plot --help for others",
         )
     view = _view(run, roles, metric, rows)
-    left = _left(plots.known(kind).along, roles["x"], over, cells.axes)
+    left = _left(plots.kind_named(kind).along, roles["x"], over, cells.axes)
     return plots.spec(kind, view, [_drawable(row, cells, left) for row in rows])
 
 
@@ -179,7 +178,7 @@ def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
     numeric = bool(numbers) and all(
         isinstance(v, int | float) and not isinstance(v, bool) for v in numbers
     )
-    drawn = {placed(name, v, numeric): said(name, v) for v in found}
+    drawn = {plotted_value(name, v, numeric): value_label(name, v) for v in found}
     drawn.pop(None, None)
     return Channel(f"a{place}", built_in.title(name), list(drawn), numeric, list(drawn.values()))
 
@@ -187,25 +186,27 @@ def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
 def fields(axes: Axes, channels: Mapping[str, Channel]) -> Row:
     """The axes of a cell as fields of a row."""
     return {
-        drawn.field: placed(name, axes.get(name), drawn.numeric) for name, drawn in channels.items()
+        drawn.field: plotted_value(name, axes.get(name), drawn.numeric)
+        for name, drawn in channels.items()
     }
 
 
 def label(axes: Axes, names: Iterable[str]) -> str:
     """A cell in few words, by the axes named: `torch==2.13.0 · batch 32`."""
     return (
-        " · ".join(said(name, axes[name]) for name in names if axes.get(name) is not None) or "all"
+        " · ".join(value_label(name, axes[name]) for name in names if axes.get(name) is not None)
+        or "all"
     )
 
 
-def placed(name: str, value: Any, numeric: bool) -> Any:
+def plotted_value(name: str, value: Any, numeric: bool) -> Any:
     """A value of an axis as a plot places it."""
     if numeric:
         return built_in.number(name, value)
     return NOTHING if value is None else shown(value)
 
 
-def said(name: str, value: Any) -> str:
+def value_label(name: str, value: Any) -> str:
     """A value of an axis that says by itself what it is of."""
     return NOTHING if value is None else built_in.labelled(name, value)
 
@@ -236,7 +237,7 @@ def usual_roles(
 
 def usual_over(axes: Mapping[str, Channel]) -> str:
     """The axis that is compared over unless another is chosen."""
-    asked = questions(axes)
+    asked = comparable_axes(axes)
     if "framework" in asked or not axes:
         return "framework"
     return next(iter(asked or axes))
@@ -258,7 +259,9 @@ def metrics_of(run: Run) -> list[str]:
 
 def metric_of(summaries: Sequence[Summary]) -> Metric:
     first = summaries[0]
-    return Metric(first.metric, column_scale(first.unit, [s.mean for s in summaries]), first.about)
+    return Metric(
+        first.metric, column_scale(first.unit, [s.mean for s in summaries]), first.metadata
+    )
 
 
 def cells(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
@@ -297,11 +300,13 @@ def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
     return rows
 
 
-def ratios(found: Sequence[Comparison], known: Cells, doubtful: Known | None = None) -> list[Row]:
-    """Comparisons as speed-ups: the baseline's time by the subject's; `doubtful` is kept from one call to the next."""
+def ratios(
+    found: Sequence[Comparison], known: Cells, cache: WarningCache | None = None
+) -> list[Row]:
+    """Comparisons as speed-ups: the baseline's time by the subject's; `cache` is kept from one call to the next."""
     warnings = [
         ", ".join(dict.fromkeys(warning.kind for warning in each))
-        for each in verdict_warnings(found, doubtful)
+        for each in verdict_warnings(found, cache)
     ]
     rows = [_ratio(comparison, known) for comparison in found]
     return [row | {"warnings": told} for row, told in zip(rows, warnings, strict=True)]
@@ -327,7 +332,7 @@ def unusable(run: Run) -> str:
         _logs(trained, np.zeros(len(trained), dtype=np.int64), loss)
         for loss in ("loss", "validation_loss")
     ]
-    return said_of_logs(sum(log.left_out for logs in every for log in logs[0]))
+    return left_out_note(sum(log.left_out for logs in every for log in logs[0]))
 
 
 def drawable(row: Row) -> bool:
@@ -373,7 +378,7 @@ def _roles(
         given["x"] = across(axes, over, given.get("x"))
     several = Channel("subject", built_in.title(over))
     roles = {**usual_roles(axes, given), "over": axes.get(over, several)}
-    return over_time(roles) if plots.known(kind).rows in COURSES else roles
+    return over_time(roles) if plots.kind_named(kind).rows in COURSES else roles
 
 
 def _left(along: Sequence[str], x: Channel, over: str, axes: Mapping[str, Channel]) -> set[str]:
@@ -481,7 +486,9 @@ def _ratio(comparison: Comparison, known: Cells) -> Row:
 def _side(over: str, value: Any) -> str:
     """A value of the axis that is compared over, or of several."""
     values = value if isinstance(value, tuple) else (value,)
-    return " · ".join(said(name, each) for name, each in zip(axes_of(over), values, strict=True))
+    return " · ".join(
+        value_label(name, each) for name, each in zip(axes_of(over), values, strict=True)
+    )
 
 
 def _short(comparison: Comparison) -> str:

@@ -60,4 +60,4 @@ def _comparisons(
 
 
 def _is_speed(metric: Metric) -> bool:
-    return metric.about.unit == "s" or metric.about.direction == "more"
+    return metric.metadata.unit == "s" or metric.metadata.direction == "more"

@@ -112,13 +112,13 @@ class Kind(NamedTuple):
 
 def spec(kind: str, view: View, rows: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """The plot as Vega-Lite; without rows it has data named `rows`, to be given when it is shown."""
-    drawn: dict[str, Any] = known(kind).draw(view).to_dict()
+    drawn: dict[str, Any] = kind_named(kind).draw(view).to_dict()
     if rows is not None:
         drawn["data"] = {"values": list(rows)}
     return drawn
 
 
-def known(kind: str) -> Kind:
+def kind_named(kind: str) -> Kind:
     """The kind itself; raises SweepError with the nearest word."""
     if kind not in KINDS:
         raise SweepError(f"there is no plot {kind!r}", nearest(kind, KINDS))

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from sweep.analysis import verdict_warnings
 from sweep.analysis.claims import Judgement
 from sweep.analysis.comparisons import Comparison
-from sweep.analysis.matching import questions
+from sweep.analysis.matching import comparable_axes
 from sweep.analysis.published import Agreement, Published
 from sweep.analysis.quantities import factor, quantity
 from sweep.analysis.run import Run
 from sweep.analysis.summary import Summary
-from sweep.analysis.warning_signs import WarningSign, run_warnings, together, warnings_of
-from sweep.analysis.wording import circumstances, name, seen, varied_axes, words
+from sweep.analysis.warning_signs import WarningSign, group_warnings, run_warnings, warnings_of
+from sweep.analysis.wording import circumstances, phrases, ratio_text, value_phrase, varied_axes
 from sweep.errors import SweepError
 from sweep.records.columns import metadata
 from sweep.report import plots
@@ -106,11 +106,11 @@ def _claims(run: Run) -> str:
 
 def _claim(judgement: Judgement) -> str:
     claim = judgement.claim
-    pair = f"{name(claim.axis, claim.subject)} / {name(claim.axis, claim.baseline)}"
+    pair = f"{value_phrase(claim.axis, claim.subject)} / {value_phrase(claim.axis, claim.baseline)}"
     varied = varied_axes([evidence.comparison for evidence in judgement.evidence])
     lines = [
         f"{_verdict(e.outcome)}{_escaped(circumstances(e.comparison.axes, varied).strip() or 'everywhere')}: "
-        f"{_escaped(seen(e.comparison))}"
+        f"{_escaped(ratio_text(e.comparison))}"
         for e in judgement.evidence
     ]
     told = f"{_escaped(claim.metric)}, {_escaped(pair)}: {_escaped(claim.expectation)} expected"
@@ -135,15 +135,15 @@ def _published(run: Run) -> str:
 
 
 def _beside(given: Published, found: Sequence[tuple[Comparison, Agreement]]) -> str:
-    pair = [name(given.axis, value) for value in (given.subject, given.baseline)]
+    pair = [value_phrase(given.axis, value) for value in (given.subject, given.baseline)]
     told = " / ".join(f"{value:g} {given.unit}".strip() for value in given.values)
-    what = words(given.metric, found[0][0].about if found else metadata(given.metric)).what
+    what = phrases(given.metric, found[0][0].metadata if found else metadata(given.metric)).what
     ratio = f"{factor(given.ratio)}× {what} ({_escaped(' / '.join(pair))})"
     head = f"<b>{_escaped(given.name)}</b>: {_escaped(told)}, {ratio}"
     varied = varied_axes([comparison for comparison, _ in found])
     lines = [
         f"{_verdict(agreement)}{_escaped(_pair(comparison) + circumstances(comparison.axes, varied))}: "
-        f"{_escaped(seen(comparison))}"
+        f"{_escaped(ratio_text(comparison))}"
         for comparison, agreement in found
     ]
     if not lines:
@@ -153,7 +153,8 @@ def _beside(given: Published, found: Sequence[tuple[Comparison, Agreement]]) -> 
 
 def _pair(comparison: Comparison) -> str:
     return " / ".join(
-        name(comparison.over, v) for v in (comparison.subject_value, comparison.baseline_value)
+        value_phrase(comparison.over, v)
+        for v in (comparison.subject_value, comparison.baseline_value)
     )
 
 
@@ -162,7 +163,7 @@ def _answers(measured: Measured) -> str:
 
     Nothing where cells differ in no axis that one would choose along: a larger batch takes longer, which is no answer.
     """
-    if not questions(measured.overs[:1]):
+    if not comparable_axes(measured.overs[:1]):
         return ""
     over = measured.overs[0]
     by_subject: dict[str, list[Comparison]] = defaultdict(list)
@@ -173,7 +174,9 @@ def _answers(measured: Measured) -> str:
 
 def _answer(found: Sequence[Comparison]) -> str:
     first, counts = found[0], Counter(comparison.verdict for comparison in found)
-    pair = (name(first.over, value) for value in (first.subject_value, first.baseline_value))
+    pair = (
+        value_phrase(first.over, value) for value in (first.subject_value, first.baseline_value)
+    )
     subject, baseline = map(_escaped, pair)
     told = ", ".join(f"{verdict} in {n}" for verdict, n in counts.most_common())
     speedups = sorted(c.speedup.estimate for c in found if c.speedup)
@@ -186,7 +189,7 @@ def _answer(found: Sequence[Comparison]) -> str:
 
 def _warned(found: Sequence[Comparison]) -> str:
     """What comes with verdicts: the first warnings, the others unfold."""
-    lines = [f"<li>{_escaped(text)}</li>" for _, text in verdict_warnings.told(found)]
+    lines = [f"<li>{_escaped(text)}</li>" for _, text in verdict_warnings.warning_lines(found)]
     if not lines:
         return ""
     shown_at_once, others = "".join(lines[:_WARNINGS]), "".join(lines[_WARNINGS:])
@@ -233,7 +236,7 @@ def _warnings(run: Run, measured: Measured) -> str:
                 WarningSign("logs", left_out, "see what one trial recorded with sweep show"),
             )
         )
-    for warning, of in together(named):
+    for warning, of in group_warnings(named):
         cells = ", ".join(of[:_NAMED]) + (
             f" and {counted(len(of) - _NAMED, 'other cell')}" if len(of) > _NAMED else ""
         )
