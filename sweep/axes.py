@@ -18,7 +18,7 @@ SEED = "seed"
 FEWEST_SEEDS = 3  # of a cell: an interval takes as many trials
 # where a run holds several contents of a workload or a framework, see sweep.analysis.contents
 CONTENT_AXES = MappingProxyType(
-    {name: f"{name}_content" for name in ("workload", "framework", "data")}
+    {name: f"{name}_content" for name in ("workload", "framework", "data", "network")}
 )
 NOT_AXES = (
     "data_path",

@@ -1,4 +1,4 @@
-"""The catalog: which frameworks and workloads there are, read from their files without importing them."""
+"""The catalog: which frameworks, workloads and networks there are, read from their files without importing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sweep import literals, plugins
+from sweep import dependencies, literals, plugins
 from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
 from sweep.plugins import Found
@@ -67,12 +67,20 @@ class Backend(_Table):
     reason: str = ""
 
 
+class Layer(_Table):
+    """Which versions of a framework (PEP 440) can compute a layer; `reason` is said of the others."""
+
+    versions: str
+    reason: str
+
+
 class _Header(_Table):
     package: str
     module: str = ""
     devices: tuple[str, ...] = ("cpu",)
     backends: dict[str, Backend] = Field(default_factory=dict)
     recipes: dict[str, Recipe] = Field(default_factory=dict)
+    layers: dict[str, Layer] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +101,7 @@ class Framework:
     columns: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict
     )  # what the file states of its columns
+    layers: Mapping[str, Layer] = field(default_factory=dict)  # those that not every version has
 
     def recipe(self, version: str | None) -> Recipe:
         """The recipe for `version`; a version that is no PEP 440 version, or none, matches "*" alone."""
@@ -130,9 +139,28 @@ class Workload:
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One network file: the first line of its docstring, and the names of the layers that it is made of."""
+
+    name: str
+    path: Path
+    summary: str = ""
+    layers: frozenset[str] = frozenset()
+
+    def lacking(self, framework: Framework, version: str | None) -> str | None:
+        """Why this version of a framework cannot compute the network; None where nothing is known against it."""
+        for name, layer in framework.layers.items():
+            known = is_version(version)
+            if name in self.layers and known and not _matches(layer.versions, version):
+                return f"{self.name} needs {name}: {layer.reason}"
+        return None
+
+
 ENTRY_POINTS = (
     "sweep.frameworks",
     "sweep.workloads",
+    "sweep.networks",
     "sweep.datasets",
 )  # by which plug-ins are found
 
@@ -162,6 +190,20 @@ def known_workload(name: str) -> Workload:
     every = workloads()
     if name not in every:
         raise SweepError(f"there is no workload {name!r}", nearest(name, every))
+    return every[name]
+
+
+def networks() -> Found[Network]:
+    """Every network by name, in the tree and from entry points `sweep.networks`."""
+    in_tree = dict(_in_tree(WORKLOADS / "networks"))
+    return Found(_readers(read_network, in_tree, "sweep.networks"))
+
+
+def known_network(name: str) -> Network:
+    """The network called `name`; SweepError with the nearest name where there is none."""
+    every = networks()
+    if name not in every:
+        raise SweepError(f"there is no network {name!r}", nearest(name, every))
     return every[name]
 
 
@@ -199,7 +241,9 @@ def read_framework(path: Path, name: str) -> Framework:
     document = _script_block(path)
     try:
         header = _Header.model_validate(document.get("tool", {}).get("sweep"))
-        for specifier in [*header.recipes, *(b.versions for b in header.backends.values())]:
+        of_backends = [each.versions for each in header.backends.values()]
+        of_layers = [each.versions for each in header.layers.values()]
+        for specifier in [*header.recipes, *of_backends, *of_layers]:
             SpecifierSet("" if specifier == "*" else specifier)
     except (ValidationError, InvalidSpecifier) as error:
         raise SweepError(
@@ -216,7 +260,31 @@ def read_framework(path: Path, name: str) -> Framework:
         backends={DEFAULT_BACKEND: Backend(devices=header.devices)} | header.backends,
         recipes=header.recipes,
         columns=_columns(path),
+        layers=header.layers,
     )
+
+
+def read_network(path: Path, name: str) -> Network:
+    """The network file at `path`; SweepError where it assigns no NETWORK."""
+    module = literals.parsed(path)
+    if "NETWORK" not in literals.assigned(module):
+        raise SweepError(
+            f"{path} assigns no NETWORK",
+            "a network file ends with NETWORK = Network(…) of workloads.runtime.layers",
+        )
+    docstring = ast.get_docstring(module) or ""
+    files = dependencies.found(path).values()
+    used = frozenset(name for file in files for name in _imported_layers(literals.parsed(file)))
+    return Network(name, path, docstring.partition("\n")[0], used)
+
+
+def _imported_layers(module: ast.Module) -> Iterator[str]:
+    """Names that a file takes from workloads.runtime.layers, by `from` or as attributes of `layers`."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.module == "workloads.runtime.layers":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "layers":
+            yield node.attr
 
 
 def read_workload(path: Path, name: str) -> Workload:

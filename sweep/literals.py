@@ -95,7 +95,7 @@ class _Reader:
 
     def __init__(self, path: Path, module: ast.Module, above: tuple[tuple[Path, str], ...]) -> None:
         self._path, self._above = path, above
-        self._names = set(_names(module))
+        self._names = set(assigned(module))
         self._imported = dict(_imports(module))
 
     def read(self, node: ast.expr) -> Any:
@@ -163,7 +163,8 @@ class _Reader:
         return found
 
 
-def _names(module: ast.Module) -> Iterator[str]:
+def assigned(module: ast.Module) -> Iterator[str]:
+    """Names to which something is assigned at the top of a file."""
     for node in module.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

@@ -4,6 +4,7 @@ A content is a few words, each there only where it says something:
 
 - `workload` and `framework`: a digest of the file of a plug-in with all that it imports from its own package
   (`sweep.dependencies`), and the MEASURES above 1 of the files of sweep that the trial runs.
+- `network`: a digest of the file of a plug-in's network with all that it imports; the MEASURES above 1 of one of sweep's.
 - `data`: a digest of a plug-in's data set, of its file with all that it imports; the version above 1 of one of sweep's.
 - `environment`: what is really in an environment that the grid changes (`sweep.environments.contents`).
 
@@ -27,12 +28,14 @@ from sweep.environments import contents
 from sweep.errors import SweepError
 
 WORKLOAD, FRAMEWORK, ENVIRONMENT, DATA = "workload", "framework", "environment", "data"
+NETWORK = "network"
 
 Content = Mapping[str, str]
 Settings = Mapping[str, Any]
 Overrides = Mapping[str, Mapping[str, Any]]
 
 _FRAMEWORKS = dependencies.WORKLOADS / "frameworks"
+_NETWORKS = dependencies.WORKLOADS / "networks"
 _FIRST = 1
 _EVERY_TRIAL = (
     dependencies.WORKLOADS / "runtime" / "host.py"
@@ -41,8 +44,8 @@ _EVERY_TRIAL = (
 
 def contents_of(
     workloads: Mapping[str, Workload], overrides: Overrides
-) -> Callable[[str, str, str | None], Content]:
-    """The contents of a grid with these `environments`, by workload, framework and data set.
+) -> Callable[[str, str, str | None, str | None], Content]:
+    """The contents of a grid with these `environments`, by workload, framework, data set and network.
 
     Calls raise SweepError where an environment names something that is not there or does not go together.
     """
@@ -55,8 +58,20 @@ def contents_of(
     def of_data(name: str | None) -> str:
         return _data(name)
 
-    def content(workload: str, framework: str, data: str | None) -> Content:
-        return _content(workloads[workload].path, framework, environment(framework), of_data(data))
+    @functools.cache
+    def of_network(name: str | None) -> str:
+        return _network(name)
+
+    def content(
+        workload: str, framework: str, data: str | None, network: str | None = None
+    ) -> Content:
+        return _content(
+            workloads[workload].path,
+            framework,
+            environment(framework),
+            of_data(data),
+            of_network(network),
+        )
 
     return content
 
@@ -76,7 +91,8 @@ def check(
             run_id, framework, json.dumps(dict(overrides.get(framework, {})))
         )
     data = _data(settings.get("data")) if DATA in content else ""
-    now = _content(workload.path, framework, environment, data)
+    network = _network(settings.get("network")) if NETWORK in content else ""
+    now = _content(workload.path, framework, environment, data, network)
     if changed := differences(content, now, settings):
         hint = "if it was edited meanwhile, start sweep run again; if nodes differ, install the same on all of them"
         raise SweepError(f"{' and '.join(changed)} is not what was planned", hint)
@@ -90,11 +106,12 @@ def differences(one: Content, other: Content, settings: Settings) -> list[str]:
         FRAMEWORK: f"framework {framework.partition('==')[0]}",
         ENVIRONMENT: f"the environment of {framework}",
         DATA: f"data set {settings.get('data')}",
+        NETWORK: f"network {settings.get('network')}",
     }
     return [said for name, said in words.items() if one.get(name) != other.get(name)]
 
 
-def _content(workload: Path, framework: str, environment: str, data: str) -> Content:
+def _content(workload: Path, framework: str, environment: str, data: str, network: str) -> Content:
     # the reference, which a parity check compares with, decides whether a trial is timed and not how long it takes
     of_trial = dependencies.found(_EVERY_TRIAL) | dependencies.found(workload, without=_FRAMEWORKS)
     of_framework = dependencies.found(_framework(framework.partition("==")[0]).path)
@@ -105,6 +122,7 @@ def _content(workload: Path, framework: str, environment: str, data: str) -> Con
         ),
         ENVIRONMENT: environment,
         DATA: data,
+        NETWORK: network,
     }
     return {name: word for name, word in words.items() if word}
 
@@ -125,6 +143,18 @@ def _word(files: Iterable[tuple[str, Path]]) -> str:
 
 def _data(name: str | None) -> str:
     return ", ".join(map(str, datasets.get(name).made_by)) if name else ""
+
+
+def _network(name: str | None) -> str:
+    """Layers count for the workload, as they do for a framework."""
+    if not name:
+        return ""
+    files = dependencies.found(catalog.known_network(name).path)
+    return _word(
+        (name, path)
+        for name, path in files.items()
+        if path.is_relative_to(_NETWORKS) or not dependencies.is_of_sweep(path)
+    )
 
 
 def _environment(framework: str, override: Mapping[str, Any]) -> str:

@@ -28,7 +28,9 @@ def changed(facts: RunFacts, record: Mapping[str, Any]) -> list[str]:
     grid = grids.parse(facts.grid, facts.overrides, facts.grid_path, facts.versions)
     settings = json.loads(record["settings"])
     content = measured.contents_of(catalog.workloads(), grid.environments)
-    now = content(settings["workload"], settings["framework"], settings.get("data"))
+    now = content(
+        settings["workload"], settings["framework"], settings.get("data"), settings.get("network")
+    )
     return measured.differences(json.loads(record.get("content") or "{}"), now, settings)
 
 

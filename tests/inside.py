@@ -14,7 +14,7 @@ sys.path.insert(0, str(HOUSE))
 
 import numpy as np  # noqa: E402
 
-from workloads import core, deeppose  # noqa: E402
+from workloads import core, deeppose, networks  # noqa: E402
 from workloads.runtime import layers  # noqa: E402
 from workloads.runtime.refusals import Refusal  # noqa: E402
 
@@ -34,8 +34,9 @@ def told(framework, batch, settings):
     """All that the tests ask of one model."""
     framework.load(settings)
     tasks = len(list(Path("/proc/self/task").iterdir()))
-    weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
-    model = framework.Model(deeppose.NETWORK, weights, settings)
+    network = networks.get(settings["network"])
+    weights = layers.draw_weights(network, settings["seed"])
+    model = framework.Model(network, weights, settings)
     found = core.evaluate(model, batch)
     placed = model.to_device(*batch)
     model.backward(model.forward(placed))

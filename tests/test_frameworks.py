@@ -129,6 +129,7 @@ def test_the_reference_refuses_what_it_lacks(settings: dict[str, str]) -> None:
 
 
 BASE = {"seed": 5, "batch_exponent": 1, "parity_examples": 2, "use_visibility": True, "threads": 2}
+BASE |= {"network": "alexnet"}
 
 CHANNELS_LAST = {"memory_format": "channels_last"}
 
@@ -256,15 +257,15 @@ OWNED = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from workloads import deeppose
+from workloads.networks import alexnet
 from workloads.frameworks import torch as framework
 from workloads.runtime import layers
-weights = layers.draw_weights(deeppose.NETWORK, 0)
+weights = layers.draw_weights(alexnet.NETWORK, 0)
 arrays = [np.ones(shape, np.float32) for shape in ((1, 3, 227, 227), (1, 14, 2), (1, 14))]
 moment = np.ones((2, 2), np.float32)
 shared = {}
 for dialect in ("variable", "tensor"):
-    model = framework.Model(deeppose.NETWORK, weights, {"dialect": dialect})
+    model = framework.Model(alexnet.NETWORK, weights, {"dialect": dialect})
     placed = model.to_device(*arrays)
     pairs = [(placed.images, arrays[0]), (placed.targets, arrays[1]), (placed.visible, arrays[2])]
     pairs += [(model._moment(moment), moment)]

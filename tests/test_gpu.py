@@ -34,12 +34,12 @@ ENVIRONMENTS = [
 NEWEST_FOR_CUDA_10 = (7, 5)  # compute capability: Turing
 FILLS_THE_GPU = """
 import numpy as np
-from workloads import deeppose
+from workloads.networks import alexnet
 from workloads.runtime import layers
 PARAMETERS = {}
 def run(framework, settings, data, reference, report):
     framework.load(settings)
-    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, 0), settings)
+    model = framework.Model(alexnet.NETWORK, layers.draw_weights(alexnet.NETWORK, 0), settings)
     images = np.zeros((512, 3, 227, 227), np.float32)
     kept = []
     while True:

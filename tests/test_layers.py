@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from workloads import deeppose
+from workloads.networks import alexnet
 from workloads.runtime import layers
 from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
 
@@ -19,11 +19,9 @@ def network(
 
 
 def test_the_network_is_the_alexnet_of_the_study() -> None:
-    found = layers.shapes(deeppose.NETWORK)
+    found = layers.shapes(alexnet.NETWORK)
     named = [
-        pair
-        for pair in zip(deeppose.NETWORK.layers, found, strict=True)
-        if hasattr(pair[0], "name")
+        pair for pair in zip(alexnet.NETWORK.layers, found, strict=True) if hasattr(pair[0], "name")
     ]
     assert {layer.name: shape for layer, shape in named} == {
         "conv1": (96, 55, 55),
@@ -37,12 +35,12 @@ def test_the_network_is_the_alexnet_of_the_study() -> None:
     }
     pools = [
         shape
-        for layer, shape in zip(deeppose.NETWORK.layers, found, strict=True)
+        for layer, shape in zip(alexnet.NETWORK.layers, found, strict=True)
         if isinstance(layer, MaxPool)
     ]
     assert pools == [(96, 27, 27), (256, 13, 13), (256, 6, 6)]
     assert (
-        sum(np.prod(shape) for shape in layers.parameter_shapes(deeppose.NETWORK).values())
+        sum(np.prod(shape) for shape in layers.parameter_shapes(alexnet.NETWORK).values())
         == 58_396_060
     )
 
@@ -87,7 +85,7 @@ def test_weights_are_drawn_in_the_order_of_the_network_whatever_their_size(
 
 
 def test_weights_of_the_network_are_the_same_bits_in_every_numpy() -> None:
-    weights = layers.draw_weights(deeppose.NETWORK, seed=0)
+    weights = layers.draw_weights(alexnet.NETWORK, seed=0)
     digest = hashlib.sha256()
     for value in weights.values():
         assert value.dtype == np.float32
@@ -96,7 +94,7 @@ def test_weights_of_the_network_are_the_same_bits_in_every_numpy() -> None:
 
 
 def test_the_variance_of_weights_is_one_by_their_fan_in() -> None:
-    weights = layers.draw_weights(deeppose.NETWORK, seed=1)
+    weights = layers.draw_weights(alexnet.NETWORK, seed=1)
     for name in ("conv3.weight", "fc7.weight"):
         fan_in = np.prod(weights[name].shape[1:])
         assert weights[name].var() == pytest.approx(1 / fan_in, rel=0.01)

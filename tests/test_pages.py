@@ -280,7 +280,7 @@ def test_every_object_of_the_code_that_a_page_names_can_be_imported(name: str) -
         for each in quoted(text_of(name))
         if re.fullmatch(r"(sweep|workloads)(\.(?!py\b)\w+)+(\(\))?", each)
     ]
-    points = {"sweep.frameworks", "sweep.workloads", "sweep.datasets"}
+    points = {"sweep.frameworks", "sweep.workloads", "sweep.networks", "sweep.datasets"}
     assert [each for each in set(dotted) - points if not importable(each.removesuffix("()"))] == []
 
 

@@ -71,6 +71,7 @@ axes: {framework: [reference], batch_exponent: [0], seed: [0]}
 USES = {
     "sweep.frameworks": MINE.replace("reference", "broken"),
     "sweep.workloads": f"workload: broken{MINE}",
+    "sweep.networks": f"{MINE}parameters: {{network: broken}}",
     "sweep.datasets": f"{MINE}parameters: {{data: broken}}",
 }
 
@@ -287,5 +288,7 @@ def test_what_a_package_adds_runs_as_what_is_in_the_tree(python: Path, tmp_path:
     }
     theirs = [r for r in records if r["framework"] == "autograd"]
     assert all(max(r["loss_check"], r["grad_check"]) < 1e-4 for r in theirs)
+    assert {json.loads(r["settings"])["network"] for r in records} == {"lenet"}
+    assert {r["parameter_count"] for r in records} == {63_536}
     assert {r["parts"] for r in theirs if r["workload"] == "accumulate"} == {2}
     assert all(json.loads(r["settings"])["data"] == "discs" and r["data_id"] for r in records)

@@ -21,6 +21,7 @@ from sweep.catalog import workloads
 from sweep.records.columns import SCHEMA
 from workloads import deeppose, train
 from workloads.frameworks import reference
+from workloads.networks import alexnet
 from workloads.runtime import layers, optimizers
 from workloads.runtime.checkpoints import Checkpoint, Checkpoints
 from workloads.runtime.refusals import Diverged, Unusable
@@ -444,7 +445,7 @@ def test_the_whole_workload_trains_the_real_network(data: str) -> None:
     columns = train.run(reference, settings, data, values, Told())
     assert columns["grad_check"] < 1e-4
     assert columns["parameter_count"] == sum(
-        w.size for w in layers.draw_weights(deeppose.NETWORK, 0).values()
+        w.size for w in layers.draw_weights(alexnet.NETWORK, 0).values()
     )
     assert len(columns["loss"]) == 22
-    assert NETWORK.output == deeppose.NETWORK.output
+    assert NETWORK.output == alexnet.NETWORK.output

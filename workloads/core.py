@@ -8,13 +8,14 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from workloads import deeppose
+from workloads import deeppose, networks
 from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
 from workloads.settings import (
     COMMON,
     COMMON_CHOICES,
     DIFFERENTIATED,
+    ON_A_NETWORK,
     SAMPLED,
     SAMPLED_LEAST,
     SAMPLED_STEPS,
@@ -23,6 +24,7 @@ from workloads.settings import (
 PARAMETERS = {
     **SAMPLED,
     **DIFFERENTIATED,
+    **ON_A_NETWORK,
     **COMMON,
     "include_data": False,  # whether a sample begins with reading its batch
 }
@@ -36,6 +38,7 @@ REFERENCE = (
     "seed",
     "use_visibility",
     "parity_examples",
+    "network",
 )  # the settings that `reference_values` depends on
 
 _SUMMED_AT_ONCE = 1 << 20  # bounds the float64 copies of gradients to 8 MiB
@@ -55,9 +58,8 @@ def run(
     """
     poses = deeppose.Poses(data)
     framework.load(settings)
-    model = framework.Model(
-        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
-    )
+    network = networks.get(settings["network"])
+    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
     batches = Batches(poses, model, settings)
     columns: Dict[str, Any] = {}
     if getattr(model, "compiles", False):
@@ -77,9 +79,10 @@ def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
     """Loss and gradient norm, in float64, of what the parity check looks at; of `settings` only REFERENCE is there."""
     from workloads.frameworks import reference as numpy_reference
 
-    weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
+    network = networks.get(settings["network"])
+    weights = layers.draw_weights(network, settings["seed"])
     model = numpy_reference.Model(
-        deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"}
+        network, weights, {"precision": "float64", "backward": "explicit"}
     )
     return evaluate(model, parity_batch(deeppose.Poses(data), settings))
 

@@ -1,4 +1,4 @@
-"""DeepPose: regress the joints of a person from one image with an AlexNet (Toshev and Szegedy 2014).
+"""DeepPose: regress the joints of a person from one image (Toshev and Szegedy 2014).
 
 Loss, one definition in every framework, with v the 0/1 visibility of each joint (all ones without visibility):
 
@@ -6,7 +6,7 @@ Loss, one definition in every framework, with v the 0/1 visibility of each joint
     N    = number of visible joints in the batch, or 1 where there is none
     d loss / d prediction = 2 / N * v * (prediction - target)
 
-Network, weights and batches come from NumPy alone, so that every framework sees the same bits.
+Weights and batches come from NumPy alone, so that every framework sees the same bits. Networks: `workloads/networks`.
 """
 
 import json
@@ -16,39 +16,8 @@ from typing import Any, Dict, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu
-
 CROP = 227  # pixels of a side of what the network sees
 JOINTS = 14
-
-NETWORK = Network(
-    name="alexnet",
-    input=(3, CROP, CROP),
-    output=(JOINTS, 2),
-    layers=(
-        Conv("conv1", 3, 96, kernel=11, stride=4),  # (3, 227, 227) -> (96, 55, 55)
-        Relu(),
-        MaxPool(3, 2),  # -> (96, 27, 27)
-        Conv("conv2", 96, 256, kernel=5, pad=2),  # -> (256, 27, 27)
-        Relu(),
-        MaxPool(3, 2),  # -> (256, 13, 13)
-        Conv("conv3", 256, 384, kernel=3, pad=1),  # -> (384, 13, 13)
-        Relu(),
-        Conv("conv4", 384, 384, kernel=3, pad=1),
-        Relu(),
-        Conv("conv5", 384, 256, kernel=3, pad=1),  # -> (256, 13, 13)
-        Relu(),
-        MaxPool(3, 2),  # -> (256, 6, 6)
-        Flatten(),  # -> (9216,)
-        Dense("fc6", 9216, 4096),
-        Relu(),
-        Dropout(0.5),
-        Dense("fc7", 4096, 4096),
-        Relu(),
-        Dropout(0.5),
-        Dense("fc8", 4096, 2 * JOINTS),
-    ),
-)
 
 
 class Batch(NamedTuple):

@@ -9,13 +9,21 @@ from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 
-from workloads import core, deeppose
+from workloads import core, deeppose, networks
 from workloads.runtime import layers, timing
 from workloads.runtime.refusals import NotComparable
-from workloads.settings import COMMON, COMMON_CHOICES, SAMPLED, SAMPLED_LEAST, SAMPLED_STEPS
+from workloads.settings import (
+    COMMON,
+    COMMON_CHOICES,
+    ON_A_NETWORK,
+    SAMPLED,
+    SAMPLED_LEAST,
+    SAMPLED_STEPS,
+)
 
 PARAMETERS = {
     **SAMPLED,
+    **ON_A_NETWORK,
     **COMMON,
 }  # the parity check compares predictions, `parity_tolerance` is relative to the largest of them
 
@@ -24,7 +32,11 @@ LEAST = SAMPLED_LEAST
 STEPS = SAMPLED_STEPS
 EXCLUSIVE = True  # other trials on the node would change what is timed
 
-REFERENCE = ("seed", "parity_examples")  # the settings that `reference_values` depends on
+REFERENCE = (
+    "seed",
+    "parity_examples",
+    "network",
+)  # the settings that `reference_values` depends on
 
 
 def run(
@@ -41,9 +53,8 @@ def run(
     """
     poses = deeppose.Poses(data)
     framework.load(settings)
-    model = framework.Model(
-        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
-    )
+    network = networks.get(settings["network"])
+    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
     columns: Dict[str, Any] = parity_check(
         model.predict(parity_images(poses, settings)), reference, settings["parity_tolerance"]
     )
@@ -61,8 +72,9 @@ def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, Any]:
     """Predictions in float64 for what the parity check looks at, as one list."""
     from workloads.frameworks import reference as numpy_reference
 
-    weights = layers.draw_weights(deeppose.NETWORK, settings["seed"])
-    model = numpy_reference.Model(deeppose.NETWORK, weights, {"precision": "float64"})
+    network = networks.get(settings["network"])
+    weights = layers.draw_weights(network, settings["seed"])
+    model = numpy_reference.Model(network, weights, {"precision": "float64"})
     predicted = model.predict(parity_images(deeppose.Poses(data), settings))
     return {"predictions": predicted.reshape(-1).tolist()}
 

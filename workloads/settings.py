@@ -30,3 +30,8 @@ DIFFERENTIATED = {
     "use_visibility": True,
     "dropout": True,
 }
+
+# of workloads that compute a network
+ON_A_NETWORK = {
+    "network": "alexnet",  # a file of `workloads/networks`, or of a plug-in
+}

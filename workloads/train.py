@@ -19,15 +19,16 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 import numpy as np
 
-from workloads import accuracy, augmentation, core, deeppose
+from workloads import accuracy, augmentation, core, deeppose, networks
 from workloads.runtime import layers, optimizers
 from workloads.runtime.checkpoints import Checkpoint, Checkpoints
 from workloads.runtime.loading import Loader
 from workloads.runtime.refusals import Diverged, Unusable
-from workloads.settings import COMMON, COMMON_CHOICES, DIFFERENTIATED
+from workloads.settings import COMMON, COMMON_CHOICES, DIFFERENTIATED, ON_A_NETWORK
 
 PARAMETERS = {
     **DIFFERENTIATED,
+    **ON_A_NETWORK,
     **COMMON,
     "epochs": 10,
     "optimizer": "momentum_sgd",
@@ -51,6 +52,7 @@ REFERENCE = (
     "seed",
     "use_visibility",
     "parity_examples",
+    "network",
 )  # the settings that `reference_values` depends on
 CHECK = ("batch_exponent", "validation_share", "examples")  # those that `check` depends on
 
@@ -99,9 +101,8 @@ def run(
     split = divide(poses, settings)
     rule = optimizers.chosen(settings["optimizer"], settings["learning_rate"])
     framework.load(settings)
-    model = framework.Model(
-        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
-    )
+    network = networks.get(settings["network"])
+    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
     batch = core.parity_batch(poses, settings)
     columns: Dict[str, Any] = core.parity_check(
         model, batch, reference, settings["parity_tolerance"]

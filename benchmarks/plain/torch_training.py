@@ -78,14 +78,13 @@ class Ours:
     def __init__(self, asked):
         from workloads import deeppose, train
         from workloads.frameworks import torch as framework
+        from workloads.networks import alexnet
         from workloads.runtime import layers, optimizers
 
         settings = dict(train.PARAMETERS, seed=0, epochs=10**6, threads=asked["threads"])
         settings["batch_exponent"] = asked["batch_exponent"]
         framework.load(settings)
-        model = framework.Model(
-            deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, 0), settings
-        )
+        model = framework.Model(alexnet.NETWORK, layers.draw_weights(alexnet.NETWORK, 0), settings)
         model.set_optimizer(optimizers.chosen(settings["optimizer"], settings["learning_rate"]))
         poses = deeppose.Poses(asked["data"])
         everything = np.tile(np.arange(len(poses)), asked["repeats"])

@@ -23,6 +23,7 @@ UNCOUNTED = 3  # rounds before those that count
 def ready(asked):
     """A model and a batch as a trial has them; what takes a sample as the trial does, and a step of it."""
     from workloads import core, deeppose
+    from workloads.networks import alexnet
     from workloads.runtime import layers
 
     framework = importlib.import_module("workloads.frameworks." + asked["framework"])
@@ -34,7 +35,7 @@ def ready(asked):
         **ONE,
     )
     framework.load(settings)
-    model = framework.Model(deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, 0), settings)
+    model = framework.Model(alexnet.NETWORK, layers.draw_weights(alexnet.NETWORK, 0), settings)
     poses = deeppose.Poses(asked["data"])
     core.evaluate(model, core.parity_batch(poses, settings))
     model.dropout = settings["dropout"]

@@ -17,7 +17,12 @@ from sweep.grid.conditions import Conditions
 from sweep.selection import Axes, Where, natural
 
 # of a content, by the axis that they are of
-_WORDS = {"workload": ("workload",), "framework": ("framework", "environment"), "data": ("data",)}
+_WORDS = {
+    "workload": ("workload",),
+    "framework": ("framework", "environment"),
+    "data": ("data",),
+    "network": ("network",),
+}
 _SHORT = 6
 
 

@@ -30,6 +30,7 @@ _OF_CONTENT = {  # the words of a record's content
     "workload": "the files of the workload",
     "framework": "the files of the framework",
     "environment": "what the environment holds",
+    "network": "the file of the network",
 }
 _SHORT = 6  # digits of a hash
 _WHOLE_TEXT = 40  # characters; of longer texts the words that differ are told
@@ -270,6 +271,7 @@ def _contents_apart(one: Summary, other: Summary) -> list[str]:
         "workload": same_workload,
         "framework": same_framework,
         "environment": same_framework,
+        "network": one.axes.get("network") == other.axes.get("network"),
     }
     found = []
     for word, what in _OF_CONTENT.items():

@@ -116,17 +116,22 @@ def expanded(
     from sweep import grid as grids
 
     grid = with_versions(grids.load(path, sets or ()).add_seeds(add_seeds), out)
-    frameworks, workloads, data_sets = (
-        catalog.frameworks(),
-        catalog.workloads(),
-        datasets.datasets(),
-    )
+    frameworks, workloads = catalog.frameworks(), catalog.workloads()
+    networks, data_sets = catalog.networks(), datasets.datasets()
     metrics = _directions([*frameworks.values(), *workloads.values()])
     undirected = [name for name, direction in metrics.items() if direction == "none"]
-    known = {"data_sets": data_sets, "metrics": list(metrics), "undirected": undirected}
-    content = measured.contents_of(workloads, grid.environments)
-    expansion = grids.expand(grid, frameworks, workloads, only or (), content=content, **known)
-    for found in (frameworks, workloads, data_sets):
+    expansion = grids.expand(
+        grid,
+        frameworks,
+        workloads,
+        only or (),
+        data_sets=data_sets,
+        networks=networks,
+        metrics=list(metrics),
+        undirected=undirected,
+        content=measured.contents_of(workloads, grid.environments),
+    )
+    for found in (frameworks, workloads, networks, data_sets):
         for name, error in found.broken.items():
             output.warn(f"{name} cannot be used, and this grid does not: {error.message}")
     for note in expansion.notes:

@@ -7,6 +7,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sweep.axes import CELL_AXES, FEWEST_SEEDS, SEED, default
@@ -19,11 +20,11 @@ from sweep.grid.quantities import Scalar
 from sweep.grid.rules import Rule
 from sweep.grid.space import Space
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
-from sweep.grid.words import Framework, Words, Workload
+from sweep.grid.words import Framework, Network, Words, Workload
 from sweep.versions import normal_requirement
 
-# of a workload, a framework with its version, and a data set, if there is one
-Content = Callable[[str, str, str | None], Mapping[str, str]]
+# of a workload, a framework with its version, a data set and a network, if there are any
+Content = Callable[[str, str, str | None, str | None], Mapping[str, str]]
 
 MOST_TRIALS = 1_000_000
 
@@ -35,9 +36,10 @@ def expand(
     only: Iterable[str] = (),
     *,
     data_sets: Collection[str] = (),
+    networks: Mapping[str, Network] = MappingProxyType({}),
     metrics: Collection[str] = (),
     undirected: Collection[str] = (),
-    content: Content = lambda _workload, _framework, _data: {},
+    content: Content = lambda _workload, _framework, _data, _network: {},
 ) -> Expansion:
     """Every cell and trial of a grid, what is left out with the reason, and what its author may not have meant.
 
@@ -45,7 +47,7 @@ def expand(
     workload, a framework and a data set are beside their names. SweepError for words that neither the grid nor the
     catalog knows, for more than MOST_TRIALS trials, which is known before any is made, and where nothing is left.
     """
-    words = Words(grid, frameworks, workloads, data_sets)
+    words = Words(grid, frameworks, workloads, data_sets, networks)
     space = Space(grid, words)
     check(grid, words, space, metrics, undirected)
     products = [(Product(space, space.axes), space.seeds)]
@@ -53,7 +55,7 @@ def expand(
         axes = _included(grid, space, i, include)
         products.append((Product(space, axes, named=include), space.seeds_of(include)))
     _check_size(grid, products)
-    cells = _Cells(grid, space, frameworks, workloads, functools.cache(content))
+    cells = _Cells(grid, space, frameworks, workloads, networks, functools.cache(content))
     for place, (product, seeds) in enumerate(products):
         for chosen in product:
             cells.add(chosen, seeds, by_include=place > 0)
@@ -102,10 +104,11 @@ class _Cells:
         space: Space,
         frameworks: Mapping[str, Framework],
         workloads: Mapping[str, Workload],
+        networks: Mapping[str, Network],
         content: Content,
     ) -> None:
         self._grid, self._space, self._content = grid, space, content
-        self._frameworks, self._workloads = frameworks, workloads
+        self._frameworks, self._workloads, self._networks = frameworks, workloads, networks
         rules = [Rule(condition, i) for i, condition in enumerate(space.excludes, 1)]
         self._rules = [rule for rule in rules if SEED not in rule.wanted]
         self._seed_rules = [rule for rule in rules if SEED in rule.wanted]
@@ -129,16 +132,19 @@ class _Cells:
         if key in self._excluded and not by_include:
             return
         reason = (
-            self._impossible(axes)
+            self._impossible(axes, shape)
             if by_include
-            else self._excluding(axes) or self._impossible(axes)
+            else self._excluding(axes) or self._impossible(axes, shape)
         )
         if reason:
             self._excluded[key] = [Exclusion(name, reason)]
             return
         # what is left out is not looked at: its wheel need not be there
         content = self._content(
-            axes["workload"], axes["framework"], axes.get("data", shape.common.get("data"))
+            axes["workload"],
+            axes["framework"],
+            axes.get("data", shape.common.get("data")),
+            axes.get("network", shape.common.get("network")),
         )
         if content:
             identity = shape.identity(axes, content)
@@ -215,11 +221,14 @@ class _Cells:
     def _excluding(self, axes: Axes) -> str | None:
         return next((rule.leave_out() for rule in self._rules if rule.holds(axes)), None)
 
-    def _impossible(self, axes: Axes) -> str | None:
-        framework, _, version = axes["framework"].partition("==")
-        return self._frameworks[framework].unsupported(
-            version or None, axes["backend"], axes["device"]
-        )
+    def _impossible(self, axes: Axes, shape: Shape) -> str | None:
+        name, _, version = axes["framework"].partition("==")
+        framework = self._frameworks[name]
+        reason = framework.unsupported(version or None, axes["backend"], axes["device"])
+        network = self._networks.get(str(axes.get("network", shape.common.get("network"))))
+        if reason or network is None:
+            return reason
+        return network.lacking(framework, version or None)
 
     def _not_excluded(self, key: str, cell: Cell, seeds: Sequence[int]) -> list[int]:
         left = []

@@ -47,6 +47,12 @@ class Workload(Protocol):
     def exclusive(self) -> bool: ...
 
 
+class Network(Protocol):
+    """What is needed of a network of the catalog."""
+
+    def lacking(self, framework: Any, version: str | None) -> str | None: ...
+
+
 class Words:
     """The catalog, as a grid speaks of it. What is looked up and not there is a SweepError with the nearest word."""
 
@@ -56,8 +62,10 @@ class Words:
         frameworks: Mapping[str, Framework],
         workloads: Mapping[str, Workload],
         data_sets: Collection[str] = (),
+        networks: Collection[str] = (),
     ) -> None:
-        self._grid, self._frameworks, self._data_sets = grid, frameworks, data_sets
+        self._grid, self._frameworks = grid, frameworks
+        self._data_sets, self._networks = data_sets, networks
         self.all_workloads = workloads
         self.notes: list[str] = []
         self.backends = {
@@ -160,6 +168,10 @@ class Words:
         ):
             raise self._grid.error(
                 keys, f"there is no data set {value!r}", nearest(value, self._data_sets)
+            )
+        if name == "network" and self._networks and value not in self._networks:
+            raise self._grid.error(
+                keys, f"there is no network {value!r}", nearest(str(value), self._networks)
             )
         return value
 

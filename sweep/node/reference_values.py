@@ -47,7 +47,8 @@ def values(
     if not workload.reference:
         return None
     asked = {name: settings[name] for name in workload.reference if name in settings}
-    kept = _file(workload.path, asked, data, run_id)
+    network = network_file(asked)
+    kept = _file(workload.path, network, asked, data, run_id)
     if not kept.exists():
         with locks.held(kept.with_suffix(".lock"), "the reference values", say):
             if not kept.exists():
@@ -55,6 +56,12 @@ def values(
                 atomic.write(kept, json.dumps(computed).encode())
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
+
+
+def network_file(settings: Mapping[str, Any]) -> str | None:
+    """The file of the network that the settings name; None where they name none."""
+    name = settings.get("network")
+    return _network_file(name) if isinstance(name, str) else None
 
 
 def check(
@@ -74,6 +81,13 @@ def check(
     )
     if status != Status.OK:
         raise SweepError(error)
+
+
+@functools.lru_cache(maxsize=64)
+def _network_file(name: str) -> str | None:
+    """None for a word that names no network: a workload may call something else so."""
+    networks = catalog.networks()
+    return str(networks[name].path) if name in networks else None
 
 
 @functools.lru_cache(maxsize=64)
@@ -116,24 +130,31 @@ def _answer(
         settings=dict(asked),
         cores=list(cores),
         data=str(data.folder) if data else None,
+        network_file=network_file(asked),
     )
     return hosts.run(host, request, _TIMEOUT_S)
 
 
-def _file(workload: Path, asked: Mapping[str, Any], data: Prepared | None, run_id: str) -> Path:
+def _file(
+    workload: Path,
+    network: str | None,
+    asked: Mapping[str, Any],
+    data: Prepared | None,
+    run_id: str,
+) -> Path:
     """Named by all that the values depend on: settings, data and the code that computes them."""
-    told = json.dumps([asked, data.id if data else "", _code(workload, run_id)], sort_keys=True)
+    code = _code(workload, Path(network) if network else None, run_id)
+    told = json.dumps([asked, data.id if data else "", code], sort_keys=True)
     folder = homes.cache("reference")
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
 
 
 @functools.lru_cache(maxsize=64)
-def _code(workload: Path, run_id: str) -> str:  # noqa: ARG001  it is looked at anew in each run
-    """Digest of the code that decides the values: the workload's, the reference's, and all that they import.
+def _code(workload: Path, network: Path | None, run_id: str) -> str:  # noqa: ARG001  it is looked at anew in each run
+    """Digest of the code that decides the values: the workload's, the network's, the reference's, and what they import.
 
     Their NumPy is not in it: the values are in float64, whose last digits are far below every tolerance.
     """
-    return digests.of_files(
-        dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path)
-    )
+    files = dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path)
+    return digests.of_files(files | (dependencies.found(network) if network else {}))

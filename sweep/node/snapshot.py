@@ -119,7 +119,8 @@ def take(results: Path, look_s: float = 1.0) -> Snapshot:
 
 
 def _broken_plugins() -> Iterator[tuple[str, str, str]]:
-    for found in (catalog.frameworks(), catalog.workloads(), datasets.datasets()):
+    catalogs = (catalog.frameworks(), catalog.workloads(), catalog.networks(), datasets.datasets())
+    for found in catalogs:
         for name, error in found.broken.items():
             yield name, error.message, error.hint
 

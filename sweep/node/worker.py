@@ -123,6 +123,7 @@ class RunTrial:
                 workload, settings, data, cpu, numpy, self.run_id, waiting
             ),
             memory_bytes=trial.resources.memory,
+            network_file=reference_values.network_file(settings),
         )
         key = hosts.key(environment, spec, threads, settings["device"], self.run_id)
         found: Record = {

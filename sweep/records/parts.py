@@ -113,6 +113,11 @@ class _Opened(NamedTuple):
 def _renamed_settings(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     for before, now in former.SETTINGS.items():
         texts = pc.replace_substring(texts, f'"{before}":', f'"{now}":')
+    added = json.dumps(former.ADDED)[1:-1]
+    for workload in former.ADDED_TO:
+        texts = pc.replace_substring(
+            texts, f'"workload": "{workload}"', f'{added}, "workload": "{workload}"'
+        )
     return texts
 
 

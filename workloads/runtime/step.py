@@ -8,26 +8,25 @@ from typing import List
 
 import numpy as np
 
-from workloads import core, deeppose
+from workloads import core, deeppose, networks
 from workloads.frameworks import reference
 from workloads.runtime import layers
 from workloads.runtime.trial import load_file
-from workloads.settings import COMMON
+from workloads.settings import COMMON, ON_A_NETWORK
 
 
 def main(arguments: List[str]) -> None:
     """Takes the path of a framework's file and its settings as JSON; raises what the framework raises, or Refusal."""
     path, settings = arguments[0], json.loads(arguments[1])
     batch = example()
-    weights = layers.draw_weights(deeppose.NETWORK, 0)
-    exact = reference.Model(
-        deeppose.NETWORK, weights, {"precision": "float64", "backward": "explicit"}
-    )
+    network = networks.get(ON_A_NETWORK["network"])
+    weights = layers.draw_weights(network, 0)
+    exact = reference.Model(network, weights, {"precision": "float64", "backward": "explicit"})
     expected = core.evaluate(exact, batch)
     framework = load_file(path)
     framework.load(settings)
     core.parity_check(
-        framework.Model(deeppose.NETWORK, weights, settings),
+        framework.Model(network, weights, settings),
         batch,
         expected,
         COMMON["parity_tolerance"],

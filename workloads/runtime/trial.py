@@ -12,6 +12,7 @@ import traceback
 import zlib
 from typing import Any, Callable, Dict, Optional
 
+from workloads import networks
 from workloads.runtime import kernel, probe, protocol
 from workloads.runtime.refusals import Refusal
 
@@ -138,6 +139,8 @@ def _columns(
         "started", pid=os.getpid(), spawned=spawned, import_s=import_s, cpu_s=time.process_time()
     )
     workload = load_file(request["workload_file"])
+    if request["network_file"]:
+        networks.add(request["settings"]["network"], load_file(request["network_file"]).NETWORK)
     if request["task"] == protocol.REFERENCE_VALUES:
         return dict(workload.reference_values(request["settings"], request["data"]))
     if request["task"] == protocol.CHECK:

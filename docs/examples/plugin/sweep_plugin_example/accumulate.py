@@ -8,11 +8,18 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from workloads import core, deeppose
+from workloads import core, deeppose, networks
 from workloads.runtime import layers
-from workloads.settings import COMMON, COMMON_CHOICES, SAMPLED_LEAST, SAMPLED_STEPS
+from workloads.settings import (
+    COMMON,
+    COMMON_CHOICES,
+    ON_A_NETWORK,
+    SAMPLED_LEAST,
+    SAMPLED_STEPS,
+)
 
 PARAMETERS = {
+    **ON_A_NETWORK,
     **COMMON,
     "parts": 2,  # that a batch is computed in, of an example at least
     "samples": 20,
@@ -26,6 +33,7 @@ REFERENCE = (
     "seed",
     "use_visibility",
     "parity_examples",
+    "network",
 )  # the settings that `reference_values` depends on
 
 
@@ -39,9 +47,8 @@ def run(
     """Times the framework on the prepared data set in folder `data`; gives the record's columns."""
     poses = deeppose.Poses(data)
     framework.load(settings)
-    model = framework.Model(
-        deeppose.NETWORK, layers.draw_weights(deeppose.NETWORK, settings["seed"]), settings
-    )
+    network = networks.get(settings["network"])
+    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
     checked = core.parity_check(
         model, core.parity_batch(poses, settings), reference, settings["parity_tolerance"]
     )
