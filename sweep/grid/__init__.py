@@ -1,8 +1,8 @@
-"""The grid: what a YAML file says is to be measured, as plain values; cells and trials are derived from it.
+"""The grid: a YAML file that says what to measure, and the cells and trials it expands to.
 
-grid = load("grid.yaml", ["batch_exponent=0,1"])               # read and validated; SweepError says where it is wrong
+grid = load("grid.yaml", ["batch_exponent=0,1"])  # validated; SweepError with the line
 expansion = expand(grid, catalog.frameworks(), catalog.workloads())
-expansion.trials                                               # in the order of the grid; `sweep.schedule` shuffles
+expansion.trials  # in the order of the grid; `sweep.schedule` shuffles them
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from sweep.grid.quantities import Scalar
 from sweep.grid.schema import schema
 from sweep.grid.trials import Cell, Exclusion, Expansion, Resources, Trial
 
-Versions = Mapping[str, Sequence[str]]  # that ranges stand for, by the text of the range
+# The versions that each range of versions was resolved to, by the text of the range.
+Versions = Mapping[str, Sequence[str]]
 
 __all__ = [
     "MOST_TRIALS",
@@ -47,22 +48,28 @@ __all__ = [
 
 
 def load(path: str | Path, sets: Iterable[str] = ()) -> Grid:
-    """The grid in a file, with `--set`'s `axis=value1,value2` laid over it; SweepError with file, line and key."""
+    """Return the grid in a file, overlaid with `--set` options such as `axis=value1,value2`.
+
+    SweepError with file, line and key if it is invalid.
+    """
     return _grid(sources.read(path), path, list(sets))
 
 
 def parse(
     text: str, sets: Iterable[str] = (), path: str | Path = "", versions: Versions | None = None
 ) -> Grid:
-    """The grid that a text says; paths in it are relative to that of its file.
+    """Return the grid in a text; relative paths in it are relative to the folder of `path`.
 
-    `versions` are those that its ranges of versions stand for, as `run.yaml` keeps them.
+    `versions` are those that its ranges of versions were resolved to, as `run.yaml` keeps them.
     """
     return _grid(sources.Source(text), path, list(sets)).with_versions(versions or {})
 
 
 def document(text: str, sets: Iterable[str] = ()) -> dict[str, Any]:
-    """What a grid says as plain values, not validated: so it can be told even of grids of older versions."""
+    """Return a grid as plain values, without validation.
+
+    Grids of older versions, which the present schema may refuse, can thus be shown.
+    """
     source = sources.Source(text)
     return overridden(source, sets) if isinstance(source.values, dict) else {}
 
@@ -70,43 +77,44 @@ def document(text: str, sets: Iterable[str] = ()) -> dict[str, Any]:
 def axes(
     text: str, sets: Iterable[str] = (), versions: Versions | None = None
 ) -> dict[str, Sequence[Scalar]]:
-    """The axes of a grid with their values, in its order; of the rest nothing is looked at."""
+    """Return the axes of a grid with their values, in its order; nothing else is validated."""
     given = document(text, sets).get("axes")
     if not isinstance(given, dict):
         return {}
     try:
-        found = {name: quantities.values(each) for name, each in given.items()}
+        values = {name: quantities.values(each) for name, each in given.items()}
     except PydanticCustomError as error:
-        raise _said(error) from None
-    if "framework" in found:
-        found["framework"] = ranges.written_out(found["framework"], versions or {})
-    return found
+        raise _sweep_error(error) from None
+    if "framework" in values:
+        values["framework"] = ranges.resolved(values["framework"], versions or {})
+    return values
 
 
 def duration_s(text: str) -> float:
-    """Seconds of `90`, `30m` or `1h 30m`; SweepError for what is no duration."""
+    """Return the seconds of `90`, `30m` or `1h 30m`; SweepError if it is no duration."""
     try:
         return quantities.duration_s(sources.scalar(text))
     except PydanticCustomError as error:
-        raise _said(error) from None
+        raise _sweep_error(error) from None
 
 
 def share(given: str | float) -> float:
-    """The share that `0.05` or `5%` is; SweepError for what is none, and for `5`."""
+    """Return the share in `0.05` or `5%`; SweepError for anything else, such as `5`."""
     try:
         return quantities.share(given)
     except PydanticCustomError as error:
-        raise _said(error) from None
+        raise _sweep_error(error) from None
 
 
-def _said(error: PydanticCustomError) -> SweepError:
+def _sweep_error(error: PydanticCustomError) -> SweepError:
     return SweepError(error.message(), (error.context or {})["hint"])
 
 
 def _grid(source: sources.Source, path: str | Path, sets: list[str]) -> Grid:
     if source.values is None:
         raise SweepError(
-            f"{source.name} is empty", "a grid says at least axes: {framework: [torch==VERSION]}"
+            f"{source.name} is empty",
+            "a grid has at least axes: {framework: [torch==VERSION]}",
         )
     if not isinstance(source.values, dict):
         raise SweepError(

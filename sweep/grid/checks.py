@@ -1,4 +1,7 @@
-"""Checks of what a grid says beside its space: environments, resources and contrasts name what there is."""
+"""Checks of a grid against its own space: every name in it exists.
+
+They cover environments, resources and contrasts.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,21 @@ def check(
     metrics: Collection[str],
     undirected: Collection[str] = (),
 ) -> None:
-    """SweepError for the first name that is not there; where `metrics` are given, claims must be about one of them.
+    """Raise SweepError for the first unknown name.
 
-    None may expect that something is faster by a metric that is `undirected`: neither more nor less of it is better.
+    Claims must be about one of `metrics`, if these are given. A claim must not expect something to
+    be faster by one of the metrics in `undirected`: neither more nor less of these is better.
     """
     for requirement in grid.file.environments:
         words.framework(("environments", requirement), requirement)
-    _check_known(grid, "device", grid.file.resources.device, words.devices)
-    _check_known(grid, "workload", grid.file.resources.workload, words.all_workloads)
-    stated: dict[str, Sequence[Claim | Published]] = {
+    _check_resource_keys(grid, "device", grid.file.resources.device, words.devices)
+    _check_resource_keys(grid, "workload", grid.file.resources.workload, words.all_workloads)
+    contrasts: dict[str, Sequence[Claim | Published]] = {
         "claims": grid.claims,
         "published": grid.file.published,
     }
-    for key, contrasts in stated.items():
-        for i, contrast in enumerate(contrasts):
+    for key, listed in contrasts.items():
+        for i, contrast in enumerate(listed):
             _check_contrast(grid, space, (key, i), contrast)
             if metrics and contrast.metric not in metrics:
                 hint = nearest(contrast.metric, metrics)
@@ -44,17 +48,19 @@ def check(
                 )
     for i, claim in enumerate(grid.claims):
         if claim.expect.is_ordered and claim.metric in undirected:
-            message = f"neither more nor less {claim.metric} is better: nothing is faster by it"
             raise grid.error(
                 ("claims", i, "metric"),
-                message,
+                f"neither more nor less {claim.metric} is better: nothing is faster by it",
                 "expect equivalent or ratio, or name another metric",
             )
 
 
 def unused_environments(grid: Grid, frameworks: Iterable[str]) -> list[str]:
-    """Overrides for versions that no cell has."""
-    used = {*frameworks, *(grid.environments if grid.is_overridden("framework") else ())}
+    """Return a note for each environment override whose version no cell has."""
+    # `--set framework=...` replaces the versions that the file's overrides are for.
+    if grid.is_overridden("framework"):
+        return []
+    used = set(frameworks)
     return [
         f"no cell has {name}, which environments speaks of"
         for name in grid.environments
@@ -62,7 +68,9 @@ def unused_environments(grid: Grid, frameworks: Iterable[str]) -> list[str]:
     ]
 
 
-def _check_known(grid: Grid, key: str, given: Iterable[str], known: Collection[str]) -> None:
+def _check_resource_keys(
+    grid: Grid, key: str, given: Iterable[str], known: Collection[str]
+) -> None:
     for name in given:
         if name not in known:
             raise grid.error(
@@ -71,7 +79,10 @@ def _check_known(grid: Grid, key: str, given: Iterable[str], known: Collection[s
 
 
 def unmet_conditions(grid: Grid, space: Space) -> list[str]:
-    """Values that `when` and `exclude` name and no cell has. Whole rules that leave nothing out are told elsewhere."""
+    """Return a note for each value that `when` and `exclude` name and no cell has.
+
+    An exclude rule that matches nothing at all is left out here: `Rule.matched` shows it.
+    """
     notes = []
     for axis, condition in space.conditions.items():
         notes += [_note(("when", axis), unmet) for unmet in _unmet(grid, space, condition)]
@@ -87,7 +98,7 @@ def unmet_conditions(grid: Grid, space: Space) -> list[str]:
 def _unmet(grid: Grid, space: Space, condition: Condition) -> Iterator[Unmet]:
     conditions = Conditions(condition)
     for axis in conditions.wanted:
-        if not _is_given_anew(grid, axis):
+        if not _is_replaced(grid, axis):
             known: Sequence[Scalar] = space.seeds if axis == SEED else space.values_of(axis)
             yield from conditions.unmet_by(axis, known)
 
@@ -108,18 +119,21 @@ def _check_contrast(grid: Grid, space: Space, keys: Keys, contrast: Claim | Publ
 def _check_values(
     grid: Grid, space: Space, keys: Keys, conditions: Conditions, known: Sequence[str]
 ) -> None:
-    """Each wanted value must be one of the grid, unless the command line has put others in their place."""
+    """Check that each wanted value is one of the grid's.
+
+    Values are not checked if the command line has replaced those of the axis.
+    """
     axis = str(keys[-1])
     if axis not in known or axis == SEED:
         raise grid.error(keys, f"{axis!r} is no axis of this grid", nearest(axis, known))
     if reason := why_no_version(axis, conditions.wanted[axis]):
         raise grid.error(keys, *reason)
-    if _is_given_anew(grid, axis):
+    if _is_replaced(grid, axis):
         return
     parameters = [each[axis] for each in space.parameters.values() if axis in each]
     for unmet in conditions.unmet_by(axis, space.values_of(axis) or parameters):
         raise grid.error(keys, f"no cell has {unmet}", unmet.hint)
 
 
-def _is_given_anew(grid: Grid, axis: str) -> bool:
+def _is_replaced(grid: Grid, axis: str) -> bool:
     return grid.is_overridden("framework" if axis == VERSION else axis)

@@ -1,10 +1,11 @@
-"""Conditions: which values of an axis are meant, in `exclude`, `when`, a claim's `where` and after `--where`.
+"""Conditions on the axes of a cell: in `exclude`, `when`, a claim's `where`, and after `--where`.
 
-All four are read by `wanted` and answered by `Conditions.holds`, so a condition means the same in each.
-A grid file gives YAML values. The command line gives text, which `parsed` splits at commas: without quotes,
-YAML cannot read `>3`, `!=5` or `torch>=1,<2`. Where the value of a cell is no text, a wanted text stands for
-what it means without quotes: `"1e-4"` and `1e-4` both mean 0.0001. So the command line keeps `2.10` as it was
-typed, which is right for versions and for numbers.
+All four are read by `wanted` and decided by `Conditions.holds`, so a condition means the same in
+each. A grid file gives YAML values. The command line gives text, which `parsed` splits at commas:
+without quotes, YAML cannot read `>3`, `!=5` or `torch>=1,<2`. A wanted text also matches a value
+that is no text, if the text means that value without quotes: `"1e-4"` and `1e-4` both match 0.0001.
+Therefore the command line keeps `2.10` as it was typed, which is right for versions and for
+numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from sweep.grid.source import Source, scalar
 from sweep.selection import VERSION, framework_version, shown
 from sweep.texts import printable
 
-Alternatives = Sequence[Scalar | Range]  # any of them will do
+Alternatives = Sequence[Scalar | Range]  # a value must match one of them
 
 _SIGN = r"(?:<=?|>=?|!=|~=)"
 _BOUND = rf"{_SIGN}\s*[\w.+*!-]+"
@@ -52,17 +53,24 @@ _COMPARED: Mapping[str, Callable[[float, float], bool]] = {
 }
 _BOUNDS_HINT = "write bounds as '>3', '>=2.1' for versions, 'torch>=1,<2' for a framework"
 
-# a part of `--where`: in quotes or braces as YAML writes it, else all up to the next comma
+# A part of `--where`: in quotes or braces as YAML writes it, else all up to the next comma.
 _QUOTED = r"""\"(?:[^"\\]|\\.)*\"|'(?:[^']|'')*'|\{[^{}]*\}"""
 _BARE = r"""(?!["'{])(?!\[[^\]]*,)[^,]*?"""
 _PART = re.compile(rf"\s*({_QUOTED}|{_BARE})\s*,")
-_HINT = "write key=value1,value2, key={range: [0, 4]} or 'key=>=3'; put a value that has a comma in quotes"
+_HINT = (
+    "write key=value1,value2, key={range: [0, 4]} or 'key=>=3';"
+    " put a value that has a comma in quotes"
+)
 
+# None is a value that a cell may have.
 _ABSENT = object()
 
 
 class Unmet(NamedTuple):
-    """What a condition names and no value is; `is_all` where none of the axis' alternatives is met."""
+    """An alternative of a condition that no value matches.
+
+    `is_all` is true if none of the axis's alternatives is matched.
+    """
 
     axis: str
     wanted: Scalar | Range
@@ -71,15 +79,14 @@ class Unmet(NamedTuple):
 
     def __str__(self) -> str:
         wanted = written_alternative(self.wanted)
-        return (
-            f"{self.axis} {wanted!r}" if isinstance(self.wanted, str) else f"{self.axis} {wanted}"
-        )
+        quoted = repr(wanted) if isinstance(self.wanted, str) else wanted
+        return f"{self.axis} {quoted}"
 
 
 class Conditions:
-    """Conditions on several axes, all of which must hold; SweepError for one that cannot be understood.
+    """Conditions on several axes, all of which must hold; SweepError for one that is invalid.
 
-    Answers are remembered value by value: there may be very many cells.
+    Answers are cached per value: a grid may have a million cells.
     """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -92,62 +99,57 @@ class Conditions:
         )
 
     def holds(self, axes: Mapping[str, Any]) -> bool:
-        """An axis that the cell does not have meets no condition."""
+        """Return whether all conditions hold; none holds for an axis that the cell lacks."""
         return all(self._answer(axis, _value(axes, axis)) for axis in self.wanted)
 
     def unmet(self, cells: Iterable[Mapping[str, Any]]) -> list[Unmet]:
-        """What is wanted and no cell has, each condition taken by itself."""
+        """Return the alternatives that no cell matches, each condition taken by itself."""
         values: dict[str, dict[str, Any]] = {axis: {} for axis in self.wanted}
         for cell in cells:
-            for axis, found in values.items():
+            for axis, distinct in values.items():
                 value = _value(cell, axis)
                 if value is not _ABSENT:
-                    found.setdefault(repr(value), value)
+                    distinct.setdefault(repr(value), value)
         return [
-            each
-            for axis, found in values.items()
-            for each in self.unmet_by(axis, list(found.values()))
+            unmet
+            for axis, distinct in values.items()
+            for unmet in self.unmet_by(axis, list(distinct.values()))
         ]
 
     def unmet_by(self, axis: str, values: Sequence[Any]) -> list[Unmet]:
-        """The alternatives of one axis that none of these values meets."""
+        """Return the alternatives of one axis that none of these values matches."""
         wanted = self.wanted[axis]
         unmet = [each for each in wanted if not any(is_value(value, each) for value in values)]
-        return [
-            Unmet(axis, each, len(unmet) == len(wanted), nearest_value(each, values))
-            for each in unmet
-        ]
+        is_all = len(unmet) == len(wanted)
+        return [Unmet(axis, each, is_all, nearest_value(each, values)) for each in unmet]
 
     def _answer(self, axis: str, value: Any) -> bool:
         if value is _ABSENT:
             return False
-        key = (
-            type(value),
-            value if value.__hash__ else repr(value),
-        )  # 1, 1.0 and true are one key by themselves
-        answer = self._answers[axis].get(key)
-        if answer is None:
-            answer = self._answers[axis][key] = any(
-                is_value(value, each) for each in self.wanted[axis]
-            )
-        return answer
+        # 1, 1.0 and True are equal: the type makes them three keys.
+        key = (type(value), value if value.__hash__ else repr(value))
+        answers = self._answers[axis]
+        if key not in answers:
+            answers[key] = any(is_value(value, each) for each in self.wanted[axis])
+        return answers[key]
 
 
 def is_value(value: Any, wanted: Scalar | Range) -> bool:
-    """Whether a value is the one that is wanted.
+    """Return whether a value matches one alternative of a condition.
 
-    That is an equal one, one of a range, one that fits a glob, every version of a framework named alone, and all within
-    bounds: `torch>=1,<2`, `>=2.1` for versions, `>3` for numbers.
+    It matches if it is equal, is in a range, or fits a glob. A framework's name alone matches each
+    of its versions. Bounds match what lies within: `torch>=1,<2`, `>=2.1` for versions, `>3` for
+    numbers.
     """
     if isinstance(wanted, range | Steps):
         return _is_number(value) and value in wanted
     if isinstance(wanted, str):
-        return _is_named(value, wanted)
+        return _matches_text(value, wanted)
     return _same(value, wanted) or (isinstance(value, str) and value == shown(wanted))
 
 
 def wanted(given: Any) -> Alternatives:
-    """The alternatives of a condition: of a value, a list of them, a range, or a list with ranges in it."""
+    """Return the alternatives of a condition: a value, a list, a range, or a list with ranges."""
     is_list = isinstance(given, list | tuple) and not isinstance(given, Steps)
     listed = list(given) if is_list else [given]
     if not listed:
@@ -156,27 +158,32 @@ def wanted(given: Any) -> Alternatives:
 
 
 def parsed(texts: Iterable[str]) -> dict[str, Alternatives]:
-    """`["device=cpu", "batch_exponent=0,{range: [2, 3]}", "framework=torch>=1,<2"]`, as after `--where`."""
-    found: dict[str, Alternatives] = {}
+    """Return the conditions after `--where` by axis.
+
+    Examples: `device=cpu`, `batch_exponent=0,{range: [2, 3]}`, `framework=torch>=1,<2`.
+    """
+    conditions: dict[str, Alternatives] = {}
     for text in texts:
-        key, equal, rest = (each.strip() for each in text.partition("="))
+        key, equal, rest = (part.strip() for part in text.partition("="))
         label = f"--where {printable(text)}"
         if not equal or not key or not rest or key[-1] in "<>!~":
             raise SweepError(f"{label} is no condition", _HINT)
-        if key in found:
+        if key in conditions:
             raise SweepError(
                 f"{label}: {key} has a condition already", f"write one: --where {key}=value1,value2"
             )
         try:
-            found[key] = wanted(_parts(rest, label))
+            conditions[key] = wanted(_parts(rest, label))
         except PydanticCustomError as error:
             raise SweepError(f"{label}: {error.message()}", (error.context or {})["hint"]) from None
-    return found
+    return conditions
 
 
 def why_no_version(axis: str, alternatives: Alternatives) -> tuple[str, str] | None:
-    """What is wrong, with a hint, where a version is not written as text."""
-    for each in alternatives if axis == VERSION else ():
+    """Return an error and a hint if a version is not written as text, else None."""
+    if axis != VERSION:
+        return None
+    for each in alternatives:
         if not isinstance(each, str):
             return (
                 f"{written_alternative(each)} is not text",
@@ -186,68 +193,69 @@ def why_no_version(axis: str, alternatives: Alternatives) -> tuple[str, str] | N
 
 
 def nearest_value(missed: Scalar | Range, values: Iterable[Any]) -> str:
-    """A hint: the nearest of the values that there are, a framework also without its version."""
+    """Return a hint: the nearest of the existing values; frameworks count also without version."""
     known = {word for value in values for word in (shown(value), shown(value).partition("==")[0])}
     return nearest(written_alternative(missed), known)
 
 
 def written_alternative(alternative: Scalar | Range) -> str:
-    """An alternative as a grid file says it, without quotes."""
+    """Return an alternative as a grid file has it, without quotes."""
     if isinstance(alternative, range | Steps):
-        ends = (alternative[0], alternative[-1])
-        return shown(ends[0]) if len(alternative) == 1 else f"{shown(ends[0])} … {shown(ends[1])}"
+        low, high = shown(alternative[0]), shown(alternative[-1])
+        return low if len(alternative) == 1 else f"{low} … {high}"
     return shown(alternative)
 
 
 def _read_alternatives(axis: str, given: Any) -> Alternatives:
     try:
-        found = wanted(given)
+        alternatives = wanted(given)
     except PydanticCustomError as error:
         raise SweepError(f"{axis}: {error.message()}", (error.context or {})["hint"]) from None
-    if reason := why_no_version(axis, found):
+    if reason := why_no_version(axis, alternatives):
         raise SweepError(f"{axis}: {reason[0]}", reason[1])
-    return found
+    return alternatives
 
 
 def _value(axes: Mapping[str, Any], axis: str) -> Any:
-    """A cell's value of an axis; its version is that of its framework."""
+    """Return a cell's value of an axis; the axis "version" is derived from its framework."""
     if axis == VERSION and VERSION not in axes and "framework" in axes:
         return framework_version(axes["framework"])
     return axes.get(axis, _ABSENT)
 
 
-def _is_named(value: Any, wanted: str) -> bool:
-    """Whether a value is what a text means."""
+def _matches_text(value: Any, wanted: str) -> bool:
+    """Return whether a value matches a text: its name, a glob, a number, a version or bounds."""
     text = shown(value)
     if text == wanted or text.partition("==")[0] == wanted or fnmatch.fnmatchcase(text, wanted):
         return True
-    if not isinstance(value, str):
-        if _same(value, scalar(wanted)):
+    if isinstance(value, str):
+        if versions.same(text, wanted):
             return True
-        if not _is_number(value):
-            return False
-    elif versions.same(text, wanted):
+    elif _same(value, scalar(wanted)):
         return True
+    elif not _is_number(value):
+        return False
     bounds = _BOUNDS.fullmatch(wanted)
     return bounds is not None and _within(value, bounds["name"], bounds["bounds"])
 
 
 def _same(value: Any, wanted: Any) -> bool:
-    """Whether two values are equal, where true is no 1."""
+    """Return whether two values are equal; True and 1 are not."""
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
 
 
 def _within(value: Any, name: str, bounds: str) -> bool:
-    """Whether a number, a version, or a framework of that name keeps all of the bounds."""
+    """Return whether a number, a version, or a framework called `name` is within all bounds."""
     limits = _LIMIT.findall(bounds)
     if not isinstance(value, str):
         return not name and all(_keeps(value, sign, scalar(limit)) for sign, limit in limits)
     framework, _, version = value.rpartition("==")
+    if framework != name:
+        return False
     try:
-        return framework == name and SpecifierSet(bounds).contains(
-            Version(version), prereleases=True
-        )
+        return SpecifierSet(bounds).contains(Version(version), prereleases=True)
     except (InvalidSpecifier, InvalidVersion):
+        # The version of a build from source may be any text.
         return False
 
 
@@ -270,15 +278,14 @@ def _alternative(given: Any) -> Scalar | Range:
 
 
 def _check_bounds(text: str) -> None:
-    """Refuse what begins as bounds do and goes on otherwise: it would mean nothing."""
+    """Refuse a text that begins like bounds and is none: it would match nothing, silently."""
     if not text.strip():
         raise problem("an empty text is no value", "write one, or null")
     if not _BOUNDS_BEGIN.match(text):
         return
     bounds = _BOUNDS.fullmatch(text.strip())
-    if bounds is None or not all(
-        _is_limit(sign, limit) for sign, limit in _LIMIT.findall(bounds["bounds"])
-    ):
+    limits = _LIMIT.findall(bounds["bounds"]) if bounds else []
+    if not limits or not all(_is_limit(sign, limit) for sign, limit in limits):
         raise problem(f"{written(text)} has bounds that cannot be read", _BOUNDS_HINT)
 
 
@@ -290,22 +297,22 @@ def _is_limit(sign: str, limit: str) -> bool:
 
 
 def _parts(text: str, label: str) -> list[Any]:
-    """The parts between commas; bounds that go on after a comma are one part."""
+    """Return the parts between commas; bounds after a comma belong to the part before."""
     if text.startswith("[") and text.endswith("]"):
         return list(_read(text, label))
     parts: list[Any] = []
-    goes_on = False  # whether the part before is bounds without quotes
+    after_bounds = False  # whether the part before is bounds without quotes
     for part in _split(text, label):
         if part[:1] in ("'", '"', "{"):
             parts.append(_read(part, label))
-            goes_on = False
+            after_bounds = False
             continue
         bounds = _BOUNDS.fullmatch(part)
-        if goes_on and bounds and not bounds["name"]:
+        if after_bounds and bounds and not bounds["name"]:
             parts[-1] += f",{part}"
         else:
             parts.append(part)
-        goes_on = bounds is not None
+        after_bounds = bounds is not None
     return parts
 
 

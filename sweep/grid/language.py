@@ -1,4 +1,7 @@
-"""The grid language: the keys of a grid file, what each may hold, and what it means. `docs/grid.md` tells it."""
+"""The grid language: the keys of a grid file, what each may hold, and what it means.
+
+`docs/grid.md` describes it for users.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,13 @@ from sweep.grid.source import Keys, Source
 from sweep.grid.trials import Resources
 from sweep.versions import normal_requirement
 
-_PATHS = ("wheel", "interpreter", "lock", "find_links")  # of an environment
+_MOST_LETTERS = 100  # of a run's name, which becomes a folder
+# The keys of an environment that hold paths.
+_PATHS = ("wheel", "interpreter", "lock", "find_links")
 
 
 class _Table(BaseModel):
-    """A mapping whose keys are all known."""
+    """A mapping with fixed keys; an unknown key is an error with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -56,7 +61,7 @@ class _Table(BaseModel):
 
 
 class Environment(_Table):
-    """What is different in the environment of one framework version; see docs/environments.md."""
+    """What differs in the environment of one framework version; see docs/environments.md."""
 
     python: str | list[str] | None = Field(
         None, description='Python versions in order of preference, as "3.10"'
@@ -78,7 +83,7 @@ class Environment(_Table):
 
 
 class Amounts(_Table):
-    """What a trial asks of its node."""
+    """What a trial requires of its node."""
 
     cpu: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Cores; as many as threads, or one, unless given"
@@ -96,20 +101,30 @@ class Amounts(_Table):
 
 
 class ResourceRules(Amounts):
-    """Amounts for every trial, for those on one device, and for those of one workload; the last word counts."""
+    """Amounts for every trial, for those on one device, and for those of one workload.
+
+    The most specific amount counts: that of the workload before that of the device.
+    """
 
     device: dict[str, Amounts] = Field(default_factory=dict, description="Amounts per device")
     workload: dict[str, Amounts] = Field(default_factory=dict, description="Amounts per workload")
 
     def of(self, device: str, workload: str, threads: Any, exclusive: bool) -> Resources:
-        """What a trial asks for: by default a core per thread, a GPU on `gpu`, and `exclusive` as its workload says."""
+        """Return what a trial requires.
+
+        By default: a core per thread, a GPU on device `gpu`, and `exclusive` as its workload
+        states.
+        """
         given: dict[str, Any] = {
             "cpu": threads if isinstance(threads, int) and threads > 0 else 1,
             "exclusive": exclusive,
         }
         general = _given(self)
-        wanted_gpus = general.pop("gpu", 1.0)
-        given |= general | ({"gpu": wanted_gpus} if device == "gpu" else {})
+        # An amount of GPUs for every trial is meant for those on device gpu.
+        gpus = general.pop("gpu", 1.0)
+        given |= general
+        if device == "gpu":
+            given["gpu"] = gpus
         for specific in (self.device.get(device), self.workload.get(workload)):
             given |= _given(specific) if specific else {}
         return Resources(**given)
@@ -126,7 +141,7 @@ class Until(_Table):
 
 
 class Expectation(_Table):
-    """One of these."""
+    """What a claim expects: exactly one of these."""
 
     equivalent: PositiveShare | None = Field(None, description="At most this far apart, as 2%")
     faster: Excess | None = Field(None, description="Faster by at least this, as 5% or 150%")
@@ -137,7 +152,7 @@ class Expectation(_Table):
 
     @property
     def is_ordered(self) -> bool:
-        """Whether one of the two shall be faster."""
+        """Whether one of the two is expected to be faster."""
         return self.faster is not None or self.slower is not None
 
     @model_validator(mode="after")
@@ -156,7 +171,7 @@ class Expectation(_Table):
 
 
 class _Contrast(_Table):
-    """Two values of an axis, or of each of several, all else being equal."""
+    """Two values of an axis, or of each of several axes, all else equal."""
 
     name: Annotated[str, Field(min_length=1)] = Field(description="What it says, in words")
     compare: dict[str, list[Scalar]] = Field(
@@ -185,7 +200,7 @@ class Claim(_Contrast):
 
 
 class Published(_Contrast):
-    """Two figures that someone has published, to stand beside what is measured."""
+    """Two published figures, shown beside the measured ones."""
 
     values: list[Annotated[float, Field(gt=0)]] = Field(
         min_length=2, max_length=2, description="The figures, in the order of compare"
@@ -242,24 +257,20 @@ class GridFile(_Table):
     @field_validator("name")
     @classmethod
     def _is_a_folder(cls, name: str) -> str:
-        if (
-            "/" in name
-            or ".." in name
-            or name.startswith((".", "-"))
-            or not name.isprintable()
-            or len(name) > 100
-        ):
+        leaves_folder = "/" in name or ".." in name
+        is_special = name.startswith((".", "-")) or not name.isprintable()
+        if leaves_folder or is_special or len(name) > _MOST_LETTERS:
             raise problem(f"{name!r} is no name for a folder", "use letters, digits, - and _")
         return name
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid: its file, validated, but for words that only the catalog knows.
+    """A grid file after validation, except for names that only the catalog knows.
 
-    `environments` are the overrides of recipes as plain values, by framework version, their paths absolute; `until`
-    says when to stop adding seeds; `sets` are the options of the command line that were laid over the file, `text` is
-    the file without them; `versions` are those that its ranges of versions stand for, by the text of the range.
+    `text` is the file, and `sets` are the command line's options that overlay it. `until` says when
+    to stop adding seeds. `versions` are those that its ranges of versions were resolved to, by the
+    text of the range.
     """
 
     name: str
@@ -277,7 +288,7 @@ class Grid:
 
     @property
     def order(self) -> int:
-        """Seed of the order in which trials run."""
+        """Seed of the random order in which trials run."""
         return self.file.order
 
     @property
@@ -286,22 +297,30 @@ class Grid:
 
     @functools.cached_property
     def environments(self) -> dict[str, dict[str, Any]]:
+        """Overrides of environment recipes as plain values, by framework version.
+
+        Paths in them are absolute. SweepError if two keys are spellings of one version.
+        """
         spelled = {name: normal_requirement(name) for name in self.file.environments}
         for name, version in spelled.items():
             first = next(other for other, same in spelled.items() if same == version)
             if first != name:
-                message = f"{first} and {name} are one version, {version}"
                 raise self.error(
-                    ("environments", name), message, "write what differs in its environment once"
+                    ("environments", name),
+                    f"{first} and {name} are one version, {version}",
+                    "write what differs in its environment once",
                 )
         return {spelled[name]: _given(each) for name, each in self.file.environments.items()}
 
     def is_overridden(self, axis: str) -> bool:
-        """Whether the command line has given the values of an axis."""
-        return any(place[-1] == axis for place in self.source.replaced)
+        """Return whether the command line gave the values of an axis."""
+        return any(keys[-1] == axis for keys in self.source.replaced)
 
     def add_seeds(self, count: int) -> Self:
-        """This grid with `count` more seeds after its largest, for every cell that takes the grid's seeds."""
+        """Return this grid with `count` more seeds after its largest.
+
+        They apply to every cell that takes the grid's seeds, not to includes with their own.
+        """
         if count > MOST_VALUES:
             raise SweepError(
                 f"{count:,} more seeds are more than the {MOST_VALUES:,} that a grid can have",
@@ -313,8 +332,8 @@ class Grid:
         return dataclasses.replace(self, file=self.file.model_copy(update={"axes": given}))
 
     def ranges(self) -> list[tuple[Keys, ranges.Range]]:
-        """The ranges of versions that it names, each with where it stands; SweepError for one that is none."""
-        found = []
+        """Return its ranges of versions, each with its keys; SweepError if one is invalid."""
+        located = []
         for keys, values in self._frameworks():
             for value in values:
                 try:
@@ -322,11 +341,11 @@ class Grid:
                 except ranges.RangeError as error:
                     raise self.error(keys, str(error), ranges.HINT) from None
                 if wanted:
-                    found.append((keys, wanted))
-        return found
+                    located.append((keys, wanted))
+        return located
 
     def with_versions(self, versions: Mapping[str, Sequence[str]]) -> Self:
-        """This grid with these versions in the place of its ranges."""
+        """Return this grid with its ranges replaced by these versions."""
         named = {str(wanted) for _, wanted in self.ranges()}
         if not named:
             return self
@@ -340,29 +359,29 @@ class Grid:
         return dataclasses.replace(self, file=file, versions=used)
 
     def _frameworks(self) -> list[tuple[Keys, Sequence[Scalar]]]:
-        """The values of `framework`, in the axes and in each include, with where they stand."""
-        places: list[tuple[Keys, Mapping[str, Sequence[Scalar]]]] = [(("axes",), self.file.axes)]
-        places += [(("include", place), each) for place, each in enumerate(self.file.include)]
+        """Return the values of `framework` with their keys: in the axes and in each include."""
+        tables: list[tuple[Keys, Mapping[str, Sequence[Scalar]]]] = [(("axes",), self.file.axes)]
+        tables += [(("include", i), include) for i, include in enumerate(self.file.include)]
         return [
             ((*keys, "framework"), axes["framework"])
-            for keys, axes in places
+            for keys, axes in tables
             if "framework" in axes
         ]
 
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
-        """What is wrong at a path of keys, with file and line."""
+        """Return a SweepError about a path of keys, with file and line."""
         return self.source.error(keys, message, hint)
 
 
 def build(
     source: Source, document: Mapping[str, Any], path: str | Path, sets: Sequence[str]
 ) -> Grid:
-    """The grid of a document, which is the source's values with those of `sets` in their place."""
+    """Return the grid of a document: the source's values, overlaid with those of `sets`."""
     try:
-        file = GridFile.model_validate(_located(dict(document), Path(path).parent))
-        until = (
-            Until.model_validate(file.parameters["until"]) if "until" in file.parameters else None
-        )
+        file = GridFile.model_validate(_with_absolute_paths(dict(document), Path(path).parent))
+        until = None
+        if "until" in file.parameters:
+            until = Until.model_validate(file.parameters["until"])
     except ValidationError as error:
         raise _explained(error, source, document) from None
     name = file.name or _folder_name(Path(path).stem)
@@ -372,35 +391,38 @@ def build(
 def _with_versions(
     axes: Mapping[str, Sequence[Scalar]], versions: Mapping[str, Sequence[str]]
 ) -> dict[str, Sequence[Scalar]]:
-    """Axes with the versions in the place of the ranges of `framework`."""
+    """Return axes with the ranges of `framework` replaced by versions."""
     if "framework" not in axes:
         return dict(axes)
-    return {**axes, "framework": ranges.written_out(axes["framework"], versions)}
+    return {**axes, "framework": ranges.resolved(axes["framework"], versions)}
 
 
 def _folder_name(text: str) -> str:
     safe = "".join(letter if letter.isalnum() or letter in "-_=+@" else "-" for letter in text)
-    return safe[:100].lstrip("-") or "grid"
+    return safe[:_MOST_LETTERS].lstrip("-") or "grid"
 
 
-def _located(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths in a grid are relative to it: trials run on other machines, in other folders."""
+def _with_absolute_paths(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the document with its relative paths, which are relative to the grid's folder.
+
+    Trials run in other folders, perhaps on other machines.
+    """
     environments, parameters = document.get("environments"), document.get("parameters")
     if isinstance(environments, dict):
         document["environments"] = {
-            name: _with_paths(each, _PATHS, folder) for name, each in environments.items()
+            name: _made_absolute(each, _PATHS, folder) for name, each in environments.items()
         }
-    return document | (
-        {"parameters": _with_paths(parameters, ("data_path",), folder)} if parameters else {}
-    )
+    if parameters:
+        document["parameters"] = _made_absolute(parameters, ("data_path",), folder)
+    return document
 
 
-def _with_paths(table: Any, keys: Sequence[str], folder: Path) -> Any:
-    """The table, and tables in it, with the paths under these keys made absolute; what is no table stays as it is."""
+def _made_absolute(table: Any, keys: Sequence[str], folder: Path) -> Any:
+    """Return a table, and the tables in it, with the paths under `keys` made absolute."""
     if not isinstance(table, dict):
         return table
     return {
-        key: _absolute(folder, value) if key in keys else _with_paths(value, keys, folder)
+        key: _absolute(folder, value) if key in keys else _made_absolute(value, keys, folder)
         for key, value in table.items()
     }
 
@@ -410,19 +432,21 @@ def _absolute(folder: Path, value: Any) -> Any:
         return [_absolute(folder, each) for each in value]
     if not isinstance(value, str) or "://" in value or not value:
         return value
-    return os.path.abspath(folder / Path(value).expanduser())  # noqa: PTH100  resolve() would follow symlinks
+    # Path.resolve() would follow links, and so leave the folder that the user named.
+    return os.path.abspath(folder / Path(value).expanduser())  # noqa: PTH100
 
 
 def _given(table: BaseModel) -> dict[str, Any]:
-    """What was written of a table, without tables in it."""
-    found = {name: getattr(table, name) for name in table.model_fields_set}
+    """Return the values that a table was given, without the tables in it."""
+    values = {name: getattr(table, name) for name in table.model_fields_set}
     return {
         name: value
-        for name, value in found.items()
+        for name, value in values.items()
         if value is not None and name not in ("device", "workload")
     }
 
 
+# What pydantic's kinds of errors call a type -> its name for users, and a hint.
 _WANTED = {
     "string": ("text", "put it in quotes"),
     "int": ("a whole number", "write one, without quotes"),
@@ -434,32 +458,34 @@ _WANTED = {
 
 
 def _explained(error: ValidationError, source: Source, document: Mapping[str, Any]) -> SweepError:
-    """The first thing that pydantic found wrong, in the words of a grid."""
+    """Return the first error of pydantic as a SweepError in terms of the grid."""
     first = error.errors()[0]
-    place = [*(("parameters", "until") if error.title == "Until" else ()), *first["loc"]]
-    context = first.get("ctx", {})
-    if first["type"] == "grid":
-        return source.error(
-            [*place, context["at"]] if context["at"] else place, context["message"], context["hint"]
-        )
-    if first["type"] == "missing":
-        return source.error(place[:-1], f"{place[-1]} is missing", "see docs/grid.md")
-    place, given = _there(place, document), written(first["input"])
-    if first["type"].endswith(("_type", "_parsing")) and first["type"].partition("_")[0] in _WANTED:
-        wanted, hint = _WANTED[first["type"].partition("_")[0]]
-        return source.error(place, f"{given} is not {wanted}", hint)
-    return source.error(
-        place, f"{given}: {first['msg'].replace('Input should', 'it should')}", "see docs/grid.md"
-    )
+    kind, context = first["type"], first.get("ctx", {})
+    # `until` is validated by itself, so its errors do not know where it is.
+    keys: list[str | int] = ["parameters", "until"] if error.title == "Until" else []
+    keys += first["loc"]
+    if kind == "grid":
+        if context["at"]:
+            keys.append(context["at"])
+        return source.error(keys, context["message"], context["hint"])
+    if kind == "missing":
+        return source.error(keys[:-1], f"{keys[-1]} is missing", "see docs/grid.md")
+    keys, given = _existing_keys(keys, document), written(first["input"])
+    expected_type = kind.partition("_")[0]
+    if kind.endswith(("_type", "_parsing")) and expected_type in _WANTED:
+        wanted, hint = _WANTED[expected_type]
+        return source.error(keys, f"{given} is not {wanted}", hint)
+    message = first["msg"].replace("Input should", "it should")
+    return source.error(keys, f"{given}: {message}", "see docs/grid.md")
 
 
-def _there(place: Sequence[str | int], document: Any) -> list[str | int]:
-    """The part of a path that is in the document; pydantic adds which of several types it tried."""
-    found: list[str | int] = []
-    for step in place:
+def _existing_keys(keys: Sequence[str | int], document: Any) -> list[str | int]:
+    """Return the keys that are in the document: pydantic appends the type that it tried."""
+    existing: list[str | int] = []
+    for key in keys:
         try:
-            document = document[step]
+            document = document[key]
         except (KeyError, IndexError, TypeError):
             break
-        found.append(step)
-    return found
+        existing.append(key)
+    return existing

@@ -1,4 +1,4 @@
-"""Quantities as a grid writes them: lists and ranges of values, durations, amounts of memory."""
+"""Quantities of a grid: lists and ranges of values, shares, durations, amounts of memory."""
 
 from __future__ import annotations
 
@@ -18,28 +18,22 @@ Scalar = str | int | float | bool | None
 
 
 class Steps(tuple[float, ...]):
-    """A range of fractions, written out."""
+    """A range of fractions, expanded to its values."""
 
     __slots__ = ()
 
 
-Range = range | Steps  # of whole numbers, or of fractions
+Range = range | Steps  # of integers, or of fractions
 
 MOST_VALUES = 1_000_000  # of one axis
-_UNCOUNTED = 1e15  # steps of a range, beyond which their number is no figure to tell
+# A range with more steps is refused before they are counted: the count is useless to a reader.
+_UNCOUNTED = 1e15
 _MOST_LETTERS = 100
+# Guards against the rounding of (high - low) / step just below an integer.
+_EPSILON = 1e-9
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {
-    "": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "t": 10**12,
-    "ki": 2**10,
-    "mi": 2**20,
-    "gi": 2**30,
-    "ti": 2**40,
-}
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BYTES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _PERCENT = re.compile(r"\s*([^\s%]+)\s*%\s*")
 _SHARE_HINT = "write 5% or 0.05"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", re.IGNORECASE)
@@ -48,14 +42,14 @@ _RANGE_HINT = "write {range: [0, 4]}, both ends included, with step: 2 beside it
 
 
 def problem(message: str, hint: str = "", at: str = "") -> PydanticCustomError:
-    """What a validator raises; `at` is a key below the value that is looked at."""
+    """Return the error that a validator raises; `at` is a key below the validated value."""
     return PydanticCustomError("grid", "{message}", {"message": message, "hint": hint, "at": at})
 
 
 def values(given: Any) -> Sequence[Scalar]:
-    """A value, a list of them, or a range, each at most once; ranges of whole numbers are not written out.
+    """Return the values of an axis, each once: from a value, a list, or a range.
 
-    A range of versions stays one value, until it is known which versions there are.
+    A range of integers remains a `range`: it may have a million values.
     """
     if isinstance(given, Mapping):
         return _range(given)
@@ -72,7 +66,7 @@ def values(given: Any) -> Sequence[Scalar]:
 
 
 def _range(given: Mapping[str, Any]) -> Sequence[Scalar]:
-    """The numbers of a range, or a range of versions, which is one text."""
+    """Return the numbers of a range, or a range of versions as its text."""
     if not isinstance(given.get("range"), str):
         return numbers(given)
     try:
@@ -82,7 +76,10 @@ def _range(given: Mapping[str, Any]) -> Sequence[Scalar]:
 
 
 def numbers(given: Mapping[str, Any]) -> Range:
-    """The numbers of `{range: [0, 4], step: 2}`, both ends included; those of whole numbers are not written out."""
+    """Return the numbers of `{range: [0, 4], step: 2}`, both ends included.
+
+    A range of integers remains a `range`.
+    """
     ends, step = given.get("range"), given.get("step", 1)
     if set(given) - {"range", "step"} or not isinstance(ends, list | tuple) or len(ends) != 2:
         raise problem(f"{written(given)} is no range", _RANGE_HINT)
@@ -95,16 +92,16 @@ def numbers(given: Mapping[str, Any]) -> Range:
         raise problem(
             f"{written(given)} has far too many values", f"an axis can have {MOST_VALUES:,}"
         )
-    _check_count(math.floor((high - low) / step + 1e-9) + 1)
+    count = math.floor((high - low) / step + _EPSILON) + 1
+    _check_count(count)
     if all(isinstance(each, int) for each in (low, high, step)):
         return range(low, high + 1, step)
-    return Steps(
-        round(low + step * i, 12) for i in range(math.floor((high - low) / step + 1e-9) + 1)
-    )
+    # Rounding makes 3 * 0.1 equal to 0.3, which a condition may name.
+    return Steps(round(low + step * i, 12) for i in range(count))
 
 
 def written(value: Any) -> str:
-    """A value as a grid file could say it, texts in quotes."""
+    """Return a value as a grid file has it, texts in quotes."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {written(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -113,7 +110,7 @@ def written(value: Any) -> str:
 
 
 def duration_s(given: Any) -> float:
-    """Seconds of `90`, `"90s"`, `"30m"` or `"1h 30m"`."""
+    """Return the seconds of `90`, `"90s"`, `"30m"` or `"1h 30m"`."""
     text = str(given).strip()
     pieces = _DURATION.findall(text)
     if _is_number(given):
@@ -131,7 +128,7 @@ def duration_s(given: Any) -> float:
 
 
 def memory_bytes(given: Any) -> int:
-    """Bytes of `4000000000`, `"4GB"` (powers of ten) or `"4GiB"` (powers of two)."""
+    """Return the bytes of `4000000000`, `"4GB"` (powers of ten) or `"4GiB"` (powers of two)."""
     match = _MEMORY.fullmatch(str(given).strip())
     if match is None or isinstance(given, bool) or not float(match[1]):
         raise problem(f"{written(given)} is no amount of memory", "write bytes, or 4GB, 512MiB")
@@ -139,30 +136,35 @@ def memory_bytes(given: Any) -> int:
 
 
 def share(given: Any) -> float:
-    """A share of a whole, as `0.05` or `"5%"`: 0 and more, below 1; `5` may mean 5 % or five times as much."""
-    found, percent = _number_or_percent(given)
-    if found >= 1 and percent:
+    """Return a share of a whole, from 0 to below 1: `0.05` or `"5%"`.
+
+    `5` is refused: it may mean 5 % or five times as much.
+    """
+    fraction, is_percent = _number_or_percent(given)
+    if fraction >= 1 and is_percent:
         raise problem(f"{written(given)} is all of it, or more", _SHARE_HINT)
-    return found
+    return fraction
 
 
 def positive_share(given: Any) -> float:
-    """A share above 0."""
-    found = share(given)
-    if not found:
+    """Return a share above 0."""
+    fraction = share(given)
+    if not fraction:
         raise problem(f"{written(given)} leaves no room at all", _SHARE_HINT)
-    return found
+    return fraction
 
 
 def excess(given: Any) -> float:
-    """How much more one is than another: a share, or percent without end, since `150%` says what it means."""
+    """Return how much more one is than another: a share, or any percentage, such as `150%`."""
     return _number_or_percent(given, or_more=True)[0]
 
 
 def _number_or_percent(given: Any, or_more: bool = False) -> tuple[float, bool]:
-    """The number that is meant, and whether it was written in percent."""
+    """Return the fraction, and whether it was written in percent."""
     match = _PERCENT.fullmatch(given) if isinstance(given, str) else None
-    number = scalar(match[1] if match else given.strip()) if isinstance(given, str) else given
+    number = given
+    if isinstance(given, str):
+        number = scalar(match[1] if match else given.strip())
     if not _is_number(number) or not 0 <= number < math.inf:
         raise problem(f"{written(given)} is no share", _SHARE_HINT)
     if match:
@@ -190,7 +192,7 @@ def _scalar(given: Any) -> Scalar:
 
 
 def _check_name(text: str) -> None:
-    """Values become part of names and of paths."""
+    """Check a value of an axis: it becomes part of names and of paths."""
     for wrong, is_there in (
         ("is empty", not text.strip()),
         ("has '/' in it", "/" in text),
@@ -232,7 +234,10 @@ VERSIONS_SCHEMA: dict[str, Any] = {
 
 
 def values_schema(one: dict[str, Any], *ranges_schemas: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of `Values`, each of which is as `one` says; a range is one of numbers unless given."""
+    """Return the JSON Schema of `Values` whose values have the schema `one`.
+
+    Ranges are ranges of numbers unless `ranges_schemas` are given.
+    """
     each = [one, *(ranges_schemas or (_RANGE_SCHEMA,))]
     return {"anyOf": [*each, {"type": "array", "minItems": 1, "items": {"anyOf": each}}]}
 
@@ -257,7 +262,7 @@ Bytes = Annotated[
 
 
 def _share_schema(percents: str, **bounds: float) -> dict[str, Any]:
-    """A number within bounds, or text in percent."""
+    """Return the schema of a number within bounds, or of text in percent."""
     text = {"type": "string", "pattern": rf"^\s*{percents}\s*%\s*$"}
     return {
         "anyOf": [{"type": "number", "exclusiveMaximum": 1, **bounds}, text],

@@ -1,7 +1,8 @@
-"""Ranges of versions as values of `framework`: what `torch>=2.0,<=2.13` means, and which releases of a list it takes.
+"""Ranges of versions as values of `framework`: their syntax, and which releases they take.
 
-A range is one text everywhere: in the grid, in `run.yaml` beside the versions that it stands for, in messages.
-`{range: "torch>=2.0", every: patch}` is written `torch>=2.0 every patch`.
+A range such as `torch>=2.0,<=2.13` is one text everywhere: in the grid, in `run.yaml` beside the
+versions it was resolved to, and in messages. `{range: "torch>=2.0", every: patch}` is written
+`torch>=2.0 every patch`.
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ from packaging.version import Version
 from sweep.versions import normal
 
 STEPS = ("minor", "patch")
-HINT = 'write bounds with versions, as "torch>=2.0,<=2.13" in quotes, or {range: "torch>=2.0", every: patch}'
+HINT = (
+    'write bounds with versions, as "torch>=2.0,<=2.13" in quotes,'
+    ' or {range: "torch>=2.0", every: patch}'
+)
 
 _RANGE = re.compile(r"\s*([A-Za-z0-9_.-]+?)\s*((?:[<>=!~]=|===|[<>]).*?)(?:\s+every\s+(\S+))?\s*")
-_ORDER = (">", "~", "=", "<", "!")  # of bounds, as people write them
+_ORDER = (">", "~", "=", "<", "!")  # the lower bound first, as people write them
 
 
 class RangeError(ValueError):
-    """A value that looks like a range of versions and is none; the message says why."""
+    """A value that looks like a range of versions but is not valid; the message says why."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The releases of a framework that keep some bounds: of each minor version the newest patch release, or all."""
+    """The releases of a framework within bounds.
+
+    `every` is "minor" for the newest patch release of each minor version, or "patch" for all.
+    """
 
     framework: str
     bounds: SpecifierSet
@@ -43,9 +50,10 @@ class Range:
     def chosen(
         self, releases: Iterable[Version], is_usable: Callable[[Version], bool] = lambda _: True
     ) -> list[str]:
-        """The releases that the range takes, in ascending order; of each minor version the newest that is usable.
+        """Return the releases that the range takes, in ascending order.
 
-        Pre-releases are left out unless a bound names one. As few releases as possible are asked about.
+        Of each minor version it takes the newest usable one. Pre-releases are left out unless a
+        bound names one. `is_usable` may be slow: it is called for as few releases as possible.
         """
         kept = {release for release in releases if self._holds(release)}
         taken: dict[object, str] = {}
@@ -60,9 +68,9 @@ class Range:
 
 
 def parsed(text: object) -> Range | None:
-    """The range that a value of `framework` is; None for an exact version and for what is no version at all.
+    """Return the range in a value of `framework`; None if it is an exact version or no version.
 
-    Raises RangeError where bounds are written that cannot be understood.
+    RangeError if its bounds are invalid.
     """
     match = _RANGE.fullmatch(str(text))
     if match is None:
@@ -83,37 +91,38 @@ def parsed(text: object) -> Range | None:
 
 
 def joined(values: Iterable[Any]) -> list[Any]:
-    """Values that were apart by commas, as on a command line: bounds that follow a range are of that range."""
-    found: list[Any] = []
+    """Return values that were separated at commas; bounds are rejoined to the range before them."""
+    frameworks: list[Any] = []
     for value in values:
         is_bound = isinstance(value, str) and value.strip().startswith(tuple("<>=!~"))
-        if is_bound and found and isinstance(found[-1], str):
-            found[-1] = f"{found[-1]},{value}"
+        if is_bound and frameworks and isinstance(frameworks[-1], str):
+            frameworks[-1] = f"{frameworks[-1]},{value}"
         else:
-            found.append(value)
-    return found
+            frameworks.append(value)
+    return frameworks
 
 
-def written_out(values: Iterable[Any], versions: Mapping[str, Sequence[str]]) -> list[Any]:
-    """The values of `framework` with the known `versions` of each range in its place, by the range's text."""
-    found: list[Any] = []
+def resolved(values: Iterable[Any], versions: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Return the values of `framework` with each range replaced by its versions.
+
+    `versions` are by the text of the range; a range that is not among them remains.
+    """
+    frameworks: list[Any] = []
     for value in values:
         wanted = parsed(value)
-        known = versions.get(str(wanted)) if wanted else None
-        found += (
-            [value]
-            if wanted is None or known is None
-            else [f"{wanted.framework}=={each}" for each in known]
-        )
-    return found
+        if wanted and str(wanted) in versions:
+            frameworks += [f"{wanted.framework}=={version}" for version in versions[str(wanted)]]
+        else:
+            frameworks.append(value)
+    return frameworks
 
 
 def stated(given: Mapping[str, Any]) -> str:
-    """The text of `{range: "torch>=2.0,<=2.13", every: patch}`; RangeError where it says something else."""
+    """Return the text of `{range: "torch>=2.0,<=2.13", every: patch}`; RangeError if invalid."""
     unknown = [key for key in given if key not in ("range", "every")]
     if unknown:
         raise RangeError(f"a range of versions has no key {unknown[0]!r}")
-    found = parsed(f"{given['range']} every {given.get('every', 'minor')}")
-    if found is None:
+    wanted = parsed(f"{given['range']} every {given.get('every', 'minor')}")
+    if wanted is None:
         raise RangeError(f"{given['range']!r} is no range of versions")
-    return str(found)
+    return str(wanted)

@@ -1,4 +1,4 @@
-"""Rules: what `exclude` leaves out, and how often."""
+"""Rules of `exclude`: what they leave out, and how often."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sweep.grid.conditions import Conditions
 class Rule(Conditions):
     """Conditions, all of which must hold for a cell to be left out.
 
-    `number` is its place among the rules of `exclude`, from 1; `matched` counts the cells that it has left out.
+    `number` is its position among the rules of `exclude`, from 1. `matched` counts the cells that
+    it has left out.
     """
 
     def __init__(self, condition: Mapping[str, Any], number: int) -> None:
@@ -20,7 +21,7 @@ class Rule(Conditions):
         self.number, self.matched = number, 0
 
     def leave_out(self) -> str:
-        """The reason to give for one more cell that it leaves out."""
+        """Count one more cell and return the reason for its exclusion."""
         self.matched += 1
         return self._reason
 

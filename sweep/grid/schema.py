@@ -1,4 +1,4 @@
-"""The JSON Schema of grid files, in which editors find every key, axis and parameter with what it means."""
+"""The JSON Schema of grid files: editors complete every key, axis and parameter from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from sweep.grid.words import Framework, Workload
 def schema(
     frameworks: Mapping[str, Framework], workloads: Mapping[str, Workload]
 ) -> dict[str, Any]:
-    """The schema of a grid for these frameworks and workloads. What JSON Schema cannot say is left to `expand`."""
+    """Return the schema of a grid for these frameworks and workloads.
+
+    `expand` checks what JSON Schema cannot express.
+    """
     document = GridFile.model_json_schema()
     parameters = {
         name: value for each in workloads.values() for name, value in each.parameters.items()
@@ -66,10 +69,10 @@ def _built_in_axes(
 
 
 def _axis_schema(axis: Axis, values: dict[str, Any]) -> dict[str, Any]:
-    """One value or several, with the axis's meaning and default."""
-    told = {"description": axis.meaning, "default": list(axis.default) or None}
+    """Return the schema of one value or several, with the axis's meaning and default."""
+    about = {"description": axis.meaning, "default": list(axis.default) or None}
     ranges = (VERSIONS_SCHEMA,) if axis.name == "framework" else ()
-    return values_schema(values | {"description": axis.meaning}, *ranges) | told
+    return values_schema(values | {"description": axis.meaning}, *ranges) | about
 
 
 def _values_of(axis: Axis, known: Iterable[str]) -> dict[str, Any]:
@@ -77,7 +80,8 @@ def _values_of(axis: Axis, known: Iterable[str]) -> dict[str, Any]:
 
 
 def _like(default: Any) -> dict[str, Any]:
-    """A parameter, of the type of its default; that of one without is not known."""
+    """Return the schema of a parameter from its default; any type is allowed if that is None."""
+    # bool is a subclass of int: it comes first.
     kinds: dict[type, Any] = {
         bool: "boolean",
         int: "number",
@@ -89,11 +93,12 @@ def _like(default: Any) -> dict[str, Any]:
 
 
 def _without_titles(value: Any) -> Any:
-    """Pydantic titles every key with the key itself."""
+    """Return the schema without titles: pydantic gives every key its own name as title."""
     if isinstance(value, list):
         return [_without_titles(each) for each in value]
     if not isinstance(value, dict):
         return value
+    # A property may be called "title"; its value is then a schema and not text.
     return {
         key: _without_titles(each)
         for key, each in value.items()

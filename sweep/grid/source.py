@@ -1,4 +1,9 @@
-"""The source of a grid: its YAML text as plain values, with the line that each of them stands on."""
+"""The source of a grid: its YAML text as plain values, with the line of each.
+
+PyYAML reads YAML 1.1, in which `no` is false and `12:30` is 750. Here only its parser is used;
+values follow the core schema of YAML 1.2. Size, depth and aliases are limited: a grid may come from
+a stranger.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +18,11 @@ import yaml
 from sweep.errors import SweepError
 from sweep.texts import printable
 
-Keys = Sequence[str | int]  # where something stands in a grid: keys, and places in lists
+Keys = Sequence[str | int]  # the path to a value of a grid: keys, and indices in lists
 
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 30
-_MOST_NODES = 200_000  # with aliases written out
+_MOST_NODES = 200_000  # with aliases expanded
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -38,7 +43,7 @@ _YAML_HINT = (
 
 
 def read(path: str | Path) -> Source:
-    """The source in a file; SweepError where there is none, or it is no text."""
+    """Return the source in a file; SweepError if there is none, or if it is not text."""
     name = printable(str(path))
     try:
         with Path(path).open("rb") as file:
@@ -60,7 +65,7 @@ def read(path: str | Path) -> Source:
 
 
 def scalar(text: str) -> Any:
-    """What a word without quotes means."""
+    """Return what a word without quotes means."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -69,48 +74,48 @@ def scalar(text: str) -> Any:
 
 
 class Source:
-    """A grid file's text and values. SweepErrors made by `error` name the file and the line."""
+    """The text and values of a grid file."""
 
     def __init__(self, text: str, path: str = "") -> None:
         self.text = text
         self.name = printable(path) or "the grid"
         self._root = self._composed()
         self.values = self._plain(self._root) if self._root else None
-        self.replaced: dict[
-            tuple[str | int, ...], str
-        ] = {}  # what was given on the command line instead
+        # Keys whose values the command line replaced, with the option that did.
+        self.replaced: dict[tuple[str | int, ...], str] = {}
 
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
-        """What is wrong at a path of keys: the keys, and the line of the innermost that is in the text."""
-        place = f"{dotted(keys)}: " if keys else ""
+        """Return a SweepError about a path of keys, with the file and the line.
+
+        The line is that of the innermost key in the text. If an option of the command line replaced
+        the value, the error names that option.
+        """
+        path = f"{dotted(keys)}: " if keys else ""
         for length in range(len(keys), 0, -1):
             if option := self.replaced.get(tuple(keys[:length])):
-                return SweepError(f"{option}: {place}{message}", hint)
+                return SweepError(f"{option}: {path}{message}", hint)
         line = self._line(keys)
-        return SweepError(f"{self.name}{f', line {line}' if line else ''}: {place}{message}", hint)
+        where = f"{self.name}, line {line}" if line else self.name
+        return SweepError(f"{where}: {path}{message}", hint)
 
     @property
     def kind(self) -> str:
-        """What the whole of it is, in words."""
-        return (
-            "a list"
-            if isinstance(self.values, list)
-            else "keys"
-            if isinstance(self.values, dict)
-            else "one value"
-        )
+        """What the document as a whole is, in words."""
+        if isinstance(self.values, list):
+            return "a list"
+        return "keys" if isinstance(self.values, dict) else "one value"
 
     def _line(self, keys: Keys) -> int | None:
-        """Line of a key's name; of what was not written in the file, none."""
+        """Return the line of the innermost key that is in the file, or None."""
         node, line = self._root, None
         for step in keys:
-            found = next(
-                ((key, value) for key, value in _children(node) if _named(key, step)), None
-            )
-            if found is None:
+            child = next((pair for pair in _children(node) if _is_key(pair[0], step)), None)
+            if child is None:
                 return line
-            key, node = found
-            line = (key if isinstance(key, yaml.Node) else node).start_mark.line + 1
+            key, node = child
+            # An item of a list has an index instead of a node as its key.
+            marked = key if isinstance(key, yaml.Node) else node
+            line = marked.start_mark.line + 1
         return line
 
     def _composed(self) -> yaml.Node | None:
@@ -124,11 +129,9 @@ class Source:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f", line {mark.line + 1}" if mark else ""
-            problem = (
-                " ".join(filter(None, [error.context, error.problem]))
-                if _goes_on(error)
-                else error.problem
-            )
+            problem = error.problem
+            if error.context and _continues_context(error):
+                problem = f"{error.context} {error.problem}"
             raise SweepError(f"{self.name}{line} is not YAML: {problem}", _YAML_HINT) from None
         except yaml.YAMLError as error:
             raise SweepError(
@@ -139,12 +142,11 @@ class Source:
         return root
 
     def _check_depth(self) -> None:
-        """By events, which need no recursion: the composer's would overflow."""
+        """Refuse deep nesting, by events: PyYAML's composer would exceed the recursion limit."""
         depth = 0
         for event in yaml.parse(self.text, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
-                event, yaml.CollectionEndEvent
-            )
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _MOST_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 1
                 raise SweepError(
@@ -153,25 +155,29 @@ class Source:
                 )
 
     def _check_size(self, root: yaml.Node) -> None:
-        """How large it is with all aliases written out, counted without writing them out."""
+        """Refuse a document that is too large with its aliases expanded, without expanding them."""
         sizes: dict[int, int] = {}
 
         def size(node: yaml.Node, above: tuple[int, ...]) -> int:
             if id(node) in above:
                 raise self._error_at(node, "an alias stands for itself", "write the values out")
             if id(node) not in sizes:
-                inside = (
+                nodes = (
                     child
                     for pair in _children(node)
                     for child in pair
                     if isinstance(child, yaml.Node)
                 )
-                sizes[id(node)] = 1 + sum(size(child, (*above, id(node))) for child in inside)
+                sizes[id(node)] = 1 + sum(size(child, (*above, id(node))) for child in nodes)
             return sizes[id(node)]
 
         if (total := size(root, ())) > _MOST_NODES:
-            message = f"{total:,} values with its aliases written out, more than the {_MOST_NODES:,} that can be"
-            raise self._error_at(root, message, "use a range, or axes instead of lists of cells")
+            raise self._error_at(
+                root,
+                f"{total:,} values with its aliases written out,"
+                f" more than the {_MOST_NODES:,} that can be",
+                "use a range, or axes instead of lists of cells",
+            )
 
     def _plain(self, node: yaml.Node) -> Any:
         if node.tag.removeprefix("tag:yaml.org,2002:") not in _KNOWN_TAGS:
@@ -185,7 +191,8 @@ class Source:
         return self._mapping(node)
 
     def _mapping(self, node: yaml.Node) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        """Return a mapping; its own keys take precedence over those it merges."""
+        mapping: dict[str, Any] = {}
         lines: dict[str, int] = {}
         merged: dict[str, Any] = {}
         for key, value in node.value:
@@ -194,25 +201,29 @@ class Source:
                 continue
             if not isinstance(key, yaml.ScalarNode) or not key.value:
                 raise self._error_at(key, "a key that is no word", "write key: value")
-            if key.value in found:
+            if key.value in mapping:
                 message = f"the key {key.value!r} is there twice, first in line {lines[key.value]}"
                 raise self._error_at(key, message, "keep one of them")
-            found[key.value], lines[key.value] = self._plain(value), key.start_mark.line + 1
-        return merged | found
+            mapping[key.value] = self._plain(value)
+            lines[key.value] = key.start_mark.line + 1
+        return merged | mapping
 
     def _merged(self, node: yaml.Node) -> dict[str, Any]:
-        """What `<<` brings in: a mapping, or a list of them of which the first counts most."""
-        found: dict[str, Any] = {}
+        """Return what `<<` merges: a mapping, or several, of which the first takes precedence."""
+        merged: dict[str, Any] = {}
         for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             if not isinstance(each, yaml.MappingNode):
                 raise self._error_at(
                     each, "<< brings in what is no mapping", "write <<: *name of a mapping"
                 )
-            found = self._mapping(each) | found
-        return found
+            merged = self._mapping(each) | merged
+        return merged
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
-        """By the core schema of YAML 1.2: `no` is a word, 1e-4 a number, 12:30 a text and not base 60."""
+        """Return a scalar by the core schema of YAML 1.2.
+
+        `no` is a word, 1e-4 a number, and 12:30 a text, not a number in base 60.
+        """
         if node.style in _QUOTED:
             return node.value
         value = scalar(node.value)
@@ -224,24 +235,27 @@ class Source:
         return SweepError(f"{self.name}, line {node.start_mark.line + 1}: {message}", hint)
 
 
-def _goes_on(error: yaml.MarkedYAMLError) -> bool:
-    """Whether the problem is the second half of a sentence: `expected a single document` `but found another`."""
+def _continues_context(error: yaml.MarkedYAMLError) -> bool:
+    """Return whether the problem is the second half of a sentence that the context begins.
+
+    An example: "expected a single document", "but found another".
+    """
     return str(error.problem).startswith("but ")
 
 
 def _children(node: yaml.Node | None) -> list[tuple[Any, yaml.Node]]:
-    """Keys, as nodes or places, with what they hold."""
+    """Return the children of a node, each with its key as a node or its index."""
     if isinstance(node, yaml.MappingNode):
         return list(node.value)
     return list(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else []
 
 
-def _named(key: Any, step: str | int) -> bool:
+def _is_key(key: Any, step: str | int) -> bool:
     return bool((key.value if isinstance(key, yaml.ScalarNode) else key) == step)
 
 
 def dotted(keys: Keys) -> str:
-    """A path of keys as people write it: `claims[1].expect`, places counted from 1."""
+    """Return a path of keys as text, with indices from 1: `claims[1].expect`."""
     text = "".join(
         f"[{step + 1}]" if isinstance(step, int) else f".{printable(step)}" for step in keys
     )

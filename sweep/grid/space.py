@@ -1,4 +1,7 @@
-"""The space of a grid: its axes, seeds and rules, every name known and every value in its type; not yet expanded."""
+"""The space of a grid: its axes, seeds and rules, not yet expanded.
+
+Every name is known, and every value has its type.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,15 @@ from sweep.selection import VERSION, framework_version
 Included = Mapping[str, Sequence[Scalar]]
 Condition = Mapping[str, Alternatives]
 
-_ALWAYS_THERE = ("framework", "workload", SEED)
+# Axes that exist in every cell, so that no condition may be attached to them.
+_UNCONDITIONAL = ("framework", "workload", SEED)
 
 
 class Space:
-    """What a grid spans. SweepError for a name that is no axis, and for axes that cannot be laid out so.
+    """What a grid spans; SweepError for unknown axes and contradictory rules.
 
-    `axes` holds every axis of the product but the seed, those of the house first; `order` those that only includes
-    name as well.
+    `axes` holds every axis of the product except the seed, the built-in ones first. `order` adds
+    the axes that only includes name.
     """
 
     def __init__(self, grid: Grid, words: Words) -> None:
@@ -34,11 +38,9 @@ class Space:
         self.axes = self._axes()
         self.seeds = self._seeds(("axes", SEED), grid.file.axes.get(SEED, default(SEED)))
         self.includes = [self._include(i, each) for i, each in enumerate(grid.file.include)]
-        named = dict.fromkeys(name for include in self.includes for name in include)
-        self.order = [
-            *self.axes,
-            *(name for name in named if name not in self.axes and name != SEED),
-        ]
+        included = dict.fromkeys(name for include in self.includes for name in include)
+        only_included = [name for name in included if name not in self.axes and name != SEED]
+        self.order = [*self.axes, *only_included]
         self.zips = self._zips()
         self.conditions = self._conditions()
         self.excludes = [
@@ -47,13 +49,14 @@ class Space:
         self.parameters = {workload: self._parameters(workload) for workload in words.workloads}
 
     def values_of(self, axis: str) -> list[Scalar]:
-        """Every value that an axis takes anywhere in the grid; of the framework's version, those of its frameworks."""
+        """Return every value that an axis takes anywhere in the grid.
+
+        The values of the axis "version" are the versions of the frameworks.
+        """
         if axis == VERSION:
             return [framework_version(framework) for framework in self.values_of("framework")]
-        return [
-            *self.axes.get(axis, ()),
-            *(value for include in self.includes for value in include.get(axis, ())),
-        ]
+        included = [value for include in self.includes for value in include.get(axis, ())]
+        return [*self.axes.get(axis, ()), *included]
 
     def seeds_of(self, include: Included) -> Sequence[int]:
         return [int(str(seed)) for seed in include[SEED]] if SEED in include else self.seeds
@@ -64,9 +67,8 @@ class Space:
             self._check_nameable(("axes", name), name)
             if name in grid.file.parameters:
                 raise grid.error(("axes", name), "both an axis and a parameter", "keep one of them")
-        given = {"workload": self._words.workload_values} | {
-            k: v for k, v in grid.file.axes.items() if k != SEED
-        }
+        given = {"workload": self._words.workload_values}
+        given |= {name: values for name, values in grid.file.axes.items() if name != SEED}
         if "framework" not in given and not any("framework" in each for each in grid.file.include):
             raise grid.error(
                 ("axes",),
@@ -82,19 +84,19 @@ class Space:
     def _seeds(self, keys: Keys, given: Sequence[Scalar]) -> Sequence[int]:
         return [int(str(seed)) for seed in self._words.values(keys, SEED, given)]
 
-    def _include(self, place: int, given: Included) -> Included:
+    def _include(self, index: int, given: Included) -> Included:
         if not given:
-            raise self._grid.error(("include", place), "no axis is named", "name at least one")
+            raise self._grid.error(("include", index), "no axis is named", "name at least one")
         for name in given:
-            self._check_nameable(("include", place, name), name)
-        self._check_known_to_some(place, given)
+            self._check_nameable(("include", index, name), name)
+        self._check_has_effect(index, given)
         return {
-            name: self._words.values(("include", place, name), name, values)
+            name: self._words.values(("include", index, name), name, values)
             for name, values in given.items()
         }
 
-    def _check_known_to_some(self, place: int, include: Included) -> None:
-        """A parameter that no workload of the include knows would change nothing."""
+    def _check_has_effect(self, index: int, include: Included) -> None:
+        """Refuse a parameter that none of the include's workloads has: it would do nothing."""
         workloads = [
             str(workload) for workload in include.get("workload", self._words.workload_values)
         ]
@@ -106,7 +108,7 @@ class Space:
         for name in include:
             if name not in AXES and name not in known:
                 message = f"{name!r} is no parameter of {' or '.join(workloads)}"
-                raise self._grid.error(("include", place, name), message, nearest(name, known))
+                raise self._grid.error(("include", index, name), message, nearest(name, known))
 
     def _check_nameable(self, keys: Keys, name: str) -> None:
         if name == "data_path":
@@ -140,10 +142,10 @@ class Space:
                 raise grid.error(("zip", i), "one axis has none to move with", "name at least two")
             lengths = {name: len(self.axes[name]) for name in group}
             if len(set(lengths.values())) > 1:
-                said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+                listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
                 raise grid.error(
                     ("zip", i),
-                    f"axes of different lengths: {said}",
+                    f"axes of different lengths: {listed}",
                     "give them as many values each",
                 )
         return grid.file.zip
@@ -151,13 +153,14 @@ class Space:
     def _conditions(self) -> dict[str, Condition]:
         grid, given = self._grid, self._grid.file.when
         for axis, condition in given.items():
-            if axis not in grid.file.axes or axis in _ALWAYS_THERE:
-                known = [name for name in grid.file.axes if name not in _ALWAYS_THERE]
+            if axis not in grid.file.axes or axis in _UNCONDITIONAL:
+                known = [name for name in grid.file.axes if name not in _UNCONDITIONAL]
                 hint = nearest(axis, known) if known else "give it values under axes"
                 raise grid.error(
                     ("when", axis), f"{axis!r} is no axis that could be left out", hint
                 )
             self._rule(("when", axis), condition)
+        # Axes that move together are one factor of the product, which exists or not as a whole.
         for i, group in enumerate(self.zips):
             if any(given.get(name) != given.get(group[0]) for name in group):
                 message = f"{' and '.join(group)} move together and do not exist together"
@@ -187,28 +190,29 @@ class Space:
         return rule
 
     def _parameters(self, workload: str) -> dict[str, Any]:
-        """Defaults of a workload under what the grid says, for all workloads or for this one by name."""
+        """Return a workload's parameters: its defaults, overlaid with the grid's values.
+
+        The grid's values are for all workloads, or in a table for this one by name.
+        """
         words, given = self._words, self._grid.file.parameters
         defaults = words.all_workloads[workload].parameters
-        for_all = {k: v for k, v in given.items() if k != "until" and not _is_table_of(words, k, v)}
-        for name in for_all:
+        parameters = dict(defaults)
+        for name, value in given.items():
+            if name == "until" or _is_table_of(words, name, value):
+                continue
             if not any(name in words.all_workloads[each].parameters for each in words.workloads):
                 raise self._unknown_parameter(("parameters", name), words.workloads)
-        found = dict(defaults)
-        found |= {
-            k: words.parameter(("parameters", k), k, v, defaults[k])
-            for k, v in for_all.items()
-            if k in defaults
-        }
-        own: dict[str, Any] = (
-            given[workload] if _is_table_of(words, workload, given.get(workload)) else {}
-        )
-        for name, value in own.items():
+            if name in defaults:
+                keys: Keys = ("parameters", name)
+                parameters[name] = words.parameter(keys, name, value, defaults[name])
+        if not _is_table_of(words, workload, given.get(workload)):
+            return parameters
+        for name, value in given[workload].items():
             keys = ("parameters", workload, name)
             if name not in defaults:
                 raise self._unknown_parameter(keys, [workload])
-            found[name] = words.parameter(keys, name, value, defaults[name])
-        return found
+            parameters[name] = words.parameter(keys, name, value, defaults[name])
+        return parameters
 
     def _unknown_parameter(self, keys: Keys, workloads: Sequence[str]) -> SweepError:
         name = str(keys[-1])
@@ -222,5 +226,5 @@ class Space:
 
 
 def _is_table_of(words: Words, name: str, value: Any) -> bool:
-    """Whether this entry of `parameters` is for one workload alone."""
+    """Return whether this entry of `parameters` is for one workload alone."""
     return isinstance(value, dict) and name in words.all_workloads

@@ -9,7 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a trial asks of its node: cores, GPUs (a fraction shares one), bytes, custom amounts, the node to itself."""
+    """What a trial requires of its node.
+
+    `gpu` may be a fraction, which shares a GPU; `memory` is in bytes; `exclusive` keeps all other
+    trials off the node.
+    """
 
     cpu: int = 1
     gpu: float = 0.0
@@ -20,10 +24,11 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One combination of every axis but the seed.
+    """One combination of the values of every axis except the seed.
 
-    `id` is 12 hex digits of settings and content; `name` is unique within the grid; `common` holds the parameters
-    that are no axes, one mapping shared by many cells; `content` says what is measured beside the settings.
+    `id` is 12 hex digits of settings and content. `name` is unique within the grid. `common` holds
+    the parameters that are no axes; many cells share one mapping. `content` says what is measured
+    besides the settings.
     """
 
     id: str
@@ -34,13 +39,13 @@ class Cell:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every axis and parameter but the seed."""
+        """Every axis and parameter except the seed."""
         return {**self.common, **self.axes}
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One seed of one cell. Block, position and attempt are the plan's to give (`sweep.schedule`)."""
+    """One seed of one cell. `sweep.schedule` sets block, position and attempt."""
 
     id: str
     cell: Cell
@@ -56,13 +61,13 @@ class Trial:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every axis and parameter, seed included."""
+        """Every axis and parameter, with the seed."""
         return {**self.cell.common, **self.cell.axes, "seed": self.seed}
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A cell, or a trial, that is left out, and why."""
+    """A cell or trial that is left out, and the reason."""
 
     name: str
     reason: str
@@ -70,7 +75,10 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """All that a grid says. `notes` are what its author may not have meant, as a rule that nothing matches."""
+    """All that a grid expands to.
+
+    `notes` point at what its author may not have meant, such as a rule that matches nothing.
+    """
 
     cells: Sequence[Cell]
     trials: Sequence[Trial]

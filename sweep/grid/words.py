@@ -1,6 +1,7 @@
-"""Words: values of a grid looked up in the catalog and brought into their parameter's type.
+"""The catalog's words in a grid: values are looked up and converted to their parameter's type.
 
-What cannot go together is no matter here: that is an exclusion (`sweep.grid.expansion`), not an error.
+Combinations are not checked here: an impossible one is an exclusion (`sweep.grid.expansion`), not
+an error.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from sweep.grid.language import Grid
 from sweep.grid.quantities import Scalar, written
 from sweep.grid.source import Keys
 
-_LEAST = {"threads": 1}  # of the parameters that sweep itself acts on
+# Lower bounds of the parameters that sweep itself interprets; a workload declares its own.
+_LEAST = {"threads": 1}
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9_.-]+?)\s*(?:==\s*(\S.*?)\s*)?")
 
 
 class Framework(Protocol):
-    """What is needed of a framework of the catalog."""
+    """What the grid needs of a framework of the catalog."""
 
     @property
     def package(self) -> str: ...
@@ -35,7 +37,7 @@ class Framework(Protocol):
 
 
 class Workload(Protocol):
-    """What is needed of a workload of the catalog."""
+    """What the grid needs of a workload of the catalog."""
 
     @property
     def parameters(self) -> Mapping[str, Any]: ...
@@ -54,7 +56,10 @@ class Network(Protocol):
 
 
 class Words:
-    """The catalog, as a grid speaks of it. What is looked up and not there is a SweepError with the nearest word."""
+    """The frameworks, workloads and data sets that a grid may name.
+
+    An unknown name is a SweepError with the nearest known one.
+    """
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class Words:
             backend for framework in frameworks.values() for backend in framework.backends
         }
         self.devices = {device for framework in frameworks.values() for device in framework.devices}
-        self.workloads = self._of_the_grid()
+        self.workloads = self._named_workloads()
         own = [workloads[workload] for workload in self.workloads]
         self.defaults = {
             name: value
@@ -84,26 +89,27 @@ class Words:
         self._least = _LEAST | {name: bound for each in own for name, bound in each.least.items()}
 
     def values(self, keys: Keys, name: str, values: Sequence[Scalar]) -> Sequence[Scalar]:
-        """The values of an axis, each once; a range of seeds or batch exponents stays one."""
+        """Return the values of an axis, each once; a range of integers remains one."""
         if isinstance(values, range) and name in AXES and AXES[name].is_whole:
             for end in (values[0], values[-1]):
                 self.value(keys, name, end)
             return values
-        found = {value: self.value(keys, name, value) for value in values}
+        converted = [self.value(keys, name, value) for value in values]
         if name == "framework":
-            self._note_doubles(found)
-        return list(dict.fromkeys(self.value(keys, name, value) for value in values))
+            self._note_duplicates(dict(zip(values, converted, strict=True)))
+        return list(dict.fromkeys(converted))
 
-    def _note_doubles(self, found: Mapping[Scalar, Scalar]) -> None:
-        """Spellings that turn out to be one version: whoever wrote both may have meant two."""
-        for version in dict.fromkeys(found.values()):
-            spelled = [str(value) for value, known in found.items() if known == version]
+    def _note_duplicates(self, versions_of: Mapping[Scalar, Scalar]) -> None:
+        """Note spellings of one version: the author of the grid may have meant two."""
+        for version in dict.fromkeys(versions_of.values()):
+            spelled = [str(value) for value, known in versions_of.items() if known == version]
             if len(spelled) > 1:
                 self.notes.append(
                     f"{' and '.join(spelled)} are one version, {version}, and count once"
                 )
 
     def value(self, keys: Keys, name: str, value: Scalar) -> Scalar:
+        """Return a value of the axis `name`, converted to the axis's type."""
         if name == "framework":
             return self.framework(keys, value)
         if name in AXES and (most := AXES[name].most) is not None:
@@ -113,7 +119,7 @@ class Words:
         return self.parameter(keys, name, value, self.defaults[name])  # type: ignore[no-any-return]
 
     def framework(self, keys: Keys, value: Scalar) -> str:
-        """`torch==2.13.0`, whichever way it is spelled."""
+        """Return a framework with its version normalised, such as `torch==2.13.0`."""
         match = _REQUIREMENT.fullmatch(str(value))
         name = match[1] if match else re.split(r"[^A-Za-z0-9_.-]", str(value).strip())[0]
         if name not in self._frameworks:
@@ -128,16 +134,20 @@ class Words:
             return name
         version = versions.normal(version)
         requirement = f"{name}=={version}"
+        # With an environment of one's own, the version is only a name for it.
         override = self._grid.environments.get(requirement, {})
-        if not _is_version(version) and not any(
-            override.get(key) for key in ("interpreter", "wheel", "lock")
-        ):
-            hint = f"write {name}==VERSION, or environments: {{{requirement}: {{interpreter: path/to/python}}}}"
+        is_own = any(override.get(key) for key in ("interpreter", "wheel", "lock"))
+        if not _is_version(version) and not is_own:
+            hint = (
+                f"write {name}==VERSION, or"
+                f" environments: {{{requirement}: {{interpreter: path/to/python}}}}"
+            )
             raise self._grid.error(keys, f"{version!r} is no version", hint)
         return requirement
 
     def parameter(self, keys: Keys, name: str, value: Any, default: Any) -> Any:
-        """The value in the type of the parameter's default."""
+        """Return the value in the type of the parameter's default; SweepError if it is invalid."""
+        # YAML writes 1e3 as a float, and 1 for a parameter of fractions as an integer.
         if isinstance(value, float) and value.is_integer() and _is_int(default):
             value = int(value)
         if _is_int(value) and isinstance(default, float):
@@ -160,12 +170,8 @@ class Words:
             raise self._grid.error(
                 keys, f"{written(value)} is no {name}", nearest(str(value), self._choices[name])
             )
-        if (
-            name == "data"
-            and self._data_sets
-            and value is not None
-            and value not in self._data_sets
-        ):
+        is_data_set = name == "data" and self._data_sets and value is not None
+        if is_data_set and value not in self._data_sets:
             raise self._grid.error(
                 keys, f"there is no data set {value!r}", nearest(value, self._data_sets)
             )
@@ -175,8 +181,8 @@ class Words:
             )
         return value
 
-    def _of_the_grid(self) -> list[str]:
-        """The workloads of the grid and its includes, in order."""
+    def _named_workloads(self) -> list[str]:
+        """Return the workloads of the grid and its includes, in order."""
         file = self._grid.file
         if file.workload is not None and "workload" in file.axes:
             raise self._grid.error(
@@ -184,25 +190,23 @@ class Words:
             )
         keys: Keys = ("axes", "workload") if file.workload is None else ("workload",)
         named: dict[Keys, Sequence[Scalar]] = {keys: self.workload_values}
-        named |= {
-            ("include", i, "workload"): e["workload"]
-            for i, e in enumerate(file.include)
-            if "workload" in e
-        }
-        return list(
-            dict.fromkeys(
-                self._word(k, "workload", value) for k, values in named.items() for value in values
-            )
-        )
+        for i, include in enumerate(file.include):
+            if "workload" in include:
+                named["include", i, "workload"] = include["workload"]
+        workloads = [
+            self._word(keys, "workload", value)
+            for keys, values in named.items()
+            for value in values
+        ]
+        return list(dict.fromkeys(workloads))
 
     @property
     def workload_values(self) -> Sequence[Scalar]:
+        """The values of the workload axis, whether given under `workload` or under `axes`."""
         file = self._grid.file
-        return (
-            file.axes.get("workload", default("workload"))
-            if file.workload is None
-            else file.workload
-        )
+        if file.workload is not None:
+            return file.workload
+        return file.axes.get("workload", default("workload"))
 
     def _word(self, keys: Keys, name: str, value: Scalar) -> str:
         known: Collection[str] = {
@@ -237,9 +241,10 @@ def _is_int(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in words; empty for nothing."""
+    """Return the name of a value's type for users, or "" for None."""
     if value is None:
         return ""
+    # bool is a subclass of int: it comes first.
     kinds = {
         bool: "true or false",
         int: "a whole number",
