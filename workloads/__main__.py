@@ -16,6 +16,8 @@ def _register() -> None:
     spec = importlib.util.spec_from_file_location(
         "workloads", os.path.join(_HERE, "__init__.py"), submodule_search_locations=[_HERE]
     )
+    if spec is None or spec.loader is None:
+        raise ImportError("the workloads cannot be imported from {}".format(_HERE))
     package = importlib.util.module_from_spec(spec)
     sys.modules["workloads"] = package
     spec.loader.exec_module(package)

@@ -94,9 +94,10 @@ def parity_check(
 
     NotComparable where that is more than `parity_tolerance`, relative.
     """
-    found: Dict[str, Optional[float]] = evaluate(model, batch)
+    found = evaluate(model, batch)
     if reference is None:
-        return dict(found, loss_check=None, grad_check=None)
+        unchecked: Dict[str, Optional[float]] = {"loss_check": None, "grad_check": None}
+        return {**found, **unchecked}
     off = {
         name: relative_difference(found[name], reference[name])
         for name in ("loss", "gradient_norm")
@@ -108,7 +109,7 @@ def parity_check(
                     name.replace("_", " "), found[name], reference[name], difference, tolerance
                 )
             )
-    return dict(found, loss_check=off["loss"], grad_check=off["gradient_norm"])
+    return {**found, "loss_check": off["loss"], "grad_check": off["gradient_norm"]}
 
 
 def evaluate(model: Any, batch: deeppose.Batch) -> Dict[str, float]:

@@ -99,7 +99,7 @@ def crop_corners(joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]
     seen = visible[:, :, None]
     low = np.where(seen, joints, np.inf).min(axis=1)
     high = np.where(seen, joints, -np.inf).max(axis=1)
-    some = visible.any(axis=1)[:, None]
+    some = np.any(visible, axis=1, keepdims=True)
     middle = np.where(
         some, (np.where(some, low, 0) + np.where(some, high, 0)) / 2, np.array(size[::-1]) / 2.0
     )

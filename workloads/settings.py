@@ -3,7 +3,9 @@
 A workload's head is made of them and of its own: `PARAMETERS = {**COMMON, "epochs": 10}`.
 """
 
-COMMON = {
+from typing import Any, Dict
+
+COMMON: Dict[str, Any] = {
     "threads": None,  # of the framework and its BLAS; as many as the cores that the trial has where none are given
     "process": "fork",  # "spawn": a new interpreter for every trial
     "data": "synthetic",

@@ -68,8 +68,6 @@ _LISTS = (
     "epoch_s",
     "data_wait_s",
     "validation_epoch",
-)
-_LISTS += (
     "validation_elapsed_s",
     "validation_loss",
     "validation_pck",

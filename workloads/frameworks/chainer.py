@@ -96,7 +96,7 @@ COLUMNS = {
 }
 
 # With Chainer 3 a function became a node whose backward takes and gives Variables; before, arrays
-Function = getattr(chainer, "FunctionNode", chainer.Function)
+Function: Any = getattr(chainer, "FunctionNode", chainer.Function)
 
 
 def load(settings: Dict[str, Any]) -> None:

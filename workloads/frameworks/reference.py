@@ -70,7 +70,7 @@ class Loss(NamedTuple):
 
 
 class Model:
-    """The network in NumPy. `settings["precision"]` may be float64, which makes it the reference_values."""
+    """The network in NumPy. `settings["precision"]` may be float64, for reference values."""
 
     def __init__(
         self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]
@@ -109,7 +109,7 @@ class Model:
 
     def backward(self, loss: Loss) -> None:
         """Adds the loss's gradient to each parameter's."""
-        gradient = loss.of_prediction()
+        gradient: Any = loss.of_prediction()
         gradient = gradient.reshape(len(gradient), -1)
         for number in reversed(range(len(loss.backs))):
             gradient, own = loss.backs[number](gradient, number > 0)
@@ -227,7 +227,7 @@ def convolution(layer: layers.Conv, model: Model, x: np.ndarray) -> Tuple[np.nda
     def back(gradient: np.ndarray, needs_input: bool) -> Any:
         of_y = gradient.reshape(len(x), layer.outputs, -1)
         of_kernels = np.zeros_like(kernels)
-        of_padded = np.zeros_like(padded) if needs_input else None
+        of_padded = np.zeros_like(padded if needs_input else padded[:0])
         for number, image in enumerate(padded):
             of_kernels += np.dot(of_y[number], _patches(image, layer, area).T)
             if needs_input:

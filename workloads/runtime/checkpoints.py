@@ -40,7 +40,8 @@ class Checkpoints:
         aside = self._path(LAST + _PARTIAL)
         told = json.dumps({"identity": self._identity, "told": checkpoint.told}).encode("utf-8")
         with open(aside, "wb") as file:
-            np.savez(file, **dict(checkpoint.arrays, **{_TOLD: np.frombuffer(told, np.uint8)}))
+            arrays = dict(checkpoint.arrays, **{_TOLD: np.frombuffer(told, np.uint8)})  # type: Dict[str, Any]
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.rename(aside, self._path(LAST))
