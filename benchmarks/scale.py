@@ -179,7 +179,7 @@ class Simulation:
     def cancel(self, flight: _InFlight, **_: Any) -> None:
         flight.over = True
 
-    def want(self, shapes: Callable[[], Any]) -> None:
+    def request_nodes(self, shapes: Callable[[], Any]) -> None:
         """Each demand starts a node, as long as there may be another of its type."""
         waiting = Counter(shapes())
         if not self._types:
@@ -198,13 +198,13 @@ class Simulation:
                 self._launching.append(node)
                 self._at(LAUNCH_S * (1 + self.random.random()), "joins", node)
 
-    def has_gone(self, node: Node) -> bool:
+    def is_dead(self, node: Node) -> bool:
         return node.id not in self._nodes
 
-    def is_spared(self, _shape: Shape) -> bool:
+    def avoids_gpus(self, _shape: Shape) -> bool:
         return False
 
-    def began(self, node: Node) -> None:
+    def count_start(self, node: Node) -> None:
         """Every node here begins what it is given."""
 
     def probe(self, node: Node) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sweep import __version__, adaptive, calibration, locks, process, resume, schedule
 from sweep.analysis.summary import records_for, summarize
-from sweep.cluster import Cluster, Unplaceable, refusal
+from sweep.cluster import Cluster, InfeasibleTrial, infeasible_error
 from sweep.errors import FAILED, SweepError
 from sweep.grid import Expansion, Grid, Trial
 from sweep.heartbeat import Heartbeat, Observer
@@ -98,7 +98,7 @@ def run(
                         placeable,
                         limit_s=_limit_s(grid, options),
                         failure=keeper.failure,
-                        tell=keeper.hear,
+                        on_progress=keeper.hear,
                     )
                 ) as groups:
                     for records in groups:
@@ -298,9 +298,9 @@ class _Keeper:
             for trial in upcoming.trials:
                 self._ledger.added(trial)
                 self._heartbeat.again()
-        infeasible = cluster.check(upcoming.trials)
+        infeasible = cluster.find_infeasible(upcoming.trials)
         if infeasible:
-            why = refusal(infeasible, len(upcoming.trials))
+            why = infeasible_error(infeasible, len(upcoming.trials))
             self._heartbeat.note(f"warning: {why.message}\nhint: {why.hint}")
         for first in range(0, len(infeasible), _TOGETHER):
             self.keep([self._unsupported(each) for each in infeasible[first : first + _TOGETHER]])
@@ -343,7 +343,7 @@ class _Keeper:
             "error": error,
         }
 
-    def _unsupported(self, infeasible: Unplaceable) -> Record:
+    def _unsupported(self, infeasible: InfeasibleTrial) -> Record:
         reason = f"it would {infeasible.reason}"
         return self.failure(infeasible.trial, Status.UNSUPPORTED, reason)
 

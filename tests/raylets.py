@@ -14,7 +14,7 @@ import psutil
 from ray.cluster_utils import Cluster
 from trials import until
 
-from sweep.cluster.session import connects
+from sweep.cluster.addresses import connects
 
 HEAD = "head"
 

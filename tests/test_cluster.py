@@ -21,9 +21,9 @@ import trials
 from ray import cloudpickle
 from trials import Trial, Wants, most_at_once, overlap, remains, some, until
 
-from sweep.cluster import Cluster, refusal
+from sweep.cluster import Cluster, infeasible_error
+from sweep.cluster.addresses import heads_of_this_machine
 from sweep.cluster.mapping import WINDOW
-from sweep.cluster.session import _heads as heads
 from sweep.errors import SweepError, Unavailable
 
 pytestmark = pytest.mark.ray
@@ -151,9 +151,9 @@ def test_trials_see_the_gpus_that_they_were_given_and_no_others(cluster: Cluster
 
 def test_trials_that_no_node_can_hold_are_known_before_any_runs(cluster: Cluster) -> None:
     wanting = [*some(3), Trial("a", resources=Wants(gpu=8)), Trial("b", resources=Wants(gpu=8))]
-    unplaceables = cluster.check(wanting)
-    assert [each.trial.id for each in unplaceables] == ["a", "b"]
-    error = refusal(unplaceables, len(wanting))
+    infeasible = cluster.find_infeasible(wanting)
+    assert [each.trial.id for each in infeasible] == ["a", "b"]
+    error = infeasible_error(infeasible, len(wanting))
     assert (
         error.message == "2 of 5 trials want 8 GPUs and the largest node has 4 GPUs, first trial/a"
     )
@@ -215,13 +215,13 @@ def test_what_trials_say_while_they_run_is_heard(cluster: Cluster) -> None:
     said: list[Any] = []
     list(
         cluster.map(
-            trials.telling, some(2), tell=lambda trial, facts: said.append((trial.id, facts))
+            trials.telling, some(2), on_progress=lambda trial, facts: said.append((trial.id, facts))
         )
     )
     for trial in some(2):
         heard = [facts for who, facts in said if who == trial.id]
         assert heard == [None, {"step": 0}, {"step": 1}, {"step": 2}]
-    (bad,) = cluster.map(trials.telling, [Trial("bad", deed="raise")], tell=lambda *_: None)
+    (bad,) = cluster.map(trials.telling, [Trial("bad", deed="raise")], on_progress=lambda *_: None)
     assert (bad["status"], "trial/bad will not" in bad["error"]) == ("failed", True)
 
 
@@ -352,7 +352,7 @@ ASKED = """
 import os
 from concurrent.futures import ThreadPoolExecutor
 import grpc
-from sweep.cluster import session
+from sweep.cluster import addresses
 
 def asks_for_a_token(_, context):
     context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
@@ -365,8 +365,8 @@ key, certificate = (open(os.environ[name], "rb").read() for name in ("RAY_TLS_SE
 server = grpc.server(ThreadPoolExecutor(1), handlers=[Everything()])
 port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
 server.start()
-session._require_answer(f"localhost:{port}")
-session._show_token_where_asked(f"localhost:{port}")
+addresses.require_answer(f"localhost:{port}")
+addresses.use_token_where_required(f"localhost:{port}")
 print(os.environ["RAY_AUTH_MODE"])
 server.stop(None)
 """
@@ -431,4 +431,4 @@ def test_a_ray_of_our_own_asks_for_its_token_whatever_a_joined_cluster_asked_for
 
 
 def test_auto_does_not_join_the_private_ray_of_another_sweep(cluster: Cluster) -> None:
-    assert cluster.session.ray.get_runtime_context().gcs_address not in set(heads())
+    assert cluster.session.ray.get_runtime_context().gcs_address not in set(heads_of_this_machine())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trials import Wants
 
-from sweep.cluster.autoscaler import NodeType, known
+from sweep.cluster.autoscaler import NodeType, from_config
 from sweep.cluster.demand import PIECES_MOST, pieces
 from sweep.cluster.placement import Node, Shape
 
@@ -111,8 +111,8 @@ def test_what_the_head_was_started_with_says_which_nodes_can_come() -> None:
             "never": {"resources": {"CPU": 8}, "max_workers": 0},
         },
     }
-    assert known(config, reports=True).types == (NodeType("cpu", {"CPU": 8.0}, 3),)
-    assert str(known(config, reports=True)) == "the cluster can start up to 3 cpu (8 cores)"
+    assert from_config(config, reports=True).types == (NodeType("cpu", {"CPU": 8.0}, 3),)
+    assert str(from_config(config, reports=True)) == "the cluster can start up to 3 cpu (8 cores)"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_the_head_was_started_with_says_which_nodes_can_come() -> None:
 def test_a_cluster_that_was_started_by_hand_has_no_autoscaler(
     config: None, reports: bool, can_grow: bool
 ) -> None:
-    assert (known(config, reports) is not None) == can_grow
+    assert (from_config(config, reports) is not None) == can_grow
 
 
 def test_counts_of_trials_are_left_as_they_are() -> None:

@@ -55,7 +55,7 @@ def test_each_type_counts_until_its_last_trial_has_ended() -> None:
 def test_trials_that_fit_on_none_of_the_nodes_are_counted() -> None:
     trials = [Trial(Resources(cpu=9)), Trial(Resources(cpu=1, gpu=1)), Trial(Resources(cpu=1))]
     found = forecast(trials, {"cpu": (1, CPU)}, seconds)
-    assert (found.unplaceable, found.types["cpu"].trials) == (2, 1)
+    assert (found.infeasible, found.types["cpu"].trials) == (2, 1)
 
 
 def test_node_types_are_those_of_the_cluster_file() -> None:

@@ -1,4 +1,4 @@
-"""Placement: which trial starts where, in worlds that hypothesis makes up and in a few that say what is meant."""
+"""Placement: which trial starts where, in worlds that hypothesis generates and in examples."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from trials import Trial
 
 from benchmarks.scale import scheduling
-from sweep.cluster import Unplaceable, refusal
-from sweep.cluster.placement import Node, Placement, Shape, Waiting, unplaceable
+from sweep.cluster import InfeasibleTrial, infeasible_error
+from sweep.cluster.placement import Node, Placement, QueuedTrial, Shape, why_infeasible
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ def node(name: str, cpu: float = 2, gpu: float = 0, **other: float) -> Node:
     return Node(name, name, {"CPU": cpu, "GPU": gpu, "memory": 8e9, **other})
 
 
-def waiting(order: int, pair: int = 0, **wants: object) -> Waiting:
-    return Waiting(order, Shape.of(Wants(**wants)), pair, f"trial {order}")  # type: ignore[arg-type]
+def waiting(order: int, pair: int = 0, **wants: object) -> QueuedTrial:
+    return QueuedTrial(order, Shape.of(Wants(**wants)), pair, f"trial {order}")  # type: ignore[arg-type]
 
 
 class World:
-    """Nodes with what runs on them; every start is checked, ends come in an order drawn from a seed."""
+    """Nodes and what runs on them. Every start is checked; the order of ends is random, by seed."""
 
-    def __init__(self, nodes: list[Node], trials: list[Waiting], seed: int = 0) -> None:
+    def __init__(self, nodes: list[Node], trials: list[QueuedTrial], seed: int = 0) -> None:
         self.nodes = {each.id: each for each in nodes}
         self.placement = Placement(self.nodes)
         self.chance = random.Random(seed)
-        self.running: dict[str, list[Waiting]] = defaultdict(list)
+        self.running: dict[str, list[QueuedTrial]] = defaultdict(list)
         self.started: list[tuple[int, str]] = []
         self.ended: Counter[int] = Counter()
         for trial in trials:
@@ -133,7 +133,7 @@ def worlds(draw: st.DrawFn) -> World:
     ]
     kinds = draw(st.lists(shapes, min_size=1, max_size=4))
     trials = [
-        Waiting(order, Shape.of(draw(st.sampled_from(kinds))), order // 5, None)
+        QueuedTrial(order, Shape.of(draw(st.sampled_from(kinds))), order // 5, None)
         for order in range(draw(st.integers(1, 40)))
     ]
     return World(nodes, trials, draw(st.integers(0, 999)))
@@ -147,7 +147,7 @@ def test_every_trial_that_a_node_can_hold_runs_once_and_no_exclusive_one_in_comp
     possible = {
         each.order
         for each in world.placement.waiting(100)
-        if unplaceable(each.shape, world.nodes.values()) is None
+        if why_infeasible(each.shape, world.nodes.values()) is None
     }
     infeasible = {each.order for each in world.placement.waiting(world.placement.infeasible)}
     world.run()
@@ -180,14 +180,16 @@ def test_nodes_that_come_and_go_lose_no_trial(world: World, data: st.DataObject)
 @given(st.lists(shapes, min_size=1, max_size=30), st.integers(0, 99))
 @settings(deadline=None)
 def test_on_one_node_trials_start_in_the_order_of_the_plan(wants: list[Wants], seed: int) -> None:
-    trials = [Waiting(order, Shape.of(each), order // 4, None) for order, each in enumerate(wants)]
+    trials = [
+        QueuedTrial(order, Shape.of(each), order // 4, None) for order, each in enumerate(wants)
+    ]
     world = World([node("n", 8, 4, disk=1)], trials, seed).run()
     assert [order for order, _ in world.started] == sorted(order for order, _ in world.started)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_a_large_trial_is_not_passed_by_for_ever(exclusive: bool) -> None:
-    """Small ones never stop coming and never end together; the large one needs a node that is empty."""
+    """Small trials keep coming and never end together; the large one needs an empty node."""
     world = World([node("a"), node("b")], [waiting(order) for order in range(4)])
     world.start_all()
     world.placement.put(waiting(4, pair=1, cpu=2, exclusive=exclusive))
@@ -201,20 +203,20 @@ def test_a_large_trial_is_not_passed_by_for_ever(exclusive: bool) -> None:
 
 
 def test_a_pair_runs_on_one_node() -> None:
-    """Three nodes, each as good as the other, and blocks of four: each block stays where its first trial went."""
+    """Of three equal nodes, each of three blocks stays on the node of its first trial."""
     trials = [waiting(order, pair=order // 4, cpu=2, exclusive=True) for order in range(12)]
     world = World([node("a"), node("b"), node("c")], trials)
     for _ in range(4):
         world.start_all()
         for name in "abc":
             world.end(name, world.running[name][0].order)
-    homes = {order // 4: where for order, where in world.started}
-    assert len(set(homes.values())) == 3
-    assert all(homes[order // 4] == where for order, where in world.started)
+    affinity = {order // 4: where for order, where in world.started}
+    assert len(set(affinity.values())) == 3
+    assert all(affinity[order // 4] == where for order, where in world.started)
 
 
 def test_nodes_of_one_kind_help_out_and_others_do_not() -> None:
-    """A block is at home on a node; its twin takes from it rather than idle, a node of another make does not."""
+    """An idle node borrows trials of a block whose affinity node is of the same kind."""
     trials = [waiting(order, pair=0, cpu=2, exclusive=True) for order in range(6)]
     world = World([node("a"), node("twin"), node("other", cpu=4)], trials)
     world.run()
@@ -233,7 +235,7 @@ def test_gpu_trials_go_to_gpu_nodes_and_the_others_elsewhere_first() -> None:
     assert len(world.placement) == 1
 
 
-def test_an_idle_gpu_node_is_lent_to_a_trial_without_gpu() -> None:
+def test_an_idle_gpu_node_takes_a_trial_without_gpu() -> None:
     world = World(
         [node("dear", gpu=1), node("plain", cpu=1)],
         [waiting(order, pair=order) for order in range(3)],
@@ -267,7 +269,7 @@ def test_a_trial_goes_back_to_the_node_where_it_failed_rather_than_nowhere() -> 
     assert world.start_all() == [(0, "only")]
 
 
-def test_stranded_trials_come_back_with_a_node_that_can_hold_them() -> None:
+def test_infeasible_trials_come_back_with_a_node_that_can_hold_them() -> None:
     world = World([node("plain")], [waiting(0, gpu=1), waiting(1)])
     assert [order for order, _ in world.start_all()] == [1]
     assert [each.order for each in world.placement.waiting(world.placement.infeasible)] == [0]
@@ -294,7 +296,8 @@ def test_why_no_node_can_hold_a_trial_is_said_with_its_figures(
     wants: Wants, reason: str | None
 ) -> None:
     assert (
-        unplaceable(Shape.of(wants), [node("large", cpu=8), node("small", cpu=2, disk=1)]) == reason
+        why_infeasible(Shape.of(wants), [node("large", cpu=8), node("small", cpu=2, disk=1)])
+        == reason
     )
 
 
@@ -309,14 +312,14 @@ def test_a_pass_over_simulated_nodes_that_die_under_their_trials_loses_none() ->
 
 def test_trials_of_too_many_cores_are_told_of_threads_which_take_one_each() -> None:
     trial = Trial("x", resources=Wants(cpu=64))
-    reason = unplaceable(Shape.of(trial.resources), [node("n", cpu=2)])
+    reason = why_infeasible(Shape.of(trial.resources), [node("n", cpu=2)])
     assert reason == "want 64 cores and the largest node has 2 cores"
-    assert refusal([Unplaceable(trial, reason)], 1).hint.startswith(
+    assert infeasible_error([InfeasibleTrial(trial, reason)], 1).hint.startswith(
         "lower `threads` or `resources.cpu`, "
     )
-    assert refusal([Unplaceable(trial, "want a GPU and no node has one")], 1).hint.startswith(
-        "start a node with a GPU"
-    )
+    assert infeasible_error(
+        [InfeasibleTrial(trial, "want a GPU and no node has one")], 1
+    ).hint.startswith("start a node with a GPU")
 
 
 def test_a_pass_over_simulated_nodes_that_come_when_trials_want_them_and_die_loses_none() -> None:

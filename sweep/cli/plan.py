@@ -351,8 +351,8 @@ def _on_nodes(todo: Sequence[Trial], nodes: NodeTypes, estimate: Estimate) -> It
     yield f"on {named}: about {duration(found.wall_s)}, without what nodes take to start and to build environments"
     for name, usage in found.types.items():
         yield f"  {name}: {usage.up_s / 3600:.3g} node-hours for {_many(usage.trials, 'trial')}"
-    if found.unplaceable:
-        yield f"warning: {_many(found.unplaceable, 'trial')} fit on none of these nodes"
+    if found.infeasible:
+        yield f"warning: {_many(found.infeasible, 'trial')} fit on none of these nodes"
 
 
 def _total_s(todo: Sequence[Trial], estimate: Estimate) -> float | None:

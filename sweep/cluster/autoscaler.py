@@ -1,17 +1,17 @@
-"""The autoscaler of a joined cluster: whether there is one, which nodes it can start, and what it is doing.
+"""The autoscaler of a joined cluster: which nodes it can launch, and what it is doing.
 
-Ray has two autoscalers and no public way to ask either for the types of its nodes: the cluster configuration in the
-GCS, meant for that, is filled by neither. So the types are read from the file that the autoscaler itself was started
-with, on the head. Where it runs elsewhere, as beside a head in Kubernetes, they stay unknown.
+Ray has two autoscalers, and neither can be asked for its node types: the cluster configuration in
+the GCS is meant for that, but neither fills it. So the types are read from the file that the
+autoscaler was started with, on the head. Where the autoscaler runs elsewhere, for example beside a
+head in Kubernetes, the types stay unknown.
 
-What it is doing is read from `get_cluster_status`, behind `ray status`, and for the older autoscaler from the JSON that
-it leaves in Ray's key-value store. Both are internal to Ray; its public `ray status` prints them as text. Why a type
-could not be launched the newer autoscaler writes into its log alone.
+What it is doing comes from the source of `ray status`, and for the older autoscaler from JSON in
+Ray's key-value store (`sweep.cluster.ray_internals`). Why a type could not be launched is only in
+the log of the newer autoscaler.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,17 +22,18 @@ from typing import Any, NamedTuple
 import psutil
 import yaml
 
+from sweep.cluster import ray_internals
 from sweep.cluster.placement import Node, Shape
 
-_OLDER = b"__autoscaling_status"  # where the older autoscaler leaves what it is doing
-_ANSWER_S = 5
-_LOG_BYTES = 1 << 18
+_LOG_BYTES = 1 << 18  # read from the end of the log, which may be long
+# Ray's default where the configuration does not set `max_workers`.
+_DEFAULT_MAX_WORKERS = 2
 _FAILED_LAUNCH = re.compile(r"Failed to launch \d+ nodes of type (\S+): (.+)")
 NO_REASON = "monitor.log on the head may say why"
 
 
 class NodeType(NamedTuple):
-    """Nodes that an autoscaler can start, `most` of them at a time."""
+    """A type of node that an autoscaler can launch, at most `most` of them at a time."""
 
     name: str
     resources: Mapping[str, float]
@@ -40,42 +41,37 @@ class NodeType(NamedTuple):
 
     @property
     def node(self) -> Node:
-        """A node of this type, as long as there is none."""
+        """A node of this type that does not exist yet."""
         return Node(f"type {self.name}", self.name, self.resources)
 
 
 @dataclass(frozen=True)
 class Autoscaler:
-    """`types` are the nodes that it can start; None where that is not known."""
+    """The node types that can be launched; None where they are not known."""
 
     types: tuple[NodeType, ...] | None
 
     def __str__(self) -> str:
-        """What it may become, as in `the cluster can start up to 8 cpu (8 cores), 2 gpu (8 cores and 1 GPU)`."""
+        """Return a clause such as `the cluster can start up to 8 cpu (8 cores), 2 gpu (…)`."""
         if self.types is None:
             return "the cluster does not say which it can start"
-        kinds = ", ".join(f"{kind.most} {kind.name} ({_seen(kind)})" for kind in self.types)
+        kinds = ", ".join(f"{kind.most} {kind.name} ({_size(kind)})" for kind in self.types)
         return f"the cluster can start up to {kinds}" if kinds else "the cluster can start none"
 
 
-def _seen(kind: NodeType) -> str:
-    """What people know a node by."""
-    return str(
-        Shape(
-            tuple(
-                (name, kind.resources[name]) for name in ("CPU", "GPU") if kind.resources.get(name)
-            ),
-            False,
-        )
-    )
+def _size(kind: NodeType) -> str:
+    """Return cores and GPUs of a type, as in `8 cores and 1 GPU`."""
+    amounts = ((name, kind.resources.get(name)) for name in ("CPU", "GPU"))
+    return str(Shape(tuple((name, amount) for name, amount in amounts if amount), False))
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What an autoscaler is doing: how many nodes of each type it launches, and why a type could not be launched.
+    """What an autoscaler is doing.
 
-    `reports` says whether there is an autoscaler, or at least its reporting half, at all. Ray gives no new work to
-    `draining` nodes, named by their ids: they are about to end.
+    `reports` is whether there is an autoscaler, or at least the part of it that reports.
+    `launching` is the number of nodes by type, `refused` the reason for each type that could not
+    be launched. `draining` are the ids of nodes that are about to end; Ray gives them no new work.
     """
 
     reports: bool = False
@@ -84,9 +80,12 @@ class Activity:
     draining: frozenset[str] = frozenset()
 
 
-def started_with() -> dict[str, Any] | None:
-    """Runs on the head: the configuration of its autoscaler; empty where it has none, None where there is none."""
-    options = _monitor()
+def read_config() -> dict[str, Any] | None:
+    """Return the configuration of the autoscaler on this machine, the head.
+
+    Return {} where the autoscaler has none, and None where no autoscaler runs here.
+    """
+    options = _monitor_options()
     if options is None:
         return None
     path = options.get("--autoscaling-config")
@@ -94,16 +93,17 @@ def started_with() -> dict[str, Any] | None:
         return {}
     try:
         return dict(yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8")))
-    except OSError:  # removed since; what can be started stays unknown
+    except OSError:  # removed since; the types stay unknown
         return None
 
 
-def logged_refusals() -> dict[str, str]:
-    """Runs on the head: why types could not be launched, by the log of the autoscaler that is here.
+def logged_launch_failures() -> dict[str, str]:
+    """Return why types could not be launched, from the autoscaler's log on the head.
 
-    The newer autoscaler reports that a launch has failed, and writes what the cloud said into its log alone.
+    The newer autoscaler reports that a launch has failed, but writes the cloud's message to its
+    log only.
     """
-    options = _monitor() or {}
+    options = _monitor_options() or {}
     log = Path(options.get("--logs-dir", ""), "monitor.log")
     if not log.is_file():
         return {}
@@ -113,31 +113,35 @@ def logged_refusals() -> dict[str, str]:
     return dict(_FAILED_LAUNCH.findall(text))
 
 
-def _monitor() -> dict[str, str] | None:
-    """The options of this cluster's autoscaler process on this machine."""
+def _monitor_options() -> dict[str, str] | None:
+    """Return the command-line options of this cluster's autoscaler process on this machine."""
     import ray
 
     gcs_address = ray.get_runtime_context().gcs_address
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        options = dict(
-            word.split("=", 1) for word in words if word.startswith("--") and "=" in word
-        )
+        pairs = (word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+        options = dict(pairs)
         is_monitor = any(word.endswith("monitor.py") for word in words)
         if is_monitor and options.get("--gcs-address") == gcs_address:
             return options
     return None
 
 
-def known(config: Mapping[str, Any] | None, reports: bool) -> Autoscaler | None:
-    """The autoscaler, from what the head has of it; without a configuration Ray's monitor starts no nodes."""
+def from_config(config: Mapping[str, Any] | None, reports: bool) -> Autoscaler | None:
+    """Return the autoscaler with the configuration from the head.
+
+    Without a configuration Ray's monitor launches no nodes, so {} means no autoscaler. None means
+    that the configuration is unknown; then an autoscaler exists if one reports.
+    """
     if config is None:
         return Autoscaler(None) if reports else None
     return Autoscaler(tuple(_types(config))) if config else None
 
 
 def _types(config: Mapping[str, Any]) -> Iterator[NodeType]:
-    head, most = config.get("head_node_type"), config.get("max_workers", 2)
+    head = config.get("head_node_type")
+    most = config.get("max_workers", _DEFAULT_MAX_WORKERS)
     for name, kind in config.get("available_node_types", {}).items():
         count = min(most, kind.get("max_workers", most))
         if name != head and count > 0:
@@ -146,18 +150,17 @@ def _types(config: Mapping[str, Any]) -> Iterator[NodeType]:
 
 
 def activity() -> Activity:
-    """Runs where a GCS can be asked: in a driver that is a node of the cluster, or in a task."""
-    import ray
-    from ray.autoscaler.v2.sdk import get_cluster_status
-    from ray.experimental.internal_kv import _internal_kv_get
+    """Return what the autoscaler is doing.
 
-    status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=_ANSWER_S)
+    Runs where the GCS can be reached: in a driver on a node of the cluster, or in a task.
+    """
+    status = ray_internals.cluster_status()
     draining = frozenset(
         str(node.node_id) for node in status.active_nodes if node.node_status == "DRAINING"
     )
-    older = json.loads(_internal_kv_get(_OLDER) or "null")
+    older = ray_internals.older_autoscaler_status()
     if older is not None:
-        return _as_the_older_says(older.get("autoscaler_report") or {}, draining)
+        return _activity_of_older(older.get("autoscaler_report") or {}, draining)
     launching: Counter[str] = Counter()
     for launch in status.pending_launches:
         launching[launch.ray_node_type_name] += launch.count
@@ -168,14 +171,16 @@ def activity() -> Activity:
     return Activity(int(status.stats.autoscaler_version or 0) > 0, launching, refused, draining)
 
 
-def _as_the_older_says(report: Mapping[str, Any], draining: frozenset[str]) -> Activity:
+def _activity_of_older(report: Mapping[str, Any], draining: frozenset[str]) -> Activity:
+    """Return what the older autoscaler is doing, from its own report."""
     launching = Counter(report.get("pending_launches") or {})
     launching.update(kind for _, kind, _ in report.get("pending_nodes") or [])
-    availabilities = (report.get("node_availability_summary") or {}).get(
-        "node_availabilities"
-    ) or {}
+    summary = report.get("node_availability_summary") or {}
+    availabilities = summary.get("node_availabilities") or {}
     refused = {
-        name: _reason(found) for name, found in availabilities.items() if not found["is_available"]
+        name: _reason(availability)
+        for name, availability in availabilities.items()
+        if not availability["is_available"]
     }
     return Activity(True, launching, refused, draining)
 

@@ -1,12 +1,14 @@
-"""Demand: telling an autoscaler which nodes trials wait for.
+"""Demand: ask an autoscaler for the nodes that waiting trials need.
 
-Ray offers `request_resources` for this. It is not used: the request outlives a driver that is killed and keeps nodes
-for ever, and Ray's newer autoscaler refuses it as a whole where its types cannot hold all of it at once. Placement
-groups are counted one by one, but take what they asked for away from the trials as soon as it is there.
+Ray's `request_resources` is not used. Its request outlives a driver that is killed and then keeps
+nodes for ever, and the newer autoscaler refuses all of it where its types cannot hold all at once.
+Placement groups are counted one by one, but as soon as a node is up they take its resources away
+from the trials.
 
-So for the trials that wait there are tasks with their resources that do nothing. Both autoscalers count waiting tasks
-one by one. Such a task returns as soon as a new node can run it, and ends with the driver, however that ends. It keeps
-off the nodes that are there: it would take the cores that a trial is about to get.
+So tasks that do nothing are submitted, with the resources of the waiting trials. Both autoscalers
+count pending tasks one by one. Such a task returns as soon as a new node can run it, and it ends
+with the driver, however that ends. It avoids the nodes that are up, where it would take the cores
+that a trial is about to get.
 """
 
 from __future__ import annotations
@@ -20,48 +22,58 @@ from typing import Any
 from sweep.cluster.autoscaler import NodeType
 from sweep.cluster.placement import Node, Shape
 
-PIECES_MOST = 256  # tasks that wait at once; where the sizes of nodes are known each stands for all trials of a node
+# Pending tasks at most. Where the sizes of nodes are known, one task stands for all the trials
+# that a node can hold.
+PIECES_MOST = 256
+_EPSILON = 1e-6  # tolerance of sums of fractions, as three thirds of a GPU
 
 Piece = tuple[tuple[str, float], ...]  # resources that must be free together on one node, by name
 
 
 class Demand:
-    """The tasks that wait on behalf of trials."""
+    """The pending tasks that stand for trials."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._task = session.ray.remote(max_retries=0)(_nothing)
-        self._waiting: dict[Piece, list[Any]] = {}
+        self._task = session.ray.remote(max_retries=0)(_do_nothing)
+        self._pending: dict[Piece, list[Any]] = {}
         self._avoid: frozenset[str] = frozenset()
 
     def ask(self, pieces: Counter[Piece], avoid: frozenset[str] = frozenset()) -> None:
-        """Ask for exactly these from now on, on nodes other than those to avoid, named by their ids."""
+        """Ask for exactly these pieces from now on, not on the nodes with the ids `avoid`."""
         if avoid != self._avoid:
-            self._withdraw({piece: len(refs) for piece, refs in self._waiting.items()})
+            # The nodes to avoid are an option of each task, so all are submitted again.
+            self._withdraw(self._counts())
             self._avoid = avoid
-        self._forget_what_has_run()
-        counts = {piece: len(refs) for piece, refs in self._waiting.items()}
-        self._withdraw({piece: count - pieces[piece] for piece, count in counts.items()})
+        self._drop_finished()
+        self._withdraw({piece: count - pieces[piece] for piece, count in self._counts().items()})
         for piece, count in pieces.items():
-            missing = count - len(self._waiting.get(piece, ()))
+            missing = count - len(self._pending.get(piece, ()))
             if missing > 0:
                 task = self._task.options(**self._options(piece))
-                self._waiting.setdefault(piece, []).extend(task.remote() for _ in range(missing))
+                self._pending.setdefault(piece, []).extend(task.remote() for _ in range(missing))
 
-    def _forget_what_has_run(self) -> None:
-        refs = [ref for refs in self._waiting.values() for ref in refs]
-        if refs:
-            waiting = set(self._session.ray.wait(refs, num_returns=len(refs), timeout=0)[1])
-            self._waiting = {
-                piece: [ref for ref in of if ref in waiting] for piece, of in self._waiting.items()
-            }
+    def _counts(self) -> dict[Piece, int]:
+        return {piece: len(refs) for piece, refs in self._pending.items()}
+
+    def _drop_finished(self) -> None:
+        everything = [ref for refs in self._pending.values() for ref in refs]
+        if not everything:
+            return
+        _, pending = self._session.ray.wait(everything, num_returns=len(everything), timeout=0)
+        still = set(pending)
+        self._pending = {
+            piece: [ref for ref in refs if ref in still] for piece, refs in self._pending.items()
+        }
 
     def _withdraw(self, counts: Mapping[Piece, int]) -> None:
+        """Cancel so many tasks of each piece; a negative number cancels none."""
         for piece, count in counts.items():
             for _ in range(count):
-                self._session.ray.cancel(self._waiting[piece].pop())
+                self._session.ray.cancel(self._pending[piece].pop())
 
     def _options(self, piece: Piece) -> dict[str, Any]:
+        """Return Ray's options of a task that stands for a piece."""
         amounts = dict(piece)
         options: dict[str, Any] = {
             "num_cpus": amounts.pop("CPU", 0.0),
@@ -76,43 +88,41 @@ class Demand:
         return options
 
 
-def _nothing() -> None:
-    """That it waits is its use."""
+def _do_nothing() -> None:
+    """Run on a new node; only the time until then matters."""
 
 
 def pieces(
     waiting: Mapping[Shape, int],
-    coming: Iterable[Node],
-    there: Sequence[Node],
+    joining: Iterable[Node],
+    up: Sequence[Node],
     types: Sequence[NodeType] | None,
 ) -> Counter[Piece]:
-    """What to ask for, so that the trials that wait can run at once and no node starts without a trial for it.
+    """Return what to ask for.
 
-    `coming` are nodes that are up and not ready yet: they hold some of the trials. `there` are all nodes that are up,
-    `types` those that can be started, if that is known.
+    With it all waiting trials can run at once, and no node is launched without a trial for it.
+    `joining` are nodes that are up and not ready yet; they will hold some of the trials. `up` are
+    all nodes that are up, `types` those that can be launched, None if unknown.
     """
-    left = _beyond(Counter(waiting), coming, types or ())
+    left = _beyond(Counter(waiting), joining, types or ())
     asked: Counter[Piece] = Counter()
     for shape, count in left.items():
         if types is not None and not shape.amount("GPU"):
-            count = min(count, _without_gpus(shape, there, types))
-        asked.update(_pieces_of(shape, count, there, types))
+            count = min(count, _most_without_gpu(shape, up, types))
+        asked.update(_pieces_of(shape, count, up, types))
     return Counter(dict(_first(asked, PIECES_MOST)))
 
 
 def _beyond(
-    waiting: Counter[Shape], coming: Iterable[Node], types: Sequence[NodeType]
+    waiting: Counter[Shape], joining: Iterable[Node], types: Sequence[NodeType]
 ) -> Counter[Shape]:
-    """The trials that the nodes to come will not hold at once."""
-    for node in coming:
+    """Return the trials that the joining nodes cannot hold at once."""
+    for node in joining:
         free, is_empty = dict(node.resources), True
         for shape, count in waiting.items():
-            spared = (
-                node.resources.get("GPU") and not shape.amount("GPU") and without_gpu(shape, types)
-            )
-            if spared or (shape.exclusive and not is_empty):
+            if _avoids(node, shape, types) or (shape.exclusive and not is_empty):
                 continue
-            held = min(count, _times(shape, free))
+            held = min(count, _capacity(shape, free))
             waiting[shape] -= held
             for name, amount in shape.amounts:
                 free[name] = free.get(name, 0.0) - held * amount
@@ -122,39 +132,47 @@ def _beyond(
     return +waiting
 
 
-def _times(shape: Shape, free: Mapping[str, float]) -> int:
-    """How many trials of a shape a node with so much free can run at once."""
+def _avoids(node: Node, shape: Shape, types: Sequence[NodeType]) -> bool:
+    """Return whether trials of a shape stay off a node because of its GPU."""
+    wastes_gpu = node.resources.get("GPU") and not shape.amount("GPU")
+    return bool(wastes_gpu and without_gpu(shape, types))
+
+
+def _capacity(shape: Shape, free: Mapping[str, float]) -> int:
+    """Return how many trials of a shape these free resources of a node can run at once."""
     if not shape.fits(free):
         return 0
     if shape.exclusive or not shape.amounts:
         return 1
-    return min(int(free[name] / amount + 1e-6) for name, amount in shape.amounts)
+    return min(int(free[name] / amount + _EPSILON) for name, amount in shape.amounts)
 
 
-def _without_gpus(shape: Shape, there: Sequence[Node], types: Sequence[NodeType]) -> int:
-    """How many trials more could run on nodes without GPU, which are cheaper; all, where no such node can hold them."""
+def _most_without_gpu(shape: Shape, up: Sequence[Node], types: Sequence[NodeType]) -> int:
+    """Return how many more trials could run on nodes without a GPU, which are cheaper.
+
+    Return no limit where no such node can hold them.
+    """
     plain = without_gpu(shape, types)
     if not plain:
         return sys.maxsize
-    could = sum(kind.most * _times(_declared(shape, kind), kind.resources) for kind in plain)
-    can = sum(_times(shape, node.resources) for node in there if not node.resources.get("GPU"))
-    return max(0, could - can)
+    possible = sum(kind.most * _capacity(_declared(shape, kind), kind.resources) for kind in plain)
+    current = sum(_capacity(shape, node.resources) for node in up if not node.resources.get("GPU"))
+    return max(0, possible - current)
 
 
 def _pieces_of(
-    shape: Shape, count: int, there: Sequence[Node], types: Sequence[NodeType] | None
+    shape: Shape, count: int, up: Sequence[Node], types: Sequence[NodeType] | None
 ) -> Counter[Piece]:
-    """Demands that make a node start for as many trials as it can hold, and none for fewer.
+    """Return pieces that launch one node for as many trials as it can hold.
 
-    An exclusive trial asks for all cores of the smallest node that would do, as it will take them. Where the sizes of
-    nodes to come are not known, one trial asks for no more than it needs: any size may come.
+    An exclusive trial asks for all cores of the smallest node that can hold it, since it will take
+    them. Where the sizes of new nodes are unknown, one trial asks only for what it needs: a node
+    of any size may come.
     """
     if types is not None and not any("memory" in kind.resources for kind in types):
         shape = shape.without("memory")
-    sizes = (
-        [node.resources for node in there] if types is None else [kind.resources for kind in types]
-    )
-    fitting = [size for size in sizes if shape.fits(size)]
+    models: Sequence[Node | NodeType] = up if types is None else types
+    fitting = [model.resources for model in models if shape.fits(model.resources)]
     if not fitting:
         return Counter({shape.amounts: count})
     size = min(fitting, key=lambda size: (size.get("GPU", 0.0), size.get("CPU", 0.0)))
@@ -164,24 +182,26 @@ def _pieces_of(
         return Counter({whole: count - single}) + Counter({shape.amounts: single})
     if types is None:
         return Counter({shape.amounts: count})
-    together = _times(shape, size)
+    together = _capacity(shape, size)
     full, rest = divmod(count, together)
-    return Counter({_times_over(shape, together): full}) + Counter(
-        {_times_over(shape, rest): min(rest, 1)}
-    )
+    whole_nodes = Counter({_times(shape, together): full})
+    return whole_nodes + Counter({_times(shape, rest): min(rest, 1)})
 
 
-def _times_over(shape: Shape, times: int) -> Piece:
-    return tuple((name, times * amount) for name, amount in shape.amounts)
+def _times(shape: Shape, factor: int) -> Piece:
+    return tuple((name, factor * amount) for name, amount in shape.amounts)
 
 
 def without_gpu(shape: Shape, types: Sequence[NodeType]) -> list[NodeType]:
-    """The types without a GPU that could hold a trial."""
+    """Return the types without a GPU that could hold a trial."""
     return [kind for kind in types if not kind.resources.get("GPU") and could_hold(kind, shape)]
 
 
 def could_hold(kind: NodeType, shape: Shape) -> bool:
-    """Whether a node of a type could hold a trial; of memory that the type does not declare nothing is known."""
+    """Return whether a node of a type could hold a trial.
+
+    A type that does not declare its memory is taken to have enough.
+    """
     return _declared(shape, kind).fits(kind.resources)
 
 
@@ -190,7 +210,7 @@ def _declared(shape: Shape, kind: NodeType) -> Shape:
 
 
 def _first(asked: Counter[Piece], most: int) -> Iterable[tuple[Piece, int]]:
-    """The first so many of them."""
+    """Yield pieces with their numbers, up to a total of `most`."""
     ends = itertools.accumulate(asked.values())
     for (piece, count), end in zip(asked.items(), ends, strict=True):
         kept = min(count, most - (end - count))

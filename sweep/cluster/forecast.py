@@ -1,7 +1,7 @@
-"""Forecast: how long a plan takes on given nodes, by placing its trials as a sweep would; nothing runs.
+"""Forecast: how long a plan takes on given nodes, by a simulation of its placement.
 
-Each node counts from the beginning until its last trial has ended: that is what it costs, since an
-idle node is given back. What nodes take to start, and to build environments, is not known here.
+Each node counts from the beginning until its last trial has ended. That is what it costs, since an
+idle node is given back. The time to launch nodes and to build environments is not included.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from sweep.cluster.placement import Node, Placement, Shape, Waiting
+from sweep.cluster.placement import Node, Placement, QueuedTrial, Shape
 from sweep.errors import SweepError, nearest
 
-NodeTypes = Mapping[str, tuple[int, Mapping[str, float]]]  # how many, and what each has, by name
+NodeTypes = Mapping[str, tuple[int, Mapping[str, float]]]  # name -> (number, resources of each)
 
 _MOST_NODES = 10_000
 _HINT = "write --nodes cpu=4,gpu-1=2 with the names of available_node_types"
@@ -26,7 +26,7 @@ _HINT = "write --nodes cpu=4,gpu-1=2 with the names of available_node_types"
 
 @dataclass
 class Usage:
-    """What the nodes of one type do: seconds that they are up, added up, and trial seconds of these."""
+    """What the nodes of one type do. `up_s` is summed over the nodes."""
 
     nodes: int
     up_s: float = 0.0
@@ -35,41 +35,45 @@ class Usage:
 
 @dataclass
 class Forecast:
-    """How long everything takes, by type of node; `unplaceable` trials fit on none of the nodes."""
+    """The time of the whole plan, and the usage by node type.
+
+    `infeasible` is the number of trials that fit on none of the nodes.
+    """
 
     wall_s: float = 0.0
     types: dict[str, Usage] = field(default_factory=dict)
-    unplaceable: int = 0
+    infeasible: int = 0
 
 
 def forecast(trials: Iterable[Any], nodes: NodeTypes, seconds: Callable[[Any], float]) -> Forecast:
-    """Run the trials on as many nodes of each type as `nodes` says, which also holds their resources, in thought.
-
-    `seconds` tells how long a trial takes.
-    """
-    found = Forecast(types={name: Usage(count) for name, (count, _) in nodes.items()})
+    """Simulate the trials on these nodes; `seconds` returns the duration of a trial."""
+    result = Forecast(types={name: Usage(count) for name, (count, _) in nodes.items()})
     type_of = {
-        f"{name}-{place}": name for name, (count, _) in nodes.items() for place in range(count)
+        f"{name}-{number}": name for name, (count, _) in nodes.items() for number in range(count)
     }
     placement = Placement(
-        {each: Node(each, each, nodes[name][1]) for each, name in type_of.items()}
+        {node_id: Node(node_id, node_id, nodes[name][1]) for node_id, name in type_of.items()}
     )
     for order, trial in enumerate(trials):
-        placement.put(Waiting(order, Shape.of(trial.resources), trial.block, trial))
-    found.unplaceable = placement.infeasible
-    until = _run(placement, seconds, lambda node_id: _count(found.types[type_of[node_id]]))
-    for node_id, end_s in until.items():
-        found.types[type_of[node_id]].up_s += end_s
-    found.wall_s = max(until.values(), default=0.0)
-    return found
+        placement.put(QueuedTrial(order, Shape.of(trial.resources), trial.block, trial))
+    result.infeasible = placement.infeasible
+
+    def count_trial(node_id: str) -> None:
+        result.types[type_of[node_id]].trials += 1
+
+    ends = _simulate(placement, seconds, count_trial)
+    for node_id, end_s in ends.items():
+        result.types[type_of[node_id]].up_s += end_s
+    result.wall_s = max(ends.values(), default=0.0)
+    return result
 
 
 def node_types(file: Path, wanted: str) -> NodeTypes:
-    """`cpu=4,gpu-1=2` as numbers and resources of nodes, by the types that a cluster file describes.
+    """Parse `cpu=4,gpu-1=2` into numbers of nodes, with the resources from a cluster file.
 
-    Raises SweepError for what is no such text, and for types that the file does not have.
+    Raises SweepError where the text is malformed, and for types that the file does not have.
     """
-    described = _described(file)
+    described = _described_types(file)
     chosen: dict[str, tuple[int, Mapping[str, float]]] = {}
     for part in wanted.split(","):
         name, _, count = (piece.strip() for piece in part.partition("="))
@@ -77,45 +81,39 @@ def node_types(file: Path, wanted: str) -> NodeTypes:
             raise SweepError(f"--nodes {wanted}: {part!r} names no number of nodes", _HINT)
         if name not in described:
             raise SweepError(f"{file} has no node type {name!r}", nearest(name, described))
-        # a type that says nothing of its memory has enough
+        # A type that does not declare its memory is taken to have enough.
         chosen[name] = (int(count), {"memory": math.inf, **described[name]})
     return chosen
 
 
-def _run(
-    placement: Placement, seconds: Callable[[Any], float], started: Callable[[str], None]
+def _simulate(
+    placement: Placement, seconds: Callable[[Any], float], on_start: Callable[[str], None]
 ) -> dict[str, float]:
-    """Start what can start, end what ends first, and so on; when the last trial of each node has ended."""
+    """Run all trials in simulated time; return by node when its last trial ends."""
     now_s = 0.0
-    running: list[tuple[float, int, str, Waiting]] = []
-    until: dict[str, float] = {}
+    running: list[tuple[float, int, str, QueuedTrial]] = []
+    ends: dict[str, float] = {}
     while True:
-        while (step := placement.next()) is not None:
-            waiting, node = step
-            started(node.id)
-            heapq.heappush(
-                running, (now_s + seconds(waiting.trial), waiting.order, node.id, waiting)
-            )
+        while (placed := placement.next()) is not None:
+            queued, node = placed
+            on_start(node.id)
+            end_s = now_s + seconds(queued.trial)
+            heapq.heappush(running, (end_s, queued.order, node.id, queued))
         if not running:
-            return until
-        now_s, _, node_id, waiting = heapq.heappop(running)
-        until[node_id] = now_s
-        placement.release(waiting, node_id)
+            return ends
+        now_s, _, node_id, queued = heapq.heappop(running)
+        ends[node_id] = now_s
+        placement.release(queued, node_id)
 
 
-def _count(usage: Usage) -> None:
-    usage.trials += 1
-
-
-def _described(file: Path) -> dict[str, Mapping[str, float]]:
-    """The resources of each type of node that a cluster file describes."""
+def _described_types(file: Path) -> dict[str, Mapping[str, float]]:
+    """Return the resources of each node type in a cluster file that can run trials."""
     try:
-        read = yaml.safe_load(file.read_text(encoding="utf-8"))
-        types = read["available_node_types"]
-        resources = {str(name): dict(each["resources"]) for name, each in types.items()}
-        return {
-            name: each for name, each in resources.items() if any(each.values())
-        }  # the head runs no trials
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        types = config["available_node_types"]
+        resources = {str(name): dict(kind["resources"]) for name, kind in types.items()}
+        # The head declares no resources, so that it runs no trials.
+        return {name: amounts for name, amounts in resources.items() if any(amounts.values())}
     except OSError as error:
         hint = "name the file that describes the cluster with --cluster"
         raise SweepError(f"{file} cannot be read: {error.strerror}", hint) from None

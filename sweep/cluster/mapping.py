@@ -1,7 +1,9 @@
-"""One pass of `map`: trials placed, started, watched, moved where their node dies, and their records handed over.
+"""The execution of one `map`: place trials, start and watch them, and return their records.
 
-What has ended at one moment is handed over together. Where no trial wants a node to itself, the next ones are started
-before: then nodes compute while records are written.
+A trial whose node dies is placed again. Records of trials that end at the same moment are returned
+together. Where no trial is exclusive, the next trials start before the records are returned, so
+that nodes compute while the caller writes. Exclusive trials wait for that, since writing would
+disturb them.
 """
 
 from __future__ import annotations
@@ -17,19 +19,27 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sweep.cluster.placement import Node, Placement, Shape, Waiting
+from sweep.cluster.placement import Node, Placement, QueuedTrial, Shape
 from sweep.errors import Unavailable
 from sweep.status import Status
+from sweep.texts import counted
 
 Record = dict[str, Any]
-Tell = Callable[[Any, dict[str, Any] | None], None]
+OnProgress = Callable[[Any, dict[str, Any] | None], None]
 
-WINDOW = 2048  # trials that wait at once: enough to choose from, however many there are
-UNBEGUN_MOST = 10  # how often a trial may fail to begin on nodes that begin others
+# How many trials wait in the placement: enough to choose from, whatever the length of the plan.
+WINDOW = 2048
+MOST_FAILED_STARTS = 10  # of one trial, on nodes that start others
+_CANCEL_TIMEOUT_S = 3.0
+
+# Ray raises these before a task has begun.
+_NOT_STARTED = frozenset({"RuntimeEnvSetupError", "TaskUnschedulableError"})
+# What a task answers: first that it has started, then progress, then a record or an error.
+_STARTED, _PROGRESS, _RECORD, _RAISED = "started", "progress", "record", "raised"
 
 
 class Nodes(Protocol):
-    """What a pass needs of the cluster."""
+    """What the execution needs of the cluster; see `Cluster`."""
 
     attempts: int
     changes: int
@@ -45,27 +55,37 @@ class Nodes(Protocol):
     def expecting(self) -> bool: ...
     @property
     def refusals(self) -> list[str]: ...
-    def has_gone(self, node: Node) -> bool: ...
-    def is_spared(self, shape: Shape) -> bool: ...
+    def is_dead(self, node: Node) -> bool: ...
+    def avoids_gpus(self, shape: Shape) -> bool: ...
     def wait(self, refs: list[Any]) -> list[Any]: ...
     def probe(self, node: Node) -> None: ...
-    def began(self, node: Node) -> None: ...
-    def could_not_begin(self, node: Node, why: str) -> bool: ...
-    def want(self, shapes: Callable[[], Iterable[Shape]]) -> None: ...
-    def stuck(self, trials: int) -> None: ...
+    def count_start(self, node: Node) -> None: ...
+    def count_failed_start(self, node: Node, why: str) -> bool: ...
+    def request_nodes(self, shapes: Callable[[], Iterable[Shape]]) -> None: ...
+    def announce_wait(self, trials: int) -> None: ...
+
+
+def failure_record(trial: Any, status: str, error: str) -> Record:
+    """Return the smallest record of a trial that could not write its own."""
+    return {
+        "trial_id": trial.id,
+        "attempt": getattr(trial, "attempt", 1),
+        "status": status,
+        "error": error,
+    }
 
 
 @dataclass
 class _InFlight:
-    """A trial under way; `since` is when it started, None while it has not."""
+    """A trial that was submitted. `since` is the time of its start, None before."""
 
-    waiting: Waiting
+    queued: QueuedTrial
     node: Node
     since: float | None = None
 
 
 class MapExecution:
-    """`groups()` yields one record for each trial, with the node's name in it, in the order in which they end."""
+    """One execution of `map` on a cluster; the arguments are those of `Cluster.map_together`."""
 
     def __init__(
         self,
@@ -75,93 +95,95 @@ class MapExecution:
         limit_s: float | None,
         failure: Callable[[Any, str, str], Record],
         pair: Callable[[Any], Hashable],
-        tell: Tell | None,
+        on_progress: OnProgress | None,
     ) -> None:
-        self._cluster, self._session, self._ray = cluster, cluster.session, cluster.session.ray
-        self._trials, self._limit_s, self._failure, self._pair = (
-            enumerate(trials),
-            limit_s,
-            failure,
-            pair,
-        )
-        self._tell = tell or _unheard
-        kind = _alone if self._session.is_client else _announced
-        seat = _Seat(self._session.cores, os.getpriority(os.PRIO_PROCESS, 0))
-        run = kind(function, seat, tell is not None)
-        self._task = self._ray.remote(max_retries=0)(run)
-        self._placement = Placement(spared=cluster.is_spared)
-        self._flights: dict[Any, _InFlight] = {}
-        self._failed: dict[int, int] = {}  # order -> how often its node or Ray worker has died
-        self._unbegun: dict[
-            int, int
-        ] = {}  # order -> how often it could not begin on a node that is still used
-        self._exhausted = False
-        self._exclusive = False  # whether any trial so far wants its node to itself
+        self._cluster = cluster
+        self._session = cluster.session
+        self._ray = self._session.ray
+        self._trials = enumerate(trials)
+        self._limit_s, self._failure, self._pair = limit_s, failure, pair
+        self._on_progress = on_progress or _ignore
+        self._task = self._ray.remote(max_retries=0)(self._node_function(function))
+        self._placement = Placement(avoids_gpus=cluster.avoids_gpus)
+        self._in_flight: dict[Any, _InFlight] = {}  # by Ray's reference
+        self._deaths: dict[int, int] = {}  # order of a trial -> how often its node or worker died
+        self._failed_starts: dict[int, int] = {}  # order of a trial -> failures on usable nodes
+        self._is_exhausted = False  # all trials have been taken
+        self._any_exclusive = False
         self._stuck_since: float | None = None
-        self._changes = self._wanted_at = -1
-        self._count_nodes()
+        self._changes_seen = self._changes_requested = -1
+        self._update_nodes()
+
+    def _node_function(self, function: Callable[..., Record]) -> Callable[[Any], Any]:
+        conditions = _Conditions(self._session.cores, os.getpriority(os.PRIO_PROCESS, 0))
+        reports = self._on_progress is not _ignore
+        make = _returning if self._session.is_client else _streaming
+        return make(function, conditions, reports)
 
     def groups(self) -> Iterator[list[Record]]:
+        """Yield the records of all trials, those that end at the same moment together.
+
+        Each record has the name of its node under `node`.
+        """
         try:
-            while self._go_on():
-                ended = [
-                    record
-                    for ref in self._cluster.wait(list(self._flights))
-                    for record in self._landed(ref)
-                ]
-                if self._changes != self._cluster.changes:
-                    self._count_nodes()
-                    ended += self._lost_and_overdue()
-                if ended:
-                    if not self._exclusive:
+            while self._advance():
+                records: list[Record] = []
+                for ref in self._cluster.wait(list(self._in_flight)):
+                    records += self._take_answer(ref)
+                if self._changes_seen != self._cluster.changes:
+                    self._update_nodes()
+                    records += self._take_lost_and_overdue()
+                if records:
+                    if not self._any_exclusive:
                         self._start_all()
-                    yield ended
+                    yield records
         finally:
             self._cancel()
 
-    def _start_all(self) -> None:
-        """Start what can start."""
-        self._refill()
-        while placed := self._placement.next():
-            self._start(*placed)
-
-    def _go_on(self) -> bool:
-        """Start what can start; false once nothing is left."""
+    def _advance(self) -> bool:
+        """Start what can start; return whether anything is left to wait for."""
         self._start_all()
-        self._want()
-        if self._flights or (self._cluster.expecting and not self._done()):
+        self._request_nodes()
+        is_done = self._is_done()
+        if self._in_flight or (self._cluster.expecting and not is_done):
             self._stuck_since = None
             return True
-        if self._done():
-            return False
-        return self._wait_for_nodes()
+        return not is_done and self._wait_for_nodes()
 
-    def _done(self) -> bool:
-        return not (self._flights or self._placement.infeasible or len(self._placement))
+    def _is_done(self) -> bool:
+        return not (self._in_flight or self._placement.infeasible or len(self._placement))
+
+    def _start_all(self) -> None:
+        self._refill()
+        while placed := self._placement.next():
+            self._submit(*placed)
 
     def _refill(self) -> None:
-        while not self._exhausted and self._has_room():
+        while not self._is_exhausted and self._has_space():
             order, trial = next(self._trials, (0, None))
             if trial is None:
-                self._exhausted = True
-            else:
-                shape = Shape.of(trial.resources)
-                self._exclusive = self._exclusive or shape.exclusive
-                self._placement.put(Waiting(order, shape, self._pair(trial), trial))
+                self._is_exhausted = True
+                return
+            shape = Shape.of(trial.resources)
+            self._any_exclusive = self._any_exclusive or shape.exclusive
+            self._placement.put(QueuedTrial(order, shape, self._pair(trial), trial))
 
-    def _has_room(self) -> bool:
-        """Trials that no node here can hold must not keep others from being taken, but for where there is no node."""
-        passed_over = 0 if self._placement.nodes else self._placement.infeasible
-        return len(self._placement) + passed_over < WINDOW
+    def _has_space(self) -> bool:
+        """Return whether the placement takes more trials.
 
-    def _start(self, waiting: Waiting, node: Node) -> None:
-        amounts = dict(waiting.shape.amounts)
-        cpu, gpu, memory = (
-            amounts.pop("CPU", 0.0),
-            amounts.pop("GPU", 0.0),
-            amounts.pop("memory", 0.0),
-        )
-        if waiting.shape.exclusive:  # all of its cores: Ray then keeps other people off it, too
+        Infeasible trials do not count, or they would keep feasible ones from being taken. Without
+        any node all trials are infeasible, and must count.
+        """
+        infeasible = 0 if self._placement.nodes else self._placement.infeasible
+        return len(self._placement) + infeasible < WINDOW
+
+    def _submit(self, queued: QueuedTrial, node: Node) -> None:
+        amounts = dict(queued.shape.amounts)
+        cpu = amounts.pop("CPU", 0.0)
+        gpu = amounts.pop("GPU", 0.0)
+        memory = amounts.pop("memory", 0.0)
+        if queued.shape.exclusive:
+            # All cores of the node, so that Ray keeps other jobs off it, too.
             cpu = node.resources.get("CPU", 0.0)
         task = self._session.at(
             self._task,
@@ -171,210 +193,212 @@ class MapExecution:
             memory=int(memory) or None,
             resources=amounts or None,
         )
-        flight = self._flights[task.remote(waiting.trial)] = _InFlight(waiting, node)
+        entry = self._in_flight[task.remote(queued.trial)] = _InFlight(queued, node)
         if self._session.is_client:
-            self._started(flight)
+            self._note_start(entry)  # a client does not hear of the real start
 
-    def _started(self, flight: _InFlight) -> None:
-        flight.since = time.monotonic()
-        self._cluster.running[flight.waiting.trial.name] = flight.node.name
-        self._cluster.began(flight.node)
-        self._tell(flight.waiting.trial, None)
+    def _note_start(self, entry: _InFlight) -> None:
+        entry.since = time.monotonic()
+        self._cluster.running[entry.queued.trial.name] = entry.node.name
+        self._cluster.count_start(entry.node)
+        self._on_progress(entry.queued.trial, None)
 
-    def _landed(self, ref: Any) -> Iterator[Record]:
-        """What has come from a flight: that it has started, how far it is, its record, or how it failed."""
-        flight = self._flights[ref]
+    def _take_answer(self, ref: Any) -> Iterator[Record]:
+        """Take the next answer of a task, and yield the trial's record if it has ended."""
+        entry = self._in_flight[ref]
         try:
-            kind, said = self._ray.get(ref if self._session.is_client else next(ref))
+            kind, value = self._ray.get(ref if self._session.is_client else next(ref))
         except (self._ray.exceptions.RayError, StopIteration) as error:
-            yield from self._broken_off(ref, error)
+            yield from self._take_error(ref, error)
             return
         if kind == _STARTED:
-            self._started(flight)
+            self._note_start(entry)
         elif kind == _PROGRESS:
-            self._tell(flight.waiting.trial, said)
+            self._on_progress(entry.queued.trial, value)
         elif kind == _RAISED:
-            yield from self._ended(ref, self._failure(flight.waiting.trial, Status.FAILED, said))
+            yield self._end(ref, self._failure(entry.queued.trial, Status.FAILED, value))
         else:
-            yield from self._ended(ref, said)
+            yield self._end(ref, value)
 
-    def _ended(self, ref: Any, record: Record) -> Iterator[Record]:
-        flight = self._forget(ref)
-        yield record | {"node": flight.node.name}
+    def _end(self, ref: Any, record: Record) -> Record:
+        entry = self._remove(ref)
+        return record | {"node": entry.node.name}
 
-    def _broken_off(self, ref: Any, error: Exception) -> Iterator[Record]:
-        """Ray has an error instead of an answer.
+    def _take_error(self, ref: Any, error: Exception) -> Iterator[Record]:
+        """Handle an error of Ray's in place of an answer.
 
-        Where a Ray worker was killed before anything was heard of it, the trial itself may have done that.
+        A Ray worker that was killed before its first answer may have been killed by the trial
+        itself, so that does not count as a failed start.
         """
-        flight = self._flights[ref]
+        entry = self._in_flight[ref]
         raised = isinstance(error, self._ray.exceptions.RayTaskError)
-        if (flight.since is None or self._session.is_client) and (
-            raised or type(error).__name__ in _NOT_BEGUN
-        ):
-            yield from self._not_begun(ref, error)
+        may_be_unstarted = entry.since is None or self._session.is_client
+        if may_be_unstarted and (raised or type(error).__name__ in _NOT_STARTED):
+            yield from self._take_failed_start(ref, error)
         elif raised:
-            yield from self._ended(
-                ref, self._failure(flight.waiting.trial, Status.FAILED, str(error))
-            )
+            yield self._end(ref, self._failure(entry.queued.trial, Status.FAILED, str(error)))
         else:
-            self._cluster.probe(flight.node)
-            yield from self._again(ref, _cause(error, flight.node))
+            self._cluster.probe(entry.node)
+            yield from self._retry(ref, _cause(error, entry.node))
 
-    def _not_begun(self, ref: Any, error: Exception) -> Iterator[Record]:
-        """A node could not begin a trial: that is the node's failure and not the trial's, which is placed elsewhere.
+    def _take_failed_start(self, ref: Any, error: Exception) -> Iterator[Record]:
+        """Place a trial elsewhere that its node could not start.
 
-        Only a trial that many nodes cannot begin which begin others is given up.
+        That is a failure of the node. The trial is given up only when it has failed to start on
+        many nodes that start others.
         """
-        flight = self._forget(ref)
-        waiting, why = flight.waiting, last_line(error)
-        self._cluster.probe(flight.node)
-        if self._cluster.could_not_begin(flight.node, why):
-            count = self._unbegun[waiting.order] = self._unbegun.get(waiting.order, 0) + 1
-            if count >= UNBEGUN_MOST:
-                record = self._failure(
-                    waiting.trial, Status.FAILED, f"it could not begin, {count} times: {why}"
-                )
-                yield record | {"node": flight.node.name}
+        entry = self._remove(ref)
+        queued, why = entry.queued, last_line(error)
+        self._cluster.probe(entry.node)
+        if self._cluster.count_failed_start(entry.node, why):
+            count = self._failed_starts.get(queued.order, 0) + 1
+            self._failed_starts[queued.order] = count
+            if count >= MOST_FAILED_STARTS:
+                text = f"it could not begin, {count} times: {why}"
+                record = self._failure(queued.trial, Status.FAILED, text)
+                yield record | {"node": entry.node.name}
                 return
-        self._placement.put(waiting, avoid=flight.node.id)
+        self._placement.put(queued, avoid=entry.node.id)
 
-    def _lost_and_overdue(self) -> Iterator[Record]:
-        """Flights whose node has gone, or that have taken longer than they may: Ray may never say so."""
+    def _take_lost_and_overdue(self) -> Iterator[Record]:
+        """Retry trials whose node has died or whose time is over: Ray may never report them."""
         now = time.monotonic()
-        for ref, flight in list(self._flights.items()):
-            if self._cluster.has_gone(flight.node):
-                yield from self._again(ref, f"node {flight.node.name} died")
-            elif self._limit_s and flight.since and now - flight.since > self._limit_s:
-                yield from self._again(
-                    ref, f"no answer from node {flight.node.name} for {self._limit_s:.0f} s"
-                )
+        for ref, entry in list(self._in_flight.items()):
+            name = entry.node.name
+            if self._cluster.is_dead(entry.node):
+                yield from self._retry(ref, f"node {name} died")
+            elif self._limit_s and entry.since and now - entry.since > self._limit_s:
+                yield from self._retry(ref, f"no answer from node {name} for {self._limit_s:.0f} s")
 
-    def _again(self, ref: Any, cause: str) -> Iterator[Record]:
-        """Storage a trial once more, away from where it failed, or give it up; what it may still send is not heard."""
-        flight = self._forget(ref)
+    def _retry(self, ref: Any, cause: str) -> Iterator[Record]:
+        """Place a trial again on another node, or yield its record after too many attempts.
+
+        Later answers of the task are ignored.
+        """
+        entry = self._remove(ref)
         self._ray.cancel(ref, force=True)
-        waiting = flight.waiting
-        if flight.since is None and self._cluster.has_gone(flight.node):  # it had not begun
-            self._placement.put(waiting, avoid=flight.node.id)
+        queued = entry.queued
+        if entry.since is None and self._cluster.is_dead(entry.node):
+            # The trial had not started, so this is not an attempt of it.
+            self._placement.put(queued, avoid=entry.node.id)
             return
-        count = self._failed[waiting.order] = self._failed.get(waiting.order, 0) + 1
+        count = self._deaths[queued.order] = self._deaths.get(queued.order, 0) + 1
         if count >= self._cluster.attempts:
             times = f", {count} times" if count > 1 else ""
-            record = self._failure(waiting.trial, Status.CRASHED, f"{cause}{times}")
-            yield record | {"node": flight.node.name}
+            record = self._failure(queued.trial, Status.CRASHED, f"{cause}{times}")
+            yield record | {"node": entry.node.name}
         else:
-            self._placement.put(
-                waiting._replace(trial=_next_attempt(waiting.trial)), avoid=flight.node.id
-            )
+            retried = queued._replace(trial=_next_attempt(queued.trial))
+            self._placement.put(retried, avoid=entry.node.id)
 
-    def _forget(self, ref: Any) -> _InFlight:
-        flight = self._flights.pop(ref)
-        self._cluster.running.pop(flight.waiting.trial.name, None)
-        self._placement.release(flight.waiting, flight.node.id)
-        return flight
+    def _remove(self, ref: Any) -> _InFlight:
+        entry = self._in_flight.pop(ref)
+        self._cluster.running.pop(entry.queued.trial.name, None)
+        self._placement.release(entry.queued, entry.node.id)
+        return entry
 
-    def _count_nodes(self) -> None:
-        self._changes = self._cluster.changes
-        ready = {node.id: node for node in self._cluster.nodes}
-        known = {node.id for node in self._placement.nodes}
-        for gone in known - ready.keys():
-            self._placement.remove(gone)
-        for come in ready.keys() - known:
-            self._placement.add(ready[come])
+    def _update_nodes(self) -> None:
+        """Bring the placement's nodes in line with the cluster's."""
+        self._changes_seen = self._cluster.changes
+        current = {node.id: node for node in self._cluster.nodes}
+        placed = {node.id for node in self._placement.nodes}
+        for node_id in placed - current.keys():
+            self._placement.remove(node_id)
+        for node_id in current.keys() - placed:
+            self._placement.add(current[node_id])
 
-    def _want(self) -> None:
-        """Tell the autoscaler what waits, once all is started that the nodes can hold."""
-        if self._wanted_at != self._cluster.changes:
-            self._wanted_at = self._cluster.changes
-            self._cluster.want(
-                lambda: [each.shape for each in self._placement.waiting(limit=WINDOW)]
+    def _request_nodes(self) -> None:
+        """Request nodes for what still waits after every possible start."""
+        if self._changes_requested != self._cluster.changes:
+            self._changes_requested = self._cluster.changes
+            self._cluster.request_nodes(
+                lambda: [queued.shape for queued in self._placement.waiting(limit=WINDOW)]
             )
 
     def _wait_for_nodes(self) -> bool:
-        """Trials are left that no node here can hold: wait for one as long as that makes sense."""
+        """Return true while a node may still come for the remaining trials, else raise."""
         left = self._placement.infeasible + len(self._placement)
         if self._stuck_since is None:
             self._stuck_since = time.monotonic()
-            self._cluster.stuck(left)
+            self._cluster.announce_wait(left)
         if time.monotonic() - self._stuck_since < self._cluster.wait_s:
             return True
         first = self._placement.waiting(limit=1)[0].trial
-        left_over = (
-            f"{left} trial{'s are' if left > 1 else ' is'} left that no node can hold any more"
-        )
+        verb = "are" if left > 1 else "is"
+        message = f"{counted(left, 'trial')} {verb} left that no node can hold any more"
         raise Unavailable(
-            "; ".join([f"{left_over}, first {first.name}", *self._cluster.refusals]),
+            "; ".join([f"{message}, first {first.name}", *self._cluster.refusals]),
             "the records so far are safe: run the same command again when such a node is up",
         )
 
     def _cancel(self) -> None:
-        """End what still runs; a cluster that is ours ends with it, on another's we wait a moment for it."""
-        flights, self._flights = list(self._flights), {}
+        """Cancel what still runs, and wait a moment for it to end on a cluster that stays."""
+        refs, self._in_flight = list(self._in_flight), {}
         self._cluster.running.clear()
         if self._session.lost:
             return
-        self._cluster.want(list)
-        if not flights:
+        self._cluster.request_nodes(list)
+        if not refs:
             return
-        for ref in flights:
+        for ref in refs:
             self._ray.cancel(ref, force=True)
-        self._ray.wait(flights, num_returns=len(flights), timeout=3.0)
-
-
-_NOT_BEGUN = frozenset(
-    {"RuntimeEnvSetupError", "TaskUnschedulableError"}
-)  # of Ray's errors: no trial has seen them
-_STARTED, _PROGRESS, _RECORD, _RAISED = "started", "progress", "record", "raised"
+        self._ray.wait(refs, num_returns=len(refs), timeout=_CANCEL_TIMEOUT_S)
 
 
 @dataclass(frozen=True)
-class _Seat:
-    """Where trials run within a Ray worker: on which of the node's cores, and as nice as the driver."""
+class _Conditions:
+    """The cores and the niceness at which trials run within a Ray worker."""
 
     cores: set[int] | None
     niceness: int
 
-    def take(self) -> None:
-        """Leave the daemons' core, compete as the driver does, and see the GPUs that Ray has assigned and no others."""
+    def apply(self) -> None:
+        """Leave the daemons' core, take the driver's niceness, and see only the assigned GPUs."""
         import ray
 
         if self.cores:
             os.sched_setaffinity(0, self.cores)
-        with contextlib.suppress(PermissionError):  # the record says how nice it stayed
+        # Lowering the niceness may not be permitted; the record then has the real value.
+        with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, self.niceness)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
 
 
-def _announced(
-    function: Callable[..., Record], seat: _Seat, tells: bool
+def _streaming(
+    function: Callable[..., Record], conditions: _Conditions, reports: bool
 ) -> Callable[[Any], Iterator[Any]]:
-    """A task that says that it has started, how far it is, and what it found: its waiting must not count as running."""
+    """Return a task that yields its start, its progress and its record.
+
+    The start is reported since the time that a task waits in Ray must not count as running time.
+    """
 
     def run(trial: Any) -> Iterator[Any]:
-        seat.take()
+        conditions.apply()
         yield _STARTED, None
-        if tells:
-            yield from _told(function, trial)
+        if reports:
+            yield from _run_reporting(function, trial)
         else:
             yield _RECORD, function(trial)
 
     return run
 
 
-def _told(function: Callable[..., Record], trial: Any) -> Iterator[Any]:
-    """What a trial says of itself while it runs in a thread beside, and its record."""
-    said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+def _run_reporting(function: Callable[..., Record], trial: Any) -> Iterator[Any]:
+    """Run a trial in a thread; yield its progress and its record."""
+    answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def report(facts: Any) -> None:
+        answers.put((_PROGRESS, dict(facts)))
 
     def work() -> None:
         try:
-            said.put((_RECORD, function(trial, lambda facts: said.put((_PROGRESS, dict(facts))))))
-        except BaseException as error:  # noqa: BLE001  raised again where the task is heard
-            said.put(("error", error))
+            answers.put((_RECORD, function(trial, report)))
+        except BaseException as error:  # noqa: BLE001  raised again in the thread of the task
+            answers.put(("error", error))
 
     threading.Thread(target=work, daemon=True).start()
     while True:
-        kind, value = said.get()
+        kind, value = answers.get()
         if kind == "error":
             raise value
         yield kind, value
@@ -382,21 +406,27 @@ def _told(function: Callable[..., Record], trial: Any) -> Iterator[Any]:
             return
 
 
-def _alone(function: Callable[..., Record], seat: _Seat, tells: bool) -> Callable[[Any], Any]:
-    """The same through `ray://`, which cannot carry two answers."""
+def _returning(
+    function: Callable[..., Record], conditions: _Conditions, reports: bool
+) -> Callable[[Any], Any]:
+    """Return a task that gives one answer at its end: `ray://` cannot carry several.
+
+    An exception is returned as text. An exception that Ray raises would not tell whether the trial
+    had started.
+    """
 
     def run(trial: Any) -> Any:
-        seat.take()
+        conditions.apply()
         try:
-            return _RECORD, function(trial, _unheard) if tells else function(trial)
-        except Exception:  # noqa: BLE001  what Ray raises instead would not say whether the trial had begun
+            return _RECORD, function(trial, _ignore) if reports else function(trial)
+        except Exception:  # noqa: BLE001
             return _RAISED, traceback.format_exc()
 
     return run
 
 
-def _unheard(*_: Any) -> None:
-    """Where nobody asked how far trials are."""
+def _ignore(*_: Any) -> None:
+    """Take progress that nobody asked for."""
 
 
 def _next_attempt(trial: Any) -> Any:
@@ -405,9 +435,8 @@ def _next_attempt(trial: Any) -> Any:
 
 
 def _cause(error: Exception, node: Node) -> str:
-    """Ray's exceptions in the words of a record."""
-    name = type(error).__name__
-    known = {
+    """Return what an exception of Ray's means for a trial, in the words of a record."""
+    causes = {
         "WorkerCrashedError": f"the Ray worker on node {node.name} was killed",
         "OutOfMemoryError": f"the Ray worker on node {node.name} was killed for want of memory",
         "NodeDiedError": f"node {node.name} died",
@@ -416,13 +445,14 @@ def _cause(error: Exception, node: Node) -> str:
         "StopIteration": f"the Ray worker on node {node.name} ended without an answer",
         "TaskCancelledError": f"the trial was cancelled on node {node.name}",
     }
-    return (
-        known.get(name)
-        or f"{name} on node {node.name}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-    )
+    name = type(error).__name__
+    if name in causes:
+        return causes[name]
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{name} on node {node.name}: {first_line}"
 
 
 def last_line(error: Exception) -> str:
-    """What of an error's text says the most, or its name where it has none."""
+    """Return the last line of an error's text, which says most, or its name without a text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,8 +1,24 @@
-"""Placement: which node a trial goes to, decided from what is free there; pure, and ignorant of Ray.
+"""Placement: decide which trial starts next and on which node. Pure; it does not know Ray.
 
-Three wishes, the first never given up: an exclusive trial has its node to itself; trials start in the order of the
-plan; trials of one pair (a block, unless the caller says otherwise) run on one node, or at least on nodes of one kind,
-so that their ratio compares frameworks and not machines.
+Problem. Trials of different sizes share nodes of different sizes, under three rules:
+
+1. An exclusive trial has its node to itself.
+2. Trials start in the order of the plan, and a large trial does not starve.
+3. Trials of one pair (by default a block) run on one node, or at least on nodes with equal
+   resources, so that their ratio compares frameworks and not machines.
+
+Rule 1 always holds. After a node has failed, its trials may move and rule 3 starts anew.
+
+Design. All trials of one shape (one resource demand) are alike, so each shape has its own queues.
+A decision looks at one candidate for each shape and each kind of node, not at every trial and
+every node. Queues and rankings are heaps, because the first entry is all that a decision needs.
+An outdated entry stays in its heap until it reaches the top, since removing it from the middle
+would take time proportional to the length of the heap.
+Against starvation, the trial that has waited longest reserves a node; smaller trials fill the
+other nodes meanwhile.
+
+Alternatives. Ray's scheduler knows neither pairs nor exclusive trials and keeps no order. One
+sorted list of trials needs no heaps, but a decision then costs trials times nodes.
 """
 
 from __future__ import annotations
@@ -17,11 +33,14 @@ from typing import Any, NamedTuple, Protocol
 
 from sweep.texts import plural
 
-_EPSILON = 1e-6  # a third of a GPU, three times over, is a GPU
+_EPSILON = 1e-6  # tolerance of sums of fractions: three thirds of a GPU are one GPU
+# A ranking is cleaned up when it has this many entries more than twice the current ones.
+_RANKING_SLACK = 64
+_UNBOUND = ""  # the key of trials that no node is chosen for
 
 
 class Resources(Protocol):
-    """What a trial asks for: cores, GPUs (a fraction shares one), bytes, custom amounts, the node to itself."""
+    """What one trial needs. `gpu` may be a fraction, `memory` is in bytes."""
 
     @property
     def cpu(self) -> float: ...
@@ -36,43 +55,44 @@ class Resources(Protocol):
 
 
 class Shape(NamedTuple):
-    """A demand as a value: trials of one shape are alike to the placement."""
+    """A resource demand as a hashable value. Trials of one shape are interchangeable."""
 
     amounts: tuple[tuple[str, float], ...]
     exclusive: bool
 
     @classmethod
     def of(cls, resources: Resources) -> Shape:
+        """Return the shape of a trial's resources; amounts of zero are left out."""
         wanted = {
             "CPU": resources.cpu,
             "GPU": resources.gpu,
             "memory": resources.memory or 0,
             **(resources.custom or {}),
         }
-        return cls(
-            tuple(sorted((name, float(amount)) for name, amount in wanted.items() if amount)),
-            resources.exclusive,
-        )
+        amounts = sorted((name, float(amount)) for name, amount in wanted.items() if amount)
+        return cls(tuple(amounts), resources.exclusive)
 
     def amount(self, name: str) -> float:
+        """Return the amount of one resource, 0 where it is not demanded."""
         return dict(self.amounts).get(name, 0.0)
 
     def without(self, name: str) -> Shape:
-        """The same demand but for one resource."""
+        """Return the same demand without one resource."""
         return Shape(tuple(pair for pair in self.amounts if pair[0] != name), self.exclusive)
 
     def __str__(self) -> str:
-        """As in `2 cores and 1 GPU, alone on a node`."""
+        """Return a phrase such as `2 cores and 1 GPU, alone on a node`."""
         wanted = " and ".join(_quantity(name, amount) for name, amount in self.amounts)
         return f"{wanted}, alone on a node" if self.exclusive else wanted
 
     def fits(self, free: Mapping[str, float]) -> bool:
+        """Return whether these free resources satisfy the demand."""
         return all(free.get(name, 0.0) + _EPSILON >= amount for name, amount in self.amounts)
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node with all that it has: `CPU`, `GPU`, `memory` in bytes, and whatever else its cluster declares."""
+    """A node and its total resources: `CPU`, `GPU`, `memory` in bytes, and custom ones."""
 
     id: str
     name: str
@@ -80,14 +100,16 @@ class Node:
 
     @functools.cached_property
     def kind(self) -> tuple[tuple[str, float], ...]:
-        """What it has but for memory, which differs by a few bytes between machines of one kind."""
-        return tuple(
-            sorted((name, amount) for name, amount in self.resources.items() if name != "memory")
-        )
+        """The resources that define a kind of node.
+
+        Memory is left out: it differs by a few bytes between equal machines.
+        """
+        named = sorted(pair for pair in self.resources.items() if pair[0] != "memory")
+        return tuple(named)
 
 
-class Waiting(NamedTuple):
-    """A trial that waits for a node; `order` is its place in the plan, kept when it has to be placed again."""
+class QueuedTrial(NamedTuple):
+    """A trial that waits for a node. `order` is its position in the plan; a retry keeps it."""
 
     order: int
     shape: Shape
@@ -96,335 +118,372 @@ class Waiting(NamedTuple):
 
 
 @dataclass(eq=False)
-class _Room:
-    """What is free on a node now. `number` tells rooms apart, `stamp` the states of one."""
+class _NodeState:
+    """What is free on a node now.
+
+    `number` identifies the node. `version` rises with each change, so that rankings can tell
+    outdated entries.
+    """
 
     node: Node
     number: int
     kind: int
     free: dict[str, float]
-    spared: Callable[[Shape], bool]
+    avoids_gpus: Callable[[Shape], bool]
     running: int = 0
-    closed: bool = False  # by an exclusive trial
-    stamp: int = 0
+    is_taken: bool = False  # by an exclusive trial
+    version: int = 0
+
+    @property
+    def has_gpu(self) -> bool:
+        return bool(self.node.resources.get("GPU"))
 
     def admits(self, shape: Shape) -> bool:
-        if self.closed or (shape.exclusive and self.running):
+        """Return whether a trial of this shape can start now."""
+        if self.is_taken or (shape.exclusive and self.running):
             return False
-        return shape.fits(self.free) and not self.is_spared(shape)
+        return shape.fits(self.free) and not self._is_avoided_by(shape)
 
     def could_hold(self, shape: Shape) -> bool:
-        """Were it empty."""
-        return shape.fits(self.node.resources) and not self.is_spared(shape)
+        """Return whether a trial of this shape could start if nothing ran here."""
+        return shape.fits(self.node.resources) and not self._is_avoided_by(shape)
 
-    def is_spared(self, shape: Shape) -> bool:
-        """Whether it has a GPU that is not for trials of this shape."""
-        return bool(self.node.resources.get("GPU")) and self.spared(shape)
+    def _is_avoided_by(self, shape: Shape) -> bool:
+        return self.has_gpu and self.avoids_gpus(shape)
 
-    def book(self, shape: Shape, sign: int) -> None:
+    def allocate(self, shape: Shape) -> None:
+        self._add_free(shape, -1)
+        self.running += 1
+        self.is_taken = shape.exclusive
+
+    def release(self, shape: Shape) -> None:
+        self._add_free(shape, +1)
+        self.running -= 1
+        self.is_taken = False
+
+    def _add_free(self, shape: Shape, sign: int) -> None:
         for name, amount in shape.amounts:
-            self.free[name] = self.free.get(name, 0.0) - sign * amount
-        self.running += sign
-        self.closed = shape.exclusive and sign > 0
+            self.free[name] = self.free.get(name, 0.0) + sign * amount
 
 
 class _Ranking:
-    """Rooms, the least busy first. What a room's change has outdated is cleared as it comes to the top."""
+    """Nodes in the order of how many trials they run, the least busy first."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[int, int, int, _Room]] = []
-        self._crowded = 64
+        self._entries: list[tuple[int, int, int, _NodeState]] = []
+        self._most_entries = _RANKING_SLACK
 
-    def put(self, room: _Room) -> None:
-        heapq.heappush(self._entries, (room.running, room.number, room.stamp, room))
-        if len(self._entries) > self._crowded:
-            self._entries = [entry for entry in self._entries if entry[3].stamp == entry[2]]
-            heapq.heapify(self._entries)
-            self._crowded = 2 * len(self._entries) + 64
+    def put(self, state: _NodeState) -> None:
+        """Add the current version of a node's state; earlier versions are outdated."""
+        heapq.heappush(self._entries, (state.running, state.number, state.version, state))
+        if len(self._entries) > self._most_entries:
+            self._drop_outdated()
 
-    def first(self, but: _Room | None = None) -> _Room | None:
-        """The least busy room, or the next one where that is `but`."""
-        passed_over = None
+    def _drop_outdated(self) -> None:
+        self._entries = [entry for entry in self._entries if entry[3].version == entry[2]]
+        heapq.heapify(self._entries)
+        self._most_entries = 2 * len(self._entries) + _RANKING_SLACK
+
+    def first(self, but: _NodeState | None = None) -> _NodeState | None:
+        """Return the least busy node other than `but`, or None."""
+        skipped = None
         while self._entries:
-            _, _, stamp, room = self._entries[0]
-            if room.stamp == stamp and room is not but:
+            _, _, version, state = self._entries[0]
+            is_current = state.version == version
+            if is_current and state is not but:
                 break
             entry = heapq.heappop(self._entries)
-            passed_over = entry if room.stamp == stamp else passed_over
-        found = self._entries[0][3] if self._entries else None
-        if passed_over:
-            heapq.heappush(self._entries, passed_over)
-        return found
+            if is_current:
+                skipped = entry
+        first = self._entries[0][3] if self._entries else None
+        if skipped:
+            heapq.heappush(self._entries, skipped)
+        return first
 
 
-_Shelf = dict[str, list[Waiting]]  # heaps, by node; under _NOWHERE those of no node
-_NOWHERE = ""
+_Queues = dict[str, list[QueuedTrial]]  # heaps by node id, or under _UNBOUND
 
 
-class _Line:
-    """The trials of one shape that wait: at home nowhere yet, at home on a node, or sent to one.
+class _ShapeQueues:
+    """The waiting trials of one shape.
 
-    `homes` are the nodes of pairs. `of_kind` is the order of those at home, with their homes, by kind of home; started
-    ones are cleared at its top.
+    `unbound` trials belong to pairs of which none has started. `bound` trials wait for the
+    affinity node of their pair, that is where the pair's first trial started. `rerouted` trials
+    wait for a node that was chosen after they failed on another one.
+
+    `affinity` maps pairs to the ids of their affinity nodes. `bound_by_kind` has the bound trials
+    as (order, node id) for each kind of affinity node.
     """
 
-    def __init__(self, homes: dict[Hashable, str]) -> None:
-        self.homes = homes
-        self.homeless: _Shelf = {}
-        self.at_home: _Shelf = {}
-        self.sent: _Shelf = {}
-        self.of_kind: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    def __init__(self, affinity: dict[Hashable, str]) -> None:
+        self.affinity = affinity
+        self.unbound: _Queues = {}
+        self.bound: _Queues = {}
+        self.rerouted: _Queues = {}
+        self.bound_by_kind: dict[int, list[tuple[int, str]]] = defaultdict(list)
 
-    def without(self, node_id: str) -> _Line:
-        """With nobody in it, and the homes but for those on one node."""
-        return _Line({pair: home for pair, home in self.homes.items() if home != node_id})
+    def emptied_without(self, node_id: str) -> _ShapeQueues:
+        """Return empty queues that keep the affinities to other nodes."""
+        kept = {pair: other for pair, other in self.affinity.items() if other != node_id}
+        return _ShapeQueues(kept)
 
-    def bring_home(self, waiting: Waiting, home: str, kind: int) -> None:
-        self.first_of_kind(kind)
-        heapq.heappush(self.at_home.setdefault(home, []), waiting)
-        heapq.heappush(self.of_kind[kind], (waiting.order, home))
+    def bind(self, queued: QueuedTrial, node_id: str, kind: int) -> None:
+        """Let a trial wait for its affinity node, which is of this kind."""
+        # Outdated entries could repeat the order of this trial; they go first.
+        self.first_bound_of(kind)
+        heapq.heappush(self.bound.setdefault(node_id, []), queued)
+        heapq.heappush(self.bound_by_kind[kind], (queued.order, node_id))
 
-    def first_of_kind(self, kind: int) -> str | None:
-        """The home whose first trial is the first of all at home on nodes of that kind."""
-        entries = self.of_kind[kind]
+    def first_bound_of(self, kind: int) -> str | None:
+        """Return the affinity node of the first trial that is bound to a node of this kind."""
+        entries = self.bound_by_kind[kind]
         while entries:
-            order, home = entries[0]
-            queue = self.at_home.get(home)
+            order, node_id = entries[0]
+            queue = self.bound.get(node_id)
             if queue and queue[0].order == order:
-                return home
+                return node_id
             heapq.heappop(entries)
         return None
 
 
 class _Candidate(NamedTuple):
-    """What a room could start, and where it waits; the smallest is the best."""
+    """A trial that a node could start, found at `queues[key]`. The smallest candidate is best."""
 
-    misfit: bool  # a trial without GPU on a node that has one
-    borrowed: bool  # its pair is at home elsewhere
+    wastes_gpu: bool  # the trial needs no GPU and the node has one
+    is_borrowed: bool  # the affinity node of its pair is another one
     order: int
-    shelf: _Shelf
-    owner: str
+    queues: _Queues
+    key: str
 
 
 class Placement:
-    """The nodes, and the trials that wait for them.
+    """Nodes and the trials that wait for them.
 
-    A decision costs the number of different shapes times the kinds of node, however many nodes and trials there are.
-    A trial that no node could ever hold is `infeasible`: it is put aside and comes back when such a node joins.
-    Nodes with a GPU are spared trials of the shapes for which `spared` is true: nodes without can be started for them.
+    The cost of a decision grows with the number of different shapes and kinds of node, not with
+    the number of trials or nodes. A trial that no node could ever hold is `infeasible`: it is set
+    aside until a node joins that can hold it.
+    Trials of a shape for which `avoids_gpus` is true do not start on nodes with a GPU, because
+    nodes without one can be launched for them.
     """
 
     def __init__(
         self,
         nodes: Mapping[str, Node] | None = None,
-        spared: Callable[[Shape], bool] = lambda _: False,
+        avoids_gpus: Callable[[Shape], bool] = lambda _: False,
     ) -> None:
-        self._spared = functools.cache(spared)
-        self._rooms: dict[str, _Room] = {}
+        self._avoids_gpus = functools.cache(avoids_gpus)
+        self._states: dict[str, _NodeState] = {}
         self._kinds: dict[tuple[tuple[str, float], ...], int] = {}
-        self._by_load: dict[int, _Ranking] = defaultdict(_Ranking)  # all rooms of a kind
-        self._ready: dict[tuple[int, Shape], _Ranking] = defaultdict(
-            _Ranking
-        )  # those that admit the shape now
-        self._lines: dict[Shape, _Line] = {}
-        self._sent: dict[int, str] = {}  # where to a trial was sent that must avoid a node
-        self._waiting: dict[int, Waiting] = {}
-        self._oldest: list[
-            int
-        ] = []  # orders; of those that wait no longer it is cleared as they come to the top
-        self._holders_of: dict[Shape, list[_Room]] = {}
+        # All nodes of a kind, and those that admit a shape now.
+        self._by_load: dict[int, _Ranking] = defaultdict(_Ranking)
+        self._admitting: dict[tuple[int, Shape], _Ranking] = defaultdict(_Ranking)
+        self._queues: dict[Shape, _ShapeQueues] = {}
+        self._rerouted_to: dict[int, str] = {}  # order of a trial -> node id
+        self._waiting: dict[int, QueuedTrial] = {}  # by order
+        self._oldest: list[int] = []  # heap of orders, also of trials that have started
+        self._feasible_nodes: dict[Shape, list[_NodeState]] = {}  # a cache
         self._numbers = itertools.count()
-        self._stranded: dict[Shape, list[Waiting]] = {}
+        self._infeasible: dict[Shape, list[QueuedTrial]] = {}
         for node in (nodes or {}).values():
             self.add(node)
 
     def __len__(self) -> int:
-        """How many trials wait that some node could hold."""
+        """Return how many trials wait that some node could hold."""
         return len(self._waiting)
 
     @property
     def infeasible(self) -> int:
-        """How many trials wait that no node here can hold."""
-        return sum(map(len, self._stranded.values()))
+        """How many trials wait that no node here could hold."""
+        return sum(map(len, self._infeasible.values()))
 
-    def waiting(self, limit: int) -> list[Waiting]:
-        """Some of those that wait, infeasible ones first."""
-        return list(
-            itertools.islice(
-                itertools.chain(*self._stranded.values(), self._waiting.values()), limit
-            )
-        )
+    def waiting(self, limit: int) -> list[QueuedTrial]:
+        """Return at most `limit` waiting trials, infeasible ones first."""
+        everything = itertools.chain(*self._infeasible.values(), self._waiting.values())
+        return list(itertools.islice(everything, limit))
 
     @property
     def nodes(self) -> list[Node]:
-        return [room.node for room in self._rooms.values()]
+        return [state.node for state in self._states.values()]
 
     def add(self, node: Node) -> None:
-        """A node joins; trials that only it can hold wait no longer in vain."""
-        self._holders_of.clear()
+        """Add a node, and queue the infeasible trials that it can hold."""
+        self._feasible_nodes.clear()
         kind = self._kinds.setdefault(node.kind, len(self._kinds))
-        room = self._rooms[node.id] = _Room(
-            node, next(self._numbers), kind, dict(node.resources), self._spared
-        )
-        self._changed(room)
-        for shape in [shape for shape in self._stranded if room.could_hold(shape)]:
-            for waiting in self._stranded.pop(shape):
-                self.put(waiting)
+        number = next(self._numbers)
+        state = _NodeState(node, number, kind, dict(node.resources), self._avoids_gpus)
+        self._states[node.id] = state
+        self._rank(state)
+        for shape in [shape for shape in self._infeasible if state.could_hold(shape)]:
+            for queued in self._infeasible.pop(shape):
+                self.put(queued)
 
     def remove(self, node_id: str) -> None:
-        """A node is gone; what waited for it goes elsewhere. What ran there is the caller's to put again."""
-        room = self._rooms.pop(node_id, None)
-        if room is None:
+        """Remove a node, and requeue what waited for it. The caller requeues what ran there."""
+        state = self._states.pop(node_id, None)
+        if state is None:
             return
-        room.stamp += 1
-        self._holders_of.clear()
+        state.version += 1
+        self._feasible_nodes.clear()
         everything, self._waiting = self._waiting, {}
-        self._lines = {shape: line.without(node_id) for shape, line in self._lines.items()}
-        self._oldest, self._sent = [], {}
-        for waiting in everything.values():
-            self.put(waiting)
+        self._queues = {
+            shape: queues.emptied_without(node_id) for shape, queues in self._queues.items()
+        }
+        self._oldest, self._rerouted_to = [], {}
+        for queued in everything.values():
+            self.put(queued)
 
-    def put(self, waiting: Waiting, avoid: str | None = None) -> None:
-        """A trial waits for a node; `avoid` names one that it should not meet again where another can hold it."""
-        shape = waiting.shape
-        if shape not in self._lines:
-            self._meet(shape)
-        holders = self._holders(shape)
-        if not holders:
-            self._stranded.setdefault(shape, []).append(waiting)
+    def put(self, queued: QueuedTrial, avoid: str | None = None) -> None:
+        """Queue a trial, away from the node with id `avoid` where another one can hold it."""
+        shape = queued.shape
+        if shape not in self._queues:
+            self._add_shape(shape)
+        feasible = self._feasible(shape)
+        if not feasible:
+            self._infeasible.setdefault(shape, []).append(queued)
             return
-        line = self._lines[shape]
-        others = [room for room in holders if room.node.id != avoid] if avoid else []
+        queues = self._queues[shape]
+        others = [state for state in feasible if state.node.id != avoid] if avoid else []
         if others:
-            chosen = self._sent[waiting.order] = min(others, key=_preference).node.id
-            heapq.heappush(line.sent.setdefault(chosen, []), waiting)
-        elif home := line.homes.get(waiting.pair):
-            line.bring_home(waiting, home, self._rooms[home].kind)
+            chosen = min(others, key=_preference).node.id
+            self._rerouted_to[queued.order] = chosen
+            heapq.heappush(queues.rerouted.setdefault(chosen, []), queued)
+        elif affinity_node := queues.affinity.get(queued.pair):
+            queues.bind(queued, affinity_node, self._states[affinity_node].kind)
         else:
-            heapq.heappush(line.homeless.setdefault(_NOWHERE, []), waiting)
-        heapq.heappush(self._oldest, waiting.order)
-        self._waiting[waiting.order] = waiting
+            heapq.heappush(queues.unbound.setdefault(_UNBOUND, []), queued)
+        heapq.heappush(self._oldest, queued.order)
+        self._waiting[queued.order] = queued
 
-    def next(self) -> tuple[Waiting, Node] | None:
-        """The next trial to start and its node, whose resources are booked; None while nothing can start."""
+    def next(self) -> tuple[QueuedTrial, Node] | None:
+        """Return the next trial to start and its node, or None while nothing can start.
+
+        The trial's resources are allocated; `release` frees them.
+        """
         if not self._waiting:
             return None
-        first, kept_free = self._kept_free()
-        if first and kept_free and kept_free.admits(first.shape):
-            return self._start(
-                next(c for c in self._candidates(kept_free) if c.order == first.order), kept_free
-            )
-        room = min(self._could_start(kept_free), key=_preference, default=None)
-        return self._start(min(self._candidates(room)), room) if room else None
+        first, reserved = self._reservation()
+        if first and reserved and reserved.admits(first.shape):
+            candidates = self._candidates(reserved)
+            return self._start(next(c for c in candidates if c.order == first.order), reserved)
+        state = min(self._startable(reserved), key=_preference, default=None)
+        return self._start(min(self._candidates(state)), state) if state else None
 
-    def release(self, waiting: Waiting, node_id: str) -> None:
-        """A trial has ended on a node; a node that has gone meanwhile is no matter."""
-        room = self._rooms.get(node_id)
-        if room is not None:
-            room.book(waiting.shape, -1)
-            self._changed(room)
+    def release(self, queued: QueuedTrial, node_id: str) -> None:
+        """Free the resources of a trial that has ended. A node that has gone is ignored."""
+        state = self._states.get(node_id)
+        if state is not None:
+            state.release(queued.shape)
+            self._rank(state)
 
-    def _meet(self, shape: Shape) -> None:
-        """The first trial of a shape."""
-        self._lines[shape] = _Line({})
-        for room in self._rooms.values():
-            if room.admits(shape):
-                self._ready[room.kind, shape].put(room)
+    def _add_shape(self, shape: Shape) -> None:
+        self._queues[shape] = _ShapeQueues({})
+        for state in self._states.values():
+            if state.admits(shape):
+                self._admitting[state.kind, shape].put(state)
 
-    def _changed(self, room: _Room) -> None:
-        room.stamp += 1
-        self._by_load[room.kind].put(room)
-        for shape in self._lines:
-            if room.admits(shape):
-                self._ready[room.kind, shape].put(room)
+    def _rank(self, state: _NodeState) -> None:
+        """Enter a changed state into the rankings."""
+        state.version += 1
+        self._by_load[state.kind].put(state)
+        for shape in self._queues:
+            if state.admits(shape):
+                self._admitting[state.kind, shape].put(state)
 
-    def _holders(self, shape: Shape) -> list[_Room]:
-        known = self._holders_of.get(shape)
-        if known is None:
-            known = [room for room in self._rooms.values() if room.could_hold(shape)]
-            self._holders_of[shape] = known
-        return known
+    def _feasible(self, shape: Shape) -> list[_NodeState]:
+        """Return the nodes that could ever hold this shape."""
+        feasible = self._feasible_nodes.get(shape)
+        if feasible is None:
+            feasible = [state for state in self._states.values() if state.could_hold(shape)]
+            self._feasible_nodes[shape] = feasible
+        return feasible
 
-    def _could_start(self, kept_free: _Room | None) -> Iterator[_Room]:
-        """Rooms that can start something, among them the one to be preferred."""
-        for shape, line in self._lines.items():
-            homeless = self._homeless(shape)
+    def _startable(self, reserved: _NodeState | None) -> Iterator[_NodeState]:
+        """Yield nodes that can start a trial, the most preferable one among them."""
+        for shape, queues in self._queues.items():
+            has_unbound = self._has_unbound(shape)
             for kind in self._by_load:
-                room = self._ready[kind, shape].first(but=kept_free)
-                if room and (homeless or line.first_of_kind(kind)):
-                    yield room
-            for node_id in line.sent:
-                room = self._rooms[node_id]
-                if room is not kept_free and room.admits(shape):
-                    yield room
+                state = self._admitting[kind, shape].first(but=reserved)
+                if state and (has_unbound or queues.first_bound_of(kind)):
+                    yield state
+            for node_id in queues.rerouted:
+                state = self._states[node_id]
+                if state is not reserved and state.admits(shape):
+                    yield state
 
-    def _start(self, chosen: _Candidate, room: _Room) -> tuple[Waiting, Node]:
-        queue = chosen.shelf[chosen.owner]
-        waiting = heapq.heappop(queue)
+    def _start(self, chosen: _Candidate, state: _NodeState) -> tuple[QueuedTrial, Node]:
+        queue = chosen.queues[chosen.key]
+        queued = heapq.heappop(queue)
         if not queue:
-            del chosen.shelf[chosen.owner]
-        del self._waiting[waiting.order]
-        self._sent.pop(waiting.order, None)
-        self._lines[waiting.shape].homes.setdefault(
-            waiting.pair, room.node.id
-        )  # where the first of a pair starts
-        room.book(waiting.shape, +1)
-        self._changed(room)
-        return waiting, room.node
+            del chosen.queues[chosen.key]
+        del self._waiting[queued.order]
+        self._rerouted_to.pop(queued.order, None)
+        # The first trial of a pair decides the affinity node of the others.
+        self._queues[queued.shape].affinity.setdefault(queued.pair, state.node.id)
+        state.allocate(queued.shape)
+        self._rank(state)
+        return queued, state.node
 
-    def _candidates(self, room: _Room) -> Iterator[_Candidate]:
-        """What this room could start, to be ranked: GPU trials on GPU nodes, then its own, then the plan's order."""
-        has_gpu = bool(room.node.resources.get("GPU"))
-        for shape, line in self._lines.items():
-            if not room.admits(shape):
+    def _candidates(self, state: _NodeState) -> Iterator[_Candidate]:
+        """Yield the best trial of each shape that this node could start."""
+        for shape, queues in self._queues.items():
+            if not state.admits(shape):
                 continue
-            misfit = has_gpu and not shape.amount("GPU")
-            self._homeless(shape)
-            places = (
-                (line.homeless, _NOWHERE),
-                (line.at_home, room.node.id),
-                (line.sent, room.node.id),
-            )
+            wastes_gpu = state.has_gpu and not shape.amount("GPU")
+            self._has_unbound(shape)  # binds the trials whose pair has started meanwhile
             own = [
-                _Candidate(misfit, False, shelf[o][0].order, shelf, o)
-                for shelf, o in places
-                if o in shelf
+                _Candidate(wastes_gpu, False, heaps[key][0].order, heaps, key)
+                for heaps, key in (
+                    (queues.unbound, _UNBOUND),
+                    (queues.bound, state.node.id),
+                    (queues.rerouted, state.node.id),
+                )
+                if key in heaps
             ]
             if own:
                 yield min(own)
-            elif home := line.first_of_kind(room.kind):
-                yield _Candidate(misfit, True, line.at_home[home][0].order, line.at_home, home)
+            elif lender := queues.first_bound_of(state.kind):
+                order = queues.bound[lender][0].order
+                yield _Candidate(wastes_gpu, True, order, queues.bound, lender)
 
-    def _homeless(self, shape: Shape) -> bool:
-        """Whether a trial waits whose pair is at home nowhere; those whose pair has found a home since move there."""
-        line = self._lines[shape]
-        while queue := line.homeless.get(_NOWHERE):
-            home = line.homes.get(queue[0].pair)
-            if home is None:
+    def _has_unbound(self, shape: Shape) -> bool:
+        """Bind the first trials whose pair has started; return whether an unbound one remains."""
+        queues = self._queues[shape]
+        while queue := queues.unbound.get(_UNBOUND):
+            affinity_node = queues.affinity.get(queue[0].pair)
+            if affinity_node is None:
                 return True
-            line.bring_home(heapq.heappop(queue), home, self._rooms[home].kind)
-        line.homeless.pop(_NOWHERE, None)
+            queues.bind(heapq.heappop(queue), affinity_node, self._states[affinity_node].kind)
+        queues.unbound.pop(_UNBOUND, None)
         return False
 
-    def _kept_free(self) -> tuple[Waiting | None, _Room | None]:
-        """The trial that has waited longest, and the node kept free for it, lest smaller ones pass it by for ever."""
+    def _reservation(self) -> tuple[QueuedTrial | None, _NodeState | None]:
+        """Return the trial that has waited longest and the node that is reserved for it.
+
+        Without a reservation, smaller trials could take every core as it becomes free and the
+        trial would starve.
+        """
         while self._oldest and self._oldest[0] not in self._waiting:
             heapq.heappop(self._oldest)
-        if len(self._lines) < 2 or not self._oldest:
+        # Trials of a single shape cannot overtake a larger one.
+        if len(self._queues) < 2 or not self._oldest:
             return None, None
         first = self._waiting[self._oldest[0]]
-        chosen = self._sent.get(first.order) or self._lines[first.shape].homes.get(first.pair)
-        return first, self._rooms[chosen] if chosen else self._least_busy(first.shape)
+        affinity_node = self._queues[first.shape].affinity.get(first.pair)
+        chosen = self._rerouted_to.get(first.order) or affinity_node
+        return first, self._states[chosen] if chosen else self._least_busy(first.shape)
 
-    def _least_busy(self, shape: Shape) -> _Room:
-        """Of the rooms that could ever hold the shape."""
-        first = (ranking.first() for ranking in self._by_load.values())
-        fitting = [room for room in first if room and room.could_hold(shape)]
-        return min(fitting or self._holders(shape), key=_preference)
+    def _least_busy(self, shape: Shape) -> _NodeState:
+        """Return the least busy node that could ever hold this shape."""
+        first_of_kinds = (ranking.first() for ranking in self._by_load.values())
+        fitting = [state for state in first_of_kinds if state and state.could_hold(shape)]
+        return min(fitting or self._feasible(shape), key=_preference)
 
 
-def unplaceable(shape: Shape, nodes: Iterable[Node]) -> str | None:
-    """Why no node can hold a trial of this shape, as in `3 trials <reason>`; None where one can."""
+def why_infeasible(shape: Shape, nodes: Iterable[Node]) -> str | None:
+    """Return why no node can hold a trial of this shape, or None where one can.
+
+    The text follows a number of trials, as in `3 trials want a GPU and no node has one`.
+    """
     nodes = list(nodes)
     if any(shape.fits(node.resources) for node in nodes):
         return None
@@ -437,16 +496,13 @@ def unplaceable(shape: Shape, nodes: Iterable[Node]) -> str | None:
 
 
 def _shortage(name: str, amount: float, most: float) -> str:
-    if not most:
-        thing = {"GPU": "a GPU", "CPU": "a core", "memory": "memory"}.get(
-            name, f"the resource {name!r}"
-        )
-        return (
-            f"want {thing} and no node has one"
-            if name in ("GPU", "CPU")
-            else f"want {thing} and no node has it"
-        )
-    return f"want {_quantity(name, amount)} and the largest node has {_quantity(name, most)}"
+    if most:
+        return f"want {_quantity(name, amount)} and the largest node has {_quantity(name, most)}"
+    countable = {"GPU": "a GPU", "CPU": "a core"}
+    if name in countable:
+        return f"want {countable[name]} and no node has one"
+    thing = "memory" if name == "memory" else f"the resource {name!r}"
+    return f"want {thing} and no node has it"
 
 
 def _quantity(name: str, amount: float) -> str:
@@ -458,6 +514,6 @@ def _quantity(name: str, amount: float) -> str:
     return f"{amount:g} {noun if amount == 1 else plural(noun)}"
 
 
-def _preference(room: _Room) -> tuple[bool, int]:
-    """Nodes without a GPU come first, GPUs being dear; then the least busy."""
-    return bool(room.node.resources.get("GPU")), room.running
+def _preference(state: _NodeState) -> tuple[bool, int]:
+    """Return a sort key: nodes without a GPU first, as GPUs cost more, then the least busy."""
+    return state.has_gpu, state.running

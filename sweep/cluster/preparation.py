@@ -1,8 +1,9 @@
-"""Preparation: what each node could be given before its first trial, and whose fault it is where something is missing.
+"""Preparation: what each node has before its first trial, and which node is at fault.
 
-An environment that can be built on no node is a fact about the environment: its trials are recorded so. One that can
-be built on some nodes and not on others is a fault of the others, which get no trials. Which of the two it is shows
-only when another node has answered, so a node that lacks something is not used while others are being prepared.
+An environment that cannot be built on any node is a fact about the environment, and its trials are
+recorded so. An environment that can be built on some nodes only is a fault of the other nodes,
+which get no trials. The two cases can be told apart only when another node has answered. So a node
+that lacks something is not used while others are being prepared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Protocol
 
 
 class Provided(Protocol):
-    """What a node answers: what it has, what it could not be given and why, both by name; and warnings."""
+    """The answer of a node: names of what it has, what failed with the reasons, and warnings."""
 
     @property
     def ready(self) -> frozenset[str]: ...
@@ -23,24 +24,26 @@ class Provided(Protocol):
 
 
 class Preparation:
-    """The answers of the nodes that are there."""
+    """The answers of the nodes that are up."""
 
     def __init__(self) -> None:
         self._failed: dict[str, Mapping[str, str]] = {}  # by node
-        self._ready: set[str] = set()  # what some node has been given; also one that has gone since
+        self._ready: set[str] = set()  # what any node has had, also one that is gone
 
-    def answered(self, node_id: str, provided: Provided) -> None:
+    def add(self, node_id: str, provided: Provided) -> None:
+        """Take the answer of a node."""
         self._failed[node_id] = provided.failed
         self._ready |= provided.ready
 
     def forget(self, node_id: str) -> None:
+        """Drop the answer of a node that is not used any more."""
         self._failed.pop(node_id, None)
 
     def fault(self, node_id: str) -> str | None:
-        """Why a node is to blame: the first thing that it lacks and another node has; None where it is not."""
+        """Return why a node is at fault: it lacks what another node has. None where it is not."""
         failed = self._failed.get(node_id, {})
-        return next((reason for thing, reason in failed.items() if thing in self._ready), None)
+        return next((reason for name, reason in failed.items() if name in self._ready), None)
 
-    def lacks(self, node_id: str) -> Mapping[str, str]:
-        """What a node could not be given, with the reasons."""
+    def missing(self, node_id: str) -> Mapping[str, str]:
+        """Return the names of what could not be provided on a node, with the reasons."""
         return self._failed.get(node_id, {})

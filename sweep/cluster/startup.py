@@ -1,8 +1,9 @@
-"""Startup: what a Ray of our own needs of this machine, apart from its user's settings, and why it did not come up.
+"""The start of a local Ray: its conditions, its time limit, and why it did not come up.
 
-`ray.init` has no time limit. It can wait inside its C++ part, where no exception reaches it. So a thread watches it,
-and ends Ray's daemons when the time is over, which the blocked call notices. Should even that not help, the thread
-ends the whole process. Some conditions make Ray abort the process at once; these are looked for beforehand.
+`ray.init` has no time limit, and it can block inside Ray's C++ library, which no Python exception
+interrupts. So a thread watches it. When the time is over, the thread kills Ray's daemons, which
+the blocked call notices. If even that does not help, the thread ends the process. Some conditions
+make Ray abort the process at once; `require` looks for them before the start.
 """
 
 from __future__ import annotations
@@ -18,58 +19,54 @@ from pathlib import Path
 from sweep.errors import UNAVAILABLE, SweepError, Unavailable
 from sweep.node.obstacles import obstacles
 
-START_S = 180.0  # on a busy machine a Ray takes a minute
-_STUCK_S = 15.0  # how long a call may block whose daemons are gone
+START_TIMEOUT_S = 180.0  # on a busy machine a start takes a minute
+_UNBLOCK_TIMEOUT_S = 15.0  # for a blocked call to return after its daemons were killed
 _LOG_LINES = 5
 _LOG_BYTES = 20_000
+_LINE_CHARACTERS = 200
 _LOAD_HINT = (
     "sweep doctor shows what it lacks; on a machine that is only busy, run the same command again"
 )
 
-# These are meant for clusters, or for the user's own programs. Ray's daemons and workers do not start with them.
+# Variables for clusters, or for the user's own programs. A local Ray starts without them.
 _FOREIGN = (
-    *(
-        "RAY_USE_TLS",
-        "RAY_TLS_SERVER_CERT",
-        "RAY_TLS_SERVER_KEY",
-        "RAY_TLS_CA_CERT",
-        "RAY_REDIS_ADDRESS",
-    ),
-    # of a cluster that was joined before, or of the user's
+    "RAY_USE_TLS",
+    "RAY_TLS_SERVER_CERT",
+    "RAY_TLS_SERVER_KEY",
+    "RAY_TLS_CA_CERT",
+    "RAY_REDIS_ADDRESS",
+    # The user's, or of a cluster that this process joined before.
     "RAY_AUTH_MODE",
-    *(
-        "RAY_RUNTIME_ENV_HOOK",
-        "RAY_JOB_CONFIG_JSON_ENV_VAR",
-        "RAY_GCS_SERVER_PORT",
-        "RAY_NAMESPACE",
-    ),
-    *(
-        "PYTHONOPTIMIZE",
-        "PYTHONWARNINGS",
-        "PYTHONDEVMODE",
-        "PYTHONINSPECT",
-        "PYTHONVERBOSE",
-        "PYTHONSTARTUP",
-    ),
+    "RAY_RUNTIME_ENV_HOOK",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR",
+    "RAY_GCS_SERVER_PORT",
+    "RAY_NAMESPACE",
+    "PYTHONOPTIMIZE",
+    "PYTHONWARNINGS",
+    "PYTHONDEVMODE",
+    "PYTHONINSPECT",
+    "PYTHONVERBOSE",
+    "PYTHONSTARTUP",
 )
 
 
 def drop_foreign_variables() -> None:
-    """Before Ray is imported: its library reads them then."""
+    """Remove variables that would change a local Ray. Call before Ray is imported."""
     for name in _FOREIGN:
         os.environ.pop(name, None)
 
 
 def require() -> None:
-    """Raises `Unavailable` at the first obstacle: past it Ray hangs or aborts this process."""
+    """Raise `Unavailable` where this machine cannot run Ray: it would block or abort."""
     for obstacle in obstacles():
         raise Unavailable(f"no Ray can run on this machine: {obstacle.what}", obstacle.hint)
 
 
 def code_path() -> list[str]:
-    """Where Ray's workers find the code that this process runs; empty where they find it by themselves.
+    """Return the folders that Ray's workers need on their path to import `sweep`.
 
-    With `python -m sweep` and under pytest that code lies in a folder which only this process's path names.
+    Return none where it is installed. With `python -m sweep` and under pytest, only the path of
+    this process has the folder.
     """
     folder = str(Path(__file__).parents[2])
     installed = {*site.getsitepackages(), site.getusersitepackages()}
@@ -78,14 +75,15 @@ def code_path() -> list[str]:
 
 
 @contextlib.contextmanager
-def apart(folder: Path) -> Iterator[None]:
-    """What is started meanwhile works in an empty folder below `folder`.
+def empty_working_folder(folder: Path) -> Iterator[None]:
+    """Work in an empty folder below `folder` for as long as Ray starts.
 
-    Ray puts this process's working folder ahead of all else on the path of its workers: a file `sweep.py` or a folder
-    `numpy` there would be imported by trials. The way back goes through a descriptor, which a removed folder has, too.
+    Ray puts the working folder first on the path of its workers. A file `sweep.py` or a folder
+    `numpy` there would be imported by trials.
     """
     empty = folder / "empty"
     empty.mkdir()
+    # A descriptor leads back even to a folder that has been removed.
     back = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
     os.chdir(empty)
     try:
@@ -97,20 +95,23 @@ def apart(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """The ways in which a Ray of our own does not start, in one: `Unavailable` with the end of a daemon's log."""
+    """Raise `Unavailable`, with the end of a daemon's log, for any error of Ray's start."""
     try:
         yield
     except SweepError:
         raise
-    except Exception as error:  # noqa: BLE001  Ray raises bare ones
+    except Exception as error:  # noqa: BLE001  Ray raises plain ones
         raise _not_started(" ".join(str(error).split()) or type(error).__name__, folder) from None
 
 
 @contextlib.contextmanager
 def limited(
-    folder: Path, end_daemons: Callable[[], None], limit_s: float = START_S
+    folder: Path, kill_daemons: Callable[[], None], limit_s: float = START_TIMEOUT_S
 ) -> Iterator[None]:
-    """Past `limit_s` the daemons are ended and `Unavailable` raised; where that does not help, the process ends."""
+    """Kill the daemons after `limit_s` and raise `Unavailable`.
+
+    Where the block does not end even then, print the error and end the process.
+    """
     expired, done = threading.Event(), threading.Event()
     failure: list[Unavailable] = []
 
@@ -119,8 +120,8 @@ def limited(
             return
         failure.append(_not_started(f"it is not up after {limit_s:.0f} s", folder))
         expired.set()
-        end_daemons()
-        if not done.wait(_STUCK_S):
+        kill_daemons()
+        if not done.wait(_UNBLOCK_TIMEOUT_S):
             text = f"error: {failure[0].message}\n\nhint: {failure[0].hint}\n"
             os.write(2, text.encode(errors="replace"))
             os._exit(UNAVAILABLE)
@@ -137,20 +138,21 @@ def limited(
 
 
 def _not_started(why: str, folder: Path) -> Unavailable:
-    found = obstacles()
-    said = "".join(f"\n  {line}" for line in _last_words(folder))
-    reason = found[0].what if found else why
-    return Unavailable(
-        f"the local Ray does not come up: {reason}{said}", found[0].hint if found else _LOAD_HINT
-    )
+    """Return the error for a Ray that did not start; a known obstacle replaces the reason."""
+    found = next(iter(obstacles()), None)
+    reason, hint = (found.what, found.hint) if found else (why, _LOAD_HINT)
+    log = "".join(f"\n  {line}" for line in _log_lines(folder))
+    return Unavailable(f"the local Ray does not come up: {reason}{log}", hint)
 
 
-def _last_words(folder: Path) -> list[str]:
-    """The end of what a daemon logged: of the raylet, else of the head, whichever said something."""
+def _log_lines(folder: Path) -> list[str]:
+    """Return the last log lines of the first daemon that has logged something."""
     for name in ("raylet.err", "raylet.out", "gcs_server.err", "gcs_server.out"):
         for path in folder.glob(f"session_2*/logs/{name}"):
+            # A log that cannot be read must not hide the error itself.
             with contextlib.suppress(OSError):
-                lines = path.read_bytes()[-_LOG_BYTES:].decode(errors="replace").splitlines()
-                if told := [line.strip() for line in lines if line.strip()]:
-                    return [f"{name}: {line[:200]}" for line in told[-_LOG_LINES:]]
+                text = path.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+                lines = [line.strip() for line in text.splitlines() if line.strip()]
+                if lines:
+                    return [f"{name}: {line[:_LINE_CHARACTERS]}" for line in lines[-_LOG_LINES:]]
     return []
