@@ -111,19 +111,19 @@ def test_a_store_that_takes_no_checkpoint_does_not_end_a_training(
 
 @pytest.mark.slow
 def test_what_could_not_be_carried_is_told(bucket: str, tmp_path: Path) -> None:
-    with checkpoints.kept(bucket.replace("s3://lab/", "s3://nowhere/"), "id") as kept:
+    with checkpoints.open_store(bucket.replace("s3://lab/", "s3://nowhere/"), "id") as kept:
         assert kept.folder is not None
         kept.folder.mkdir(parents=True, exist_ok=True)
         (kept.folder / "last.npz").write_bytes(b"state")
-        kept.look()
+        kept.sync()
         assert "no checkpoint in s3://nowhere/" in kept.close(over=False)
 
 
 def test_without_a_place_there_are_no_checkpoints_and_in_a_folder_they_stay(tmp_path: Path) -> None:
-    with checkpoints.kept("", "id") as nowhere:
+    with checkpoints.open_store("", "id") as nowhere:
         assert nowhere.folder is None
         assert nowhere.close(over=True) == ""
-    with checkpoints.kept(str(tmp_path), "id") as kept:
+    with checkpoints.open_store(str(tmp_path), "id") as kept:
         assert kept.folder == tmp_path / "id"
         kept.folder.mkdir()
         kept.close(over=False)

@@ -12,6 +12,7 @@ from test_frameworks import BASE, CHANNELS_LAST
 
 from sweep import catalog, environments
 from sweep.node import gpus, hosts
+from sweep.node.outcome import Outcome
 from workloads import core
 from workloads.runtime import protocol
 
@@ -55,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(tmp_path_factory.mktemp("poses"))
 
 
-def ran(framework: str, backend: str, data: Path, workload: Path, **settings: Any) -> hosts.Outcome:
+def ran(framework: str, backend: str, data: Path, workload: Path, **settings: Any) -> Outcome:
     """A trial on the first GPU, in a host as sweeps use it."""
     name, _, version = framework.partition("==")
     if name == "chainer" and capability() > NEWEST_FOR_CUDA_10:

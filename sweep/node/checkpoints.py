@@ -1,7 +1,8 @@
-"""Checkpoints of a trial: where it keeps them on this node, and how they come there from an object store and back.
+"""Checkpoints of a trial: their folder on this node, and their copy in an object store.
 
-A run in a folder keeps them in that folder. From one in an object store the last checkpoint is fetched before the trial
-begins, and taken back each time that the trial has written another: while it goes on, by a thread of ours.
+A run in a folder keeps checkpoints in that folder. A run in an object store needs a local folder:
+the last checkpoint is fetched before the trial begins, and each new one is uploaded by a thread
+while the trial goes on.
 """
 
 from __future__ import annotations
@@ -17,90 +18,103 @@ from sweep import process
 from sweep.errors import SweepError
 from sweep.records.storage import Storage
 
-_LAST = "last.npz"  # as workloads/runtime/checkpoints.py calls it
-_SCRATCH, _HELD = "sweep-checkpoints-", ".held"
+_LAST = "last.npz"  # the name that workloads/runtime/checkpoints.py gives
+_TEMPORARY_PREFIX, _LOCK_NAME = "sweep-checkpoints-", ".held"
 
 
-class Kept:
-    """The checkpoints of one trial in `folder`, for as long as it has not run to its end; None: nowhere."""
+class CheckpointStore:
+    """The checkpoints of one trial in a folder; None keeps none."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def look(self) -> None:
-        """To be called now and then while the trial runs."""
+    def sync(self) -> None:
+        """Upload a new checkpoint if there is one. Call repeatedly while the trial runs."""
 
     def close(self, over: bool) -> str:
-        """To be called when it has ended: whether there will be nothing to go on with. What went wrong, or nothing."""
+        """Call once the trial has ended. Return an error message, or "".
+
+        `over` means that the trial will not be resumed, so its checkpoints are deleted.
+        """
         if over and self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
         return ""
 
 
-class SyncedStore(Kept):
-    """The checkpoints of one trial in a folder of this node, in step with those in an object store.
+class SyncedStore(CheckpointStore):
+    """The checkpoints of one trial in a local folder, with the last one also in an object store.
 
-    Only the last is carried. Raises SweepError where the store cannot be read; where it cannot be written to, the trial
-    goes on, and the next checkpoint is another chance.
+    Raises SweepError where the store cannot be read. A failed upload does not stop the trial; the
+    next checkpoint is uploaded again.
     """
 
     def __init__(self, folder: Path, store: Storage, trial_id: str) -> None:
         super().__init__(folder / trial_id)
-        self._here, self._store, self._there = folder / trial_id / _LAST, store, f"{trial_id}.npz"
-        self._carrier = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._under_way: Future[None] | None = None
-        self._trouble = ""
+        self._store = store
+        self._local, self._remote = folder / trial_id / _LAST, f"{trial_id}.npz"
+        # One thread, so that an older checkpoint never overwrites a newer one.
+        self._uploader = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._upload: Future[None] | None = None
+        self._error = ""
+        # A trial that begins has none.
         with contextlib.suppress(FileNotFoundError):
-            store.fetch(self._there, self._here)
-        self._carried = self._version()
+            store.fetch(self._remote, self._local)
+        self._synced = self._version()
 
-    def look(self) -> None:
-        if self._version() != self._carried and (self._under_way is None or self._under_way.done()):
-            self._under_way = self._carrier.submit(self._carry)
+    def sync(self) -> None:
+        is_idle = self._upload is None or self._upload.done()
+        if is_idle and self._version() != self._synced:
+            self._upload = self._uploader.submit(self._copy)
 
     def close(self, over: bool) -> str:
-        self._carrier.shutdown()
+        self._uploader.shutdown()
         super().close(over)
-        if self._version() != self._carried:
-            self._carry()
-        return self._trouble
+        if self._version() != self._synced:
+            self._copy()
+        return self._error
 
-    def _carry(self) -> None:
-        """Makes the store hold what is here, or nothing."""
+    def _copy(self) -> None:
+        """Make the store hold the local checkpoint, or none where there is none."""
         version = self._version()
         try:
             if version:
-                self._store.keep(self._here, self._there)
+                self._store.keep(self._local, self._remote)
             else:
-                self._store.delete(self._there)
-            self._carried, self._trouble = version, ""
+                self._store.delete(self._remote)
+            self._synced, self._error = version, ""
         except (SweepError, OSError) as error:
-            self._trouble = f"\nno checkpoint in {self._store}: {error}"
+            self._error = f"\nno checkpoint in {self._store}: {error}"
 
     def _version(self) -> tuple[int, int] | None:
-        """Tells one checkpoint from the next; None where there is none."""
+        """Return a value that differs from one checkpoint to the next; None without one."""
         try:
-            found = self._here.stat()
+            stat = self._local.stat()
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_mtime_ns
+        return stat.st_ino, stat.st_mtime_ns
 
 
 @contextlib.contextmanager
-def kept(where: str, trial_id: str) -> Iterator[Kept]:
-    """The checkpoints of a trial whose run keeps its own under `where`, a folder or URI; nowhere if that is empty."""
-    place = Storage(where) if where else None
-    if place is None or place.folder:
-        yield Kept(place.folder / trial_id if place and place.folder else None)
-        return
-    with _scratch() as folder:
-        yield SyncedStore(folder, place, trial_id)
+def open_store(where: str, trial_id: str) -> Iterator[CheckpointStore]:
+    """Open the checkpoints of a trial below `where`, a folder or URI; "" keeps none."""
+    storage = Storage(where) if where else None
+    if storage is None:
+        yield CheckpointStore(None)
+    elif storage.folder:
+        yield CheckpointStore(storage.folder / trial_id)
+    else:
+        with _temporary_folder() as folder:
+            yield SyncedStore(folder, storage, trial_id)
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder of this node for a while; what one that was killed left is removed first."""
-    for held in process.abandoned(Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*/{_HELD}")):
-        shutil.rmtree(held.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder, process.hold(Path(folder, _HELD)):
+def _temporary_folder() -> Iterator[Path]:
+    """Create a temporary folder; those that killed processes left are removed first."""
+    locks = Path(tempfile.gettempdir()).glob(f"{_TEMPORARY_PREFIX}*/{_LOCK_NAME}")
+    for lock in process.abandoned(locks):
+        shutil.rmtree(lock.parent, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX) as folder,
+        process.hold(Path(folder, _LOCK_NAME)),
+    ):
         yield Path(folder)

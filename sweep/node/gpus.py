@@ -1,4 +1,4 @@
-"""GPUs: what NVML says of those of this machine; asked only, never set."""
+"""GPUs of this machine, read through NVML; no setting is changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _DRIVER = Path("/proc/driver/nvidia/version")
-# bits of nvmlDeviceGetCurrentClocksEventReasons that mean less speed than the clocks promise
+# Bits of nvmlDeviceGetCurrentClocksEventReasons that mean a lower speed than the clocks promise.
 _SLOWED = {
     0x04: "power limit",
     0x08: "hardware slowdown",
@@ -20,14 +20,16 @@ _SLOWED = {
 
 
 class NoNvml(Exception):  # noqa: N818  a state of the machine
-    """NVML cannot be asked; the message says why, in words that follow `because`."""
+    """NVML is not available. The message is the reason, to follow `because`."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU at one moment. `slowed_by`: why its clocks are lower than asked for; `processes`: ids of its users.
+    """The state of one GPU at one moment.
 
-    `overheated_s` counts since the driver was loaded; `split`: by MIG, into several that share its clocks.
+    `slowed_by` has the reasons for clocks below the requested ones, `processes` the ids of the
+    processes that use the GPU. `overheated_s` counts from the load of the driver. `split` is true
+    where MIG partitions the GPU; the partitions share its clocks.
     """
 
     index: int
@@ -48,12 +50,12 @@ class Gpu:
 
 
 def has_driver() -> bool:
-    """Whether the kernel has NVIDIA's driver, whoever may use it."""
+    """Return whether NVIDIA's driver is loaded, even if this process may not use it."""
     return _DRIVER.exists()
 
 
 def library() -> Any:
-    """The module `pynvml`. Raises NoNvml."""
+    """Return the module `pynvml`. Raises NoNvml."""
     try:
         import pynvml
     except ImportError:
@@ -62,7 +64,7 @@ def library() -> Any:
 
 
 def read(nvml: Any) -> list[Gpu]:
-    """Every GPU that `nvml`, the module `pynvml`, knows of. Raises NoNvml."""
+    """Return every GPU that `nvml`, the module `pynvml`, lists. Raises NoNvml."""
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
@@ -76,30 +78,32 @@ def read(nvml: Any) -> list[Gpu]:
 
 
 def first_visible(nvml: Any, visible: str | None) -> Gpu | None:
-    """The first GPU that a process with this CUDA_VISIBLE_DEVICES sees; None where NVML cannot tell which that is.
+    """Return the first GPU that a process with this CUDA_VISIBLE_DEVICES sees.
 
-    Unlike `read` it leaves NVML open, so that it may be asked often. Raises NoNvml.
+    Return None where NVML cannot tell which GPU that is. NVML stays open, since this is called
+    often. Raises NoNvml.
     """
     first = "0" if visible is None else visible.partition(",")[0].strip()
     try:
-        _opened(nvml)
+        _open(nvml)
         for index in range(nvml.nvmlDeviceGetCount()):
-            found = _gpu(nvml, index)
-            if first == str(index) or (first.startswith("GPU-") and found.uuid.startswith(first)):
-                return found
+            gpu = _gpu(nvml, index)
+            # CUDA accepts an index, or the beginning of a UUID.
+            if first == str(index) or (first.startswith("GPU-") and gpu.uuid.startswith(first)):
+                return gpu
     except nvml.NVMLError as error:
         raise NoNvml(str(error)) from None
     return None
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(nvml: Any) -> None:
+def _open(nvml: Any) -> None:
     nvml.nvmlInit()
 
 
 def _gpu(nvml: Any, index: int) -> Gpu:
     device = nvml.nvmlDeviceGetHandleByIndex(index)
-    ask = _Asked(nvml, device)
+    ask = _OptionalQuery(nvml, device)
     memory = nvml.nvmlDeviceGetMemoryInfo(device)
     reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons", default=0)
     users = [
@@ -108,18 +112,18 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     ]
     return Gpu(
         index=index,
-        name=_words(nvml.nvmlDeviceGetName(device)),
-        driver=_words(nvml.nvmlSystemGetDriverVersion()),
+        name=_decoded(nvml.nvmlDeviceGetName(device)),
+        driver=_decoded(nvml.nvmlSystemGetDriverVersion()),
         persistent=bool(ask("nvmlDeviceGetPersistenceMode", default=1)),
         clock_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM, default=0),
         highest_clock_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM, default=0),
         temperature_c=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU, default=0),
         memory_bytes=int(memory.total),
         memory_used_bytes=int(memory.used),
-        slowed_by=tuple(word for bit, word in _SLOWED.items() if reasons & bit),
+        slowed_by=tuple(reason for bit, reason in _SLOWED.items() if reasons & bit),
         processes=tuple(sorted({int(user.pid) for user in users})),
-        uuid=_words(ask("nvmlDeviceGetUUID", default="")),
-        power_w=_thousandth(ask("nvmlDeviceGetPowerUsage", default=None)),
+        uuid=_decoded(ask("nvmlDeviceGetUUID", default="")),
+        power_w=_from_thousandths(ask("nvmlDeviceGetPowerUsage", default=None)),
         overheated_s=_overheated_s(
             ask("nvmlDeviceGetViolationStatus", nvml.NVML_PERF_POLICY_THERMAL, default=None)
         ),
@@ -128,27 +132,28 @@ def _gpu(nvml: Any, index: int) -> Gpu:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A question to a device that not every device answers."""
+class _OptionalQuery:
+    """Queries of a device that not every device supports."""
 
     nvml: Any
     device: Any
 
-    def __call__(self, question: str, *arguments: Any, default: Any) -> Any:
+    def __call__(self, function: str, *arguments: Any, default: Any) -> Any:
         with contextlib.suppress(self.nvml.NVMLError):
-            return getattr(self.nvml, question)(self.device, *arguments)
+            return getattr(self.nvml, function)(self.device, *arguments)
         return default
 
 
-def _thousandth(number: float | None) -> float | None:
+def _from_thousandths(number: float | None) -> float | None:
+    """Return the unit from thousandths of it, as watts from milliwatts."""
     return None if number is None else number / 1000
 
 
 def _overheated_s(violation: Any) -> float:
-    """The time that heat has held the clocks down, which NVML counts in nanoseconds."""
+    """Return how long heat has lowered the clocks, in seconds; NVML counts nanoseconds."""
     return 0.0 if violation is None else violation.violationTime / 1e9
 
 
-def _words(text: str | bytes) -> str:
-    """Old versions of the binding return bytes."""
+def _decoded(text: str | bytes) -> str:
+    """Return text as str; old versions of the binding return bytes."""
     return text.decode() if isinstance(text, bytes) else text

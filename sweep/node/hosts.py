@@ -1,4 +1,8 @@
-"""Hosts: the fork servers of this process, kept warm between trials, few at a time."""
+"""Hosts: the fork servers of this process, of which a few are kept warm between trials.
+
+A host imports a framework once and forks a child for each trial; see `workloads/runtime/host.py`
+for its side. The pool of idle hosts is bounded by number, by idle time and by memory.
+"""
 
 from __future__ import annotations
 
@@ -11,139 +15,62 @@ import tempfile
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweep import catalog, process
 from sweep.environments import Environment, EnvironmentFailed, Specification
 from sweep.node import machine
-from sweep.status import Status
+from sweep.node.outcome import ERROR_LINES, Listener, Outcome
 from workloads.runtime import protocol
 
-IMPORT_S = 300.0  # a framework that takes longer to import hangs
-MOST = 8  # hosts that idle at once
+IMPORT_S = 300.0  # time limit of a framework's import
+MOST = 8  # idle hosts
 
 _FOLDER, _LOG = "sweep-host-", "host.log"
-_DIE_S = 2.0  # for a killed host to be gone
-_GRACE_S = 10.0  # for a host to say how a trial ended that was told to stop
-_MEMORY_SHARE = 0.25  # of the machine's, that idle hosts may hold together
+_DIE_S = 2.0  # time limit for a killed host to be gone
+_GRACE_S = 10.0  # time limit for a host to report how a stopped trial ended
+_MEMORY_SHARE = 0.25  # of the machine's memory, for all idle hosts together
 _IDLE_S = 600.0
-_ERROR_LINES = 20
+_POLL_S = 0.05
+_LONGEST_WAIT_S = 1e6  # the kernel's limit of a timeout is finite
 _THREADS = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS"),
-    *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
 )
-# of the user's variables only these reach a trial; tokens and tuning that nobody recorded do not
+# Only these of the user's variables reach a trial. Tokens would leak into logs, and other
+# variables tune libraries without a trace in the record.
 ALLOWED = (
-    *(
-        "PATH",
-        "HOME",
-        "LANG",
-        "LC_ALL",
-        "TZ",
-        "TMPDIR",
-        "USER",
-        "LD_LIBRARY_PATH",
-        "OPENBLAS_CORETYPE",
-    ),
-    *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES"),
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "USER",
+    "LD_LIBRARY_PATH",
+    "OPENBLAS_CORETYPE",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "NVIDIA_VISIBLE_DEVICES",
 )
-
-Listener = Callable[[str, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a host is for; trials with equal keys share one."""
+    """What a host runs; trials with equal keys share a host."""
 
     python: str
     isolated: bool
     framework_file: str
     variables: tuple[tuple[str, str], ...]
     run_id: str = ""
-
-
-@dataclass
-class Outcome:
-    """All that a host said of one trial. `timed_out` and `died` are ours to say: no exit was heard.
-
-    `fork_server` is the host's own id: that of the process which imported the framework for trials that are forked.
-    """
-
-    fork_server: str = ""
-    ready: dict[str, Any] = field(default_factory=dict)
-    started: dict[str, Any] = field(default_factory=dict)
-    outcome: dict[str, Any] = field(default_factory=dict)
-    exit: dict[str, Any] = field(default_factory=dict)
-    unimportable: str = ""
-    timed_out: bool = False
-    died: str = ""
-    ran_out: bool = (
-        False  # the kernel killed a process of this machine for want of memory meanwhile
-    )
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """What the trial found."""
-        return dict(self.outcome.get("columns") or {})
-
-    @property
-    def host_id(self) -> str:
-        """The process that imported the framework: the host, or a spawned trial's own; empty where none has."""
-        if self.started.get("spawned"):
-            return f"{self.fork_server}-{self.started['pid']}"
-        return self.fork_server if self.ready else ""
-
-    @property
-    def import_s(self) -> float | None:
-        """How long that process took to import it; a spawned trial's own word counts, whatever its host did before."""
-        told = self.started if self.started.get("spawned") else self.ready
-        return told.get("import_s")
-
-    @property
-    def log(self) -> str:
-        return str(self.exit.get("log", ""))
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU time of the trial since it has started, of all its processes."""
-        spent = sum(self.exit.get(name) or 0.0 for name in ("user_s", "system_s", "left_behind_s"))
-        return max(0.0, spent - (self.started.get("cpu_s") or 0.0))
-
-    def verdict(self, timeout_s: float | None) -> tuple[str, str]:
-        """Status and error of the trial."""
-        if self.unimportable:
-            return Status.ENV_FAILED, self.unimportable
-        if self.timed_out and not self.outcome:
-            return self._overdue(timeout_s)
-        if self.died:
-            return (Status.OOM if self.ran_out else Status.CRASHED), self.died
-        if self.outcome:
-            return str(self.outcome["status"]), str(self.outcome.get("error", ""))
-        return self._ended_without_a_word()
-
-    def _overdue(self, timeout_s: float | None) -> tuple[str, str]:
-        if self.started:
-            return Status.TIMEOUT, self._after_log(
-                f"killed after the {timeout_s:g} s that it was given"
-            )
-        if self.ready:
-            return Status.CRASHED, self._after_log("the fork server does not answer")
-        return Status.ENV_FAILED, self._after_log("the framework's import hangs")
-
-    def _ended_without_a_word(self) -> tuple[str, str]:
-        returncode = self.exit.get("returncode", 0)
-        how = self._after_log(
-            f"worker {'ended with ' if returncode >= 0 else ''}{process.ended(returncode)}"
-        )
-        if self.ran_out and returncode == -9:
-            return Status.OOM, f"{how}: the machine ran out of memory"
-        return (Status.OOM if protocol.tells_of_memory(self.log) else Status.CRASHED), how
-
-    def _after_log(self, said: str) -> str:
-        return "\n".join([*self.log.strip().splitlines()[-_ERROR_LINES:], said])
 
 
 def key(
@@ -153,14 +80,17 @@ def key(
     device: str = "cpu",
     run_id: str = "",
 ) -> Key:
-    """The host that a trial in this environment is run by."""
+    """Return the key of the host that runs a trial in this environment."""
     file = _framework_file(spec.framework.partition("==")[0])
-    told = tuple(sorted(variables(threads, device).items()))
-    return Key(str(environment.python), not spec.interpreter, file, told, run_id)
+    sorted_variables = tuple(sorted(variables(threads, device).items()))
+    return Key(str(environment.python), not spec.interpreter, file, sorted_variables, run_id)
 
 
 def variables(threads: int, device: str = "cpu") -> dict[str, str]:
-    """The whole environment of a worker: built from nothing, threads set before any library is loaded."""
+    """Return all environment variables of a worker.
+
+    Thread counts are set here because libraries read them when they are loaded.
+    """
     allowed = {name: os.environ[name] for name in ALLOWED if name in os.environ}
     gpus = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if device == "gpu" else {"CUDA_VISIBLE_DEVICES": ""}
     return allowed | dict.fromkeys(_THREADS, str(threads)) | gpus
@@ -173,15 +103,17 @@ def run(
     listener: Listener = lambda _event, _facts: None,
     import_s: float = IMPORT_S,
 ) -> Outcome:
-    """Run one trial on the warm host of `key`, or on a new one; a host that died while idle is replaced.
+    """Run one trial on the warm host of `key`, or on a new one.
 
-    `listener` hears the events `started`, `progress` and `outcome` as they come. Raises EnvironmentFailed where there
-    is no such interpreter.
+    `listener` is called for the events `started`, `progress` and `outcome`. Raises
+    EnvironmentFailed where the interpreter cannot be started.
     """
-    host = _taken(key)
+    host = _take(key)
     kills = machine.out_of_memory_kills()
     outcome = host.run(request, timeout_s, listener, import_s)
-    if outcome.died and outcome.ready and not outcome.started:  # it ended just as it was asked
+    if outcome.died and outcome.ready and not outcome.started:
+        # A warm host may reach its idle limit at this moment. The trial has not begun, so it is
+        # safe to run it on a new host.
         host.end()
         host = Host(key)
         outcome = host.run(request, timeout_s, listener, import_s)
@@ -196,24 +128,28 @@ def run(
 
 
 def idle() -> list[Host]:
-    """The hosts that are kept warm, the one that has idled longest first."""
+    """Return the idle hosts, the one that has idled longest first."""
     return list(_IDLE.values())
 
 
 def bound(most: int = MOST, idle_s: float = _IDLE_S, memory_bytes: float | None = None) -> None:
-    """End the hosts that have idled longest: beyond a number, a time, a share of memory; one alone may hold any."""
+    """End the longest-idle hosts until number, idle time and memory are within the limits.
+
+    A single host may hold any amount of memory.
+    """
     while _IDLE:
         oldest = next(iter(_IDLE.values()))
         overdue = time.monotonic() - oldest.idle_since >= idle_s
-        if not overdue and len(_IDLE) <= most and not _crowded(memory_bytes):
+        if not overdue and len(_IDLE) <= most and not _exceed_memory(memory_bytes):
             return
         _IDLE.popitem(last=False)[1].end()
 
 
 def remove_abandoned(run_id: str = "", patience_s: float = 0.0) -> None:
-    """Remove the folders of hosts that were killed together with who had started them, as Ray ends its workers.
+    """Remove the folders of hosts that were killed together with the process that started them.
 
-    Those that others use stay; `patience_s` is given to hosts of this run that are just dying.
+    Ray ends its workers this way. Folders in use stay. Hosts of the run `run_id` that are still
+    dying are waited for, `patience_s` at most.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -221,17 +157,17 @@ def remove_abandoned(run_id: str = "", patience_s: float = 0.0) -> None:
             shutil.rmtree(log.parent, ignore_errors=True)
         if time.monotonic() > deadline or not _logs(run_id):
             return
-        time.sleep(0.05)
+        time.sleep(_POLL_S)
 
 
 def end_run(run_id: str) -> None:
-    """End the hosts of a run in whatever process of this node, and remove their folders: it is over."""
+    """End all hosts of a run on this node, whichever process started them, and their folders."""
     process.kill_those_in(log.parent for log in _logs(run_id))
     remove_abandoned(run_id, patience_s=_DIE_S)
 
 
 def _logs(run_id: str | None = None) -> list[Path]:
-    """Of the hosts of a run, or of all, whoever started them; each in its host's folder."""
+    """Return the logs of all hosts of a run, or of all runs; each lies in its host's folder."""
     name = f"{_FOLDER}*" if run_id is None else f"{_FOLDER}{run_id}-*"
     return list(Path(tempfile.gettempdir()).glob(f"{name}/{_LOG}"))
 
@@ -242,6 +178,7 @@ def close_all() -> None:
         _IDLE.popitem()[1].end()
 
 
+# The pool of this process, the longest-idle host first.
 _IDLE: OrderedDict[Key, Host] = OrderedDict()
 atexit.register(close_all)
 
@@ -251,14 +188,16 @@ def _framework_file(name: str) -> str:
     return str(catalog.known(name).path)
 
 
-def _crowded(memory_bytes: float | None) -> bool:
+def _exceed_memory(memory_bytes: float | None) -> bool:
+    """Return whether the idle hosts hold too much memory together."""
     if len(_IDLE) < 2:
         return False
     most = _MEMORY_SHARE * machine.memory_bytes() if memory_bytes is None else memory_bytes
     return sum(host.rss_bytes for host in _IDLE.values()) > most
 
 
-def _taken(key: Key) -> Host:
+def _take(key: Key) -> Host:
+    """Return the idle host of a key if it can still be used, else a new one."""
     host = _IDLE.pop(key, None)
     if host is not None and host.usable:
         return host
@@ -268,36 +207,22 @@ def _taken(key: Key) -> Host:
 
 
 class Host:
-    """One fork server; see `workloads/runtime/host.py` for its side."""
+    """One fork server."""
 
     def __init__(self, key: Key) -> None:
         remove_abandoned()
-        # empty: nothing to be imported by accident
+        # The working folder is empty, so that nothing is imported from it by accident.
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{key.run_id}-")
         self._log = Path(self._folder.name) / _LOG
-        flags = [
-            "-u",
-            "-I" if key.isolated else "-B",
-        ]  # nothing is written into an environment of the user's own
-        launcher = [key.python, *flags, str(catalog.WORKLOADS / "__main__.py")]
-        arguments = [
-            "--parent",
-            str(os.getpid()),
-            "--framework",
-            key.framework_file,
-            "--idle",
-            str(_IDLE_S),
-        ]
         try:
             self._child = process.Child(
-                [*launcher, *arguments], dict(key.variables), Path(self._folder.name), self._log
+                _command(key), dict(key.variables), Path(self._folder.name), self._log
             )
         except OSError as error:
             self._folder.cleanup()
+            message = f"{key.python} cannot be started: {error.strerror}"
             hint = "build it again: sweep env rm, then sweep env build"
-            raise EnvironmentFailed(
-                f"{key.python} cannot be started: {error.strerror}", hint
-            ) from None
+            raise EnvironmentFailed(message, hint) from None
         self.id = uuid.uuid4().hex[:16]
         self._ready: dict[str, Any] = {}
         self._broken = False
@@ -319,14 +244,15 @@ class Host:
         listener: Listener,
         import_s: float = IMPORT_S,
     ) -> Outcome:
-        """Send the request and listen until its trial has ended, in whatever way."""
+        """Send the request, and take the host's events until the trial has ended."""
         outcome = Outcome(self.id, ready=self._ready)
         try:
             self._listen(request, outcome, timeout_s, listener, import_s)
         except TimeoutError:
             outcome.timed_out = True
             self._stop(outcome)
-        except BaseException:  # an interrupt: the trial must not go on behind the user's back
+        except BaseException:
+            # After an interrupt the trial must not go on unseen.
             self.end()
             raise
         self._broken = self._broken or not outcome.exit
@@ -336,6 +262,7 @@ class Host:
         return outcome
 
     def end(self) -> None:
+        """Kill the host and its trial, and remove its folder."""
         self._broken = True
         self._child.end()
         self._folder.cleanup()
@@ -348,46 +275,66 @@ class Host:
         listener: Listener,
         import_s: float,
     ) -> None:
-        """Importing has a time of its own; the trial's counts from when it has started."""
+        """Take events until the trial has ended; raise TimeoutError when its time is over.
+
+        The import has a time limit of its own. The trial's time begins with its start.
+        """
         deadline = time.monotonic() + import_s
         self._child.send(protocol.encode(request.message()), import_s)
         while not outcome.exit and not outcome.unimportable:
             event = self._event(deadline)
             if event is None:
-                outcome.died = self._last_words()
+                outcome.died = self._last_log_lines()
                 return
             name = event.pop("event", None)
             if name == "started":
                 deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
             if name in ("started", "progress", "outcome"):
                 listener(name, event.get("facts") or event)
-            _note(outcome, name, event)
+            outcome.take(name, event)
 
     def _stop(self, outcome: Outcome) -> None:
-        """End a trial that is overdue, and hear its last words; a host that does not answer ends with it."""
-        grace_s = (
-            _GRACE_S if outcome.started else _GRACE_S / 10
-        )  # it may be the host itself that hangs
+        """Stop an overdue trial and take its last events.
+
+        A host that does not answer cannot be used again.
+        """
+        # Before the start of the trial, it is probably the host itself that hangs.
+        grace_s = _GRACE_S if outcome.started else _GRACE_S / 10
         with contextlib.suppress(TimeoutError):
             self._child.send(protocol.encode(protocol.STOP), grace_s)
             deadline = time.monotonic() + grace_s
             while not outcome.exit and (event := self._event(deadline)) is not None:
-                _note(outcome, event.pop("event", None), event)
+                outcome.take(event.pop("event", None), event)
         self._broken = not outcome.exit
 
     def _event(self, deadline: float) -> dict[str, Any] | None:
-        """The next event; None at the end of all of them. Lines that are none, as a dying trial leaves, are {}."""
-        line = self._child.line(min(max(0.0, deadline - time.monotonic()), 1e6))
+        """Return the next event, or None when the host has closed its output.
+
+        A line that is not an event, as a dying trial may leave, is {}.
+        """
+        left_s = max(0.0, deadline - time.monotonic())
+        line = self._child.line(min(left_s, _LONGEST_WAIT_S))
         return None if line is None else protocol.decode(line) or {}
 
-    def _last_words(self) -> str:
+    def _last_log_lines(self) -> str:
         status = self._child.end()
-        said = self._log.read_text(errors="replace").strip().splitlines()[-_ERROR_LINES:]
-        return "\n".join([*said, f"the fork server ended: {process.ended(status)}"])
+        lines = self._log.read_text(errors="replace").strip().splitlines()[-ERROR_LINES:]
+        return "\n".join([*lines, f"the fork server ended: {process.ended(status)}"])
 
 
-def _note(outcome: Outcome, name: Any, event: dict[str, Any]) -> None:
-    if name in ("ready", "started", "outcome", "exit"):
-        setattr(outcome, name, event)
-    elif name == "unimportable":
-        outcome.unimportable = str(event.get("error"))
+def _command(key: Key) -> list[str]:
+    """Return the command line of a host."""
+    # Nothing is written into an environment that belongs to the user.
+    isolation = "-I" if key.isolated else "-B"
+    return [
+        key.python,
+        "-u",
+        isolation,
+        str(catalog.WORKLOADS / "__main__.py"),
+        "--parent",
+        str(os.getpid()),
+        "--framework",
+        key.framework_file,
+        "--idle",
+        str(_IDLE_S),
+    ]

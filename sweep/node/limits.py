@@ -1,4 +1,4 @@
-"""Limits: how much of the machine the control groups of this process allow it."""
+"""Limits: how much of the machine this process's control groups (cgroups 1 and 2) allow."""
 
 from __future__ import annotations
 
@@ -8,66 +8,73 @@ from pathlib import Path
 
 _MOUNT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+# Version 1 writes "no limit" as a number of bytes that no machine has.
+_NO_LIMIT_BYTES = 2**60
 
 
 def core_count() -> int:
-    """The cores this process may use: its affinity, and the quota of its control group."""
+    """Return the number of cores that this process may use: affinity, and the group's quota."""
     cores = len(os.sched_getaffinity(0))
     return max(1, min(cores, int(cpu_quota() or cores)))
 
 
 def cpu_quota(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> float | None:
-    """Cores' worth of time that may be used, the least of its own group and those around it; None for no limit."""
+    """Return the CPU quota in cores, the smallest of the group and its ancestors.
+
+    None means no limit.
+    """
     quotas = [_quota(group) for group in _groups("cpu", mount, membership)]
     return min((quota for quota in quotas if quota), default=None)
 
 
 def memory_bytes(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int | None:
-    """Memory that may be used; None for no limit. Version 1 says no limit as a number beyond any machine's."""
+    """Return the memory limit, the smallest of the group and its ancestors; None for no limit."""
     names = ("memory.max", "memory.limit_in_bytes")
-    texts = [
-        _text(group / name) for group in _groups("memory", mount, membership) for name in names
-    ]
-    return min(
-        (int(text) for text in texts if text.isdecimal() and int(text) < 2**60), default=None
-    )
+    groups = _groups("memory", mount, membership)
+    texts = [_text(group / name) for group in groups for name in names]
+    limits = [int(text) for text in texts if text.isdecimal()]
+    return min((limit for limit in limits if limit < _NO_LIMIT_BYTES), default=None)
 
 
 def throttled_periods(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int:
-    """How often the quota has stopped the processes of these groups so far."""
-    lines = [
-        line.split()
-        for group in _groups("cpu", mount, membership)
-        for line in _text(group / "cpu.stat").split("\n")
-    ]
-    return max((int(line[1]) for line in lines if line[:1] == ["nr_throttled"]), default=0)
+    """Return how often the quota has stopped the processes of these groups so far."""
+    counts = [0]
+    for group in _groups("cpu", mount, membership):
+        for line in _text(group / "cpu.stat").split("\n"):
+            name, _, count = line.partition(" ")
+            if name == "nr_throttled":
+                counts.append(int(count))
+    return max(counts)
 
 
 def _quota(group: Path) -> float | None:
-    """Of version 2 `150000 100000` or `max 100000`; of version 1 two files, -1 for no limit."""
-    told = _text(group / "cpu.max").split() or [
-        _text(group / "cpu.cfs_quota_us"),
-        _text(group / "cpu.cfs_period_us"),
-    ]
-    return (
-        int(told[0]) / int(told[1])
-        if len(told) == 2 and all(part.isdecimal() for part in told)
-        else None
-    )
+    """Return the quota of one group in cores.
+
+    Version 2 has one file with `150000 100000` or `max 100000`, version 1 two files with -1 for no
+    limit.
+    """
+    fields = _text(group / "cpu.max").split()
+    if not fields:
+        fields = [_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")]
+    if len(fields) != 2 or not all(field.isdecimal() for field in fields):
+        return None
+    return int(fields[0]) / int(fields[1])
 
 
 def _groups(controller: str, mount: Path, membership: Path) -> Iterator[Path]:
-    """The folders of this process's groups, inmost first: version 2 has one tree, version 1 one for each controller."""
+    """Yield the folders of this process's groups, from the innermost outwards.
+
+    Version 2 has one tree, version 1 one for each controller.
+    """
     for line in _text(membership).splitlines():
         _, controllers, path = line.split(":", 2)
-        if not controllers or controller in controllers.split(","):
-            top = mount / controller if controllers else mount
-            inner = top / path.lstrip("/")
-            yield from (
-                folder
-                for folder in (inner, *inner.parents)
-                if folder.is_relative_to(top) and folder.is_dir()
-            )
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = mount / controller if controllers else mount
+        innermost = top / path.lstrip("/")
+        for folder in (innermost, *innermost.parents):
+            if folder.is_relative_to(top) and folder.is_dir():
+                yield folder
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The machine: what a node is, and what else happens on it; read from the kernel, changed never."""
+"""The machine: facts about a node and its load, read from the kernel; nothing is changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class Core(NamedTuple):
-    """A logical CPU with the socket, memory node and physical core it belongs to."""
+    """A logical CPU, with its NUMA node, socket and physical core."""
 
     number: int
     numa_node: int
@@ -33,11 +33,11 @@ class Core(NamedTuple):
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds of some cores since the machine started."""
+    """CPU seconds of some cores since boot. `at_s` is the monotonic time of the reading."""
 
-    busy_s: float  # in user and kernel mode, for whoever
-    stolen_s: float  # taken by the hypervisor for others
-    at_s: float  # when they were read, on the monotonic clock
+    busy_s: float  # in user and kernel mode, for any process
+    stolen_s: float  # given by the hypervisor to other virtual machines
+    at_s: float
 
 
 def node_name() -> str:
@@ -45,22 +45,23 @@ def node_name() -> str:
 
 
 def identity() -> str:
-    """12 hexadecimal digits of this machine: its id, CPU, cores and architecture.
+    """Return 12 hexadecimal digits that identify this machine.
 
-    The host name is no part of it: a machine is renamed, and a container has a name of its own.
+    They are a hash of machine id, CPU model, number of cores and architecture. The host name is
+    left out: machines are renamed, and each container has a host name of its own.
     """
-    told = (
+    parts = (
         "".join(_lines(_MACHINE_ID)).strip(),
         cpu_model(),
         str(os.cpu_count()),
         platform.machine(),
     )
-    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 @functools.lru_cache(maxsize=1)
 def cpu_model() -> str:
-    """The CPU's model name; `platform.processor()` is empty on Linux."""
+    """Return the CPU's model name. `platform.processor()` is empty on Linux."""
     for line in _lines(Path("/proc/cpuinfo")):
         key, _, value = line.partition(":")
         if key.strip() in {"model name", "Model", "cpu model"}:
@@ -69,16 +70,17 @@ def cpu_model() -> str:
 
 
 def usable_cores() -> list[int]:
-    """The cores that this process may run on: what its control group and starter allow."""
+    """Return the cores that this process may run on: control group and inherited affinity."""
     return sorted(os.sched_getaffinity(0))
 
 
 def topology(cores: list[int]) -> list[Core]:
+    """Return socket, NUMA node and physical core of each core."""
     return [_core(core) for core in cores]
 
 
 def usage(cores: list[int]) -> Usage:
-    """The counters of `cores`; take the difference of two readings."""
+    """Return the counters of `cores` since boot; only differences are meaningful."""
     busy = stolen = 0.0
     wanted = {f"cpu{core}" for core in cores}
     for line in _lines(Path("/proc/stat")):
@@ -93,19 +95,19 @@ def usage(cores: list[int]) -> Usage:
 
 
 def runnable() -> float:
-    """Tasks that want a core at this very moment, this process left out."""
+    """Return how many tasks are runnable at this moment, without this process."""
     fields = _text(Path("/proc/loadavg")).split()
     return max(0.0, float(fields[3].split("/")[0]) - 1.0) if len(fields) > 3 else 0.0
 
 
 def memory_bytes() -> int:
-    """Memory that this process may use: the machine's, or its control group's limit where that is lower."""
+    """Return the memory that this process may use: the machine's or its control group's limit."""
     total = int(psutil.virtual_memory().total)
     return min(total, limits.memory_bytes() or total)
 
 
 def container() -> str:
-    """The kind of container that this process runs in; empty outside of one."""
+    """Return the kind of container that this process runs in, or ""."""
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return "kubernetes"
     marks = {
@@ -113,23 +115,30 @@ def container() -> str:
         "podman": "/run/.containerenv",
         "apptainer": "/.singularity.d",
     }
-    said = os.environ.get("container", "")  # noqa: SIM112  systemd's own spelling
-    return next((kind for kind, mark in marks.items() if Path(mark).exists()), said)
+    systemd_kind = os.environ.get("container", "")  # noqa: SIM112  systemd's own spelling
+    return next((kind for kind, mark in marks.items() if Path(mark).exists()), systemd_kind)
 
 
 def out_of_memory_kills() -> int:
-    """How often the kernel has killed a process for want of memory: on the machine, and in this control group."""
+    """Return how many processes the kernel has killed for lack of memory.
+
+    Those of the machine and of this control group are added; only differences are meaningful.
+    """
     counters = [*_lines(Path("/proc/vmstat")), *_lines(Path("/sys/fs/cgroup/memory.events"))]
     return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
 
 
 @functools.lru_cache(maxsize=1)
 def facts_json() -> str:
-    """Slow facts of the node for the record's column `machine`, read once."""
+    """Return `facts` as JSON, for the column `machine` of a record; read once."""
     return json.dumps(facts(), sort_keys=True)
 
 
 def facts() -> dict[str, Any]:
+    """Return facts about this machine that bear on timings and rarely change."""
+    cpu_flags = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("flags")]
+    clock_source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    huge_pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     return {
         "kernel": platform.release(),
         "architecture": platform.machine(),
@@ -146,33 +155,25 @@ def facts() -> dict[str, Any]:
         "boost": _text(_CPUS / "cpufreq/boost").strip(),
         "smt": _text(_CPUS / "smt/control").strip(),
         "isolated_cores": _text(_CPUS / "isolated").strip(),
-        "clock_source": _text(
-            Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-        ).strip(),
-        "transparent_huge_pages": _chosen(
-            _text(Path("/sys/kernel/mm/transparent_hugepage/enabled"))
-        ),
+        "clock_source": _text(clock_source).strip(),
+        "transparent_huge_pages": _selected(_text(huge_pages)),
         "address_randomisation": _text(Path("/proc/sys/kernel/randomize_va_space")).strip(),
         "nvidia_driver": _text(Path("/proc/driver/nvidia/version")).partition("\n")[0].strip(),
-        "hypervisor": any(
-            "hypervisor" in line
-            for line in _lines(Path("/proc/cpuinfo"))
-            if line.startswith("flags")
-        ),
+        "hypervisor": any("hypervisor" in line for line in cpu_flags),
     }
 
 
 def _governors() -> str:
-    """Those of all usable cores, `performance` where they agree."""
-    found = {
+    """Return the frequency governors of all usable cores, each once, as in `performance`."""
+    governors = {
         _text(_CPUS / f"cpu{core}/cpufreq/scaling_governor").strip() for core in usable_cores()
     }
-    return " ".join(sorted(found))
+    return " ".join(sorted(governors))
 
 
 @functools.cache
 def _core(number: int) -> Core:
-    """Read once: some machines have hundreds of them."""
+    """Return a core's place in the machine; cached, as some machines have hundreds of cores."""
     return Core(
         number=number,
         numa_node=_numa_node(number),
@@ -181,8 +182,8 @@ def _core(number: int) -> Core:
     )
 
 
-def _chosen(text: str) -> str:
-    """`always [madvise] never` -> `madvise`."""
+def _selected(text: str) -> str:
+    """Return the choice in brackets: `madvise` from `always [madvise] never`."""
     return text.partition("[")[2].partition("]")[0]
 
 
@@ -197,7 +198,7 @@ def _number(path: Path, default: int = 0) -> int:
 
 
 def _text(path: Path) -> str:
-    """A file of the kernel's; empty where this kernel or container has it not."""
+    """Return a kernel file's text, or "" where this kernel or container does not have it."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,7 @@
-"""Obstacles: what is known to keep a Ray from starting on a machine, and what helps; looked for, changed never."""
+"""Obstacles: known reasons why a local Ray cannot start on this machine, each with a fix.
+
+The machine is only examined, never changed.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,22 @@ from typing import NamedTuple
 
 import psutil
 
-THREADS = 200  # of Ray's daemons, this process and the first workers: 150 on two cores
+# Threads of Ray's daemons, this process and the first workers: 150 on two cores, with a reserve.
+THREADS = 200
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 class Obstacle(NamedTuple):
-    """What keeps a Ray of our own from running here, and what helps."""
+    """A reason why a local Ray cannot start, and the fix."""
 
     what: str
     hint: str
 
 
 def obstacles() -> list[Obstacle]:
-    """What is wrong with this machine for a Ray of our own; empty where nothing is known to be."""
-    return [found for found in (_loopback(), _processes(), _control_group(), _affinity()) if found]
+    """Return what keeps a local Ray from starting here; empty where nothing is known to."""
+    checks = (_loopback(), _user_limit(), _group_limit(), _affinity())
+    return [obstacle for obstacle in checks if obstacle]
 
 
 def _loopback() -> Obstacle | None:
@@ -41,44 +46,52 @@ def _loopback() -> Obstacle | None:
         )
 
 
-def _processes() -> Obstacle | None:
-    """The kernel counts the threads of all of a user's processes, and does not hold root to the limit."""
+def _user_limit() -> Obstacle | None:
+    """Check the limit of threads of all of this user's processes; root is exempt from it."""
     most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if os.geteuid() == 0 or most == resource.RLIM_INFINITY:
         return None
-    used = sum(_threads(process) for process in psutil.process_iter())
+    used = sum(_thread_count(process) for process in psutil.process_iter())
     if most - used >= THREADS:
         return None
-    what = f"this user may have {most} processes and threads and has {used}; a local Ray needs {THREADS} more"
+    fix = f"ulimit -u {used + 2 * THREADS}"
     return Obstacle(
-        what,
-        f"ulimit -u {used + 2 * THREADS}, or have the limit raised in /etc/security/limits.conf",
+        f"this user may have {most} processes and threads and has {used}; "
+        f"a local Ray needs {THREADS} more",
+        f"{fix}, or have the limit raised in /etc/security/limits.conf",
     )
 
 
-def _threads(process: psutil.Process) -> int:
+def _thread_count(process: psutil.Process) -> int:
+    """Return the number of a process's threads; 0 where it is another user's or has ended."""
     with contextlib.suppress(psutil.Error):
         if process.uids().real == os.getuid():
             return int(process.num_threads())
     return 0
 
 
-def _control_group() -> Obstacle | None:
+def _group_limit() -> Obstacle | None:
+    """Check the limit of this process's control group, as a container has one."""
     try:
         most = int((_CONTROL_GROUP / "pids.max").read_text())
         used = int((_CONTROL_GROUP / "pids.current").read_text())
-    except (OSError, ValueError):  # not there, or `max`
+    except (OSError, ValueError):  # no such file, or `max` for no limit
         return None
     if most - used >= THREADS:
         return None
-    what = f"this container may have {most} processes and threads and has {used}; a local Ray needs {THREADS} more"
-    return Obstacle(what, f"give it more, as with docker run --pids-limit {used + 2 * THREADS}")
+    return Obstacle(
+        f"this container may have {most} processes and threads and has {used}; "
+        f"a local Ray needs {THREADS} more",
+        f"give it more, as with docker run --pids-limit {used + 2 * THREADS}",
+    )
 
 
 def _affinity() -> Obstacle | None:
     try:
         os.sched_setaffinity(0, os.sched_getaffinity(0))
     except OSError as error:
-        what = f"a process here may not choose its cores ({error.strerror})"
-        return Obstacle(what, "allow sched_setaffinity in the container's seccomp profile")
+        return Obstacle(
+            f"a process here may not choose its cores ({error.strerror})",
+            "allow sched_setaffinity in the container's seccomp profile",
+        )
     return None

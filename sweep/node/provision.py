@@ -1,4 +1,4 @@
-"""Provision: what a node must have before the first of its trials is timed: environments and data sets."""
+"""Provision: the environments and data sets that a node needs before its first trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Data = tuple[str, str | None]  # name and path
 
 
 class Check(NamedTuple):
-    """What a workload wants to have looked at before anything is timed; `settings` are JSON."""
+    """A check of a workload's settings against a data set; `settings` are JSON."""
 
     workload: str
     settings: str
@@ -27,7 +27,10 @@ class Check(NamedTuple):
 
 
 class Provided(NamedTuple):
-    """What came of it: ids of the environments that are there, of those that failed with the reason, and warnings."""
+    """The result: ids of environments that are ready, of those that failed, and warnings.
+
+    `failed` has the reason for each id.
+    """
 
     ready: frozenset[str]
     failed: Mapping[str, str]
@@ -36,10 +39,10 @@ class Provided(NamedTuple):
 
 @dataclass(frozen=True)
 class Needs:
-    """Environments and data sets of some trials; `run_id` tells one invocation from the next.
+    """Environments and data sets of some trials. `run_id` identifies the invocation.
 
-    `data` holds each data set and its least number of examples; `gpu_only` are the environments that no trial on a CPU
-    needs.
+    `data` maps data sets to the number of examples that they must have at least. `gpu_only` are
+    the environments that no trial on a CPU needs.
     """
 
     specifications: tuple[Specification, ...]
@@ -52,11 +55,11 @@ class Needs:
 def needs(
     trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run_id: str = ""
 ) -> Needs:
-    """What these trials need, and what they are compared with, each thing once, in the order in which they come."""
+    """Return what these trials and their reference values need, in the order of the trials."""
     workloads = catalog.workloads()
     devices: dict[Specification, set[str]] = {}
     data: dict[Data, int] = {}
-    checks: dict[Check, None] = {}
+    checks: dict[Check, None] = {}  # used as an ordered set
     for cell in {trial.cell.id: trial.cell for trial in trials}.values():
         settings, workload = cell.settings, workloads[cell.settings["workload"]]
         spec = specification(
@@ -69,21 +72,20 @@ def needs(
             key = (settings["data"], settings.get("data_path"))
             data[key] = max(data.get(key, 1), batch_size(settings) or 1)
             if workload.check:
-                asked = {name: settings[name] for name in workload.check if name in settings}
-                told = json.dumps(asked, sort_keys=True)
-                checks[
-                    Check(workload.name, told, key, reference_values.specification(overrides))
-                ] = None
+                relevant = {name: settings[name] for name in workload.check if name in settings}
+                relevant_json = json.dumps(relevant, sort_keys=True)
+                reference = reference_values.specification(overrides)
+                checks[Check(workload.name, relevant_json, key, reference)] = None
     gpu_only = frozenset(spec for spec, used in devices.items() if used == {"gpu"})
     return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only)
 
 
 def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
-    """Have it all on this node.
+    """Build environments and prepare data sets on this node, then check settings against the data.
 
-    A node without a GPU gets no environments for one: gigabytes that no trial would come to.
-    A failed environment is remembered for the run, so that its trials say so at once. Raises SweepError where data
-    cannot be had, or a workload cannot do with it: that is for the user to put right before anything is timed.
+    A failed environment is remembered for the run, and its trials fail with that reason. Raises
+    SweepError where a data set cannot be prepared, or where a workload refuses it: the user should
+    correct that before anything is timed.
     """
     ready, failed = _environments(needs, say)
     prepared = {
@@ -93,16 +95,16 @@ def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
         for (name, path), least in needs.data.items()
     }
     if checks := [check for check in needs.checks if check.reference.id not in failed]:
-        _look_at(checks, prepared, needs.run_id)
-    return Provided(
-        ready, failed, tuple(filter(None, (each.warning() for each in prepared.values())))
-    )
+        _run_checks(checks, prepared, needs.run_id)
+    warnings = [data_set.warning() for data_set in prepared.values()]
+    return Provided(ready, failed, tuple(warning for warning in warnings if warning))
 
 
 def _environments(needs: Needs, say: Say) -> tuple[frozenset[str], dict[str, str]]:
-    """Every environment that a trial could come to here: those that are there now, and those that failed."""
+    """Build the environments that trials on this node may use; return ready and failed ids."""
     ready, failed = set(), {}
     for spec in needs.specifications:
+        # No trial on a GPU comes to a node without one, and such environments take gigabytes.
         if spec in needs.gpu_only and not gpus.has_driver():
             continue
         try:
@@ -114,10 +116,10 @@ def _environments(needs: Needs, say: Say) -> tuple[frozenset[str], dict[str, str
     return frozenset(ready), failed
 
 
-def _look_at(
+def _run_checks(
     checks: Iterable[Check], prepared: Mapping[Data, datasets.Prepared], run_id: str
 ) -> None:
-    """Raises SweepError at the first that a workload refuses."""
+    """Raise SweepError at the first check in which a workload refuses settings or data."""
     workloads = catalog.workloads()
     try:
         for check in checks:
@@ -130,12 +132,12 @@ def _look_at(
 
 
 def _stages(name: str, say: Say) -> Callable[[str, int, int], None]:
-    """Says each stage of a preparation once, and not those that are over at once."""
-    told: set[str] = set()
+    """Return a progress function that reports each stage once, unless it is over at once."""
+    reported: set[str] = set()
 
     def progress(stage: str, done: int, of: int) -> None:
-        if stage not in told and done < of:
-            told.add(stage)
+        if stage not in reported and done < of:
+            reported.add(stage)
             say(f"data set {name}: {stage}, {of} examples")
 
     return progress

@@ -1,6 +1,7 @@
-"""Reference values: loss and gradient that every framework is compared with, computed once by the reference and kept.
+"""Reference values: loss and gradient that frameworks are compared with.
 
-The reference's environment also answers whether a workload's settings and data can go together at all.
+The NumPy reference computes them once, and they are cached. Its environment also checks whether a
+workload accepts its settings and data.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sweep.datasets import Prepared
 from sweep.environments import Specification
 from sweep.errors import SweepError
 from sweep.node import hosts, slots
+from sweep.node.outcome import Outcome
 from sweep.status import Status
 from workloads.runtime import protocol
 
@@ -26,7 +28,7 @@ _TIMEOUT_S = 3600.0
 
 
 def specification(overrides: Mapping[str, Mapping[str, Any]]) -> Specification:
-    """The environment that reference values are computed in: any NumPy will do, in float64."""
+    """Return the environment for reference values; any NumPy serves, as they are in float64."""
     return _specification(json.dumps(dict(overrides.get(_REFERENCE, {})), sort_keys=True))
 
 
@@ -39,23 +41,24 @@ def values(
     run_id: str,
     say: locks.Say = locks.silent,
 ) -> dict[str, Any] | None:
-    """What the workload's `reference_values` gives for these settings and data; None for one that compares nothing.
+    """Return the result of the workload's `reference_values` for these settings and data.
 
-    Computed in the environment of `spec`, once on this machine however many processes ask, while no exclusive trial
-    runs; `say` hears what is waited for. Raises SweepError.
+    Return None for a workload without a reference. The values are computed in the environment of
+    `spec`, once on this machine for all processes, and while no exclusive trial runs. `say` is
+    called with what is waited for. Raises SweepError where the computation fails.
     """
     if not workload.reference:
         return None
-    asked = {name: settings[name] for name in workload.reference if name in settings}
-    network = network_file(asked)
-    kept = _file(workload.path, network, asked, data, run_id)
-    if not kept.exists():
-        with locks.held(kept.with_suffix(".lock"), "the reference values", say):
-            if not kept.exists():
-                computed = _computed(workload, asked, data, cpu, spec, run_id, say)
-                atomic.write(kept, json.dumps(computed).encode())
-    found: dict[str, Any] = json.loads(kept.read_text())
-    return found
+    relevant = {name: settings[name] for name in workload.reference if name in settings}
+    cached = _cache_file(workload.path, network_file(relevant), relevant, data, run_id)
+    if not cached.exists():
+        with locks.held(cached.with_suffix(".lock"), "the reference values", say):
+            # Another process may have computed them while this one waited for the lock.
+            if not cached.exists():
+                computed = _compute(workload, relevant, data, cpu, spec, run_id, say)
+                atomic.write(cached, json.dumps(computed).encode())
+    result: dict[str, Any] = json.loads(cached.read_text())
+    return result
 
 
 def network_file(settings: Mapping[str, Any]) -> str | None:
@@ -71,14 +74,13 @@ def check(
     spec: Specification,
     run_id: str,
 ) -> None:
-    """Raises SweepError with the workload's own words where it refuses these settings on that data.
+    """Raise SweepError with the workload's message where it refuses these settings or the data.
 
-    On no core of its own: it is over in a moment, and does not wait for the trials of another sweep.
+    The check is short, so it leases no cores and does not wait for the trials of another sweep.
     """
     host = hosts.key(environments.prepare(spec, run_id=run_id), spec, 1, run_id=run_id)
-    status, error = _answer(host, protocol.CHECK, workload, settings, data, cores=()).verdict(
-        _TIMEOUT_S
-    )
+    outcome = _run(host, protocol.CHECK, workload, settings, data, cores=())
+    status, error = outcome.verdict(_TIMEOUT_S)
     if status != Status.OK:
         raise SweepError(error)
 
@@ -95,9 +97,9 @@ def _specification(override: str) -> Specification:
     return environments.specify(catalog.known(_REFERENCE), None, override=json.loads(override))
 
 
-def _computed(
+def _compute(
     workload: Workload,
-    asked: Mapping[str, Any],
+    settings: Mapping[str, Any],
     data: Prepared | None,
     cpu: int,
     spec: Specification,
@@ -106,7 +108,7 @@ def _computed(
 ) -> dict[str, Any]:
     host = hosts.key(environments.prepare(spec, run_id=run_id), spec, max(1, cpu), run_id=run_id)
     with slots.lease(cpu, exclusive=False, say=say) as lease:
-        outcome = _answer(host, protocol.REFERENCE_VALUES, workload, asked, data, lease.cores)
+        outcome = _run(host, protocol.REFERENCE_VALUES, workload, settings, data, lease.cores)
     status, error = outcome.verdict(_TIMEOUT_S)
     if status != Status.OK:
         raise SweepError(
@@ -115,46 +117,48 @@ def _computed(
     return outcome.columns
 
 
-def _answer(
+def _run(
     host: hosts.Key,
     task: str,
     workload: Workload,
-    asked: Mapping[str, Any],
+    settings: Mapping[str, Any],
     data: Prepared | None,
     cores: Sequence[int],
-) -> hosts.Outcome:
+) -> Outcome:
     request = protocol.Request(
         trial=task.replace("_", " "),
         task=task,
         workload_file=str(workload.path),
-        settings=dict(asked),
+        settings=dict(settings),
         cores=list(cores),
         data=str(data.folder) if data else None,
-        network_file=network_file(asked),
+        network_file=network_file(settings),
     )
     return hosts.run(host, request, _TIMEOUT_S)
 
 
-def _file(
+def _cache_file(
     workload: Path,
     network: str | None,
-    asked: Mapping[str, Any],
+    settings: Mapping[str, Any],
     data: Prepared | None,
     run_id: str,
 ) -> Path:
-    """Named by all that the values depend on: settings, data and the code that computes them."""
-    code = _code(workload, Path(network) if network else None, run_id)
-    told = json.dumps([asked, data.id if data else "", code], sort_keys=True)
+    """Return the cache file, named by a hash of settings, data and the code that computes."""
+    code = _code_digest(workload, Path(network) if network else None, run_id)
+    inputs = json.dumps([settings, data.id if data else "", code], sort_keys=True)
     folder = homes.cache("reference")
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+    return folder / f"{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.json"
 
 
 @functools.lru_cache(maxsize=64)
-def _code(workload: Path, network: Path | None, run_id: str) -> str:  # noqa: ARG001  it is looked at anew in each run
-    """Digest of the code that decides the values: the workload's, the network's, the reference's, and what they import.
+def _code_digest(workload: Path, network: Path | None, run_id: str) -> str:  # noqa: ARG001  see below
+    """Return a digest of the workload, the network, the reference, and all their imports.
 
-    Their NumPy is not in it: the values are in float64, whose last digits are far below every tolerance.
+    `run_id` makes a cache entry for each run, as files may change between two of them.
+    The version of NumPy is left out: the values are in float64, and its versions differ by far
+    less than every tolerance.
     """
     files = dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path)
     return digests.of_files(files | (dependencies.found(network) if network else {}))

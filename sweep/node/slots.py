@@ -1,4 +1,4 @@
-"""Slots: cores of this node leased to a trial, held by kernel file locks and gone when their holder dies."""
+"""Slots: leases of this node's cores, held by kernel file locks that end with their process."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sweep import locks
 from sweep.errors import Unavailable
 from sweep.node import machine
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
-_TELL_EVERY_S = 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
+_REPORT_EVERY_S = 10.0
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Cores that are a trial's alone among all that lease on this node; `waited_s` is how long it took to get them."""
+    """Cores that no other lease on this node has; `waited_s` is how long it took to get them."""
 
     cores: tuple[int, ...]
     waited_s: float = 0.0
 
 
 class NoSlot(Unavailable):
-    """A lease that this node cannot give, or did not in time."""
+    """A lease that this node cannot give at all, or could not give in time."""
 
 
 @contextlib.contextmanager
@@ -40,12 +40,12 @@ def lease(
     folder: Path | None = None,
     say: locks.Say = locks.silent,
 ) -> Iterator[Lease]:
-    """Hold `cpu` cores; with `exclusive` nobody else on the node holds any meanwhile.
+    """Hold `cpu` cores; with `exclusive` no other lease holds any core of the node meanwhile.
 
-    Whoever has begun to take what it needs lets nobody past until it has all of it: neither one that wants the node to
-    itself nor one that wants many cores is starved by those that want little, and no two hold half of what both need.
-    `say` hears who holds the cores, after two seconds and then every ten. NoSlot when the node has fewer cores, or
-    after `timeout_s`.
+    Requests are served in turns: the one whose turn it is keeps it until it holds all its cores.
+    Large and exclusive requests never starve, and partial holders cannot deadlock. `say` is called
+    with the holders of the cores, after two seconds and then every ten. Raises NoSlot when the
+    node has fewer cores, or after `timeout_s`.
     """
     usable = machine.usable_cores()
     if cpu > len(usable):
@@ -64,9 +64,10 @@ def lease(
 
 
 def preferred(cores: Iterable[machine.Core]) -> list[int]:
-    """Physical cores before their second threads, one memory node before the next, the highest first.
+    """Return core numbers in the order in which leases take them.
 
-    Low cores are left to the orchestrator and to the kernel's interrupts.
+    Physical cores come before their second hardware threads, one NUMA node before the next, high
+    numbers before low ones: the driver and the kernel's interrupts use the lowest cores.
     """
     threads_seen: dict[tuple[int, int], int] = {}
     ranked = []
@@ -78,44 +79,42 @@ def preferred(cores: Iterable[machine.Core]) -> list[int]:
 
 
 class _Wait:
-    """One lease's waiting, however many locks it takes: until when, how often it looks, and when it tells."""
+    """The waiting of one lease: its deadline, the pauses between attempts, and the reports."""
 
-    def __init__(self, timeout_s: float | None, tell: Callable[[], None]) -> None:
+    def __init__(self, timeout_s: float | None, report: Callable[[], None]) -> None:
         self.since = time.monotonic()
         self._deadline = self.since + timeout_s if timeout_s is not None else float("inf")
-        self._pause = _FIRST_WAIT_S
-        self._tell = tell
-        self._tell_at = self.since + locks.PATIENCE_S
+        self._pause = _FIRST_PAUSE_S
+        self._report = report
+        self._report_at = self.since + locks.PATIENCE_S
 
     def pause(self, what: str) -> None:
+        """Sleep before the next attempt at `what`; raise NoSlot after the deadline."""
         now = time.monotonic()
         if now + self._pause > self._deadline:
             raise NoSlot(
                 f"no {what} in time: other trials hold them",
                 "raise --timeout, or end the other sweep",
             )
-        if now >= self._tell_at:
-            self._tell()
-            self._tell_at = now + _TELL_EVERY_S
+        if now >= self._report_at:
+            self._report()
+            self._report_at = now + _REPORT_EVERY_S
         time.sleep(self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_WAIT_S)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
 
 
 def _lock_cores(
     held: contextlib.ExitStack, folder: Path, cores: list[int], count: int, wait: _Wait
 ) -> list[int]:
-    """Take `count` of `cores`, those that are free at once and the others as they become so."""
-    mine: list[int] = []
+    """Lock `count` of `cores`: the free ones at once, others as they become free."""
+    locked: list[int] = []
     while True:
         for core in cores:
-            if (
-                len(mine) < count
-                and core not in mine
-                and _try_lock(held, _file(folder, core), shared=False)
-            ):
-                mine.append(core)
-        if len(mine) == count:
-            return mine
+            is_wanted = len(locked) < count and core not in locked
+            if is_wanted and _try_lock(held, _file(folder, core), shared=False):
+                locked.append(core)
+        if len(locked) == count:
+            return locked
         wait.pause(f"{count} free cores")
 
 
@@ -140,19 +139,20 @@ def _file(folder: Path, core: int) -> Path:
 
 
 def _holders(folder: Path, cores: Iterable[int]) -> str:
-    """Who holds which of these cores now: `core 0 and core 1, held by run x (process 12 on here) since 14:03:11`."""
+    """Return who holds which cores, as in `core 0 and core 1, held by run x (…) since 14:03:11`.
+
+    Return `its turn` where nobody holds any.
+    """
     held: dict[str, list[str]] = {}
     for core in cores:
-        if said := _holder(_file(folder, core)):
-            held.setdefault(said, []).append(f"core {core}")
-    return (
-        "; ".join(f"{' and '.join(which)}, held by {said}" for said, which in held.items())
-        or "its turn"
-    )
+        if holder := _holder(_file(folder, core)):
+            held.setdefault(holder, []).append(f"core {core}")
+    parts = [f"{' and '.join(names)}, held by {holder}" for holder, names in held.items()]
+    return "; ".join(parts) or "its turn"
 
 
 def _holder(path: Path) -> str:
-    """What the holder of a core has written; empty where nobody else holds it."""
+    """Return the description that the holder of a core has written, "" without another holder."""
     with contextlib.ExitStack() as stack:
         if not path.exists() or _try_lock(stack, path, shared=True):
             return ""
@@ -160,15 +160,16 @@ def _holder(path: Path) -> str:
 
 
 def own_folder() -> Path:
-    """The locks of this user on this node; NoSlot where anybody else could write there."""
+    """Return the folder of this user's locks; raise NoSlot where other users could write there."""
     folder = Path(tempfile.gettempdir()) / f"sweep-slots-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid():
+    # Other users may create files in the temporary folder, so what is there is not trusted.
+    stat_result = folder.lstat()
+    if stat_result.st_uid != os.getuid():
         raise NoSlot(f"{folder} belongs to another user", "set TMPDIR to a folder of your own")
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(stat_result.st_mode):
         raise NoSlot(f"{folder} is no folder", "remove it")
-    if found.st_mode & _OTHERS_WRITE:
+    if stat_result.st_mode & _OTHERS_WRITE:
         hint = "remove it: what lies there may be another user's"
         raise NoSlot(f"other users can write in {folder}, which is to hold locks of your own", hint)
     return folder

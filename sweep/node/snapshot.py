@@ -1,4 +1,7 @@
-"""Snapshot: a machine as the doctor finds it, read within a second or two; nothing is changed, nothing installed."""
+"""Snapshot: the state of a machine for `sweep doctor`, read within a second or two.
+
+Nothing is changed or installed.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,14 @@ from sweep.node.gpus import Gpu, NoNvml
 from sweep.node.obstacles import Obstacle
 
 _PACKAGES = ("ray", "numpy", "pyarrow", "uv", "psutil")
-_TIME_ERROR = 5  # what adjtimex returns while the clock follows no other
-_READINGS = 2000
+_TIME_ERROR = 5  # adjtimex returns it while no time service sets the clock
+_TIMEX_BYTES = 1024  # more than the size of `struct timex` on any architecture
+_CLOCK_READINGS = 2000
+_LEAST_BUSY = 0.05  # of a core
 
 
 class Busy(NamedTuple):
-    """A process that took CPU time while it was looked; `cores` is how many it kept busy."""
+    """A process that used CPU time during the snapshot, as a number of busy cores."""
 
     pid: int
     name: str
@@ -38,7 +43,7 @@ class Busy(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """A folder that is written to, or will be: what for, and the room there."""
+    """A folder that sweep writes to: its purpose, the free space, and whether it can be written."""
 
     purpose: str
     path: str
@@ -48,9 +53,11 @@ class Folder(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the doctor looks at. Where something cannot be read, it is None or empty.
+    """What `sweep doctor` examines. A value that cannot be read is None or empty.
 
-    `machine` is `machine.facts()`, which every record carries; the rest is true of this moment only.
+    `machine` is `machine.facts()`, which every record has. The rest is the state at this moment.
+    `nvml_refusal` is why NVML is not available although there is a driver. `broken_plugins` have
+    name, error and hint. `ray_daemons` counts those of every Ray on this machine.
     """
 
     machine: Mapping[str, Any]
@@ -61,10 +68,10 @@ class Snapshot:
     memory_available_bytes: int | None = None
     swap_used_bytes: int = 0
     shared_memory_free_bytes: int | None = None
-    open_files: int | None = None  # that this process may have, its soft limit
+    open_files: int | None = None  # this process's soft limit
     folders: tuple[Folder, ...] = ()
     gpus: tuple[Gpu, ...] = ()
-    nvml_refusal: str = ""  # why there is a driver and NVML cannot be asked
+    nvml_refusal: str = ""
     clock_read_s: float | None = None
     clock_synchronised: bool | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -72,31 +79,32 @@ class Snapshot:
     indexes: tuple[str, ...] = ()
     index_refusal: str = ""
     environments: int = 0
-    broken_plugins: tuple[
-        tuple[str, str, str], ...
-    ] = ()  # name, what is wrong with it, and what would help
-    obstacles: tuple[Obstacle, ...] = ()  # what keeps a Ray of our own from starting
-    ray_daemons: int = 0  # of Rays that run on this machine, ours or not
+    broken_plugins: tuple[tuple[str, str, str], ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+    ray_daemons: int = 0
 
 
 def take(results: Path, look_s: float = 1.0) -> Snapshot:
-    """The snapshot of this machine, load and steal over `look_s`; `results` is where runs are written."""
+    """Return a snapshot of this machine; load and steal are measured over `look_s` seconds.
+
+    `results` is the folder for runs.
+    """
     cores = machine.usable_cores()
     usage, times, throttled = machine.usage(cores), _cpu_times(), limits.throttled_periods()
     time.sleep(look_s)
     now, busy = machine.usage(cores), _busy(times, _cpu_times(), look_s)
+    available_s = max(1e-9, (now.at_s - usage.at_s) * len(cores))
     found, refusal = _gpus()
     configured = indexes.configured()
     return Snapshot(
         machine=machine.facts(),
         runnable=machine.runnable(),
-        steal_ratio=(now.stolen_s - usage.stolen_s)
-        / max(1e-9, (now.at_s - usage.at_s) * len(cores)),
+        steal_ratio=(now.stolen_s - usage.stolen_s) / available_s,
         throttled=limits.throttled_periods() - throttled,
         busy=busy,
         memory_available_bytes=_available_bytes(),
         swap_used_bytes=psutil.swap_memory().used,
-        shared_memory_free_bytes=_free_bytes(Path("/dev/shm")),  # noqa: S108  looked at only
+        shared_memory_free_bytes=_free_bytes(Path("/dev/shm")),  # noqa: S108  only examined
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         folders=tuple(_folders(results)),
         gpus=tuple(found),
@@ -104,18 +112,19 @@ def take(results: Path, look_s: float = 1.0) -> Snapshot:
         clock_read_s=_clock_read_s(),
         clock_synchronised=_synchronised(),
         versions=_versions(),
-        pythons=tuple(each.version for each in interpreters.everywhere(configured.variables)),
+        pythons=tuple(python.version for python in interpreters.everywhere(configured.variables)),
         indexes=tuple(configured.places),
         index_refusal=resolver.refusal(configured),
         environments=len(environments.environments()),
         broken_plugins=tuple(_broken_plugins()),
         obstacles=tuple(obstacles.obstacles()),
-        ray_daemons=sum(
-            1
-            for each in psutil.process_iter(["name"])
-            if each.info["name"] in ("raylet", "gcs_server")
-        ),
+        ray_daemons=_ray_daemons(),
     )
+
+
+def _ray_daemons() -> int:
+    processes = psutil.process_iter(["name"])
+    return sum(1 for process in processes if process.info["name"] in ("raylet", "gcs_server"))
 
 
 def _broken_plugins() -> Iterator[tuple[str, str, str]]:
@@ -126,26 +135,26 @@ def _broken_plugins() -> Iterator[tuple[str, str, str]]:
 
 
 def _cpu_times() -> dict[tuple[int, str], float]:
-    """CPU seconds so far of every process but this one."""
-    found = {}
-    for each in psutil.process_iter(["name", "cpu_times"]):
-        if each.pid != os.getpid() and each.info["cpu_times"]:
-            found[each.pid, each.info["name"]] = sum(each.info["cpu_times"][:2])
-    return found
+    """Return the CPU seconds of every other process, by id and name."""
+    times = {}
+    for process in psutil.process_iter(["name", "cpu_times"]):
+        if process.pid != os.getpid() and process.info["cpu_times"]:
+            user_s, system_s = process.info["cpu_times"][:2]
+            times[process.pid, process.info["name"]] = user_s + system_s
+    return times
 
 
 def _busy(
     before: Mapping[tuple[int, str], float], after: Mapping[tuple[int, str], float], span_s: float
 ) -> tuple[Busy, ...]:
-    """Those that kept a twentieth of a core busy, the busiest first."""
+    """Return the processes that kept a part of a core busy, the busiest first."""
     shares = (Busy(*key, (cpu_s - before.get(key, cpu_s)) / span_s) for key, cpu_s in after.items())
-    return tuple(
-        sorted((each for each in shares if each.cores >= 0.05), key=lambda each: -each.cores)
-    )
+    busy = [process for process in shares if process.cores >= _LEAST_BUSY]
+    return tuple(sorted(busy, key=lambda process: -process.cores))
 
 
 def _available_bytes() -> int:
-    """Memory that can be had without swapping, within this process's limit."""
+    """Return the memory that can be had without swapping, within this process's limit."""
     memory = psutil.virtual_memory()
     return int(min(memory.available, machine.memory_bytes()))
 
@@ -158,8 +167,10 @@ def _folders(results: Path) -> Iterable[Folder]:
         "temporary files": Path(tempfile.gettempdir()),
     }
     for purpose, path in chosen.items():
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
-        yield Folder(purpose, str(path), _free_bytes(there) or 0, os.access(there, os.W_OK))
+        # A folder that does not exist yet will be created in this one.
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
+        can_write = os.access(existing, os.W_OK)
+        yield Folder(purpose, str(path), _free_bytes(existing) or 0, can_write)
 
 
 def _free_bytes(path: Path) -> int | None:
@@ -170,7 +181,7 @@ def _free_bytes(path: Path) -> int | None:
 
 
 def _gpus() -> tuple[list[Gpu], str]:
-    """The GPUs, or why a driver is there and they cannot be asked."""
+    """Return the GPUs, and why they cannot be read although there is a driver."""
     try:
         return gpus.read(gpus.library()), ""
     except NoNvml as why:
@@ -178,29 +189,28 @@ def _gpus() -> tuple[list[Gpu], str]:
 
 
 def _clock_read_s() -> float:
-    """What one reading of the clock costs that times the samples."""
+    """Return the duration of one reading of the clock that times the samples."""
     start = time.perf_counter()
-    for _ in range(_READINGS):
+    for _ in range(_CLOCK_READINGS):
         time.perf_counter()
-    return (time.perf_counter() - start) / _READINGS
+    return (time.perf_counter() - start) / _CLOCK_READINGS
 
 
 def _synchronised() -> bool | None:
-    """Whether the kernel says that a time service keeps its clock; None where it does not say."""
+    """Return whether a time service sets the kernel's clock; None where that is unknown."""
     try:
-        state = ctypes.CDLL(None).adjtimex(
-            ctypes.create_string_buffer(1024)
-        )  # no bit of `modes` set: a mere question
+        # No bit of `modes` is set, so that adjtimex changes nothing.
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     except (OSError, AttributeError):
         return None
     return None if state < 0 else state != _TIME_ERROR
 
 
 def _versions() -> dict[str, str]:
-    found = {"sweep": __version__, "python": platform.python_version()}
+    versions = {"sweep": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = ""
-    return found
+            versions[package] = ""
+    return versions

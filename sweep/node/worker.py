@@ -1,6 +1,6 @@
-"""One trial on this node: environment, data, reference values, cores, a worker process; what came of it, a record.
+"""One trial on this node: from its environment, data and cores to its record.
 
-A trial never raises. What goes wrong in it is a record with a status and the last lines of what was said.
+Running a trial never raises. An error in it is a record with a status and the last log lines.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
 from sweep.grid import Resources, Trial
 from sweep.node import checkpoints, disturbance, gpus, hosts, machine, reference_values, slots
-from sweep.node.checkpoints import Kept
+from sweep.node.checkpoints import CheckpointStore
 from sweep.node.disturbance import Limits
 from sweep.node.gpus import Gpu, NoNvml
+from sweep.node.outcome import Outcome
 from sweep.records import columns
 from sweep.status import Status
 from sweep.versions import normal_requirement
@@ -35,19 +36,23 @@ Record = dict[str, Any]
 MAX_CONTENTION = Limits.max_contention
 STEAL_MOST = Limits.steal_most
 _ERROR_LINES = 20
-_RAN_TO_ITS_END = frozenset({Status.OK, Status.INVALID})
+# Of trials that ended so, no checkpoint is needed. An invalid trial runs again from its beginning.
+_COMPLETE = frozenset({Status.OK, Status.INVALID})
 
 
 @dataclass(frozen=True)
 class RunTrial:
-    """The function that a sweep maps over its trials; picklable, and the same on every node.
+    """The function that a sweep maps over its trials. It is picklable, and the same on every node.
 
-    `overrides` are the grid's `environments`, by framework requirement; `run_id` tells one invocation from the next,
-    so that a build that failed is not tried again in it; `progress` hears what long trials say of themselves.
-    `max_contention` and `steal_most` are the shares of its cores' time that others and the hypervisor may take of an
-    exclusive trial before it is `invalid`; None: any. `checkpoints` is a folder, best one that all nodes share, or the
-    URI of one in an object store, where a long trial keeps its state under its id, until it has run to its end.
-    `command` is what others are told who wait for what a trial holds.
+    `overrides` are the grid's `environments`, by framework requirement. `run_id` identifies the
+    invocation: a build that has failed is not tried again in it. `progress` is called with a
+    trial's name and the progress that it reports. `max_contention` and `steal_most` are the shares
+    of core time that other processes and the hypervisor may take before an exclusive trial is
+    `invalid`; None allows any.
+
+    `checkpoints` is a folder, preferably one that all nodes share, or a URI in an object store. A
+    trial keeps its state there under its id until it is complete. `command` describes this sweep
+    to others that wait for what a trial holds.
     """
 
     run: str = ""
@@ -63,6 +68,7 @@ class RunTrial:
     command: str = ""
 
     def __call__(self, trial: Trial) -> Record:
+        """Run a trial and return its record."""
         locks.work_for(self.command)
         started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
         record = identity(trial) | {
@@ -77,41 +83,36 @@ class RunTrial:
         try:
             record |= self._outcome(trial)
         except EnvironmentFailed as error:
-            record |= {
-                "status": Status.ENV_FAILED,
-                "error": "\n".join(filter(None, [error.log_tail, error.message])),
-            }
+            parts = [part for part in (error.log_tail, error.message) if part]
+            record |= {"status": Status.ENV_FAILED, "error": "\n".join(parts)}
         except SweepError as error:
             record |= {"status": Status.FAILED, "error": f"{error.message}\n{error.hint}".strip()}
-        except Exception:  # noqa: BLE001  the one place where a trial ends: a full disk, say, must not end the sweep
-            record |= {
-                "status": Status.FAILED,
-                "error": "\n".join(traceback.format_exc().splitlines()[-_ERROR_LINES:]),
-            }
+        # Any other error, as of a full disk, must not end the sweep.
+        except Exception:  # noqa: BLE001
+            lines = traceback.format_exc().splitlines()[-_ERROR_LINES:]
+            record |= {"status": Status.FAILED, "error": "\n".join(lines)}
         record["wall_s"] = time.perf_counter() - clock
         return record
 
     def specification(self, settings: Mapping[str, Any]) -> environments.Specification:
-        """The environment that a trial with these settings runs in."""
+        """Return the specification of the environment for these settings."""
         return specification(
             settings["framework"], settings["device"], settings["backend"], self.overrides
         )
 
     def _outcome(self, trial: Trial) -> Record:
-        """Everything that can be had before the cores are leased is had before: others wait for them."""
+        """Provide what the trial needs, run it, and return its columns.
+
+        The cores are leased last, since others may wait for them.
+        """
         settings, cpu = dict(trial.settings), trial.resources.cpu
         spec = self.specification(settings)
-        environment, numpy = (
-            _environment(spec, self.run_id),
-            reference_values.specification(self.overrides),
-        )
+        environment = _environment(spec, self.run_id)
+        reference_spec = reference_values.specification(self.overrides)
         workload, data = _workload(settings["workload"]), _data(settings)
         measured.check(trial.cell.content, workload, settings, self.overrides, self.run_id)
         threads = settings.get("threads") or max(1, cpu)
-
-        def waiting(what: str) -> None:
-            self._tell(trial, {"waiting for": what.removeprefix("waiting for ")})
-
+        report_wait = functools.partial(self._report_wait, trial)
         request = protocol.Request(
             trial=trial.name,
             task=protocol.RUN,
@@ -120,29 +121,33 @@ class RunTrial:
             cores=[],
             data=str(data.folder) if data else None,
             reference=reference_values.values(
-                workload, settings, data, cpu, numpy, self.run_id, waiting
+                workload, settings, data, cpu, reference_spec, self.run_id, report_wait
             ),
             memory_bytes=trial.resources.memory,
             network_file=reference_values.network_file(settings),
         )
         key = hosts.key(environment, spec, threads, settings["device"], self.run_id)
-        found: Record = {
+        record: Record = {
             "environment_id": environment.id,
             "packages": list(environment.packages),
             "data_id": data.id if data else None,
             "columns": {**_framework(settings["framework"]).columns, **workload.columns},
         }
-        with checkpoints.kept(self.checkpoints, trial.id) as kept:
-            request = request._replace(checkpoints=str(kept.folder) if kept.folder else None)
-            with slots.lease(cpu, trial.resources.exclusive, say=waiting) as lease:
+        return record | self._run_on_cores(trial, request, key)
+
+    def _run_on_cores(self, trial: Trial, request: protocol.Request, key: hosts.Key) -> Record:
+        """Lease cores and run the trial there, with its checkpoints."""
+        report_wait = functools.partial(self._report_wait, trial)
+        with checkpoints.open_store(self.checkpoints, trial.id) as store:
+            request = request._replace(checkpoints=str(store.folder) if store.folder else None)
+            resources = trial.resources
+            with slots.lease(resources.cpu, resources.exclusive, say=report_wait) as lease:
                 if lease.waited_s >= locks.PATIENCE_S:
-                    self._tell(trial, {})
-                found |= self._timed(
-                    trial, request._replace(cores=list(lease.cores)), key, lease, kept
-                )
-            # an invalid one is to be run again as a whole
-            found["log"] += kept.close(over=found["status"] in _RAN_TO_ITS_END)
-        return found
+                    self._report(trial, {})
+                request = request._replace(cores=list(lease.cores))
+                record = self._timed(trial, request, key, lease, store)
+            record["log"] += store.close(over=record["status"] in _COMPLETE)
+        return record
 
     def _timed(
         self,
@@ -150,69 +155,73 @@ class RunTrial:
         request: protocol.Request,
         key: hosts.Key,
         lease: slots.Lease,
-        kept: Kept,
+        store: CheckpointStore,
     ) -> Record:
+        """Run the trial on its host; return its columns with status and error."""
         load = machine.runnable()
         watch = disturbance.Watch(
             lease.cores, functools.partial(_gpu, trial.settings["device"], key)
         )
 
-        def hear(event: str, facts: Mapping[str, Any]) -> None:
-            watch.hear(event)
-            kept.look()
+        def on_event(event: str, facts: Mapping[str, Any]) -> None:
+            watch.on_event(event)
+            store.sync()
             if event == "progress":
-                self._tell(trial, facts)
+                self._report(trial, facts)
 
-        outcome = hosts.run(key, request, self.timeout_s, hear, self.import_timeout_s)
-        record = watch.columns(outcome.cpu_s) | _told(outcome)
+        outcome = hosts.run(key, request, self.timeout_s, on_event, self.import_timeout_s)
+        record = watch.columns(outcome.cpu_s) | _reported(outcome)
         record |= {"load_before": load, "waited_s": lease.waited_s, "log": outcome.log}
         record["status"], record["error"] = outcome.verdict(self.timeout_s)
         if record["status"] == Status.OK:
-            record["status"], record["error"] = self._judged(
+            record["status"], record["error"] = self._validity(
                 record, outcome, request, trial.resources
             )
         return record
 
-    def _tell(self, trial: Trial, facts: Mapping[str, Any]) -> None:
-        """How far the trial is; nothing where it no longer waits and has not begun to tell."""
+    def _report(self, trial: Trial, facts: Mapping[str, Any]) -> None:
+        """Report the progress of a trial; {} after a wait, before the trial itself reports."""
         if self.progress:
             self.progress(trial.name, facts)
 
-    def _judged(
+    def _report_wait(self, trial: Trial, text: str) -> None:
+        self._report(trial, {"waiting for": text.removeprefix("waiting for ")})
+
+    def _validity(
         self,
         record: Record,
-        outcome: hosts.Outcome,
+        outcome: Outcome,
         request: protocol.Request,
         resources: Resources,
     ) -> tuple[str, str]:
-        """Status and error of a trial that says that all is well."""
-        if stray := sorted(columns.OURS & outcome.columns.keys()):
-            return (
-                Status.FAILED,
-                f"the workload returned columns that are not its own to tell: {', '.join(stray)}",
-            )
+        """Return status and error of a trial that reports success."""
+        if reserved := sorted(columns.OURS & outcome.columns.keys()):
+            names = ", ".join(reserved)
+            error = f"the workload returned columns that are not its own to tell: {names}"
+            return Status.FAILED, error
         reason = disturbance.misplacement(record, request.cores, request.settings["threads"])
         if resources.exclusive and not reason:
             reason = disturbance.contamination(record, Limits(self.max_contention, self.steal_most))
+        # A fraction of a GPU is shared with other trials on purpose.
         if resources.gpu >= 1 and not reason:
             reason = disturbance.gpu_contamination(record)
         return (Status.INVALID, reason) if reason else (Status.OK, "")
 
 
 def identity(trial: Trial) -> Record:
-    """The columns that say which trial a record is of."""
+    """Return the columns that identify the trial of a record."""
     settings = dict(trial.settings)
     name, _, version = str(settings["framework"]).partition("==")
     axes = {axis: settings[axis] for axis in trial.cell.axes if axis in settings}
-    return axes | {  # an axis may be called as a column of ours: it is in `settings` then
+    content = json.dumps(dict(trial.cell.content), sort_keys=True) if trial.cell.content else ""
+    # An axis may have the name of a column of ours. Its value is then only in `settings`.
+    return axes | {
         "trial_id": trial.id,
         "trial_name": trial.name,
         "cell_id": trial.cell.id,
         "cell_name": trial.cell.name,
         "settings": json.dumps(settings, sort_keys=True),
-        "content": json.dumps(dict(trial.cell.content), sort_keys=True)
-        if trial.cell.content
-        else "",
+        "content": content,
         **{axis: settings.get(axis) for axis in AXES},
         "framework": name,
         "version": version,
@@ -226,8 +235,13 @@ def identity(trial: Trial) -> Record:
 def specification(
     framework: str, device: str, backend: str, overrides: Mapping[str, Mapping[str, Any]]
 ) -> environments.Specification:
-    """The environment of a framework requirement such as `torch==2.13.0`, with the grid's override for it, if any."""
-    override = overrides.get(normal_requirement(framework), {})  # records of old spell it otherwise
+    """Return the specification of a framework requirement such as `torch==2.13.0`.
+
+    The grid's override for that requirement is applied.
+    """
+    # Old records may spell the requirement differently.
+    override = overrides.get(normal_requirement(framework), {})
+    # JSON, since the argument of a cached function has to be hashable.
     return _specification(framework, device, backend, json.dumps(dict(override), sort_keys=True))
 
 
@@ -241,12 +255,10 @@ def _specification(
     )
 
 
-def _told(outcome: hosts.Outcome) -> Record:
-    """The columns that host and trial told: the trial's own word last, but of what is not its to tell."""
-    columns_told = {
-        name: value for name, value in outcome.columns.items() if name not in columns.OURS
-    }
-    told: Record = {
+def _reported(outcome: Outcome) -> Record:
+    """Return the columns that host and trial report, without reserved ones of the trial's."""
+    own = {name: value for name, value in outcome.columns.items() if name not in columns.OURS}
+    host_columns: Record = {
         "host_id": outcome.host_id or None,
         "import_s": outcome.import_s,
         "python": outcome.ready.get("python"),
@@ -256,11 +268,11 @@ def _told(outcome: hosts.Outcome) -> Record:
         "involuntary_switches": outcome.exit.get("involuntary_switches"),
         "peak_rss_bytes": outcome.exit.get("max_rss_bytes"),
     }
-    return told | columns_told
+    return host_columns | own
 
 
 def _gpu(device: str, key: hosts.Key) -> Gpu | None:
-    """The GPU that a trial sees first; None for a trial on the CPU, and where NVML cannot be asked."""
+    """Return the first GPU that a trial sees; None on the CPU, and where NVML is not available."""
     if device != "gpu":
         return None
     with contextlib.suppress(NoNvml):
