@@ -71,17 +71,17 @@ def test_nodes_come_for_trials_that_want_them_no_more_than_help_and_go_when_they
     said: list[str] = []
     with Cluster(cluster.address, wait_s=START_S, notify=said.append) as joined:
         alone = some(6, ALONE)
-        assert joined.check(alone) == []
+        assert joined.find_infeasible(alone) == []
         assert nodes_of(list(joined.map(trials.run, alone))) == {"cpu": 6}
         assert sorted(cluster.started) == ["cpu1", "cpu2"]
 
         on_gpu = some(1, ON_GPU, "g")
-        assert joined.check(on_gpu) == []
+        assert joined.find_infeasible(on_gpu) == []
         assert nodes_of(list(joined.map(trials.run, on_gpu))) == {"gpu": 1}
         assert sorted(cluster.started) == ["cpu1", "cpu2", "gpu3"], "one trial takes one node"
-        assert [each.reason for each in joined.check([Trial("x", resources=Wants(cpu=9))])] == [
-            "want 9 cores and the largest node has 2 cores"
-        ]
+        assert [
+            each.reason for each in joined.find_infeasible([Trial("x", resources=Wants(cpu=9))])
+        ] == ["want 9 cores and the largest node has 2 cores"]
         assert until(lambda: joined.wait([]) or not joined.nodes, START_S), "nodes that idle end"
     can = "the cluster can start up to 2 cpu (2 cores), 2 gpu (2 cores and 1 GPU)"
     assert said[0] == f"asking for nodes for trials that wait, 6 × 1 core, alone on a node; {can}"
@@ -123,7 +123,7 @@ def test_a_type_that_never_comes_ends_the_wait_with_the_reason_and_the_records_s
     records: list[dict[str, Any]] = []
     with Cluster(cluster.address, wait_s=START_S, notify=said.append) as joined:
         wanting = [*some(2, ON_GPU, "g"), *some(3, Wants())]
-        assert joined.check(wanting) == []
+        assert joined.find_infeasible(wanting) == []
         with pytest.raises(
             Unavailable, match=r"2 trials are left .* gpu could not be launched: .*no quota for gpu"
         ):
