@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
 import pytest
-
-HOUSE = Path(__file__).resolve().parent.parent
-
-
-def commands() -> list[str]:
-    """The lines of all shell blocks of the README, without comments."""
-    text = (HOUSE / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    return [
-        line.partition("  #")[0].strip()
-        for block in blocks
-        for line in block.splitlines()
-        if line.strip()
-    ]
-
+from documents import HOUSE, commands, path_with_sweep, typed
 
 SET_UP = "pip install . && sweep run grid.yaml"
 TEST = "pip install -e '.[test]' && pytest"
@@ -43,22 +27,10 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def run(command: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SWEEP_MAX_CONTENTION": "any", "COLUMNS": "120", **more}
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1500,
-    )
-
-
 def test_the_readme_shows_both_commands_that_do_all_the_set_up() -> None:
     """The second is the one by which this test is run; `.ci/run` calls it."""
-    assert SET_UP in commands()
-    assert TEST in commands()
+    assert SET_UP in commands("README.md")
+    assert TEST in commands("README.md")
     assert TEST in (HOUSE / ".ci/run").read_text(encoding="utf-8")
 
 
@@ -67,14 +39,11 @@ def test_the_readme_shows_both_commands_that_do_all_the_set_up() -> None:
 def test_every_command_on_the_smoke_grid_does_what_it_says(tmp_path: Path) -> None:
     """In order, as a reader would type them; `sweep` is that of this interpreter."""
     folder = checkout(tmp_path / "sweep")
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "sweep").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sweep "$@"\n')
-    (tools / "sweep").chmod(0o755)
-    shown = [command for command in commands() if command not in (SET_UP, TEST)]
+    path = path_with_sweep(tmp_path / "bin")
+    shown = [command for command in commands("README.md") if command not in (SET_UP, TEST)]
     assert len(shown) > 4
     for command in shown:
-        ended = run(command, folder, PATH=f"{tools}:{os.environ['PATH']}")
+        ended = typed(command, folder, PATH=path)
         accepted = (
             (0, 3) if " compare " in command else (0,)
         )  # so few samples may well leave it open
@@ -90,7 +59,7 @@ def test_every_command_on_the_smoke_grid_does_what_it_says(tmp_path: Path) -> No
 def test_a_fresh_virtual_environment_ends_with_torch_beside_chainer(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "sweep")
     venv.create(tmp_path / "venv", with_pip=True)
-    ended = run(
+    ended = typed(
         SET_UP, folder, PATH=f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}", PYTHONPATH=""
     )
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
