@@ -118,6 +118,7 @@ SECTIONS = {
     "Samples": "forward_s",
     "Training": "iteration",
     "Inference": "images_per_s",
+    "A step of one's own": "first_step_s",
 }
 
 HEAD = (

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 from sweep.selection import shown
 
 SEED = "seed"
+BATCH_SIZE = "batch_size"  # what a step of one's own has in place of batch_exponent
 FEWEST_SEEDS = 3  # of a cell: an interval takes as many trials
 # where a run holds several contents of a workload or a framework, see sweep.analysis.contents
 CONTENT_AXES = MappingProxyType(
@@ -126,7 +127,9 @@ def _order(names: tuple[str, ...], without: frozenset[str]) -> list[str]:
 
 def batch_size(settings: Mapping[str, Any]) -> int | None:
     """Examples in a batch of a trial with these settings; None where it has no batches, or no such number."""
-    exponent = settings.get("batch_exponent")
+    exponent, size = settings.get("batch_exponent"), settings.get(BATCH_SIZE)
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
     return int(2**exponent) if _is_exponent(exponent) else None
 
 
@@ -143,31 +146,38 @@ def said(name: str, value: Any) -> str:
     """A value as the subject of a sentence: `torch 2.13.0`, `the CPU`, `batch 32`, `threads 2`."""
     if name == "batch_exponent":
         return f"batch {2**value}" if _is_exponent(value) else f"batch 2^{shown(value)}"
+    if name == BATCH_SIZE:
+        return f"batch {shown(value)}"
     phrase = AXES[name].phrase if name in AXES else None
     return phrase(shown(value)) if phrase else f"{name} {shown(value)}"
 
 
 def circumstance(name: str, value: Any) -> str:
     """A value as where something holds: `for torch 2.13.0`, `on the CPU`, `with threads 2`."""
-    preposition = AXES[name].preposition if name in AXES else "with"
+    preposition = AXES[_alike(name)].preposition if _alike(name) in AXES else "with"
     return f"{preposition} {said(name, value)}"
 
 
 def labelled(name: str, value: Any) -> str:
     """A value that says what it is of in as few words as can be: `torch==2.13.0`, `batch 32`, `threads 2`."""
-    if name == "batch_exponent" and _is_exponent(value):
+    if name == BATCH_SIZE or (name == "batch_exponent" and _is_exponent(value)):
         return said(name, value)
     return f"{name} {shown(value)}" if isinstance(value, int | float) else shown(value)
 
 
 def title(name: str) -> str:
     """The heading of an axis in a plot."""
-    return (AXES[name].title if name in AXES else "") or name.replace("_", " ")
+    return (AXES[_alike(name)].title if _alike(name) in AXES else "") or name.replace("_", " ")
 
 
 def number(name: str, value: Any) -> Any:
     """The number that stands for a value on a scale: the batch size for its exponent, else the value."""
     return 2**value if name == "batch_exponent" and _is_exponent(value) else value
+
+
+def _alike(name: str) -> str:
+    """The built-in axis that an axis is told like."""
+    return "batch_exponent" if name == BATCH_SIZE else name
 
 
 def _is_exponent(value: Any) -> TypeGuard[int]:

@@ -95,7 +95,7 @@ def paired_plan(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
             "no cell is left to calibrate with",
             "leave out some of --only; sweep plan shows what there is",
         )
-    workloads = catalog.workloads()
+    workloads = catalog.workloads_of(expansion.cells)
     cell = min(
         expansion.cells,
         key=lambda each: (each.axes.get("device") != "cpu", work(each.settings, workloads)),

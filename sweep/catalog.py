@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import ast
 import functools
-import re
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sweep import dependencies, literals, plugins
+from sweep import dependencies, literals, plugins, scripts, steps
 from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
 from sweep.plugins import Found
 from sweep.records.stated import checked
+from sweep.steps import Step
 
 DEFAULT_BACKEND = "default"
 T = TypeVar("T")
-
-# PEP 723: the comment lines between `# /// script` and `# ///`
-_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
 
 class _Table(BaseModel):
@@ -102,6 +98,7 @@ class Framework:
         default_factory=dict
     )  # what the file states of its columns
     layers: Mapping[str, Layer] = field(default_factory=dict)  # those that not every version has
+    is_any_package: bool = False  # nothing is known of it but its name: for steps alone
 
     def recipe(self, version: str | None) -> Recipe:
         """The recipe for `version`; a version that is no PEP 440 version, or none, matches "*" alone."""
@@ -124,6 +121,8 @@ class Workload:
     `steps`: the settings whose sum says how many steps a trial has, for estimates of its time; empty where it is one.
     `exclusive`: whether a trial has its node to itself unless the grid says otherwise.
     `columns`: what the file states of the columns that it alone gives; see `records.columns.ColumnMetadata`.
+    `without`: the built-in axes that it does not have.
+    `step`: the user's own file, of a step; `path` is then the module that runs it.
     """
 
     name: str
@@ -137,6 +136,8 @@ class Workload:
     steps: tuple[str, ...] = ()
     exclusive: bool = False
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
+    step: Step | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +178,70 @@ def known(framework: str) -> Framework:
     if framework not in every:
         raise SweepError(f"there is no framework {framework!r}", nearest(framework, every))
     return every[framework]
+
+
+@functools.lru_cache(maxsize=256)
+def any_package(name: str) -> Framework:
+    """A package of the index as a framework: its recipe is the package itself, on the newest Python that has it."""
+    return Framework(
+        name=name,
+        path=WORKLOADS / "runtime" / "package.py",
+        package=name,
+        module="",
+        requires_python="",
+        dependencies=(),
+        devices=("cpu", "gpu"),
+        backends={DEFAULT_BACKEND: Backend()},
+        recipes={},
+        is_any_package=True,
+    )
+
+
+def known_or_any(framework: str) -> Framework:
+    """The framework called `framework`, or the package of that name: whether that can be is looked at in the grid."""
+    every = frameworks()
+    return every[framework] if framework in every else any_package(framework)
+
+
+def of_step(step: Step) -> Workload:
+    """A step file as a workload."""
+    parameters = steps.settings() | dict(step.parameters)
+    return Workload(
+        name=step.name,
+        path=steps.MODULE,
+        parameters=parameters,
+        summary=step.summary,
+        choices=_choices(steps.MODULE, parameters),
+        least=_least(steps.MODULE, parameters),
+        steps=_steps(steps.MODULE, parameters),
+        exclusive=_exclusive(steps.MODULE),
+        without=frozenset({"batch_exponent", "backward"}.difference(step.arguments)),
+        step=step,
+    )
+
+
+def workload_of(name: str, content: Mapping[str, str]) -> Workload:
+    """The workload of a trial, a step as it was when the trial was planned; SweepError where it is not there."""
+    if not steps.is_step(name):
+        return known_workload(name)
+    return of_step(steps.stored(content.get("workload", "").partition(",")[0], name))
+
+
+class Planned(Protocol):
+    """What is needed of a cell; see `sweep.grid`."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def content(self) -> Mapping[str, str]: ...
+
+
+def workloads_of(cells: Iterable[Planned]) -> Mapping[str, Workload]:
+    """Every workload, and the steps that these cells are of, by name."""
+    contents = {str(cell.settings["workload"]): cell.content for cell in cells}
+    return workloads() | {
+        name: workload_of(name, each) for name, each in contents.items() if steps.is_step(name)
+    }
 
 
 def workloads() -> Found[Workload]:
@@ -238,7 +303,10 @@ def is_version(version: str | None) -> TypeGuard[str]:
 
 def read_framework(path: Path, name: str) -> Framework:
     """The framework file at `path`; SweepError names what is wrong with its header."""
-    document = _script_block(path)
+    block = scripts.block(path, _HEADER_HINT)
+    if block is None:
+        raise SweepError(f"{path} has no recipe blocks", _HEADER_HINT)
+    document = block.values
     try:
         header = _Header.model_validate(document.get("tool", {}).get("sweep"))
         of_backends = [each.versions for each in header.backends.values()]
@@ -406,19 +474,6 @@ def _readers(
     return in_tree | {
         name: functools.partial(of_plugin, point) for name, point in plugins.points(group).items()
     }
-
-
-def _script_block(path: Path) -> dict[str, Any]:
-    blocks = list(_BLOCK.finditer(literals.text(path)))
-    if len(blocks) != 1:
-        raise SweepError(f"{path} has {len(blocks) or 'no'} recipe blocks", _HEADER_HINT)
-    lines = blocks[0]["content"].splitlines(keepends=True)
-    try:
-        return tomllib.loads(
-            "".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
-        )
-    except tomllib.TOMLDecodeError as error:
-        raise SweepError(f"the recipe in {path} is not TOML: {error}", _HEADER_HINT) from None
 
 
 def _matches(specifier: str, version: str | None) -> bool:

@@ -21,7 +21,7 @@ class Ledger:
     def __init__(self, planned: Sequence[Trial], todo: Sequence[Trial]) -> None:
         self.failures = 0
         self._cells = {trial.cell.id: trial.cell for trial in planned}
-        self._estimate = Estimate(catalog.workloads())
+        self._estimate = Estimate(catalog.workloads_of(self._cells.values()))
         counts = Counter(trial.cell.id for trial in todo)
         self._remaining = Remaining(self._estimate, self._cells, counts)
         self._total_s: float | None = None

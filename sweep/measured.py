@@ -3,7 +3,8 @@
 A content is a few words, each there only where it says something:
 
 - `workload` and `framework`: a digest of the file of a plug-in with all that it imports from its own package
-  (`sweep.dependencies`), and the MEASURES above 1 of the files of sweep that the trial runs.
+  (`sweep.dependencies`), or of the files of a step (`sweep.steps`), and the MEASURES above 1 of the files of sweep that
+  the trial runs.
 - `network`: a digest of the file of a plug-in's network with all that it imports; the MEASURES above 1 of one of sweep's.
 - `data`: a digest of a plug-in's data set, of its file with all that it imports; the version above 1 of one of sweep's.
 - `environment`: what is really in an environment that the grid changes (`sweep.environments.contents`).
@@ -66,7 +67,7 @@ def contents_of(
         workload: str, framework: str, data: str | None, network: str | None = None
     ) -> Content:
         return _content(
-            workloads[workload].path,
+            workloads[workload],
             framework,
             environment(framework),
             of_data(data),
@@ -92,7 +93,7 @@ def check(
         )
     data = _data(settings.get("data")) if DATA in content else ""
     network = _network(settings.get("network")) if NETWORK in content else ""
-    now = _content(workload.path, framework, environment, data, network)
+    now = _content(workload, framework, environment, data, network)
     if changed := differences(content, now, settings):
         hint = "if it was edited meanwhile, start sweep run again; if nodes differ, install the same on all of them"
         raise SweepError(f"{' and '.join(changed)} is not what was planned", hint)
@@ -111,9 +112,14 @@ def differences(one: Content, other: Content, settings: Settings) -> list[str]:
     return [said for name, said in words.items() if one.get(name) != other.get(name)]
 
 
-def _content(workload: Path, framework: str, environment: str, data: str, network: str) -> Content:
+def _content(
+    workload: Workload, framework: str, environment: str, data: str, network: str
+) -> Content:
     # the reference, which a parity check compares with, decides whether a trial is timed and not how long it takes
-    of_trial = dependencies.found(_EVERY_TRIAL) | dependencies.found(workload, without=_FRAMEWORKS)
+    of_trial = dependencies.found(_EVERY_TRIAL) | dependencies.found(
+        workload.path, without=_FRAMEWORKS
+    )
+    of_trial |= workload.step.files if workload.step else {}
     of_framework = dependencies.found(_framework(framework.partition("==")[0]).path)
     words = {
         WORKLOAD: _word(of_trial.items()),
@@ -171,4 +177,4 @@ def _environment_in(run_id: str, framework: str, override: str) -> str:  # noqa:
 
 @functools.lru_cache(maxsize=256)
 def _framework(name: str) -> catalog.Framework:
-    return catalog.known(name)
+    return catalog.known_or_any(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sweep import catalog, measured
@@ -12,6 +13,7 @@ from sweep.grid import Cell, Trial
 from sweep.node.worker import RunTrial
 from sweep.records.facts import RunFacts
 from sweep.records.results import Record
+from sweep.steps import is_step
 
 
 def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
@@ -27,7 +29,8 @@ def changed(facts: RunFacts, record: Mapping[str, Any]) -> list[str]:
     """What this machine has otherwise than when the trial was recorded, in words."""
     grid = grids.parse(facts.grid, facts.overrides, facts.grid_path, facts.versions)
     settings = json.loads(record["settings"])
-    content = measured.contents_of(catalog.workloads(), grid.environments)
+    workloads = catalog.workloads_of([_cell(record)])
+    content = measured.contents_of(workloads, grid.environments)
     now = content(
         settings["workload"], settings["framework"], settings.get("data"), settings.get("network")
     )
@@ -35,19 +38,29 @@ def changed(facts: RunFacts, record: Mapping[str, Any]) -> list[str]:
 
 
 def _trial(grid: grids.Grid, record: Mapping[str, Any]) -> Trial:
-    settings = json.loads(record["settings"])
+    cell = _cell(record)
+    settings = dict(cell.common)
     seed = settings.pop("seed")
-    cell = Cell(id=record["cell_id"], name=record["cell_name"], axes={}, common=settings)
     return Trial(
         id=record["trial_id"],
-        cell=cell,
+        cell=replace(cell, common=settings),
         seed=seed,
         resources=grid.file.resources.of(
             settings["device"],
             settings["workload"],
             settings.get("threads"),
-            catalog.known_workload(settings["workload"]).exclusive,
+            catalog.workload_of(settings["workload"], cell.content).exclusive,
         ),
         block=record["block"] or 0,
         position=record["position"] or 0,
     )
+
+
+def _cell(record: Mapping[str, Any]) -> Cell:
+    """The cell of a recorded trial, whose seed is still among its settings.
+
+    Of steps this machine keeps every content; of anything else what there is now is taken, and `changed` tells.
+    """
+    settings = json.loads(record["settings"])
+    content = json.loads(record.get("content") or "{}") if is_step(settings["workload"]) else {}
+    return Cell(record["cell_id"], record["cell_name"], {}, settings, content)

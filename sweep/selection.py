@@ -19,7 +19,8 @@ def check_axes(names: Iterable[str], cells: Iterable[Axes]) -> None:
     """Raise SweepError, with the nearest word, for a name that no cell has."""
     known = dict.fromkeys(key for axes in cells for key in axes)
     for name in names:
-        if known and name not in known and name != VERSION:
+        is_told_by_another = name == VERSION or (name == "batch_size" and "batch_exponent" in known)
+        if known and name not in known and not is_told_by_another:
             raise SweepError(f"no cell has an axis {name!r}", nearest(name, known))
 
 

@@ -40,6 +40,7 @@ class MadeUpFramework:
     backends: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"default": None, "fast": None}
     )
+    is_any_package: bool = False
 
     def unsupported(self, version, backend, device):
         if device == "gpu" and version == "1.0.0":
@@ -55,6 +56,8 @@ class MadeUpWorkload:
     )
     least: Mapping[str, int] = dataclasses.field(default_factory=dict)
     exclusive: bool = False
+    without: frozenset[str] = frozenset()
+    step: object = None
 
 
 FRAMEWORKS = {"a": MadeUpFramework(), "b": MadeUpFramework(), "plain": MadeUpFramework(package="")}

@@ -121,13 +121,14 @@ def test_cells_with_seeds_of_their_own_are_in_the_blocks_of_those_seeds():
 
 def test_a_seed_added_to_a_grid_comes_as_a_new_block_after_the_old_ones():
     class Framework:
-        package, devices, backends = "", ("cpu",), {"default": None}
+        package, devices, backends, is_any_package = "", ("cpu",), {"default": None}, False
 
         def unsupported(self, version, backend, device):
             return None
 
     class Workload:
         parameters, choices, least, exclusive = {"samples": 3}, {}, {}, True
+        without, step = frozenset(), None
 
     def planned(read):
         return schedule.plan(grid.expand(read, {"a": Framework()}, {"core": Workload()}).trials)

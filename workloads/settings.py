@@ -5,19 +5,26 @@ A workload's head is made of them and of its own: `PARAMETERS = {**COMMON, "epoc
 
 from typing import Any, Dict
 
-COMMON: Dict[str, Any] = {
+# of every workload, a step of a user's own among them
+COMPUTED: Dict[str, Any] = {
     "threads": None,  # of the framework and its BLAS; as many as the cores that the trial has where none are given
     "process": "fork",  # "spawn": a new interpreter for every trial
+    "tf32": False,
+    "cudnn_benchmark": False,
+    "deterministic": False,
+}
+COMPUTED_CHOICES = {"process": ("fork", "spawn")}
+
+# of workloads that compute with a network of ours on a data set
+COMMON: Dict[str, Any] = {
+    **COMPUTED,
     "data": "synthetic",
     "data_path": None,
     "parity_examples": 8,  # that the parity check looks at
     "parity_tolerance": 1e-4,  # relative, of the parity check
     "memory_format": "contiguous",
-    "tf32": False,
-    "cudnn_benchmark": False,
-    "deterministic": False,
 }
-COMMON_CHOICES = {"process": ("fork", "spawn"), "memory_format": ("contiguous", "channels_last")}
+COMMON_CHOICES = {**COMPUTED_CHOICES, "memory_format": ("contiguous", "channels_last")}
 
 # of workloads that time one thing again and again
 SAMPLED = {

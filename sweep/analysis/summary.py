@@ -58,6 +58,7 @@ FACTS = (  # of each trial, beside the settings of its cell
     "steal_ratio",
     "contention_ratio",
     "involuntary_switches",
+    "result",
 )
 
 _IDENTITIES = frozenset({"cell_id", "status"})

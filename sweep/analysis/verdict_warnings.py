@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from sweep.analysis import result_checks
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.summary import Summary
-from sweep.analysis.warning_signs import WarningSign, run_warnings, warnings_of
+from sweep.analysis.warning_signs import WarningSign, drift_warnings, warnings_of
 from sweep.analysis.wording import circumstances, value_phrase, varied_axes
 
 _SAID_BY_THE_VERDICT = frozenset({"few processes"})
@@ -77,6 +78,7 @@ def verdict_warnings(
     drifts = _drifts(found)
     return [
         [
+            *_of_results(comparison),
             *_of_machines(comparison),
             *_of_sides([(side.value, _warnings(side, known)) for side in _sides(comparison)]),
             *_of_runs(comparison, drifts),
@@ -89,8 +91,10 @@ def verdict_warnings(
 def warning_lines(found: Sequence[Comparison]) -> list[WarningLine]:
     """The verdict_warnings of comparisons that are shown together: each once, with what it is of, few of each kind."""
     of_pairs = (_told_of_pairs(found, signs_of) for signs_of in (_of_machines, _of_both))
+    results = _told_of_pairs(found, _of_results)
     lines: dict[str, list[str]] = {}
-    for warning, whose in itertools.chain(_told_of_cells(found), _told_of_runs(found), *of_pairs):
+    others = itertools.chain(_told_of_cells(found), _told_of_runs(found), *of_pairs)
+    for warning, whose in itertools.chain(results, others):
         lines.setdefault(warning.kind, []).append(f"{whose}: {warning}" if whose else str(warning))
     return [each for kind, texts in lines.items() for each in _few(kind, texts)]
 
@@ -210,7 +214,7 @@ def _drifts(found: Sequence[Comparison]) -> dict[str, list[WarningSign]]:
     for comparison in found if any(_bears_no_drift(each) for each in found) else ():
         for side in _sides(comparison):
             of_run.setdefault(side.cell.run, {})[side.cell] = side.summary
-    return {run: run_warnings(list(summaries.values())) for run, summaries in of_run.items()}
+    return {run: drift_warnings(list(summaries.values())) for run, summaries in of_run.items()}
 
 
 def _bears_no_drift(comparison: Comparison) -> bool:
@@ -228,6 +232,13 @@ def _of_runs(
                 yield WarningSign(
                     warning.kind, f"{run}: {warning.text}" if run else warning.text, warning.fix
                 )
+
+
+def _of_results(comparison: Comparison) -> Iterator[WarningSign]:
+    """Whether the sides computed the same, of steps of one's own."""
+    results = result_checks.check(comparison.subject, comparison.baseline)
+    if results and results.text:
+        yield WarningSign(result_checks.KIND, results.text, results.fix)
 
 
 def _of_machines(comparison: Comparison) -> Iterator[WarningSign]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweep.analysis import influence, statistics, steadiness
+from sweep.analysis import influence, result_checks, statistics, steadiness
 from sweep.analysis.quantities import quantity
 from sweep.analysis.samples import Floats
 from sweep.analysis.summary import Summary, is_per_trial, more_units
@@ -65,7 +65,15 @@ def warnings_of(summary: Summary) -> list[WarningSign]:
 
 
 def run_warnings(summaries: Sequence[Summary]) -> list[WarningSign]:
-    """What is doubtful about all cells of a run together, and is said once: drift from trial to trial."""
+    """What is doubtful about all cells of a run together, and is said once."""
+    results = [
+        WarningSign(result_checks.KIND, text, fix) for text, fix in result_checks.of_run(summaries)
+    ]
+    return [*results, *drift_warnings(summaries)]
+
+
+def drift_warnings(summaries: Sequence[Summary]) -> list[WarningSign]:
+    """Drift from trial to trial of a run."""
     trials = [trial for summary in summaries for trial in _trials_of(summary)]
     _, order = np.unique([trial.started for trial in trials], return_inverse=True)
     found = statistics.drift([t.mean for t in trials], order, [t.like for t in trials])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from sweep.analysis import result_checks
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of
 from sweep.analysis.quantities import factor, factors
@@ -25,8 +26,15 @@ _ALWAYS_SAID = [
 def sentence(comparison: Comparison, varied: Iterable[str] = ()) -> str:
     """What a comparison says: `torch 2.13.0 is 2.31× [2.27, 2.35] faster than chainer 7.8.1 at batch 32 on the CPU`.
 
-    `varied` are the axes that tell this comparison from others beside it.
+    `varied` are the axes that tell this comparison from others beside it. Whether both computed the same comes first,
+    where that is known not to be so or not known.
     """
+    verdict = _verdict_sentence(comparison, varied)
+    results = result_checks.check(comparison.subject, comparison.baseline)
+    return f"{results.text}: {verdict}" if results and results.text else verdict
+
+
+def _verdict_sentence(comparison: Comparison, varied: Iterable[str]) -> str:
     subject, baseline = (
         value_phrase(comparison.over, v)
         for v in (comparison.subject_value, comparison.baseline_value)

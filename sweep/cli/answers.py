@@ -371,7 +371,7 @@ def _axis_column(name: str, values: Sequence[Any]) -> Column:
     from sweep.axes import number
     from sweep.selection import shown
 
-    if name == "batch_exponent":
+    if name in ("batch_exponent", "batch_size"):
         return Column("batch", [shown(number(name, value)) for value in values])
     numeric = all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in values

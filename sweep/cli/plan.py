@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sweep.grid.ranges import Range
     from sweep.grid.source import Keys
     from sweep.node.provision import Needs
+    from sweep.plugins import Found
     from sweep.records.results import Results
     from sweep.records.stated import Direction
 
@@ -32,7 +33,9 @@ _REASONS = 10
 
 GridPath = Annotated[
     Path,
-    typer.Argument(metavar="GRID", parser=paths.path, help="The grid file.", show_default=False),
+    typer.Argument(
+        metavar="GRID", parser=paths.path, help="The grid file, or a step file.", show_default=False
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -118,6 +121,8 @@ def expanded(
     grid = with_versions(grids.load(path, sets or ()).add_seeds(add_seeds), out)
     frameworks, workloads = catalog.frameworks(), catalog.workloads()
     networks, data_sets = catalog.networks(), datasets.datasets()
+    _add_steps(grid, workloads)
+    _add_packages(grid, frameworks)
     metrics = _directions([*frameworks.values(), *workloads.values()])
     undirected = [name for name, direction in metrics.items() if direction == "none"]
     expansion = grids.expand(
@@ -163,6 +168,7 @@ def _looked_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
     from sweep.environments import indexes, releases
 
     frameworks = catalog.frameworks()
+    _add_packages(grid, frameworks)
     if wanted.framework not in frameworks:
         hint = nearest(wanted.framework, frameworks)
         raise grid.error(keys, f"there is no framework {wanted.framework!r}", hint)
@@ -174,6 +180,25 @@ def _looked_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
         return releases.chosen(wanted, framework, listed, grid.environments)
     except SweepError as error:
         raise grid.error(keys, error.message, error.hint) from None
+
+
+def _add_steps(grid: Grid, workloads: Found[Workload]) -> None:
+    """The steps of a grid among the workloads that it may name."""
+    from sweep import catalog, steps
+
+    for name, path in grid.steps.items():
+        if not path.is_file():
+            raise grid.error_at_workload(f"there is no step file {path}")
+        workloads[name] = catalog.of_step(steps.read(path))
+
+
+def _add_packages(grid: Grid, frameworks: Found[Framework]) -> None:
+    """Packages that only steps can take for a framework, where the grid has steps."""
+    from sweep import catalog
+
+    for name in grid.packages() if grid.steps else ():
+        if name not in frameworks:
+            frameworks[name] = catalog.any_package(name)
 
 
 def _directions(files: Iterable[Framework | Workload]) -> dict[str, Direction]:
@@ -232,7 +257,7 @@ def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
     from sweep import catalog
     from sweep.estimate import LEARNT_FROM, Estimate
 
-    estimate = Estimate(catalog.workloads())
+    estimate = Estimate(catalog.workloads_of(expansion.cells))
     if results:
         estimate.learn(
             results.records(LEARNT_FROM).to_pydict(), {cell.id: cell for cell in expansion.cells}

@@ -15,16 +15,22 @@ from typing import Any
 
 from sweep import __version__, homes, process
 from sweep.credentials import redacted
+from sweep.dependencies import WORKLOADS
 from sweep.environments import indexes, interpreters, store
 from sweep.environments.failure import EnvironmentFailed, tail
 from sweep.environments.resolver import Resolution, Resolver
 from sweep.environments.specification import Specification
 from sweep.environments.store import Environment
 
+MODULES = WORKLOADS / "runtime" / "modules.py"  # which knows what the module of a package is called
+
 _IMPORT = """
 import gc, json, sys
 from importlib import import_module
 gc.disable()  # what an import makes is there to stay
+if len(sys.argv) > 3:
+    from runpy import run_path
+    sys.argv[1] = run_path(sys.argv[3])["module_of"](sys.argv[1])
 module = import_module(sys.argv[1])
 facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
 print("\\n" + sys.argv[2] + json.dumps(facts))
@@ -78,10 +84,11 @@ def plan(spec: Specification) -> Plan:
         return Plan(brought.python_version, brought.packages, ())
     resolver = _resolver(spec)
     variables = resolver.indexes.variables
-    if here := interpreters.present(spec.python, variables):
+    pythons = _pythons(spec, resolver)
+    if here := interpreters.present(pythons, variables):
         resolution = resolver.resolve(here.path)
         return Plan(here.version, resolution.requirements, resolution.notes)
-    version = interpreters.installable(spec.python, variables)
+    version = interpreters.installable(pythons, variables)
     resolution = resolver.resolve(version)
     note = f"Python {version} is not on this machine and would be installed"
     return Plan(version, resolution.requirements, (note, *resolution.notes))
@@ -103,7 +110,7 @@ def _build(
 ) -> Environment:
     """In place, for a virtual environment cannot be moved; the marker that makes it count is written last."""
     resolver = _resolver(spec)
-    interpreter = interpreters.find(spec.python, resolver.indexes.variables, progress)
+    interpreter = interpreters.find(_pythons(spec, resolver), resolver.indexes.variables, progress)
     place = store.folder(spec.id)
     store.wipe(spec.id)
     try:
@@ -124,6 +131,29 @@ def _build(
         store.wipe(spec.id)
         raise
     return environment
+
+
+def _pythons(spec: Specification, resolver: Resolver) -> tuple[str, ...]:
+    """The Pythons to take, in order. Of any package nothing is known: the newest one that has wheels of everything.
+
+    Where none has, the newest one for which it can be built. Pythons that are on this machine come first.
+    """
+    if not spec.any_python or spec.pins:
+        return spec.python
+    here = {version: found for version in spec.python if (found := _present(version, resolver))}
+    ordered = [*here, *(version for version in spec.python if version not in here)]
+    for only_wheels in (True, False):
+        for version in ordered:
+            answer = resolver.suits(here[version].path if version in here else version, only_wheels)
+            if answer is None:  # no Python changes that, and building says what it is
+                return tuple(ordered)
+            if answer:
+                return (version,)
+    return tuple(ordered)
+
+
+def _present(version: str, resolver: Resolver) -> interpreters.Interpreter | None:
+    return interpreters.present((version,), resolver.indexes.variables)
 
 
 def _described(
@@ -171,7 +201,8 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
         flags = ["-I", "-B"] if spec.interpreter else ["-I"]
-        command = [*process.tether(), str(python), *flags, "-c", _IMPORT, spec.module, _MARK]
+        what = [spec.module, _MARK] if spec.module else [spec.package, _MARK, str(MODULES)]
+        command = [*process.tether(), str(python), *flags, "-c", _IMPORT, *what]
         ended = process.run(command, env=_plain_environment(), timeout_s=300, cwd=Path(empty))
     if ended.returncode:
         last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]
@@ -187,7 +218,8 @@ def _facts(spec: Specification, said: str) -> dict[str, Any]:
             if line.startswith(_MARK):
                 return dict(json.loads(line.removeprefix(_MARK)))
     last = (tail(said).splitlines() or ["nothing"])[-1]
-    message = f"the interpreter of {spec.framework} does not answer when it imports {spec.module}: it printed {last!r}"
+    what = spec.module or spec.package
+    message = f"the interpreter of {spec.framework} does not answer when it imports {what}: it printed {last!r}"
     raise EnvironmentFailed(
         message, "see what its sitecustomize does, and leave out what ends it early", tail(said)
     )

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,17 @@ class Resolver:
             if ended.returncode == 0:
                 return Resolution(_pins(ended.stdout), "")
         return self._resolve_elsewhere(python)
+
+    def suits(self, python: Path | str, only_wheels: bool) -> bool | None:
+        """Whether the requirements can be met on a Python; None where that does not depend on the Python."""
+        more = ["--only-binary", ":all:"] if only_wheels else []
+        ended = self._compile(
+            self.spec.requires, self.spec.torch_backend, python, {}, _PROBE_TIMEOUT_S, more
+        )
+        if ended.returncode == 0:
+            return True
+        is_nowhere = "not found in the package registry" in ended.stderr
+        return None if is_nowhere or (only_wheels and not _unsolved(ended)) else False
 
     def _resolve_elsewhere(self, python: Path | str) -> Resolution:
         """As `resolve`, where nothing is pinned and no version `+cpu` is to be had."""
@@ -136,13 +147,14 @@ class Resolver:
         python: Path | str,
         variables: Mapping[str, str],
         timeout_s: float,
+        more: Sequence[str] = (),
     ) -> process.Completed:
         which = ["--python", str(python)]
         if isinstance(
             python, str
         ):  # uv still runs some Python, and would fetch that version where it may
             which = ["--python", sys.executable, "--python-version", python]
-        arguments = ["compile", _WANTED, *which, "--no-header", "--no-annotate"]
+        arguments = ["compile", _WANTED, *which, "--no-header", "--no-annotate", *more]
         variables = {**variables, "UV_PYTHON_DOWNLOADS": "never"}
         return self._with_files(arguments, requires, torch_backend, variables, timeout_s)
 

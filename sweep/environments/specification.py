@@ -38,6 +38,7 @@ OVERRIDES = (
 _FILES = ("wheel", "lock", "interpreter")
 _LISTS = ("python", "requires", "build", "find_links")
 _ANY_PYTHON = ("3.11", "3.12", "3.13", "3.10", "3.9", "3.8")
+_EVERY_PYTHON = ("3.13", "3.12", "3.11", "3.10", "3.9", "3.8", "3.7", "3.6")  # newest first
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Specification:
     """
 
     framework: str  # as in the grid: "torch==2.13.0"
-    module: str  # what must be importable
+    module: str  # what must be importable; empty where the package itself says what that is
     python: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     build: tuple[str, ...] = ()
@@ -62,12 +63,20 @@ class Specification:
     index_url: str = field(default="", repr=False)  # may carry credentials
     find_links: tuple[str, ...] = field(default=(), repr=False)
     hint: str = field(default="", compare=False, repr=False)
+    any_python: bool = False  # of the versions in `python` the first that has wheels of everything
 
     @functools.cached_property
     def id(self) -> str:
         """12 hex digits of everything that decides the content; the same on every machine, whatever the credentials."""
         facts = {key: _public(value) for key, value in asdict(self).items() if key != "hint"}
+        if not self.any_python:  # came later: other specifications keep their ids
+            del facts["any_python"]
         return hashlib.sha256(redacted(json.dumps(facts, sort_keys=True)).encode()).hexdigest()[:12]
+
+    @property
+    def package(self) -> str:
+        """The framework without its version."""
+        return self.framework.partition("==")[0]
 
 
 def specify(
@@ -77,11 +86,13 @@ def specify(
     backend: str = "default",
     override: Mapping[str, Any] | None = None,
     extra_requires: Iterable[str] = (),
+    pythons: str = "",
 ) -> Specification:
     """The specification of `framework` at `version` (None: any, for `reference`) on `device` with `backend`.
 
     `override` is an entry of the grid's `environments` (see OVERRIDES); its requirements replace the recipe's of the
-    same name. SweepError for an unknown key, a requirement that is none, or a lock that cannot be read.
+    same name. `pythons` bounds the Python, as `>=3.10`, where the override names none. SweepError for an unknown key, a
+    requirement that is none, or a lock that cannot be read.
     """
     given = _checked(override or {})
     recipe = framework.recipe(version)
@@ -95,10 +106,17 @@ def specify(
         and not given.get("torch_backend")
     )
     no_cpu_build = indexed and device == "gpu"
+    name = f"{framework.name}=={version}" if version else framework.name
+    bounds = "" if given.get("python") or given.get("interpreter") else pythons
+    usual = _EVERY_PYTHON if framework.is_any_package else recipe.python
+    for requirement in extra_requires:
+        sources.check_requirement(requirement)
     spec = Specification(
-        framework=f"{framework.name}=={version}" if version else framework.name,
+        framework=name,
         module=framework.module,
-        python=_pythons(given.get("python"), wheel, [v.python for v in variants], recipe.python),
+        python=_bounded(
+            _pythons(given.get("python"), wheel, [v.python for v in variants], usual), bounds, name
+        ),
         requires=_merged(
             _filled(
                 [
@@ -123,6 +141,9 @@ def specify(
         index_url=given.get("index_url", ""),
         find_links=tuple(_located(link) for link in _listed(given.get("find_links"))),
         hint=next((v.hint for v in variants if v.hint), recipe.hint),
+        any_python=framework.is_any_package
+        and not given.get("python")
+        and not given.get("interpreter"),
     )
     return _locked(spec, Path(given["lock"]).expanduser()) if given.get("lock") else spec
 
@@ -234,6 +255,25 @@ def _wheel_pythons(wheel: str) -> tuple[str, ...]:
         return ()
     versions = [re.fullmatch(r"cp(3)(\d+)", tag.interpreter) for tag in tags if tag.abi != "abi3"]
     return tuple(sorted({f"{found[1]}.{found[2]}" for found in versions if found}))
+
+
+def _bounded(pythons: tuple[str, ...], bounds: str, framework: str) -> tuple[str, ...]:
+    """Those of the versions that the bounds of a step admit."""
+    if not bounds:
+        return pythons
+    left = tuple(python for python in pythons if _admits(bounds, python))
+    if not left:
+        message = f"{framework} runs on Python {', '.join(pythons)}, and the step requires {bounds}"
+        raise SweepError(
+            message, "widen requires-python in the step's header, or take another version"
+        )
+    return left
+
+
+def _admits(bounds: str, python: str) -> bool:
+    """Whether some patch release of a Python as `3.10` is within the bounds."""
+    specifier = SpecifierSet(bounds)
+    return any(specifier.contains(version) for version in (python, f"{python}.99"))
 
 
 def _filled(requires: Iterable[str], version: str | None) -> list[str]:

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from sweep import steps
 from sweep.errors import SweepError
-from sweep.grid import quantities, ranges
+from sweep.grid import quantities, ranges, stepfiles
 from sweep.grid import source as sources
 from sweep.grid.expansion import MOST_TRIALS, expand
 from sweep.grid.identity import identify
@@ -50,9 +51,11 @@ __all__ = [
 def load(path: str | Path, sets: Iterable[str] = ()) -> Grid:
     """Return the grid in a file, overlaid with `--set` options such as `axis=value1,value2`.
 
-    SweepError with file, line and key if it is invalid.
+    The grid of a step file is the one in its header. SweepError with file, line and key if it is
+    invalid.
     """
-    return _grid(sources.read(path), path, list(sets))
+    source = stepfiles.source(Path(path)) if steps.is_step(str(path)) else sources.read(path)
+    return _grid(source, path, list(sets))
 
 
 def parse(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from sweep.axes import SEED
+from sweep.axes import BATCH_SIZE, SEED
 from sweep.errors import nearest
 from sweep.grid.conditions import Conditions, Unmet, why_no_version
 from sweep.grid.language import Claim, Grid, Published
@@ -109,7 +109,11 @@ def _note(keys: Keys, unmet: Unmet) -> str:
 
 def _check_contrast(grid: Grid, space: Space, keys: Keys, contrast: Claim | Published) -> None:
     axes = [*space.order, VERSION]
-    settings = [*axes, *(name for parameters in space.parameters.values() for name in parameters)]
+    settings = [
+        *axes,
+        BATCH_SIZE,
+        *(name for parameters in space.parameters.values() for name in parameters),
+    ]
     for axis, pair in contrast.compare.items():
         _check_values(grid, space, (*keys, "compare", axis), Conditions({axis: pair}), axes)
     for name, wanted in contrast.where.items():

@@ -22,6 +22,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from sweep import versions
+from sweep.axes import BATCH_SIZE, batch_size
 from sweep.errors import SweepError, nearest
 from sweep.grid.quantities import (
     ANY_SCALAR,
@@ -217,9 +218,16 @@ def _read_alternatives(axis: str, given: Any) -> Alternatives:
 
 
 def _value(axes: Mapping[str, Any], axis: str) -> Any:
-    """Return a cell's value of an axis; the axis "version" is derived from its framework."""
+    """Return a cell's value of an axis.
+
+    The axis "version" is derived from its framework, the batch size from its exponent.
+    """
     if axis == VERSION and VERSION not in axes and "framework" in axes:
         return framework_version(axes["framework"])
+    if axis == BATCH_SIZE and BATCH_SIZE not in axes:
+        return batch_size(axes) or _ABSENT
+    if axis == "batch_exponent" and axis not in axes and (size := batch_size(axes)):
+        return size.bit_length() - 1 if size & (size - 1) == 0 else _ABSENT
     return axes.get(axis, _ABSENT)
 
 

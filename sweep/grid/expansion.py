@@ -15,6 +15,7 @@ from typing import Any
 
 from sweep.axes import CELL_AXES, FEWEST_SEEDS, SEED, default
 from sweep.errors import SweepError, nearest
+from sweep.grid import batches
 from sweep.grid.checks import check, unmet_conditions, unused_environments
 from sweep.grid.identity import Shape, cell_name
 from sweep.grid.language import Grid
@@ -52,6 +53,7 @@ def expand(
     neither the grid nor the catalog has, for more than MOST_TRIALS trials, and if nothing is left.
     """
     words = Words(grid, frameworks, workloads, data_sets, networks)
+    grid = batches.respelled(grid, [workloads[name] for name in words.workloads])
     space = Space(grid, words)
     check(grid, words, space, metrics, undirected)
     products = [(Product(space, space.axes), space.seeds)]
@@ -126,6 +128,7 @@ class _Cells:
         rules = [Rule(condition, i) for i, condition in enumerate(space.excludes, 1)]
         self._rules = [rule for rule in rules if SEED not in rule.wanted]
         self._seed_rules = [rule for rule in rules if SEED in rule.wanted]
+        self._usual_axes: dict[str, Axes] = {}
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self._resources: dict[tuple[Any, ...], Resources] = {}
         self._excluded: dict[str, list[Exclusion]] = {}
@@ -214,19 +217,19 @@ class _Cells:
 
         An axis that the combination lacks gets its default, or its value as a parameter.
         """
-        parameters = self._space.parameters[chosen["workload"]]
-        axes: Axes = {}
-        for axis in self._space.order:
-            # An axis zipped with the workload may be unknown to some of the workloads.
-            if axis not in CELL_AXES and axis not in parameters:
-                continue
-            if axis in chosen:
-                axes[axis] = chosen[axis]
-            elif axis in CELL_AXES:
-                axes[axis] = default(axis)[0]
-            else:
-                axes[axis] = parameters[axis]
-        return axes
+        usual = self._usual(chosen["workload"])
+        return {axis: chosen.get(axis, value) for axis, value in usual.items()}
+
+    def _usual(self, workload: str) -> Axes:
+        """Return the axes that cells of a workload have, each with its default."""
+        if workload not in self._usual_axes:
+            parameters = self._space.parameters[workload]
+            self._usual_axes[workload] = {
+                axis: next(iter(default(axis)), None) if axis in CELL_AXES else parameters[axis]
+                for axis in self._space.order
+                if self._space.has(workload, axis)
+            }
+        return self._usual_axes[workload]
 
     def _shape(self, axes: Axes) -> Shape:
         key = (axes["workload"], *axes)
@@ -243,6 +246,8 @@ class _Cells:
     def _impossible(self, axes: Axes, shape: Shape) -> str | None:
         name, _, version = axes["framework"].partition("==")
         framework = self._frameworks[name]
+        if framework.is_any_package and self._workloads[axes["workload"]].step is None:
+            return f"{name} has no framework file, and only a step of one's own can do without"
         reason = framework.unsupported(version or None, axes["backend"], axes["device"])
         network = self._networks.get(str(axes.get("network", shape.common.get("network"))))
         if reason or network is None:

@@ -86,7 +86,8 @@ def cell_name(axes: Mapping[str, Any]) -> str:
 
     A default backend is left out.
     """
-    names = [*_NAME_ORDER, *(axis for axis in axes if axis not in CELL_AXES)]
+    built_in = [axis for axis in _NAME_ORDER if axis in axes]
+    names = [*built_in, *(axis for axis in axes if axis not in CELL_AXES)]
     return "/".join(filter(None, (name_part(name, axes[name]) for name in names)))
 
 

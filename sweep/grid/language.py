@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +32,12 @@ from sweep.grid.quantities import (
     written,
 )
 from sweep.grid.source import Keys, Source
+from sweep.grid.stepfiles import StepFiles
 from sweep.grid.trials import Resources
 from sweep.versions import normal_requirement
 
 _MOST_LETTERS = 100  # of a run's name, which becomes a folder
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # The keys of an environment that hold paths.
 _PATHS = ("wheel", "interpreter", "lock", "find_links")
 
@@ -270,7 +273,7 @@ class Grid:
 
     `text` is the file, and `sets` are the command line's options that overlay it. `until` says when
     to stop adding seeds. `versions` are those that its ranges of versions were resolved to, by the
-    text of the range.
+    text of the range. `steps` are the files of the workloads that are steps, by name.
     """
 
     name: str
@@ -281,6 +284,7 @@ class Grid:
     source: Source = field(repr=False)
     until: Until | None = None
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    steps: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def timeout_s(self) -> float | None:
@@ -311,6 +315,12 @@ class Grid:
                     "write what differs in its environment once",
                 )
         return {spelled[name]: _given(each) for name, each in self.file.environments.items()}
+
+    def packages(self) -> list[str]:
+        """The frameworks that the grid names, without their versions."""
+        named = [str(value) for _, values in self._frameworks() for value in values]
+        names = [_NAME.match(each.strip()) for each in named]
+        return list(dict.fromkeys(found[0] for found in names if found))
 
     def is_overridden(self, axis: str) -> bool:
         """Return whether the command line gave the values of an axis."""
@@ -368,6 +378,12 @@ class Grid:
             if "framework" in axes
         ]
 
+    def error_at_workload(self, message: str, hint: str = "") -> SweepError:
+        """What is wrong about a workload, where the grid names it."""
+        return self.error(
+            ("axes", "workload") if self.file.workload is None else ("workload",), message, hint
+        )
+
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
         """Return a SweepError about a path of keys, with file and line."""
         return self.source.error(keys, message, hint)
@@ -377,15 +393,19 @@ def build(
     source: Source, document: Mapping[str, Any], path: str | Path, sets: Sequence[str]
 ) -> Grid:
     """Return the grid of a document: the source's values, overlaid with those of `sets`."""
+    step_files = StepFiles(Path(path).parent)
     try:
-        file = GridFile.model_validate(_with_absolute_paths(dict(document), Path(path).parent))
+        located = _with_absolute_paths(dict(document), Path(path).parent)
+        file = GridFile.model_validate(step_files.taken_out(located))
         until = None
         if "until" in file.parameters:
             until = Until.model_validate(file.parameters["until"])
     except ValidationError as error:
         raise _explained(error, source, document) from None
     name = file.name or _folder_name(Path(path).stem)
-    return Grid(name, source.text, str(path), tuple(sets), file, source, until)
+    return Grid(
+        name, source.text, str(path), tuple(sets), file, source, until, steps=step_files.found
+    )
 
 
 def _with_versions(

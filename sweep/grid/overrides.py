@@ -13,6 +13,7 @@ from sweep.errors import SweepError
 from sweep.grid import ranges
 from sweep.grid.language import GridFile
 from sweep.grid.source import Source
+from sweep.steps import is_step
 from sweep.texts import printable
 
 _HINT = (
@@ -76,6 +77,7 @@ def _put(document: dict[str, Any], name: str, values: list[Any], label: str) -> 
     if name == "workload":
         # A workload at the top and one under axes would contradict each other.
         document.pop("workload", None)
+        values = [_absolute(value) if is_step(value) else value for value in values]
     if not values:
         raise SweepError(f"{label} sets no values", _HINT)
     is_axis = name in AXES or name in _table(document, "axes")

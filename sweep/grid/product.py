@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.axes import CELL_AXES
 from sweep.grid.conditions import Conditions
 from sweep.grid.quantities import Scalar
 from sweep.grid.space import Space
@@ -44,7 +43,7 @@ class Product:
     def __init__(
         self, space: Space, axes: Mapping[str, Sequence[Scalar]], named: Collection[str] = ()
     ) -> None:
-        self._parameters = space.parameters
+        self._space = space
         firsts = [name for name in axes if name == _group(space, name)[0]]
         factors = [_factor(space, axes, name, named) for name in firsts]
         self._deciding = {"workload"}
@@ -98,8 +97,7 @@ class Product:
         # The factor of the workload comes first; axes zipped with it always exist.
         if "workload" not in chosen:
             return list(factor.columns)
-        parameters = self._parameters[chosen["workload"]]
-        return [name for name in factor.columns if name in CELL_AXES or name in parameters]
+        return [name for name in factor.columns if self._space.has(chosen["workload"], name)]
 
 
 def _factor(

@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweep.axes import AXES, CELL_AXES, SEED, default
+from sweep.axes import AXES, BATCH_SIZE, CELL_AXES, SEED, batch_size, default
 from sweep.errors import SweepError, nearest
 from sweep.grid.conditions import Alternatives, why_no_version
 from sweep.grid.language import Grid
@@ -34,7 +34,9 @@ class Space:
 
     def __init__(self, grid: Grid, words: Words) -> None:
         self._grid, self._words = grid, words
-        self._nameable = (*AXES, *words.defaults)
+        own = [words.all_workloads[name] for name in words.workloads]
+        had = (axis for axis in AXES if any(axis not in workload.without for workload in own))
+        self._nameable = (*had, *words.defaults)
         self.axes = self._axes()
         self.seeds = self._seeds(("axes", SEED), grid.file.axes.get(SEED, default(SEED)))
         self.includes = [self._include(i, each) for i, each in enumerate(grid.file.include)]
@@ -55,8 +57,17 @@ class Space:
         """
         if axis == VERSION:
             return [framework_version(framework) for framework in self.values_of("framework")]
+        if axis == BATCH_SIZE and axis not in self.order:
+            exponents = self.values_of("batch_exponent")
+            return [batch_size({"batch_exponent": exponent}) for exponent in exponents]
         included = [value for include in self.includes for value in include.get(axis, ())]
         return [*self.axes.get(axis, ()), *included]
+
+    def has(self, workload: str, axis: str) -> bool:
+        """Whether cells of a workload have an axis: a built-in one that applies to it, or one of its parameters."""
+        if axis in CELL_AXES:
+            return axis not in self._words.all_workloads[workload].without
+        return axis in self.parameters[workload]
 
     def seeds_of(self, include: Included) -> Sequence[int]:
         return [int(str(seed)) for seed in include[SEED]] if SEED in include else self.seeds
@@ -70,11 +81,8 @@ class Space:
         given = {"workload": self._words.workload_values}
         given |= {name: values for name, values in grid.file.axes.items() if name != SEED}
         if "framework" not in given and not any("framework" in each for each in grid.file.include):
-            raise grid.error(
-                ("axes",),
-                "no framework is given",
-                "write framework: [torch==VERSION, …] under axes",
-            )
+            hint = "write framework: [torch==VERSION, …] under axes, or use --set framework=torch==VERSION"
+            raise grid.error(("axes",), "no framework is given", hint)
         names = [*CELL_AXES, *(name for name in given if name not in CELL_AXES)]
         return {
             name: self._words.values(("axes", name), name, given.get(name) or default(name))
@@ -175,7 +183,7 @@ class Space:
         return dict(given)
 
     def _rule(self, keys: Keys, rule: Condition, *more: str) -> Condition:
-        known = [*self.order, VERSION, *more]
+        known = [*self.order, VERSION, BATCH_SIZE, *more]
         for name, alternatives in rule.items():
             if name not in known:
                 raise self._grid.error(

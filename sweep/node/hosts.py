@@ -71,6 +71,7 @@ class Key:
     framework_file: str
     variables: tuple[tuple[str, str], ...]
     run_id: str = ""
+    package: str = ""  # what the file of any package is to import
 
 
 def key(
@@ -81,9 +82,14 @@ def key(
     run_id: str = "",
 ) -> Key:
     """Return the key of the host that runs a trial in this environment."""
-    file = _framework_file(spec.framework.partition("==")[0])
-    sorted_variables = tuple(sorted(variables(threads, device).items()))
-    return Key(str(environment.python), not spec.interpreter, file, sorted_variables, run_id)
+    return Key(
+        python=str(environment.python),
+        isolated=not spec.interpreter,
+        framework_file=_framework_file(spec.package),
+        variables=tuple(sorted(variables(threads, device).items())),
+        run_id=run_id,
+        package="" if spec.module else spec.package,
+    )
 
 
 def variables(threads: int, device: str = "cpu") -> dict[str, str]:
@@ -185,7 +191,7 @@ atexit.register(close_all)
 
 @functools.cache
 def _framework_file(name: str) -> str:
-    return str(catalog.known(name).path)
+    return str(catalog.known_or_any(name).path)
 
 
 def _exceed_memory(memory_bytes: float | None) -> bool:
@@ -335,6 +341,8 @@ def _command(key: Key) -> list[str]:
         str(os.getpid()),
         "--framework",
         key.framework_file,
+        "--package",
+        key.package,
         "--idle",
         str(_IDLE_S),
     ]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sweep import catalog, datasets, environments
+from sweep import catalog, datasets, environments, steps
 from sweep.axes import batch_size
 from sweep.environments import EnvironmentFailed, Specification
 from sweep.node import gpus, hosts, reference_values
 from sweep.node.worker import specification
+from sweep.steps import Bundle, Step
 
 Say = Callable[[str], None]
 Data = tuple[str, str | None]  # name and path
@@ -42,7 +43,7 @@ class Needs:
     """Environments and data sets of some trials. `run_id` identifies the invocation.
 
     `data` maps data sets to the number of examples that they must have at least. `gpu_only` are
-    the environments that no trial on a CPU needs.
+    the environments that no trial on a CPU needs. `steps` are the step files with their content.
     """
 
     specifications: tuple[Specification, ...]
@@ -50,20 +51,25 @@ class Needs:
     checks: tuple[Check, ...] = ()
     run_id: str = ""
     gpu_only: frozenset[Specification] = frozenset()
+    steps: tuple[Bundle, ...] = ()
 
 
 def needs(
     trials: Iterable[Any], overrides: Mapping[str, Mapping[str, Any]], run_id: str = ""
 ) -> Needs:
     """Return what these trials and their reference values need, in the order of the trials."""
-    workloads = catalog.workloads()
+    cells = {trial.cell.id: trial.cell for trial in trials}.values()
+    workloads = catalog.workloads_of(cells)
     devices: dict[Specification, set[str]] = {}
     data: dict[Data, int] = {}
     checks: dict[Check, None] = {}  # used as an ordered set
-    for cell in {trial.cell.id: trial.cell for trial in trials}.values():
+    files: dict[str, Step] = {}
+    for cell in cells:
         settings, workload = cell.settings, workloads[cell.settings["workload"]]
+        if workload.step:
+            files[workload.name] = workload.step
         spec = specification(
-            settings["framework"], settings["device"], settings["backend"], overrides
+            settings["framework"], settings["device"], settings["backend"], overrides, workload
         )
         devices.setdefault(spec, set()).add(settings["device"])
         if workload.reference or workload.check:
@@ -77,7 +83,8 @@ def needs(
                 reference = reference_values.specification(overrides)
                 checks[Check(workload.name, relevant_json, key, reference)] = None
     gpu_only = frozenset(spec for spec, used in devices.items() if used == {"gpu"})
-    return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only)
+    bundles = tuple(steps.bundle(step) for step in files.values())
+    return Needs(tuple(devices), data, tuple(checks), run_id, gpu_only, bundles)
 
 
 def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
@@ -87,6 +94,8 @@ def provide(needs: Needs, say: Say = lambda _: None) -> Provided:
     SweepError where a data set cannot be prepared, or where a workload refuses it: the user should
     correct that before anything is timed.
     """
+    for bundle in needs.steps:
+        steps.unpack(bundle)
     ready, failed = _environments(needs, say)
     prepared = {
         (name, path): datasets.prepare(

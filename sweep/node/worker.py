@@ -28,6 +28,7 @@ from sweep.node.gpus import Gpu, NoNvml
 from sweep.node.outcome import Outcome
 from sweep.records import columns
 from sweep.status import Status
+from sweep.steps import is_step
 from sweep.versions import normal_requirement
 from workloads.runtime import protocol
 
@@ -94,10 +95,12 @@ class RunTrial:
         record["wall_s"] = time.perf_counter() - clock
         return record
 
-    def specification(self, settings: Mapping[str, Any]) -> environments.Specification:
+    def specification(
+        self, settings: Mapping[str, Any], workload: Workload
+    ) -> environments.Specification:
         """Return the specification of the environment for these settings."""
         return specification(
-            settings["framework"], settings["device"], settings["backend"], self.overrides
+            settings["framework"], settings["device"], settings["backend"], self.overrides, workload
         )
 
     def _outcome(self, trial: Trial) -> Record:
@@ -106,10 +109,10 @@ class RunTrial:
         The cores are leased last, since others may wait for them.
         """
         settings, cpu = dict(trial.settings), trial.resources.cpu
-        spec = self.specification(settings)
+        workload, data = _workload(settings["workload"], trial.cell.content), _data(settings)
+        spec = self.specification(settings, workload)
         environment = _environment(spec, self.run_id)
         reference_spec = reference_values.specification(self.overrides)
-        workload, data = _workload(settings["workload"]), _data(settings)
         measured.check(trial.cell.content, workload, settings, self.overrides, self.run_id)
         threads = settings.get("threads") or max(1, cpu)
         report_wait = functools.partial(self._report_wait, trial)
@@ -117,7 +120,7 @@ class RunTrial:
             trial=trial.name,
             task=protocol.RUN,
             workload_file=str(workload.path),
-            settings=settings | {"threads": threads},
+            settings=settings | {"threads": threads} | _step(workload),
             cores=[],
             data=str(data.folder) if data else None,
             reference=reference_values.values(
@@ -233,25 +236,39 @@ def identity(trial: Trial) -> Record:
 
 
 def specification(
-    framework: str, device: str, backend: str, overrides: Mapping[str, Mapping[str, Any]]
+    framework: str,
+    device: str,
+    backend: str,
+    overrides: Mapping[str, Mapping[str, Any]],
+    workload: Workload | None = None,
 ) -> environments.Specification:
     """Return the specification of a framework requirement such as `torch==2.13.0`.
 
-    The grid's override for that requirement is applied.
+    The grid's override for that requirement is applied. A step may add requirements of its own.
     """
     # Old records may spell the requirement differently.
     override = overrides.get(normal_requirement(framework), {})
+    step = workload.step if workload else None
+    own = (step.dependencies, step.requires_python) if step else ((), "")
     # JSON, since the argument of a cached function has to be hashable.
-    return _specification(framework, device, backend, json.dumps(dict(override), sort_keys=True))
+    return _specification(
+        framework, device, backend, json.dumps(dict(override), sort_keys=True), *own
+    )
 
 
 @functools.lru_cache(maxsize=1024)
 def _specification(
-    framework: str, device: str, backend: str, override: str
+    framework: str,
+    device: str,
+    backend: str,
+    override: str,
+    requires: tuple[str, ...],
+    pythons: str,
 ) -> environments.Specification:
     name, _, version = framework.partition("==")
+    found = catalog.known_or_any(name)
     return environments.specify(
-        catalog.known(name), version or None, device, backend, json.loads(override)
+        found, version or None, device, backend, json.loads(override), requires, pythons
     )
 
 
@@ -285,14 +302,25 @@ def _environment(spec: environments.Specification, run_id: str) -> Environment:
     return environments.prepare(spec, run_id=run_id)
 
 
+def _step(workload: Workload) -> dict[str, Any]:
+    """What the module that runs steps is told beside a trial's settings: which file, and where its author edits it."""
+    step = workload.step
+    return {"step": {"file": str(step.path), "origin": step.origin}} if step else {}
+
+
+def _workload(name: str, content: Mapping[str, str]) -> Workload:
+    """A step is read from this machine's copy each time: a trial may have damaged it."""
+    return catalog.workload_of(name, content) if is_step(name) else _known_workload(name)
+
+
 @functools.lru_cache(maxsize=64)
-def _workload(name: str) -> Workload:
+def _known_workload(name: str) -> Workload:
     return catalog.known_workload(name)
 
 
 @functools.lru_cache(maxsize=64)
 def _framework(requirement: str) -> catalog.Framework:
-    return catalog.known(requirement.partition("==")[0])
+    return catalog.known_or_any(requirement.partition("==")[0])
 
 
 def _data(settings: Mapping[str, Any]) -> datasets.Prepared | None:

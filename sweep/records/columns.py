@@ -320,7 +320,8 @@ _SAMPLES = [
         "step_s",
         _FLOATS,
         "s",
-        "each sample's step: forward and backward together; in infer forward",
+        "each sample's step: forward and backward together; in infer forward; in a step of one's own "
+        "all phases",
         "less",
     ),
     _column(
@@ -473,8 +474,35 @@ _INFERENCE = [
     ),
 ]
 
+_OWN_STEP = [
+    _column(
+        "first_step_s",
+        _FLOAT,
+        "s",
+        "own step: the very first step, in which whatever compiles does so",
+        "less",
+    ),
+    _column(
+        "result",
+        _FLOAT,
+        "",
+        "own step: what the last step before the samples returned first, a number or an array's "
+        "Euclidean norm; none: it returned neither",
+    ),
+]
+
 SCHEMA = pa.schema(
-    [*_IDENTITY, *_OUTCOME, *_MACHINE, *_GPU, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE],
+    [
+        *_IDENTITY,
+        *_OUTCOME,
+        *_MACHINE,
+        *_GPU,
+        *_FAIRNESS,
+        *_SAMPLES,
+        *_TRAINING,
+        *_INFERENCE,
+        *_OWN_STEP,
+    ],
     metadata={"sweep_schema_version": str(SCHEMA_VERSION)},
 )
 
@@ -510,7 +538,16 @@ def holds_numbers(field: pa.Field) -> bool:
 
 METRICS = tuple(
     f.name
-    for f in [*_OUTCOME, *_MACHINE, *_GPU, *_FAIRNESS, *_SAMPLES, *_TRAINING, *_INFERENCE]
+    for f in [
+        *_OUTCOME,
+        *_MACHINE,
+        *_GPU,
+        *_FAIRNESS,
+        *_SAMPLES,
+        *_TRAINING,
+        *_INFERENCE,
+        *_OWN_STEP,
+    ]
     if f.metadata[b"unit"] and is_measured(f)
 )
 

@@ -79,6 +79,7 @@ import chainer.links as L  # noqa: N812
 import numpy as np
 
 from workloads.runtime import layers, optimizers
+from workloads.runtime.phases import StepDevice
 from workloads.runtime.refusals import Unsupported
 
 # of the columns of a record, those that this file alone gives
@@ -478,3 +479,12 @@ def _configure(flag: str, value: Any, without: Any) -> None:
         setattr(chainer.config, flag, value)
     elif value != without:
         raise Unsupported("Chainer {} knows no {}".format(chainer.__version__, flag))
+
+
+def step_device(settings: Dict[str, Any]) -> StepDevice:
+    """Where a step of a user's own computes."""
+    device = _device(settings)
+    events = device if isinstance(device, Gpu) else None
+    return StepDevice(
+        settings.get("device", "cpu"), lambda _: device.synchronize(), events, device.facts
+    )

@@ -45,6 +45,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from workloads.runtime import layers, optimizers
+from workloads.runtime.phases import StepDevice
 from workloads.runtime.refusals import Unsupported
 
 # of the columns of a record, those that this file alone gives
@@ -228,18 +229,7 @@ class Model:
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
-        found: Dict[str, Any] = {"threads": xla_threads()}
-        if self._device.platform == "cpu":
-            return found
-        memory = self._device.memory_stats() or {}
-        return dict(
-            found,
-            device_name=self._device.device_kind,
-            cuda=self._device.client.platform_version,
-            peak_device_bytes=memory.get("peak_bytes_in_use"),
-            tf32=jax.config.jax_default_matmul_precision == "tensorfloat32",
-            deterministic="--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
-        )
+        return _device_facts(self._device)
 
     def _run(self, parameters: Dict[str, Any], x: Any, random: Any) -> Any:
         """The network's output; `random` is the dropouts' key, or None where they do nothing."""
@@ -419,6 +409,28 @@ def _device(settings: Dict[str, Any]) -> Any:
         raise Unsupported(
             "jax {} sees no such device: {}".format(jax.__version__, error)
         ) from error
+
+
+def _device_facts(device: Any) -> Dict[str, Any]:
+    """What is in use, read back."""
+    found: Dict[str, Any] = {"threads": xla_threads()}
+    if device.platform == "cpu":
+        return found
+    memory = device.memory_stats() or {}
+    return dict(
+        found,
+        device_name=device.device_kind,
+        cuda=device.client.platform_version,
+        peak_device_bytes=memory.get("peak_bytes_in_use"),
+        tf32=jax.config.jax_default_matmul_precision == "tensorfloat32",
+        deterministic="--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
+    )
+
+
+def step_device(settings: Dict[str, Any]) -> StepDevice:
+    """Where a step of a user's own computes. Nothing but a value can be waited for."""
+    device = _device(settings)
+    return StepDevice(device.platform, jax.block_until_ready, None, lambda: _device_facts(device))
 
 
 def _per_axis(n: int, channels_last: bool) -> List[int]:

@@ -73,6 +73,7 @@ import torch
 from torch import nn
 
 from workloads.runtime import layers, optimizers
+from workloads.runtime.phases import StepDevice
 from workloads.runtime.refusals import Unsupported
 
 # of the columns of a record, those that this file alone gives
@@ -527,3 +528,22 @@ def _build() -> List[str]:
         return []
     lines = [line.strip(" -") for line in torch.__config__.show().splitlines()[1:]]
     return [line for line in lines if line and not line.startswith("Build settings")]
+
+
+def step_device(settings: Dict[str, Any]) -> StepDevice:
+    """Where a step of a user's own computes."""
+    on_gpu = settings.get("device", "cpu") == "gpu"
+    if on_gpu and not torch.cuda.is_available():
+        raise Unsupported("torch {} sees no CUDA device".format(torch.__version__))
+
+    def synchronize(_: Any) -> None:
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    def facts() -> Dict[str, Any]:
+        return dict(
+            _cuda_facts() if on_gpu else {"onednn": _onednn_in_use()},
+            threads=torch.get_num_threads(),
+        )
+
+    return StepDevice("cuda" if on_gpu else "cpu", synchronize, Events() if on_gpu else None, facts)

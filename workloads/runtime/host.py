@@ -31,22 +31,38 @@ def main(arguments: List[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--framework", required=True)
+    parser.add_argument(
+        "--package", default="", help="the distribution that the file of any package stands for"
+    )
     parser.add_argument("--idle", type=float, default=600.0)
     parser.add_argument("--child", type=int, default=-1)
     options = parser.parse_args(arguments)
     if options.child < 0:
-        Host(options.framework, options.parent).serve(options.idle)
+        Host(options.framework, options.parent, options.package).serve(options.idle)
         return
     kernel.die_with(options.parent)
     request = protocol.decode(sys.stdin.buffer.readline()) or {}
-    trial.run(request, Channel(options.child), lambda: load_file(options.framework), spawned=True)
+    trial.run(
+        request,
+        Channel(options.child),
+        lambda: load_framework(options.framework, options.package),
+        spawned=True,
+    )
+
+
+def load_framework(path: str, package: str) -> Any:
+    """The file of a framework; that of any package is told which one it stands for."""
+    framework = load_file(path)
+    if package:
+        framework.import_module(package)
+    return framework
 
 
 class Host:
     """Serves requests until there are none any more."""
 
-    def __init__(self, framework_file: str, parent: int) -> None:
-        self._framework_file = framework_file
+    def __init__(self, framework_file: str, parent: int, package: str) -> None:
+        self._framework_file, self._package = framework_file, package
         self._framework = None  # type: Any
         signal.pthread_sigmask(
             signal.SIG_SETMASK, []
@@ -158,7 +174,14 @@ class Host:
     def _spawned(self, request: Dict[str, Any], log: int) -> int:
         channel = os.dup(self._channel.descriptor)
         command = [sys.executable] + interpreter_flags() + [_MAIN, "--parent", str(os.getpid())]
-        command += ["--framework", self._framework_file, "--child", str(channel)]
+        command += [
+            "--framework",
+            self._framework_file,
+            "--package",
+            self._package,
+            "--child",
+            str(channel),
+        ]
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -1,0 +1,392 @@
+"""Steps: files of users' own that hold one step to be timed; what each says of itself, and where nodes keep it.
+
+A trial must run what was planned, while its author goes on editing the file. So a step is copied when it is read, into
+a folder that is named by the digest of its content, and trials run the copy. Running the file where it lies, checked
+just before, was the other way: an edit in the middle of a sweep would then fail every trial that is still to come. The
+same folder is what other nodes are sent.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from sweep import atomic, axes, dependencies, digests, homes, literals, scripts
+from sweep.axes import BATCH_SIZE
+from sweep.dependencies import WORKLOADS
+from sweep.errors import SweepError, nearest
+
+SUFFIX = ".py"  # a workload whose name ends so is a step
+MODULE = WORKLOADS / "step.py"
+
+_FACTS = ".step.json"
+_MOST_BYTES = 64 * 2**20
+_HINT = "a step is a Python file with a function setup; see docs/own-step.md"
+_NEVER_FOR_STEPS = ("batch_exponent", "workload")  # a step takes batch_size, and is the workload
+_RESERVED = ("data", "data_path", "network", "until")  # which mean something to sweep itself
+_SKIPPED = "__pycache__"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step file. `path` is where it was read from, `origin` where its author edits it.
+
+    `files` are all that it consists of by their names within its folder, its own among them. `parameters` are its own
+    with their defaults, `arguments` the names that `setup` takes. `grid` is its header's grid, without the workload.
+    """
+
+    name: str
+    path: Path
+    origin: str
+    digest: str
+    summary: str
+    files: Mapping[str, Path]
+    parameters: Mapping[str, Any]
+    arguments: tuple[str, ...]
+    dependencies: tuple[str, ...]
+    requires_python: str
+    grid: Mapping[str, Any] = field(default_factory=dict)
+    block: scripts.Block | None = None
+
+
+class Bundle(NamedTuple):
+    """A step as it is sent to another node."""
+
+    name: str
+    origin: str
+    digest: str
+    files: Mapping[str, bytes]
+
+
+def is_step(workload: object) -> bool:
+    """Whether a workload of this name is a step file."""
+    return isinstance(workload, str) and workload.endswith(SUFFIX)
+
+
+def settings() -> dict[str, Any]:
+    """What every step has beside its own parameters, with the defaults."""
+    return dict(literals.value(MODULE, "SETTINGS"))
+
+
+def read(path: Path) -> Step:
+    """The step in a file, whose copy is kept; SweepError with file and line where it is none."""
+    path = path.absolute()
+    if not path.is_file():
+        raise SweepError(
+            f"there is no step file {path}",
+            "name a Python file; sweep init writes one to begin with",
+        )
+    return stored(unpack(_bundled(path)), path.name)
+
+
+def stored(digest: str, name: str) -> Step:
+    """The step of this name that is kept on this machine; SweepError where it is not."""
+    folder = _store() / digest
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise SweepError(
+            f"the step {name} ({digest}) is not on this machine", "start sweep run again"
+        ) from None
+    gone = [each for each in facts["files"] if not (folder / each).is_file()]
+    if gone:
+        message = f"the copy of the step {name} in {folder} has lost {', '.join(gone)}"
+        raise SweepError(
+            message, "see whether a trial deletes it; sweep run begins with a new copy"
+        )
+    return _read(folder / name, facts["origin"], digest, tuple(facts["files"]))
+
+
+def bundle(step: Step) -> Bundle:
+    """A step with the content of its files."""
+    return Bundle(
+        step.name,
+        step.origin,
+        step.digest,
+        {name: path.read_bytes() for name, path in step.files.items()},
+    )
+
+
+def unpack(bundle: Bundle) -> str:
+    """Keep a step on this machine; returns its digest. Nothing is written where it is kept already."""
+    folder = _store() / bundle.digest
+    facts = json.dumps({"origin": bundle.origin, "files": list(bundle.files)})
+    try:
+        if _holds(folder, bundle) and (folder / _FACTS).read_text(encoding="utf-8") == facts:
+            return bundle.digest
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in bundle.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            atomic.write(folder / name, content, durable=False)
+        atomic.write(folder / _FACTS, facts.encode(), durable=False)
+    except OSError as error:
+        hint = f"set {homes.VARIABLE} to a folder that you can write to"
+        raise SweepError(
+            f"the step {bundle.name} cannot be kept in {folder}: {error}", hint
+        ) from None
+    return bundle.digest
+
+
+def _store() -> Path:
+    return homes.cache("steps")
+
+
+def _holds(folder: Path, bundle: Bundle) -> bool:
+    """Whether the folder has these files with this content."""
+    return all(
+        (folder / name).is_file() and (folder / name).read_bytes() == content
+        for name, content in bundle.files.items()
+    )
+
+
+def _bundled(path: Path) -> Bundle:
+    """All files of a step, read once: what is hashed is what runs, whoever edits it meanwhile."""
+    files = {name: each.read_bytes() for name, each in _found(path)}
+    if (size := sum(map(len, files.values()))) > _MOST_BYTES:
+        message = f"the files of {path} have {size:,} bytes, more than the {_MOST_BYTES:,} that are sent to nodes"
+        raise SweepError(
+            message, "name only what the step needs in [tool.sweep] files, or a smaller folder"
+        )
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return Bundle(path.name, str(path), digests.of_values(hashes), files)
+
+
+def _found(path: Path) -> Iterator[tuple[str, Path]]:
+    """The file, what it imports from its folder, and what its header names; by their names within the folder."""
+    folder = path.parent
+    found = {each for each in dependencies.found(path).values() if each.is_relative_to(folder)}
+    block = scripts.block(path, _HINT)
+    found |= set(_named(path, block))
+    yield from sorted((each.relative_to(folder).as_posix(), each) for each in found)
+
+
+def _named(path: Path, block: scripts.Block | None) -> Iterator[Path]:
+    """The files that the header names, those of folders one by one."""
+    given = _table(block).get("files", [])
+    line = block.line_of("tool.sweep", "files") if block else None
+    if not isinstance(given, list) or not all(isinstance(each, str) and each for each in given):
+        raise _error(path, line, "files is no list of paths", 'write files = ["model.py", "data"]')
+    for name in given:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            hint = "paths begin at the step's folder and stay in it: copy the file there, or move the step"
+            raise _error(path, line, f"files names {name!r}, outside the step's folder", hint)
+        place = path.parent / name
+        if not place.exists():
+            raise _error(
+                path,
+                line,
+                f"files names {name!r}, which is not there",
+                f"put it into {path.parent}",
+            )
+        yield from [place] if place.is_file() else _below(place)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            each for each in folders if each != _SKIPPED and not each.startswith(".")
+        )
+        yield from (Path(top, name) for name in names if not name.startswith("."))
+
+
+def _read(path: Path, origin: str, digest: str, files: tuple[str, ...]) -> Step:
+    """What a step says of itself; SweepErrors name the file that its author edits."""
+    try:
+        return _understood(path, Path(origin), digest, files)
+    except SweepError as error:
+        raise SweepError(error.message.replace(str(path), origin), error.hint) from None
+
+
+def _understood(path: Path, origin: Path, digest: str, files: tuple[str, ...]) -> Step:
+    module, block = literals.parsed(path), scripts.block(path, _HINT)
+    setup = _Setup(origin, module)
+    document = block.values if block else {}
+    return Step(
+        name=path.name,
+        path=path,
+        origin=str(origin),
+        digest=digest,
+        summary=(ast.get_docstring(module) or "").partition("\n")[0],
+        files={name: path.parent / name for name in files},
+        parameters=setup.parameters(_parameters(path, origin)),
+        arguments=tuple(setup.lines),
+        dependencies=_dependencies(origin, block),
+        requires_python=_specifier(origin, str(document.get("requires-python", "")), block),
+        grid={key: value for key, value in _table(block).items() if key != "files"},
+        block=block,
+    )
+
+
+def _table(block: scripts.Block | None) -> Mapping[str, Any]:
+    table: Any = block.values.get("tool", {}).get("sweep", {}) if block else {}
+    return table if isinstance(table, dict) else {}
+
+
+def _dependencies(path: Path, block: scripts.Block | None) -> tuple[str, ...]:
+    given = block.values.get("dependencies", []) if block else []
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        line = block.line_of("", "dependencies") if block else None
+        raise _error(
+            path,
+            line,
+            "dependencies is no list of requirements",
+            'write dependencies = ["einops>=0.7"]',
+        )
+    return tuple(given)
+
+
+def _specifier(path: Path, given: str, block: scripts.Block | None) -> str:
+    try:
+        SpecifierSet(given)
+    except InvalidSpecifier:
+        line = block.line_of("", "requires-python") if block else None
+        raise _error(
+            path, line, f"requires-python is {given!r}", 'write requires-python = ">=3.10"'
+        ) from None
+    return given
+
+
+def _parameters(path: Path, origin: Path) -> dict[str, Any]:
+    """PARAMETERS with their lines checked: names with a scalar each."""
+    found: Any = literals.value(path, "PARAMETERS")
+    line = next(
+        (node.lineno for node in literals.parsed(path).body if _assigns(node, "PARAMETERS")), None
+    )
+    if found is None:
+        return {}
+    hint = 'write PARAMETERS = {"width": 256, "compile": False}: names with a number, a text, True, False or None each'
+    if not isinstance(found, dict):
+        raise _error(origin, line, "PARAMETERS is no dict", hint)
+    for name, value in found.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise _error(
+                origin,
+                line,
+                f"PARAMETERS names {name!r}, which cannot be an argument of setup",
+                hint,
+            )
+        _check_parameter(origin, line, name, value, hint)
+    return dict(found)
+
+
+def _check_parameter(path: Path, line: int | None, name: str, value: Any, hint: str) -> None:
+    if name in _RESERVED:
+        message = f"the parameter {name!r} would be taken for a word of grids"
+        raise _error(path, line, message, f"call it otherwise, as 'my_{name}'")
+    if name in axes.AXES:
+        message = f"the parameter {name!r} is there for every step, and has no default of its own"
+        raise _error(path, line, message, f"leave it out: setup may take {name!r} without it")
+    if not isinstance(value, str | int | float | bool | None):
+        raise _error(path, line, f"the parameter {name!r} is of type {type(value).__name__}", hint)
+
+
+def _assigns(node: ast.stmt, name: str) -> bool:
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, ast.AnnAssign)
+        else []
+    )
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+class _Setup:
+    """The arguments of `setup`: the line of each, and the literals that are their defaults."""
+
+    def __init__(self, path: Path, module: ast.Module) -> None:
+        functions = [
+            node for node in module.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        found = [node for node in functions if node.name == "setup"]
+        if not found:
+            close = difflib.get_close_matches("setup", [node.name for node in functions], n=1)
+            aside = f"; {close[0]!r} is there" if close else ""
+            raise SweepError(f"{path} has no function setup{aside}", _STARTER)
+        self._path, self._node = path, found[-1]
+        if isinstance(self._node, ast.AsyncFunctionDef):
+            raise _error(path, self._node.lineno, "setup is async", "write def setup(…)")
+        self.lines, self._defaults = self._arguments(self._node.args)
+
+    def parameters(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """PARAMETERS and the defaults of arguments; SweepError for an argument that nothing gives a value."""
+        found = {
+            name: value for name, value in self._defaults.items() if name not in axes.AXES
+        } | dict(own)
+        if BATCH_SIZE in self.lines:
+            found.setdefault(BATCH_SIZE, 2 ** int(axes.default("batch_exponent")[0]))
+        for name in _RESERVED:
+            if name in self._defaults:
+                _check_parameter(self._path, self.lines[name], name, self._defaults[name], "")
+        given = [name for name in axes.AXES if name not in _NEVER_FOR_STEPS]
+        known = [*given, *settings(), *found]
+        for name, line in self.lines.items():
+            if name not in known:
+                words = [*known, BATCH_SIZE]
+                raise _error(
+                    self._path,
+                    line,
+                    f"setup takes {name!r}, which nothing sets",
+                    _unknown(name, words),
+                )
+        return found
+
+    def _arguments(self, arguments: ast.arguments) -> tuple[dict[str, int], dict[str, Any]]:
+        if arguments.vararg or arguments.kwarg or arguments.posonlyargs:
+            hint = "write the settings that it takes by name, as def setup(width, device, seed)"
+            raise _error(
+                self._path, self._node.lineno, "setup takes more than named arguments", hint
+            )
+        positional = arguments.args
+        defaults = [
+            *[None] * (len(positional) - len(arguments.defaults)),
+            *arguments.defaults,
+            *arguments.kw_defaults,
+        ]
+        pairs = list(zip([*positional, *arguments.kwonlyargs], defaults, strict=True))
+        lines = {argument.arg: argument.lineno for argument, _ in pairs}
+        return lines, {
+            argument.arg: self._literal(argument.arg, node)
+            for argument, node in pairs
+            if node is not None
+        }
+
+    def _literal(self, name: str, node: ast.expr) -> Any:
+        hint = "give it a number, a text, True, False or None, so that it can be set and be an axis"
+        try:
+            value = ast.literal_eval(node)
+        except ValueError:
+            raise _error(
+                self._path, node.lineno, f"the default of setup's {name!r} is no literal", hint
+            ) from None
+        if not isinstance(value, str | int | float | bool | None):
+            raise _error(
+                self._path, node.lineno, f"the default of setup's {name!r} is no single value", hint
+            )
+        return value
+
+
+_STARTER = "write def setup(device, seed): … return step; sweep init writes such a file"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    """What helps where `setup` takes a name that nothing gives a value."""
+    if name == "batch_exponent":
+        return f"take {BATCH_SIZE!r}, the number of examples itself"
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return nearest(name, known)
+    return f'name it in PARAMETERS = {{"{name}": …}} with a default; known besides: {", ".join(sorted(set(known)))}'
+
+
+def _error(path: Path, line: int | None, message: str, hint: str) -> SweepError:
+    return SweepError(f"{path}{f', line {line}' if line else ''}: {message}", hint)

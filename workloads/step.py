@@ -1,0 +1,221 @@
+"""Step: a step of a user's own, from one plain file; `docs/own-step.md` says how the file is written.
+
+The file is run as Python would run it, from a copy that nothing else writes to. Tracebacks name the file that the user
+edits. `SETTINGS` are what every step has beside the parameters of its file.
+"""
+
+import inspect
+import linecache
+import os
+import sys
+import types
+from collections import abc
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+from workloads.runtime import package, phases
+from workloads.runtime.phases import Phase
+from workloads.runtime.refusals import Refusal
+from workloads.runtime.results import Result
+from workloads.settings import COMPUTED, COMPUTED_CHOICES, SAMPLED_LEAST, SAMPLED_STEPS
+
+SETTINGS = {
+    "samples": 30,
+    "warmup": 5,  # steps before those, after the very first
+    "tolerance": 1e-4,  # relative, between results of cells that are compared
+    **COMPUTED,
+}
+CHOICES = COMPUTED_CHOICES
+LEAST = SAMPLED_LEAST
+STEPS = SAMPLED_STEPS
+EXCLUSIVE = True  # other trials on the node would change what is timed
+
+SYNCHRONIZE = "synchronize"
+# columns in seconds that records have already
+TAKEN = frozenset(
+    [
+        "step",
+        "warmup",
+        "first_step",
+        "device",
+        "compile",
+        "data",
+        "import",
+        "wall",
+        "waited",
+        "user",
+        "system",
+        "epoch",
+    ]
+)
+
+
+class WrongStep(Refusal):
+    """A step file does not do what it must; said with file and line instead of a traceback."""
+
+
+class Made(NamedTuple):
+    """What `setup` returned: the phases in order, and the step's own way to wait for the device."""
+
+    phases: List[Phase]
+    synchronize: Optional[Callable[[], Any]]
+
+
+def run(
+    framework: Any,
+    settings: Dict[str, Any],
+    data: Optional[str],  # noqa: ARG001  a step brings its own data
+    reference: Optional[Dict[str, float]],  # noqa: ARG001  results of cells are compared with each other
+    report: Callable[[Dict[str, Any]], None],
+) -> Dict[str, Any]:
+    """Times the step of the file that `settings["step"]` names; gives the record's columns."""
+    framework.load(settings)
+    device = getattr(framework, "step_device", package.step_device)(settings)
+    setup = _setup(_executed(**settings["step"]))
+    report({"phase": "setup"})
+    made = _made(setup, setup(**_arguments(setup, settings, device.name)))
+    report({"phase": "timing"})
+    result = Result()
+    columns = phases.measure(
+        made.phases,
+        synchronize=_waiting(device.synchronize, made.synchronize),
+        samples=settings["samples"],
+        warmup=settings["warmup"],
+        keep_result=result.keep,
+        events=device.events,
+    )
+    columns.update(framework.facts())
+    columns.update(device.facts())
+    return dict(columns, result=result.value)
+
+
+def _executed(file: str, origin: str) -> Any:
+    """The module of a step file, run; `origin` is where the user edits it.
+
+    Where that is on this machine, code and tracebacks name it, and show the lines that were run, edited or not.
+    """
+    name = os.path.basename(file)[: -len(".py")]
+    shown = origin if os.path.exists(origin) else file
+    with open(file, "rb") as stream:
+        source = stream.read()
+    text = source.decode("utf-8-sig")
+    linecache.cache[shown] = (len(text), None, text.splitlines(True), shown)
+    module = types.ModuleType(name if name not in sys.modules else "step_" + name)
+    module.__file__ = file
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, os.path.dirname(file))
+    exec(compile(source, shown, "exec"), module.__dict__)
+    return module
+
+
+def _setup(module: Any) -> Callable[..., Any]:
+    setup = getattr(module, "setup", None)
+    if not callable(setup):
+        raise WrongStep("{} has no function setup".format(module.__file__))
+    return setup
+
+
+def _arguments(setup: Callable[..., Any], settings: Dict[str, Any], device: str) -> Dict[str, Any]:
+    """The settings that `setup` names; `device` is said in the framework's own word."""
+    known = dict(settings, device=device)
+    named = inspect.signature(setup).parameters.values()
+    missing = [
+        each.name
+        for each in named
+        if each.name not in known and each.default is inspect.Parameter.empty
+    ]
+    if missing:
+        raise WrongStep("{}: there is no setting {!r}".format(_place(setup), missing[0]))
+    return {each.name: known[each.name] for each in named if each.name in known}
+
+
+def _made(setup: Callable[..., Any], returned: Any) -> Made:
+    """What `setup` returned as phases; WrongStep where it is no step."""
+    if callable(returned):
+        return Made(
+            [Phase("step", returned, _takes_previous(setup, "step", returned, is_first=True))], None
+        )
+    if not isinstance(returned, abc.Mapping):
+        message = "{} returned {}: return a function, or a dict of phases by name"
+        raise WrongStep(message.format(_place(setup), _told(returned)))
+    named = [(name, call) for name, call in returned.items() if name != SYNCHRONIZE]
+    if not named:
+        raise WrongStep("{} returned no phases".format(_place(setup)))
+    for name, call in returned.items():
+        _check_phase(setup, name, call, is_alone=len(named) == 1)
+    found = [
+        Phase(name, call, _takes_previous(setup, name, call, is_first=place == 0))
+        for place, (name, call) in enumerate(named)
+    ]
+    return Made(found, returned.get(SYNCHRONIZE))
+
+
+def _check_phase(setup: Callable[..., Any], name: Any, call: Any, is_alone: bool) -> None:
+    if not callable(call):
+        raise WrongStep(
+            "{}: phase {!r} is {} and no function".format(_place(setup), name, _told(call))
+        )
+    if not isinstance(name, str) or not name.isidentifier():
+        raise WrongStep(
+            "{}: {!r} is no name for a phase: use letters, digits and _".format(_place(setup), name)
+        )
+    if name in TAKEN and not is_alone:
+        raise WrongStep(
+            "{}: {}_s is a column of every record: call the phase otherwise".format(
+                _place(setup), name
+            )
+        )
+
+
+def _takes_previous(
+    setup: Callable[..., Any], name: str, call: Callable[..., Any], is_first: bool
+) -> bool:
+    """Whether a phase is to be called with the previous one's result."""
+    wanted = _required(call)
+    if wanted > (0 if is_first else 1):
+        most = (
+            "nothing, as the first one"
+            if is_first
+            else "one argument at most, what the one before returned"
+        )
+        message = "{}: phase {!r} takes {} arguments: it is called with {}"
+        raise WrongStep(message.format(_place(setup), name, wanted, most))
+    return wanted == 1
+
+
+def _required(call: Callable[..., Any]) -> int:
+    """How many arguments a function must be given; 0 for one that does not say."""
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(
+        each.kind in kinds and each.default is inspect.Parameter.empty for each in parameters
+    )
+
+
+def _waiting(
+    of_device: Callable[[Any], None], own: Optional[Callable[[], Any]]
+) -> Callable[[Any], None]:
+    """How the device and a value are waited for: by the framework, and by the step where it says how."""
+    if own is None:
+        return of_device
+    wait = own
+
+    def both(value: Any) -> None:
+        of_device(value)
+        wait()
+
+    return both
+
+
+def _place(function: Any) -> str:
+    """File and line of a function."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return "setup"
+    return "{}, line {}: setup".format(code.co_filename, code.co_firstlineno)
+
+
+def _told(value: Any) -> str:
+    return "nothing" if value is None else "a value of type {}".format(type(value).__name__)
