@@ -22,7 +22,9 @@ from sweep.cli import (
     plan,
     report,
     run,
+    starters,
     status,
+    trying,
 )
 from sweep.errors import USAGE, SweepError
 from sweep.texts import printable
@@ -58,6 +60,7 @@ app = typer.Typer(
 for _command in (
     plan.plan,
     run.run,
+    starters.init,
     run.reproduce,
     plan.schema,
     analyse.summarize,
@@ -73,6 +76,7 @@ for _command in (
     calibrate.calibrate,
 ):
     app.command()(_command)
+app.command("try")(trying.try_)
 app.add_typer(environments.app, name="env")
 app.add_typer(data.app, name="data")
 
