@@ -13,6 +13,7 @@ from sweep.catalog import workloads
 from workloads import core, deeppose
 from workloads.frameworks import reference
 from workloads.networks import alexnet
+from workloads.runtime import layers
 from workloads.runtime.refusals import NotComparable, Unsupported
 
 SETTINGS = core.PARAMETERS | {
@@ -123,7 +124,7 @@ def test_the_parity_check_sees_the_same_examples_whatever_the_batch_size(
 
 def test_the_reference_is_precise_beyond_float32(data: str, expected: dict[str, float]) -> None:
     poses = deeppose.Poses(data)
-    weights = core.layers.draw_weights(alexnet.NETWORK, SETTINGS["seed"])
+    weights = layers.draw_weights(alexnet.NETWORK, SETTINGS["seed"])
     model = reference.Model(alexnet.NETWORK, weights, {"precision": "float64"})
     batch = core.parity_batch(poses, SETTINGS)
     squared = (model.predict(batch.images) - batch.targets) ** 2 * batch.visible[:, :, None]

@@ -184,6 +184,13 @@ def test_a_trial_sees_an_empty_folder_and_no_package_of_the_orchestrator_s(
     assert json.loads(found["variables"]) == {"OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.parametrize("process", ["fork", "spawn"])
+def test_memory_is_kept_from_the_first_sample_on_whatever_was_freed_before(
+    host: Host, process: str
+) -> None:
+    assert columns(host.run("allocates", process=process))["in_heap"]
+
+
 def test_fork_and_spawn_tell_the_same_columns(host: Host) -> None:
     forked, spawned = (columns(host.run(process=process)) for process in ("fork", "spawn"))
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 
 from workloads import deeppose, networks
-from workloads.runtime import layers, timing
+from workloads.runtime import timing, weights
 from workloads.runtime.refusals import NotComparable
 from workloads.settings import (
     COMMON,
@@ -59,7 +59,7 @@ def run(
     poses = deeppose.Poses(data)
     framework.load(settings)
     network = networks.get(settings["network"])
-    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
+    model = framework.Model(network, weights.initial(network, settings["seed"]), settings)
     batches = Batches(poses, model, settings)
     columns: Dict[str, Any] = {}
     if getattr(model, "compiles", False):
@@ -80,10 +80,8 @@ def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
     from workloads.frameworks import reference as numpy_reference
 
     network = networks.get(settings["network"])
-    weights = layers.draw_weights(network, settings["seed"])
-    model = numpy_reference.Model(
-        network, weights, {"precision": "float64", "backward": "explicit"}
-    )
+    drawn = weights.initial(network, settings["seed"])
+    model = numpy_reference.Model(network, drawn, {"precision": "float64", "backward": "explicit"})
     return evaluate(model, parity_batch(deeppose.Poses(data), settings))
 
 

@@ -85,7 +85,7 @@ def batch_indices(examples: int, batch_size: int, seed: int, number: int) -> np.
     return np.concatenate(
         [
             order(examples, seed, epoch)[positions[epochs == epoch] % examples]
-            for epoch in np.unique(epochs)
+            for epoch in range(epochs[0], epochs[-1] + 1)
         ]
     )
 

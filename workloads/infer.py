@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from workloads import core, deeppose, networks
-from workloads.runtime import layers, timing
+from workloads.runtime import timing, weights
 from workloads.runtime.refusals import NotComparable
 from workloads.settings import (
     COMMON,
@@ -54,7 +54,7 @@ def run(
     poses = deeppose.Poses(data)
     framework.load(settings)
     network = networks.get(settings["network"])
-    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
+    model = framework.Model(network, weights.initial(network, settings["seed"]), settings)
     columns: Dict[str, Any] = parity_check(
         model.predict(parity_images(poses, settings)), reference, settings["parity_tolerance"]
     )
@@ -73,8 +73,8 @@ def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, Any]:
     from workloads.frameworks import reference as numpy_reference
 
     network = networks.get(settings["network"])
-    weights = layers.draw_weights(network, settings["seed"])
-    model = numpy_reference.Model(network, weights, {"precision": "float64"})
+    drawn = weights.initial(network, settings["seed"])
+    model = numpy_reference.Model(network, drawn, {"precision": "float64"})
     predicted = model.predict(parity_images(deeppose.Poses(data), settings))
     return {"predictions": predicted.reshape(-1).tolist()}
 

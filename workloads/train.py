@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 import numpy as np
 
 from workloads import accuracy, augmentation, core, deeppose, networks
-from workloads.runtime import layers, optimizers
+from workloads.runtime import layers, optimizers, weights
 from workloads.runtime.checkpoints import Checkpoint, Checkpoints
 from workloads.runtime.loading import Loader
 from workloads.runtime.refusals import Diverged, Unusable
@@ -100,7 +100,7 @@ def run(
     rule = optimizers.chosen(settings["optimizer"], settings["learning_rate"])
     framework.load(settings)
     network = networks.get(settings["network"])
-    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
+    model = framework.Model(network, weights.initial(network, settings["seed"]), settings)
     batch = core.parity_batch(poses, settings)
     columns: Dict[str, Any] = core.parity_check(
         model, batch, reference, settings["parity_tolerance"]

@@ -132,6 +132,7 @@ def _run(
         settings=dict(settings),
         cores=list(cores),
         data=str(data.folder) if data else None,
+        weights=str(homes.cache("weights")),
         network_file=network_file(settings),
     )
     return hosts.run(host, request, _TIMEOUT_S)

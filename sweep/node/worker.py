@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep import catalog, datasets, environments, locks, measured
+from sweep import catalog, datasets, environments, homes, locks, measured
 from sweep.axes import AXES, batch_size
 from sweep.catalog import Workload
 from sweep.environments import Environment, EnvironmentFailed
@@ -127,6 +127,7 @@ class RunTrial:
                 workload, settings, data, cpu, reference_spec, self.run_id, report_wait
             ),
             memory_bytes=trial.resources.memory,
+            weights=str(homes.cache("weights")),
             network_file=reference_values.network_file(settings),
         )
         key = hosts.key(environment, spec, threads, settings["device"], self.run_id)

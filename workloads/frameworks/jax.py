@@ -111,7 +111,10 @@ class Model:
         self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
         self._device = _device(settings)
         self._parameters = {
-            name: jax.device_put(value, self._device) for name, value in weights.items()
+            name: jax.device_put(
+                jnp.array(value), self._device
+            )  # a copy: XLA would use a mapped file
+            for name, value in weights.items()
         }
         self._gradients: Dict[str, Any] = {}
         self._random = jax.random.PRNGKey(settings.get("seed", 0))

@@ -64,9 +64,10 @@
 # ///
 """PyTorch 0.1.10 and later."""
 
+import contextlib
 import os
 import tempfile
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import numpy as np
 import torch
@@ -301,7 +302,8 @@ class Model:
             raise Unsupported(version + " is built without oneDNN")
 
     def _placed_modules(self, weights: Dict[str, np.ndarray]) -> Any:
-        modules = nn.Sequential(*[WORDS[type(layer)](layer) for layer in self.network.layers])
+        with _without_draws():
+            modules = nn.Sequential(*[WORDS[type(layer)](layer) for layer in self.network.layers])
         for parameter, value in zip(modules.parameters(), weights.values()):
             parameter.data.copy_(torch.from_numpy(value))
         if self.on_gpu:
@@ -436,6 +438,28 @@ WORDS: Dict[type, Callable[[Any], nn.Module]] = {
     layers.Dense: lambda layer: nn.Linear(layer.inputs, layer.outputs),
     layers.Dropout: lambda layer: nn.Dropout(layer.ratio),
 }
+
+
+@contextlib.contextmanager
+def _without_draws() -> Iterator[None]:
+    """Convolutions and products made here leave their memory as it is: they are given their weights next.
+
+    Drawing weights that are thrown away takes longer than a step.
+    """
+    kinds = [_with_reset(nn.Conv2d), _with_reset(nn.Linear)]
+    own = [kind.reset_parameters for kind in kinds]
+    for kind in kinds:
+        kind.reset_parameters = lambda self: None
+    try:
+        yield
+    finally:
+        for kind, reset in zip(kinds, own):
+            kind.reset_parameters = reset
+
+
+def _with_reset(kind: Any) -> Any:
+    """The class that a module has its `reset_parameters` from."""
+    return next(each for each in kind.__mro__ if "reset_parameters" in vars(each))
 
 
 def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:

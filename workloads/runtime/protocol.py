@@ -55,6 +55,7 @@ class Request(NamedTuple):
     reference: Optional[Dict[str, float]] = None  # what the parity check compares with
     checkpoints: Optional[str] = None  # folder in which a long trial keeps its state
     memory_bytes: Optional[int] = None  # limit of its data segments
+    weights: Optional[str] = None  # folder of the initial weights that processes share
     network_file: Optional[str] = None  # of the network that the settings name
 
     def message(self) -> Dict[str, Any]:

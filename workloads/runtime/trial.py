@@ -13,7 +13,7 @@ import zlib
 from typing import Any, Callable, Dict, Optional
 
 from workloads import networks
-from workloads.runtime import kernel, probe, protocol
+from workloads.runtime import folders, kernel, probe, protocol
 from workloads.runtime.refusals import Refusal
 
 _ERROR_LINES = 20
@@ -128,6 +128,8 @@ def _columns(
 ) -> Dict[str, Any]:
     """Binds this process before any thread of the framework's starts, then does the work."""
     kernel.be_first_to_go()
+    kernel.fix_memory_thresholds()
+    folders.weights = request["weights"]
     if request["cores"]:
         os.sched_setaffinity(0, request["cores"])
     if request["memory_bytes"]:

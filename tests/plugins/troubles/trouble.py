@@ -46,6 +46,17 @@ def tells(framework, settings):
     }
 
 
+def allocates(framework, settings):
+    """Where the C library takes a large block from: its heap, or a mapping that it gives back at once."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    block = libc.malloc(ctypes.c_size_t(20 * 2**20))
+    with open("/proc/self/maps") as maps:
+        ranges = [line.split()[0] for line in maps if line.rstrip().endswith("[heap]")]
+    parts = [[int(end, 16) for end in each.split("-")] for each in ranges]
+    return {"in_heap": any(low <= block < high for low, high in parts)}
+
+
 def raises(framework, settings):
     """An error of the workload's own."""
     print("it was going so well")

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 
 from workloads import core, deeppose, networks
-from workloads.runtime import layers
+from workloads.runtime import weights
 from workloads.settings import (
     COMMON,
     COMMON_CHOICES,
@@ -48,7 +48,7 @@ def run(
     poses = deeppose.Poses(data)
     framework.load(settings)
     network = networks.get(settings["network"])
-    model = framework.Model(network, layers.draw_weights(network, settings["seed"]), settings)
+    model = framework.Model(network, weights.initial(network, settings["seed"]), settings)
     checked = core.parity_check(
         model, core.parity_batch(poses, settings), reference, settings["parity_tolerance"]
     )
