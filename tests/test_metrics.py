@@ -214,7 +214,7 @@ def test_a_target_that_no_trial_reached_is_missing_and_not_passed_over(tmp_path:
 
 def test_a_summary_says_how_many_reached_the_target(tmp_path: Path) -> None:
     summary = Run(keep(tmp_path, times_to_target(reached=3)).storage).summary(metric="target_s")[1]
-    assert (summary.processes, summary.trials, summary.never) == (3, 10, 7)
+    assert (summary.processes, summary.trials, summary.never_reached) == (3, 10, 7)
     assert any("3 of 10 trials reached it" in str(warning) for warning in warnings_of(summary))
 
 

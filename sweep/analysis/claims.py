@@ -1,4 +1,4 @@
-"""Claims: hypotheses that a grid states, held against the records."""
+"""Claims: hypotheses that a grid states, tested against the records."""
 
 from __future__ import annotations
 
@@ -24,27 +24,36 @@ Outcome = Literal["supported", "refuted", "inconclusive", "missing"]
 
 
 class Contrast(Protocol):
-    """Two values of an axis, all else being equal, in the cells that `where` narrows down to.
+    """Two values of an axis, all else being equal, in the cells that meet `where`.
 
-    `axis` may name several, as `framework,backend`; `subject` and `baseline` are then tuples of their values.
+    `axis` may name several axes, as in `framework,backend`. Then `subject` and `baseline` are
+    tuples of their values.
     """
 
     @property
-    def axis(self) -> str: ...
+    def axis(self) -> str:
+        """The axis, or several joined by commas."""
+
     @property
-    def subject(self) -> Any: ...
+    def subject(self) -> Any:
+        """The value in the numerator of the ratio."""
+
     @property
-    def baseline(self) -> Any: ...
+    def baseline(self) -> Any:
+        """The value in the denominator of the ratio."""
+
     @property
-    def where(self) -> Mapping[str, Any]: ...
+    def where(self) -> Mapping[str, Any]:
+        """The conditions on cells."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`subject` against `baseline` on an axis, all else being equal: the ratio of their figures is as `expected`.
+    """The claim that the ratio of subject to baseline lies in `expected`, all else being equal.
 
-    `is_ordered`: one of the two shall be faster. The range is then as of times; of what is better the more it is, it is
-    turned round when the claim is judged, since only the records know which way a metric goes.
+    `is_ordered` means that the claim expects one side to be faster. `expected` is then the range
+    for a time. Only the records know whether more or less of a metric is better, so `oriented`
+    inverts the range for other metrics when the claim is judged.
     """
 
     name: str
@@ -56,21 +65,26 @@ class Claim:
     expected: Range
     is_ordered: bool = False
 
-    def oriented(self, about: ColumnMetadata) -> Claim:
-        """The claim as it is of this metric. Raises SweepError where neither more nor less of it is faster."""
-        if not self.is_ordered or about.direction == "less":
+    def oriented(self, metadata: ColumnMetadata) -> Claim:
+        """Return the claim with its range for this metric.
+
+        Raises SweepError where neither more nor less of the metric is better.
+        """
+        if not self.is_ordered or metadata.direction == "less":
             return self
-        if about.direction == "none":
-            message = f"claim {self.name!r} says what is faster, and neither more nor less {self.metric} is better"
+        if metadata.direction == "none":
             raise SweepError(
-                message, "expect equivalent or ratio, or choose another metric, see docs/results.md"
+                f"claim {self.name!r} says what is faster, "
+                f"and neither more nor less {self.metric} is better",
+                "expect equivalent or ratio, or choose another metric, see docs/results.md",
             )
         low, high = self.expected
-        turned = Range(1 / high, math.inf if low == 0 else 1 / low)
-        return replace(self, expected=turned)
+        inverted = Range(1 / high, math.inf if low == 0 else 1 / low)
+        return replace(self, expected=inverted)
 
     @property
     def expectation(self) -> str:
+        """The expected range in words: `ratio over 0.9 and under 1.1`."""
         low, high = self.expected
         bounds = [f"over {low:.4g}"] if low > 0 else []
         bounds += [f"under {high:.4g}"] if high < math.inf else []
@@ -79,10 +93,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One comparison that a claim speaks of, and what it says.
+    """One comparison that a claim covers, and its outcome.
 
-    `p` is that of the claim's range, `p_adjusted` the same within the `family` of all comparisons that the claims of a
-    grid speak of, `level` that of the interval that would refute the claim there.
+    `p` is the p-value of the claim's range. `p_adjusted` is adjusted for the family of all
+    comparisons that the claims of the grid cover, and `family` is the size of that family.
+    `level` is that of the interval that would refute the claim within the family.
     """
 
     comparison: Comparison
@@ -94,21 +109,22 @@ class Evidence:
 
     @property
     def outcome(self) -> Outcome:
+        """The outcome after correction for the family."""
         return self._outcome(self.p_adjusted)
 
     @property
     def uncorrected_outcome(self) -> Outcome:
-        """What the interval alone says, shared_axes the correction for the family."""
+        """The outcome of the interval alone, without the correction for the family."""
         return self._outcome(self.p)
 
     @property
     def seeds_needed(self) -> int | None:
-        """Further seeds that would probably decide it; None where no number of them does, or it is decided."""
+        """Further seeds that decide with 80 % probability; None if none do, or it is decided."""
         return self.units_needed if is_per_trial(self.comparison.metadata.per) else None
 
     @property
     def units_needed(self) -> int | None:
-        """As `seeds_needed`, of whatever the metric is one per: trials, hosts, nodes. None where over a thousand."""
+        """As `seeds_needed`, in units of replication of the metric: trials, hosts or nodes."""
         if self.outcome != "inconclusive" or self.comparison.ratio is None:
             return None
         return statistics.seeds_needed(self.comparison.ratio, self.expected, self.level)
@@ -123,7 +139,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and what the records make of it: refuted by any comparison, supported by all of them together."""
+    """A claim and its outcome.
+
+    Any comparison can refute a claim; only all comparisons together can support it.
+    """
 
     claim: Claim
     outcome: Outcome
@@ -131,7 +150,7 @@ class Judgement:
 
 
 def parsed(claim: Stated) -> Claim:
-    """A claim as a grid states it."""
+    """Return the claim of a grid's entry."""
     axis, subject, baseline = pair_of(claim)
     expected, is_ordered = _range(claim.expect), claim.expect.is_ordered
     return Claim(
@@ -140,7 +159,7 @@ def parsed(claim: Stated) -> Claim:
 
 
 def pair_of(contrast: Stated | Published) -> tuple[str, Any, Any]:
-    """Axis, subject and baseline of what a grid compares; of several axes, tuples of their values."""
+    """Return axis, subject and baseline of a grid's entry; tuples of values for several axes."""
     subjects, baselines = zip(*contrast.compare.values(), strict=True)
     if len(subjects) == 1:
         return next(iter(contrast.compare)), subjects[0], baselines[0]
@@ -148,51 +167,48 @@ def pair_of(contrast: Stated | Published) -> tuple[str, Any, Any]:
 
 
 def judge(claims: Sequence[Claim], summaries: Mapping[str, Sequence[Summary]]) -> list[Judgement]:
-    """Hold claims against summaries, given by metric; p-values are adjusted for all claims together."""
+    """Judge claims by summaries, given by metric; p-values are adjusted for all claims together."""
     claims = [claim.oriented(summaries[claim.metric][0].metadata) for claim in claims]
-    found = [(claim, comparisons_of(claim, summaries[claim.metric])) for claim in claims]
-    evidence = [_evidence(claim, c) for claim, comparisons in found for c in comparisons]
+    covered = [(claim, comparisons_of(claim, summaries[claim.metric])) for claim in claims]
+    evidence = [_evidence(claim, c) for claim, comparisons in covered for c in comparisons]
     family = statistics.family([each.p for each in evidence])
     corrected = iter(
         replace(each, p_adjusted=member.p_adjusted, level=member.level, family=family.size)
         for each, member in zip(evidence, family.members, strict=True)
     )
     judgements = []
-    for claim, comparisons in found:
+    for claim, comparisons in covered:
         own = list(itertools.islice(corrected, len(comparisons)))
-        judgements.append(Judgement(claim, _together([each.outcome for each in own]), own))
+        judgements.append(Judgement(claim, _combined([each.outcome for each in own]), own))
     return judgements
 
 
 def comparisons_of(claim: Contrast, summaries: Sequence[Summary]) -> list[Comparison]:
-    """Every pair of cells that a claim speaks of."""
+    """Return the comparison of every pair of cells that a claim covers."""
     names, conditions = axes_of(claim.axis), Conditions(claim.where)
-    apart = VERSION in names
-    wanted = [
-        (split(s.axes) if apart else dict(s.axes), s) for s in summaries if conditions.holds(s.axes)
-    ]
+    has_version = VERSION in names
     groups: dict[str, tuple[dict[str, Any], list[tuple[Any, Summary]]]] = {}
-    for axes, summary in wanted:
-        if all(name in axes for name in names):
+    for summary in summaries:
+        axes = split(summary.axes) if has_version else dict(summary.axes)
+        if conditions.holds(summary.axes) and all(name in axes for name in names):
             rest = shared_axes(axes, names)
-            groups.setdefault(repr(rest), (rest, []))[1].append(
-                (value_of(axes, claim.axis), summary)
-            )
+            member = (value_of(axes, claim.axis), summary)
+            groups.setdefault(repr(rest), (rest, []))[1].append(member)
     pairs = [pair for rest, members in groups.values() for pair in _pairs(claim, rest, members)]
-    both = [pair for pair in pairs if pair.subject and pair.baseline]
-    return (
-        both or pairs
-    )  # what the grid leaves out on one side says nothing, unless there is nothing else
+    # A cell that the grid leaves out on one side is no evidence, unless there is nothing else.
+    complete = [pair for pair in pairs if pair.subject and pair.baseline]
+    return complete or pairs
 
 
 def _pairs(
     claim: Contrast, rest: dict[str, Any], members: list[tuple[Any, Summary]]
 ) -> list[Comparison]:
     cells: dict[str, tuple[Any, list[Summary]]] = {}
-    for value, summary in members:  # of one cell as many as kinds of machine
+    # A cell has one summary for each kind of machine.
+    for value, summary in members:
         cells.setdefault(repr(value), (value, []))[1].append(summary)
     subjects, baselines = (
-        [cell for cell in cells.values() if _is(cell[0], wanted)]
+        [cell for cell in cells.values() if _matches(cell[0], wanted)]
         for wanted in (claim.subject, claim.baseline)
     )
     if not subjects and not baselines:
@@ -208,8 +224,8 @@ def _pairs(
     ]
 
 
-def _is(value: Any, wanted: Any) -> bool:
-    """Whether a value is the one that is wanted; of several axes whether each is."""
+def _matches(value: Any, wanted: Any) -> bool:
+    """Whether a value is the wanted one; for several axes, whether each is."""
     if isinstance(wanted, tuple):
         return all(is_value(part, each) for part, each in zip(value, wanted, strict=True))
     return is_value(value, wanted)
@@ -218,12 +234,12 @@ def _is(value: Any, wanted: Any) -> bool:
 def _evidence(claim: Claim, comparison: Comparison) -> Evidence:
     if comparison.ratio is None or comparison.interval is None:
         return Evidence(comparison, claim.expected)
-    return Evidence(
-        comparison, claim.expected, statistics.p_value(comparison.ratio, claim.expected)
-    )
+    p = statistics.p_value(comparison.ratio, claim.expected)
+    return Evidence(comparison, claim.expected, p)
 
 
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
+def _combined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a claim from those of its comparisons."""
     for outcome in ("refuted", "missing", "inconclusive"):
         if outcome in outcomes:
             return outcome
@@ -231,7 +247,7 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _range(expect: Expectation) -> Range:
-    """The ratios, subject's figure by baseline's, that meet an expectation; `faster` as of times."""
+    """Return the ratios of subject to baseline that meet an expectation; `faster` as for a time."""
     if expect.ratio is not None:
         return Range(*expect.ratio)
     if expect.equivalent is not None:

@@ -1,6 +1,7 @@
-"""Comparisons: two cells that differ in one thing, the ratio of their figures, and what it allows one to say.
+"""Comparisons: the ratio of two cells that differ in one axis, its interval and its verdict.
 
-Whatever says which of two cells is better asks `Ratio.speedup`, which knows which way the metric goes.
+The ratio is always subject by baseline, in the unit of the metric. Which of the two is better
+depends on the direction of the metric, and only `Ratio.speedup` decides it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from sweep.status import Status, all_ok
 
 @dataclass(frozen=True)
 class Comparison:
-    """`subject` against `baseline`: the ratio of their figures, whichever of them is better.
+    """The ratio of `subject` to `baseline`, two cells that differ only in the axis `over`.
 
-    `over` is the axis that they differ in (or `run`, or several axes, as `framework,backend`), `subject_value` and
-    `baseline_value` its values (of several axes tuples), `axes` what they share. Without records of either, `ratio` is
-    None and `reason` says why. `family` is the number of comparisons whose p-values were adjusted together, `level`
-    that of the interval that would decide this one among them. `unmatched` says which trials of either cell ran on
-    kinds of machine that the other one has none on; they are left out.
+    `over` may also be `run`, or several axes such as `framework,backend`. `subject_value` and
+    `baseline_value` are the values of the axis, tuples for several axes. `axes` are the shared
+    ones. If either side has no records, `ratio` is None and `reason` says why. `family` is the
+    number of comparisons whose p-values were adjusted together, and `level` that of the interval
+    that decides within the family. `unmatched` describes the trials that are left out because
+    the other side has none on their kind of machine.
     """
 
     over: str
@@ -54,59 +56,58 @@ class Comparison:
 
     @property
     def subject_axes(self) -> Axes:
-        """What the subject is: the shared axes, and its value of those that are compared over."""
+        """The axes of the subject: the shared ones, and its values of the axes compared over."""
         names = matching.axes_of(self.over)
-        values = (
-            self.subject_value if isinstance(self.subject_value, tuple) else (self.subject_value,)
-        )
-        return {**self.axes, **dict(zip(names, values, strict=True))}
+        return {**self.axes, **dict(zip(names, _parts(self.subject_value), strict=True))}
 
     @property
     def interval(self) -> Interval | None:
+        """The 95 % interval of the ratio; None with fewer than three pairs."""
         return self.ratio.interval() if self.ratio else None
 
     @property
     def metadata(self) -> ColumnMetadata:
-        """What is known of the metric."""
+        """The metadata of the metric."""
         present = self.subject or self.baseline
         return present.metadata if present else metadata(self.metric)
 
     @property
     def speedup(self) -> Ratio | None:
-        """How many times better the subject is: faster where it is a time, of more where more is better."""
+        """How many times better the subject is, in the direction of the metric."""
         return self.ratio.speedup(self.metadata.direction) if self.ratio else None
 
     @property
     def verdict(self) -> Verdict:
+        """The verdict after correction for the family."""
         return statistics.verdict(self.ratio, self.margin, self.p_adjusted, self.metadata.direction)
 
     @property
     def withheld(self) -> bool:
-        """Whether only trials that count as never keep it from a verdict."""
+        """Whether the comparison is inconclusive only because trials count as never."""
         if self.ratio is None or not self.ratio.is_open or self.verdict != "inconclusive":
             return False
         return statistics.verdict(self.ratio.closed(), self.margin, None) != "inconclusive"
 
     @property
     def uncorrected_verdict(self) -> Verdict:
-        """What the interval alone says, without the correction for the family."""
+        """The verdict of the interval alone, without the correction for the family."""
         return statistics.verdict(self.ratio, self.margin, direction=self.metadata.direction)
 
     @property
     def p(self) -> float | None:
-        """The p-value; None where there is no interval either."""
+        """The p-value of no difference beyond the margin; None where there is no interval."""
         if self.ratio is None or self.ratio.pairs < statistics.FEWEST_PROCESSES:
             return None
         return statistics.p_value(self.ratio, statistics.equivalence_range(self.margin))
 
     @property
     def seeds_needed(self) -> int | None:
-        """Further seeds that an inconclusive comparison is likely to take; None where no number of them helps."""
+        """Further seeds that decide with 80 % probability; None if more than 1,000 are needed."""
         return self.units_needed if is_per_trial(self.metadata.per) else None
 
     @property
     def units_needed(self) -> int | None:
-        """As `seeds_needed`, of whatever the metric is one per: trials, hosts, nodes. None where over a thousand."""
+        """As `seeds_needed`, in units of replication of the metric: trials, hosts or nodes."""
         if self.ratio is None:
             return None
         return statistics.seeds_needed(
@@ -115,6 +116,7 @@ class Comparison:
 
     @property
     def processes(self) -> tuple[int, int]:
+        """The number of valid trials of subject and baseline."""
         return (
             self.subject.processes if self.subject else 0,
             self.baseline.processes if self.baseline else 0,
@@ -129,51 +131,57 @@ def over_axis(
     margin: float = statistics.MARGIN,
     absent: bool = False,
 ) -> list[Comparison]:
-    """Every value of an axis against the baseline value, all else being equal.
+    """Compare every value of an axis with the baseline value, all else being equal.
 
-    `over` may name several axes, as `framework,backend`: the values are then combinations of theirs, and cells may
-    differ in all of them. `baseline` is the first value by `order` (the grid's, for each axis) unless given; over
-    versions it is the first of each framework. The p-values are adjusted for the whole list. Where one of the two has
-    no records at all, as a grid may leave it out, there is no comparison, unless `absent` ones are wanted too; none of
-    trainings by the time of a step either. Summaries that are apart by machine are compared within a kind of machine.
-    Raises SweepError where there is none at all.
+    `over` may name several axes, as in `framework,backend`. The values are then combinations, and
+    cells may differ in all of these axes. `baseline` is by default the first value in `order`,
+    the grid's order of each axis; over versions it is the first of each framework. Cells without
+    a counterpart are left out, unless `absent` includes them as missing. Pairs without the
+    metric, such as trainings by the time of a step, are left out too. Cells are compared within
+    a kind of machine if the summaries are split by machine. The p-values are adjusted for the
+    whole list. Raises SweepError where nothing can be compared.
     """
     values = _values(summaries, over, order or {})
-    if len(values) < 2:
-        known = ", ".join(map(option_text, values)) or "none"
-        raise SweepError(
-            f"there is nothing to compare over {over!r}: its values are {known}",
-            "see sweep summarize",
-        )
+    _check_several(values, over)
     _check_direction(summaries)
-    given = None if baseline is None else _known(baseline, values)
-    matched = matching.match_cells(summaries, over)
-    found = []
-    for rest, by_value in matched:
-        base = _first_of_kin(matched, rest, values, over) if given is None else given
+    given = None if baseline is None else _find_value(baseline, values)
+    groups = matching.match_cells(summaries, over)
+    comparisons = []
+    for rest, by_value in groups:
+        base = _default_baseline(groups, rest, values, over) if given is None else given
         for value in values:
             pair = (by_value.get(value, []), by_value.get(base, []))
-            if (
-                value != base
-                and (all(pair) or (absent and any(pair)))
-                and not _of_another_kind(pair)
-            ):
-                found += compare_cells(over, value, base, rest, *pair, margin)
-    if not found:
+            is_wanted = all(pair) or (absent and any(pair))
+            if value != base and is_wanted and not _lacks_metric(pair):
+                comparisons += compare_cells(over, value, base, rest, *pair, margin)
+    if not comparisons:
         raise SweepError(
             f"no two cells differ in {over!r} alone",
             "see sweep summarize, and choose another with --over",
         )
-    return adjusted(found)
+    return adjusted(comparisons)
 
 
-def uncompared(summaries: Sequence[Summary], found: Sequence[Comparison]) -> list[Summary]:
-    """The summaries with times that none of the comparisons is of."""
+def _check_several(values: Sequence[Any], over: str) -> None:
+    """Raise SweepError where there is no second value to compare with."""
+    if len(values) < 2:
+        names = ", ".join(map(option_text, values)) or "none"
+        raise SweepError(
+            f"there is nothing to compare over {over!r}: its values are {names}",
+            "see sweep summarize",
+        )
+
+
+def uncompared(summaries: Sequence[Summary], comparisons: Sequence[Comparison]) -> list[Summary]:
+    """Return the summaries with valid trials that are no side of a comparison."""
     sides = [
-        side for comparison in found for side in (comparison.subject, comparison.baseline) if side
+        side
+        for comparison in comparisons
+        for side in (comparison.subject, comparison.baseline)
+        if side
     ]
-    compared_ones = {_identity(side.axes) for side in sides}
-    return [s for s in summaries if s.processes and _identity(s.axes) not in compared_ones]
+    compared = {_identity(side.axes) for side in sides}
+    return [s for s in summaries if s.processes and _identity(s.axes) not in compared]
 
 
 def between_runs(
@@ -184,22 +192,45 @@ def between_runs(
     margin: float = statistics.MARGIN,
     rename: Mapping[str, str] | None = None,
 ) -> list[Comparison]:
-    """The cells of one run against the same cells of another, matched by their axes but for those to `ignore`.
+    """Compare the cells of one run with the same cells of another.
 
-    `version` among those to ignore matches every version of a framework. How long one measured is left out as well,
-    where it tells no cells of one run apart. `rename` gives axes of either
-    run the name that they have in the other. Raises SweepError where cells of one run become one.
+    Cells are matched by their axes without those in `ignore`. Ignoring `version` matches every
+    version of a framework. Axes that say how long a trial measures are left out too, if they
+    distinguish no cells of a run. `rename` maps the name of an axis in either run to that in the
+    other. Raises SweepError where two cells of a run coincide, or where no cell matches.
     """
     _check_direction([*subjects, *baselines])
-    names_of = rename or {}
+    new_names = rename or {}
     ignored = list(ignore)
     check_axes(
-        [*ignored, *names_of, *names_of.values()],
+        [*ignored, *new_names, *new_names.values()],
         [summary.axes for summary in (*subjects, *baselines)],
     )
-    subjects, baselines = (matching.renamed(side, names_of) for side in (subjects, baselines))
+    subjects, baselines = (matching.renamed(side, new_names) for side in (subjects, baselines))
     if VERSION in ignored:
         subjects, baselines = (matching.version_apart(side) for side in (subjects, baselines))
+    pairs = _matched_between_runs(subjects, baselines, names, ignored)
+    comparisons = []
+    for pair in pairs:
+        if not _lacks_metric(pair):
+            shared = _shared([side.axes for side in (*pair[0], *pair[1])])
+            # Blocks of different runs did not run at the same time.
+            comparisons += compare_cells("run", *names, shared, *pair, margin, blocks=False)
+    if not comparisons:
+        raise SweepError(
+            f"no cell of {names[0]} or {names[1]} holds {subjects[0].metric}",
+            "choose another with --metric",
+        )
+    return adjusted(comparisons)
+
+
+def _matched_between_runs(
+    subjects: Sequence[Summary],
+    baselines: Sequence[Summary],
+    names: tuple[str, str],
+    ignored: Sequence[str],
+) -> list[tuple[list[Summary], list[Summary]]]:
+    """Return the summaries of each cell in both runs, those of the baseline's cells first."""
     left_out = [
         *ignored,
         *CONTENT_AXES.values(),
@@ -210,24 +241,7 @@ def between_runs(
     if not one.keys() & other.keys():
         hint = matching.what_differs(subjects, baselines)
         raise SweepError(f"{names[0]} and {names[1]} have no cell in common", hint)
-    found = []
-    for key in dict.fromkeys([*other, *one]):
-        pair = (one.get(key, []), other.get(key, []))
-        if not _of_another_kind(pair):
-            found += compare_cells(
-                "run",
-                *names,
-                _shared([side.axes for side in (*pair[0], *pair[1])]),
-                *pair,
-                margin,
-                False,
-            )
-    if not found:
-        raise SweepError(
-            f"no cell of {names[0]} or {names[1]} holds {subjects[0].metric}",
-            "choose another with --metric",
-        )
-    return adjusted(found)
+    return [(one.get(key, []), other.get(key, [])) for key in dict.fromkeys([*other, *one])]
 
 
 def compare_cells(
@@ -240,39 +254,33 @@ def compare_cells(
     margin: float = statistics.MARGIN,
     blocks: bool = True,
 ) -> list[Comparison]:
-    """Two cells compared: block by block where `blocks` are shared and they have at least three in common.
+    """Compare two cells; `subjects` and `baselines` have a summary for each kind of machine.
 
-    `subjects` and `baselines` are one summary for each kind of machine that a cell was measured on. There is a
-    comparison within each kind that both have, and one that is missing where they have none.
+    There is a comparison for each kind of machine that both cells have, or one missing comparison
+    where they share none. `blocks` says that the cells may share blocks. Trials are then paired
+    by block if at least three blocks are common.
     """
     values = (subject_value, baseline_value)
-    alike = [(one, other) for one in subjects for other in baselines if _are_alike(one, other)]
-    if not alike:
+    pairs = [(one, other) for one in subjects for other in baselines if _on_same_kind(one, other)]
+    if not pairs:
         one, other = (next(iter(_with_times_first(side)), None) for side in (subjects, baselines))
-        reasons = [
-            _why_missing(value, side) for value, side in zip(values, (one, other), strict=True)
-        ]
-        reason = "; ".join(filter(None, reasons)) or _machines_apart(subjects, baselines)
-        return [_compared(over, values, axes, (one, other), margin, blocks, reason)]
-    several = len(subjects) > 1 or len(baselines) > 1
-    unmatched = [
-        *_unmatched(subject_value, subjects, [one for one, _ in alike]),
-        *_unmatched(baseline_value, baselines, [other for _, other in alike]),
-    ]
-    found = []
-    for one, other in alike:
-        reasons = [
-            _why_missing(value, side) for value, side in zip(values, (one, other), strict=True)
-        ]
-        here = {**axes, **_machine_of(one, other)} if several else axes
-        comparison = _compared(
-            over, values, here, (one, other), margin, blocks, "; ".join(filter(None, reasons))
-        )
-        found.append(replace(comparison, unmatched=tuple(unmatched)))
-    return found
+        reason = _why_missing(values, (one, other)) or _machines_differ(subjects, baselines)
+        return [_compare_pair(over, values, axes, (one, other), margin, blocks, reason)]
+    are_several = len(subjects) > 1 or len(baselines) > 1
+    unmatched = (
+        *_unmatched(subject_value, subjects, [one for one, _ in pairs]),
+        *_unmatched(baseline_value, baselines, [other for _, other in pairs]),
+    )
+    comparisons = []
+    for pair in pairs:
+        reason = _why_missing(values, pair)
+        own_axes = {**axes, **_machine_of(*pair)} if are_several else axes
+        comparison = _compare_pair(over, values, own_axes, pair, margin, blocks, reason)
+        comparisons.append(replace(comparison, unmatched=unmatched))
+    return comparisons
 
 
-def _compared(
+def _compare_pair(
     over: str,
     values: tuple[Any, Any],
     axes: Axes,
@@ -281,18 +289,18 @@ def _compared(
     blocks: bool,
     reason: str,
 ) -> Comparison:
-    """Two cells of one kind of machine compared, unless there is a reason that they are not."""
+    """Compare two summaries of one kind of machine; with a `reason` the comparison is missing."""
     subject, baseline = sides
     present = subject or baseline
     metric = present.metric if present else ""
-    ratio = (
-        None if reason or subject is None or baseline is None else _ratio(subject, baseline, blocks)
-    )
+    ratio = None
+    if subject and baseline and not reason:
+        ratio = _ratio(subject, baseline, blocks)
     return Comparison(over, *values, axes, metric, subject, baseline, ratio, margin, reason=reason)
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same, each p-value adjusted for the family that they are; those without an interval are no part of it."""
+    """Return the comparisons with p-values adjusted for the family of those with an interval."""
     family = statistics.family([c.p for c in comparisons])
     return [
         replace(c, p_adjusted=member.p_adjusted, level=member.level, family=family.size)
@@ -301,12 +309,17 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _ratio(subject: Summary, baseline: Summary, blocks: bool) -> Ratio | None:
+    """Return the ratio of two cells, paired by block where possible.
+
+    It is None where a mean is not positive, which has no logarithm.
+    """
     if np.any(subject.process_means <= 0) or np.any(baseline.process_means <= 0):
         return None
     one, other = (_by_block(summary) for summary in (subject, baseline))
     common = sorted(one.keys() & other.keys()) if blocks else []
-    enough = len(common) >= statistics.FEWEST_PROCESSES
-    if enough or (common and len(common) == min(subject.processes, baseline.processes)):
+    are_enough = len(common) >= statistics.FEWEST_PROCESSES
+    # Fewer common blocks serve only where they lose no trial of the smaller side.
+    if are_enough or (common and len(common) == min(subject.processes, baseline.processes)):
         ratio = statistics.paired_ratio([one[b] for b in common], [other[b] for b in common])
     else:
         ratio = statistics.unpaired_ratio(subject.process_means, baseline.process_means)
@@ -314,15 +327,18 @@ def _ratio(subject: Summary, baseline: Summary, blocks: bool) -> Ratio | None:
 
 
 def _opened(ratio: Ratio, subject: Summary, baseline: Summary) -> Ratio:
-    """The ratio, with what the trials that count as never would make of it: their side would be worse.
+    """Return the ratio with the directions in which trials that count as never would move it.
 
-    Where neither way is better, they might be anything.
+    Such trials make their side worse. If the metric has no better direction, they could move the
+    ratio both ways.
     """
     direction = subject.metadata.direction
     greater, less = (subject, baseline) if direction == "less" else (baseline, subject)
-    either = bool(subject.never or baseline.never) and direction == "none"
+    is_either = bool(subject.never_reached or baseline.never_reached) and direction == "none"
     return replace(
-        ratio, open_above=either or greater.never > 0, open_below=either or less.never > 0
+        ratio,
+        open_above=is_either or greater.never_reached > 0,
+        open_below=is_either or less.never_reached > 0,
     )
 
 
@@ -330,52 +346,51 @@ def _check_direction(summaries: Sequence[Summary]) -> None:
     """Raise SweepError where neither more nor less of the metric is better."""
     first = summaries[0]
     if first.metadata.direction == "none":
-        hint = "see it with sweep summarize; docs/results.md says which metrics have a better and a worse"
         raise SweepError(
-            f"neither more nor less {first.metric} is better, so that there is no verdict", hint
+            f"neither more nor less {first.metric} is better, so that there is no verdict",
+            "see it with sweep summarize; "
+            "docs/results.md says which metrics have a better and a worse",
         )
 
 
 def _by_block(summary: Summary) -> dict[Any, float]:
-    """Mean of the processes of each block; of what is one per host, say, the value of each host.
+    """Return the mean of the trials of each block, or of each other unit of replication.
 
-    A host serves trials of many blocks, and cells may share it.
+    Units such as hosts serve as blocks: a host runs trials of many blocks and of several cells.
     """
     means: dict[Any, list[float]] = defaultdict(list)
-    for block, mean in zip(
-        summary.units() or summary.column("block"), summary.process_means, strict=True
-    ):
+    blocks = summary.units() or summary.column("block")
+    for block, mean in zip(blocks, summary.process_means, strict=True):
         if block is not None:
             means[block].append(float(mean))
     return {block: float(np.mean(values)) for block, values in means.items()}
 
 
-def _are_alike(one: Summary, other: Summary) -> bool:
-    """Whether both ran on the same kind of machine, as far as it is known, or on devices that are to be compared."""
+def _on_same_kind(one: Summary, other: Summary) -> bool:
+    """Whether two summaries are comparable: the same kind of machine, or one is unknown.
+
+    If devices are compared with each other, their machines differ of necessity.
+    """
     if one.axes.get("device") != other.axes.get("device"):
         return True
     return one.machine == other.machine or one.machine is None or other.machine is None
 
 
 def _machine_of(one: Summary, other: Summary) -> dict[str, str]:
-    """The kind of machine as a column that `--where` takes."""
+    """Return the kind of machine as a column and a value that `--where` takes."""
     names = dict.fromkeys(side.machine for side in (one, other) if side.machine)
-    column = (
-        "device_name"
-        if "gpu" in (one.axes.get("device"), other.axes.get("device"))
-        else "cpu_model"
-    )
-    return {column: " / ".join(names)}
+    on_gpu = "gpu" in (one.axes.get("device"), other.axes.get("device"))
+    return {"device_name" if on_gpu else "cpu_model": " / ".join(names)}
 
 
-def _machines_apart(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> str:
-    """What is said where both have times, and on no kind of machine in common."""
+def _machines_differ(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> str:
+    """Return the reason where both sides have times, but on no common kind of machine."""
     one, other = (", ".join(sorted(str(s.machine) for s in side)) for side in (subjects, baselines))
     return f"measured on different machines: {one} and {other}"
 
 
 def _unmatched(value: Any, summaries: Sequence[Summary], alike: Sequence[Summary]) -> list[str]:
-    """The trials of a cell that ran on machines that the other one has none on."""
+    """Return the trials of a cell that are on machines without trials of the other cell."""
     left = [
         side for side in summaries if side.processes and all(side is not other for other in alike)
     ]
@@ -386,18 +401,24 @@ def _with_times_first(summaries: Sequence[Summary]) -> list[Summary]:
     return sorted(summaries, key=lambda summary: not summary.processes)
 
 
-def _of_another_kind(pair: Iterable[Sequence[Summary]]) -> bool:
-    """Whether all went well and there is no such metric: steps of a training, say."""
-    both = all(pair)
-    return both and all(_has_no_such_metric(summary) for side in pair for summary in side)
+def _lacks_metric(pair: Sequence[Sequence[Summary]]) -> bool:
+    """Whether all trials of both cells went well, but do not record the metric."""
+    return all(pair) and all(_does_not_record(summary) for side in pair for summary in side)
 
 
-def _has_no_such_metric(summary: Summary) -> bool:
+def _does_not_record(summary: Summary) -> bool:
     all_went_well = not summary.processes and all_ok(summary.statuses)
-    return all_went_well and summary.left_out["without"] > 0 and not summary.asked_for
+    return all_went_well and summary.left_out["without"] > 0 and not summary.is_expected
 
 
-def _why_missing(value: Any, summary: Summary | None) -> str:
+def _why_missing(values: tuple[Any, Any], sides: tuple[Summary | None, Summary | None]) -> str:
+    """Return why two cells cannot be compared; "" where both have valid trials."""
+    reasons = [_why_without(value, side) for value, side in zip(values, sides, strict=True)]
+    return "; ".join(filter(None, reasons))
+
+
+def _why_without(value: Any, summary: Summary | None) -> str:
+    """Return why a cell has no valid trials; "" where it has some."""
     if summary is None:
         return f"{option_text(value)} has no records there"
     if summary.processes:
@@ -409,7 +430,7 @@ def _why_missing(value: Any, summary: Summary | None) -> str:
         return f"{option_text(value)} has no times there: {failed}"
     if summary.left_out["impossible"]:
         return f"{option_text(value)} has no times there that can be"
-    if summary.asked_for:
+    if summary.is_expected:
         return f"0 of {summary.trials} trials of {option_text(value)} reached it there"
     return f"{option_text(value)} has no {summary.metric} there"
 
@@ -417,78 +438,84 @@ def _why_missing(value: Any, summary: Summary | None) -> str:
 def _values(
     summaries: Sequence[Summary], over: str, order: Mapping[str, Sequence[Any]]
 ) -> list[Any]:
-    """The values of the axes to compare over, in the order of the grid."""
+    """Return the values of the axes `over`, in the order of the grid."""
     names = matching.axes_of(over)
     ranks = [
-        {_spelled(value): place for place, value in enumerate(order.get(name, ()))}
+        {_normal_form(value): rank for rank, value in enumerate(order.get(name, ()))}
         for name in names
     ]
     having = [s.axes for s in summaries if all(name in s.axes for name in names)]
-    found = {
+    distinct = {
         json.dumps([axes[name] for name in names]): matching.value_of(axes, over) for axes in having
     }
 
-    def place(value: Any) -> list[tuple[int, tuple[Any, ...]]]:
+    def sort_key(value: Any) -> list[tuple[int, tuple[Any, ...]]]:
         ranked = zip(ranks, _parts(value), strict=True)
-        return [(rank.get(_spelled(part), len(rank)), natural(part)) for rank, part in ranked]
+        return [(rank.get(_normal_form(part), len(rank)), natural(part)) for rank, part in ranked]
 
-    return sorted(found.values(), key=place)
+    return sorted(distinct.values(), key=sort_key)
 
 
-def _spelled(value: Any) -> str:
-    """A value as JSON, versions in their one spelling: a grid may have another."""
+def _normal_form(value: Any) -> str:
+    """Return a value as JSON with its version normalized, since a grid may spell it differently."""
     return json.dumps(versions.normal_requirement(value) if isinstance(value, str) else value)
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
-    """The values of the single axes."""
+    """Return the values of the single axes."""
     return value if isinstance(value, tuple) else (value,)
 
 
-def _known(wanted: Any, values: Sequence[Any]) -> Any:
-    """The value that is meant: option_text in full, or a framework without its version where that is unambiguous."""
+def _find_value(wanted: Any, values: Sequence[Any]) -> Any:
+    """Return the value that a text names.
+
+    The text is the full value, or a framework without its version if that is unambiguous. Raises
+    SweepError with the nearest value where there is none.
+    """
     text = option_text(wanted)
-    for is_meant in (operator.eq, versions.same, _is_bare):
-        found = [value for value in values if _all_meant(value, text, is_meant)]
-        if len(found) == 1:
-            return found[0]
-        values = found or values
+    # From the strictest to the most lenient comparison, until one value is left.
+    for equals in (operator.eq, versions.same, _is_bare):
+        candidates = [value for value in values if _all_equal(value, text, equals)]
+        if len(candidates) == 1:
+            return candidates[0]
+        values = candidates or values
     raise SweepError(f"no value is {text!r}", nearest(text, map(option_text, values)))
 
 
-def _all_meant(value: Any, text: str, is_meant: Callable[[str, str], bool]) -> bool:
-    """Whether each part of a value is what is option_text at its place."""
-    parts, asked = _parts(value), text.split(",")
+def _all_equal(value: Any, text: str, equals: Callable[[str, str], bool]) -> bool:
+    """Whether each part of a value equals its part of the text."""
+    parts, wanted = _parts(value), text.split(",")
+    # The value of a single axis may contain commas.
     if len(parts) == 1:
-        return is_meant(shown(value), text)
-    if len(parts) != len(asked):
+        return equals(shown(value), text)
+    if len(parts) != len(wanted):
         return False
     return all(
-        shown(part) == ask or is_meant(shown(part), ask)
-        for part, ask in zip(parts, asked, strict=True)
+        shown(part) == each or equals(shown(part), each)
+        for part, each in zip(parts, wanted, strict=True)
     )
 
 
 def _is_bare(value: str, wanted: str) -> bool:
-    """Whether a framework is named without its version."""
+    """Whether `wanted` is the framework of a value, without its version."""
     return value.partition("==")[0] == wanted
 
 
-def _first_of_kin(
-    matched: Sequence[tuple[Axes, Mapping[Any, Sequence[Summary]]]],
+def _default_baseline(
+    groups: Sequence[tuple[Axes, Mapping[Any, Sequence[Summary]]]],
     rest: Axes,
     values: Sequence[Any],
     over: str,
 ) -> Any:
-    """The baseline where none is given: the first value; of versions the first that the framework has."""
+    """Return the first value; over versions, the first version that the framework has."""
     if "version" not in matching.axes_of(over) or "framework" not in rest:
         return values[0]
-    kin = [by_value for axes, by_value in matched if axes.get("framework") == rest["framework"]]
-    return next(value for value in values if any(value in by_value for by_value in kin))
+    own = [by_value for axes, by_value in groups if axes.get("framework") == rest["framework"]]
+    return next(value for value in values if any(value in by_value for by_value in own))
 
 
 def _shared(sides: Sequence[Axes]) -> Axes:
-    """The axes that all sides have alike."""
+    """Return the axes that have the same value on all sides."""
     return {
         name: value
         for name, value in sides[0].items()

@@ -1,7 +1,9 @@
-"""Contents: records of a run whose workload, framework or environment has changed since, told apart by axes of theirs.
+"""Contents: axes that separate records of different states of a workload, framework or data set.
 
-An axis is there only where some workload, or some framework, has several contents in a run. Its values are numbered by
-when they were first measured, as `2 (2026-11-28 a1b2c3)`; cells of what has but one content have none.
+The content of a record is a digest of the files, the environment and the data that it measured.
+If a run holds several contents of one workload, its cells get the axis `workload_content`; the
+same holds for frameworks and data sets. The values are numbered by the time of their first
+record, as in `2 (2026-11-28 a1b2c3)`. Cells whose workload has a single content have no value.
 """
 
 from __future__ import annotations
@@ -16,18 +18,19 @@ from sweep.axes import CONTENT_AXES
 from sweep.grid.conditions import Conditions
 from sweep.selection import Axes, Where, natural
 
-# of a content, by the axis that they are of
-_WORDS = {
+# The keys of a record's content that belong to each axis.
+_KEYS = {
     "workload": ("workload",),
     "framework": ("framework", "environment"),
     "data": ("data",),
     "network": ("network",),
 }
+# Digits of a digest that are shown.
 _SHORT = 6
 
 
 class CellContent(NamedTuple):
-    """The content of a cell's trials, as its records hold it, and when the first of them started."""
+    """The content of a cell's trials as JSON, and the start of the first of them."""
 
     content: str | None
     since: dt.datetime | None
@@ -35,101 +38,111 @@ class CellContent(NamedTuple):
 
 class _HasAxes(Protocol):
     @property
-    def axes(self) -> Axes: ...
+    def axes(self) -> Axes:
+        """The cell's values by axis."""
 
 
 _Some = TypeVar("_Some", bound=_HasAxes)
 
 
 def differ(contents: Sequence[str | None]) -> bool:
+    """Whether there are several contents; a missing one counts as empty."""
     return len({content or "" for content in contents}) > 1
 
 
 def with_content_axes(
     cells: Sequence[dict[str, Any]], seen: Sequence[CellContent]
 ) -> list[dict[str, Any]]:
-    """The cells with an axis more for each of workload, framework and data set that has changed in this run."""
-    told = [dict(axes) for axes in cells]
+    """Return the cells, with a content axis for each kind of content that changed in this run.
+
+    `seen` has the content of each cell.
+    """
+    extended = [dict(axes) for axes in cells]
     for axis, name in CONTENT_AXES.items():
-        words = [_word(each.content, _WORDS[axis]) for each in seen]
-        since: dict[Any, dict[str, dt.datetime | None]] = {}
-        for axes, word, each in zip(cells, words, seen, strict=True):
-            first = since.setdefault(axes.get(axis), {})
-            first[word] = min(filter(None, (first.get(word), each.since)), default=None)
-        if any(len(first) > 1 for first in since.values()):
-            labels = {value: _labels(first) for value, first in since.items()}
-            for axes, word in zip(told, words, strict=True):
-                axes[name] = labels[axes.get(axis)].get(word)
-    return told
+        digests_of_cells = [_digest(each.content, _KEYS[axis]) for each in seen]
+        # For each value of the axis, the first start of each of its contents.
+        first_starts: dict[Any, dict[str, dt.datetime | None]] = {}
+        for axes, digest, each in zip(cells, digests_of_cells, seen, strict=True):
+            starts = first_starts.setdefault(axes.get(axis), {})
+            starts[digest] = min(filter(None, (starts.get(digest), each.since)), default=None)
+        if any(len(starts) > 1 for starts in first_starts.values()):
+            labels = {value: _labels(starts) for value, starts in first_starts.items()}
+            for axes, digest in zip(extended, digests_of_cells, strict=True):
+                axes[name] = labels[axes.get(axis)].get(digest)
+    return extended
 
 
 def split_where(where: Where) -> tuple[dict[str, Any], dict[str, Conditions]]:
-    """Conditions on axes, and those on contents."""
-    of_contents = {
+    """Return the conditions on axes, and separately those on content axes."""
+    on_contents = {
         name: Conditions({name: where[name]}) for name in CONTENT_AXES.values() if name in where
     }
-    return {name: value for name, value in where.items() if name not in of_contents}, of_contents
+    return {name: value for name, value in where.items() if name not in on_contents}, on_contents
 
 
 def applicable(where: Where, cells: Sequence[Axes]) -> dict[str, Any]:
-    """The conditions that these cells can meet or not: one on contents says nothing where none has several."""
-    known = {name for axes in cells for name in axes}
+    """Return the conditions without those on content axes that no cell has."""
+    present = {name for axes in cells for name in axes}
     return {
         name: value
         for name, value in where.items()
-        if name in known or name not in CONTENT_AXES.values()
+        if name in present or name not in CONTENT_AXES.values()
     }
 
 
-def meets_content_conditions(axes: Axes, of_contents: Mapping[str, Conditions]) -> bool:
-    """Whether conditions on contents hold, which say nothing of a cell that has but one."""
+def meets_content_conditions(axes: Axes, on_contents: Mapping[str, Conditions]) -> bool:
+    """Whether conditions on content axes hold; they do not restrict a cell without the axis."""
     return all(
-        axes.get(name) is None or condition.holds(axes) for name, condition in of_contents.items()
+        axes.get(name) is None or condition.holds(axes) for name, condition in on_contents.items()
     )
 
 
 def latest(summaries: Sequence[_Some]) -> list[_Some]:
-    """Those of what each workload and framework was when it was last measured."""
+    """Return the summaries of the last content of each workload, framework and data set."""
     last: dict[tuple[Any, ...], Any] = {}
     for summary in summaries:
-        for key, value in _contents(summary.axes).items():
+        for key, value in _content_values(summary.axes).items():
             last[key] = max(last.get(key), value, key=natural)
     return [
-        s for s in summaries if all(last[key] == value for key, value in _contents(s.axes).items())
+        summary
+        for summary in summaries
+        if all(last[key] == value for key, value in _content_values(summary.axes).items())
     ]
 
 
-def _contents(axes: Axes) -> dict[tuple[Any, ...], Any]:
-    """The contents of a cell by what they are of; a framework may have its version apart."""
-    of = {
-        axis: (axes.get(axis), axes.get("version") if axis == "framework" else None)
-        for axis in CONTENT_AXES
-    }
-    return {
-        (name, *of[axis]): axes[name]
-        for axis, name in CONTENT_AXES.items()
-        if axes.get(name) is not None
-    }
+def _content_values(axes: Axes) -> dict[tuple[Any, ...], Any]:
+    """Return a cell's values of content axes, each by the axis and what it is the content of."""
+    values = {}
+    for axis, name in CONTENT_AXES.items():
+        if axes.get(name) is not None:
+            # The version may be an axis of its own, and then belongs to the framework's name.
+            version = axes.get("version") if axis == "framework" else None
+            values[name, axes.get(axis), version] = axes[name]
+    return values
 
 
-def _word(content: str | None, words: Sequence[str]) -> str:
-    told: Mapping[str, Any] = json.loads(content) if content else {}
-    return ", ".join(str(told[word]) for word in words if word in told)  # others may write anything
+def _digest(content: str | None, keys: Sequence[str]) -> str:
+    """Return what a content holds under these keys, as one text."""
+    values: Mapping[str, Any] = json.loads(content) if content else {}
+    # A plug-in may record values of any type.
+    return ", ".join(str(values[key]) for key in keys if key in values)
 
 
-def _labels(since: Mapping[str, dt.datetime | None]) -> dict[str, str]:
-    """A name for each content of one workload or framework; none where it has only one."""
-    if len(since) < 2:
+def _labels(first_starts: Mapping[str, dt.datetime | None]) -> dict[str, str]:
+    """Return a label for each content of one workload or framework; none if it has only one."""
+    if len(first_starts) < 2:
         return {}
-    ordered = sorted(
-        since, key=lambda word: (since[word] or dt.datetime.min.replace(tzinfo=dt.UTC), word)
-    )
+    earliest = dt.datetime.min.replace(tzinfo=dt.UTC)
+    ordered = sorted(first_starts, key=lambda digest: (first_starts[digest] or earliest, digest))
     return {
-        word: f"{number} ({_about(word, since[word])})"
-        for number, word in enumerate(ordered, start=1)
+        digest: f"{number} ({_date_and_digest(digest, first_starts[digest])})"
+        for number, digest in enumerate(ordered, start=1)
     }
 
 
-def _about(word: str, since: dt.datetime | None) -> str:
-    short = word if len(word) == digests.LENGTH or not word else digests.of_values(word)
-    return " ".join(filter(None, [f"{since:%Y-%m-%d}" if since else "", short[:_SHORT]]))
+def _date_and_digest(digest: str, first_start: dt.datetime | None) -> str:
+    # Several digests in one text are digested again, so that the short form depends on all.
+    is_single = len(digest) == digests.LENGTH or not digest
+    short = digest if is_single else digests.of_values(digest)
+    date = f"{first_start:%Y-%m-%d}" if first_start else ""
+    return " ".join(filter(None, [date, short[:_SHORT]]))

@@ -1,4 +1,4 @@
-"""Failures: why trials have no times, like causes told together."""
+"""Failures: why trials have no times, grouped by cause."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("status", "error", "trial_name")
 
 
 class Failure(NamedTuple):
-    """A cause, with how many trials it befell and the first of them."""
+    """A cause, the number of trials that failed by it, and the name of the first of them."""
 
     status: str
     cause: str
@@ -23,21 +23,20 @@ class Failure(NamedTuple):
 
 
 def failures(records: pa.Table) -> list[Failure]:
-    """The causes of the trials that did not end `ok`, the most frequent first; reads `COLUMNS`."""
-    bad = records.filter(pc.not_equal(records["status"], Status.OK)).select(COLUMNS)
-    found: dict[tuple[str, str], Failure] = {}
-    for row in bad.to_pylist():
+    """Return the causes of the trials that did not end `ok`, the most frequent first.
+
+    The records must hold `COLUMNS`.
+    """
+    failed = records.filter(pc.not_equal(records["status"], Status.OK)).select(COLUMNS)
+    by_cause: dict[tuple[str, str], Failure] = {}
+    for row in failed.to_pylist():
         key = (row["status"], cause(row["error"] or ""))
-        known = found.get(key)
-        found[key] = Failure(
-            *key,
-            known.trials + 1 if known else 1,
-            known.first if known else row["trial_name"] or "",
-        )
-    return sorted(found.values(), key=lambda failure: -failure.trials)
+        failure = by_cause.get(key, Failure(*key, 0, row["trial_name"] or ""))
+        by_cause[key] = failure._replace(trials=failure.trials + 1)
+    return sorted(by_cause.values(), key=lambda failure: -failure.trials)
 
 
 def cause(error: str) -> str:
-    """The last line of an error, its numbers left out, so that like causes are counted together."""
+    """Return the last line of an error without its numbers, so that equal causes are counted."""
     lines = error.strip().splitlines()
     return re.sub(r"\b(0x[0-9a-f]+|\d{3,})\b", "…", lines[-1]) if lines else "no reason given"

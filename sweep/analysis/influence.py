@@ -1,8 +1,8 @@
-"""Influence: single samples or trials that a cell's mean hangs on.
+"""Influence: single samples or trials that determine a cell's mean.
 
-Among few numbers each moves the mean by more than the margin, if they are noisy: the interval says
-so already. So a number must move the mean *and* lie far out of its like. How far out is judged
-robustly, for one number in a thousand times its size makes any standard deviation large.
+Of a few noisy numbers each moves the mean by more than the margin; the interval shows that
+already. An influential number therefore moves the mean *and* is an outlier. Outliers are judged
+by robust estimates, since one huge number makes any standard deviation large.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _MAD_TO_SD = 1.4826
-_FAR = 6.0  # standard deviations that samples lie apart from those of their trial
-_APART = math.log(1.5)  # what trials are not apart by noise alone
-_UNLIKELY = 0.01  # to be the outermost of so many normal logarithms
+# Robust standard deviations between an outlying sample and the median of its trial.
+_FAR = 6.0
+# Distance from the median on the log scale that noise alone does not explain between trials.
+_APART = math.log(1.5)
+# Significance level of Grubbs' test.
+_UNLIKELY = 0.01
 
 
 class Influence(NamedTuple):
-    """What a mean hangs on: the places of it, and by which share it makes the mean greater."""
+    """The indices of the outliers that a mean depends on, and the share that they add to it."""
 
     places: Ints
     share: float
@@ -36,9 +39,13 @@ NONE = Influence(np.zeros(0, dtype=np.int64), 0.0)
 
 
 def of_samples(samples: Floats, sizes: Ints, margin: float = MARGIN) -> Influence:
-    """The samples, trial by trial, each of which moves the mean of the trials' means by itself."""
+    """Return the outlying samples that each move the mean of the trials' means by the margin.
+
+    `samples` are those of all trials in order, `sizes` the number of each trial's samples.
+    """
     starts = np.cumsum(sizes) - sizes
     means = np.add.reduceat(samples, starts) / sizes
+    # If no extreme sample moves the mean enough, no sample does: this is fast and the usual case.
     ends = [reduce(samples, starts) for reduce in (np.minimum.reduceat, np.maximum.reduceat)]
     if not any(np.any(np.abs(_shares(each, means, sizes)) > margin) for each in ends):
         return NONE
@@ -50,7 +57,7 @@ def of_samples(samples: Floats, sizes: Ints, margin: float = MARGIN) -> Influenc
 
 
 def without_samples(samples: Floats, sizes: Ints, places: Ints) -> Floats:
-    """The trials' means without the samples at these places; with them where a trial has no others."""
+    """Return the trials' means without some samples; a trial without others keeps its samples."""
     trials = np.repeat(np.arange(len(sizes)), sizes)
     kept = np.ones(len(samples), dtype=bool)
     kept[places] = False
@@ -62,14 +69,16 @@ def without_samples(samples: Floats, sizes: Ints, places: Ints) -> Floats:
 
 
 def of_trials(means: Floats, margin: float = MARGIN) -> Influence:
-    """The trials that lie far out of the others and move their mean; none where means are not all positive.
+    """Return the outlying trials that move the mean by the margin; none if a mean is not positive.
 
-    Those, fewer than half, that are apart from the median by half as much again, or else the
-    outermost one, by the test of Grubbs (Technometrics 11, 1969) on logarithms.
+    Outliers are the trials, fewer than half, that differ from the median by a factor of 1.5.
+    Without such trials it is the most extreme one, if it is significant by Grubbs' test on
+    logarithms (Technometrics 11, 1969).
     """
     if len(means) < 2 or np.any(means <= 0):
         return NONE
     logs = np.log(means)
+    # The median of two trials lies between them; the greater one counts as the outlier.
     middle = np.median(logs) if len(means) > 2 else logs.min()
     places = np.flatnonzero(np.abs(logs - middle) > _APART)
     if not 0 < len(places) < len(means) / 2 and len(means) > 2:
@@ -81,7 +90,7 @@ def of_trials(means: Floats, margin: float = MARGIN) -> Influence:
 def _shares(
     values: Floats, means: Floats, sizes: Ints, trials: Ints | slice = slice(None)
 ) -> Floats:
-    """By which share each value, a sample of one of the trials, makes the mean of the means greater."""
+    """Return the share that each value, a sample of its trial, adds to the mean of the means."""
     others = np.maximum(sizes[trials] - 1, 1)
     moved = (values - means[trials]) / others / len(means)
     shares: Floats = np.where(sizes[trials] > 1, moved / (means.mean() - moved), 0.0)
@@ -89,6 +98,7 @@ def _shares(
 
 
 def _far_out(samples: Floats, sizes: Ints, starts: Ints) -> NDArray[np.bool_]:
+    """Return which samples are outliers with respect to the median of their trial."""
     medians = np.array([np.median(each) for each in np.split(samples, starts[1:])])
     apart = np.abs(samples / np.repeat(medians, sizes) - 1)
     far: NDArray[np.bool_] = apart > _FAR * _MAD_TO_SD * np.median(apart)
@@ -96,14 +106,16 @@ def _far_out(samples: Floats, sizes: Ints, starts: Ints) -> NDArray[np.bool_]:
 
 
 def _outermost(logs: Floats) -> Ints:
-    """The place of the outermost of three or more, where that is unlikely to be noise."""
-    place = int(np.argmax(np.abs(logs - logs.mean())))
-    others = np.delete(logs, place)
-    error = float(others.std(ddof=1)) * math.sqrt(1 + 1 / len(others)) if len(others) > 1 else 0.0
+    """Return the index of the most extreme value where it is significant; needs three values."""
+    index = int(np.argmax(np.abs(logs - logs.mean())))
+    others = np.delete(logs, index)
+    if len(others) < 2:
+        return NONE.places
+    error = float(others.std(ddof=1)) * math.sqrt(1 + 1 / len(others))
     if error == 0:
-        return (
-            np.array([place]) if np.any(others != logs[place]) and len(others) > 1 else NONE.places
-        )
-    t = abs(float(logs[place] - others.mean())) / error
-    unlikely = 2 * len(logs) * float(special.stdtr(len(others) - 1, -t)) < _UNLIKELY
-    return np.array([place]) if unlikely else NONE.places
+        is_outlier = bool(np.any(others != logs[index]))
+    else:
+        t = abs(float(logs[index] - others.mean())) / error
+        # Twice for both sides, times the number of values that could have been the outlier.
+        is_outlier = 2 * len(logs) * float(special.stdtr(len(others) - 1, -t)) < _UNLIKELY
+    return np.array([index]) if is_outlier else NONE.places

@@ -1,4 +1,4 @@
-"""Published figures: what somebody else found, beside what is measured here."""
+"""Published figures: results from elsewhere, compared with what this run measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Agreement = Literal["agrees", "opposite", "differs", "open", "missing"]
 
 @dataclass(frozen=True)
 class Published:
-    """Two figures from elsewhere, of two values of one axis; only their ratio can be held against records."""
+    """Two figures from elsewhere, of two values of one axis.
+
+    Only their ratio is comparable with records, since it was measured on another machine.
+    """
 
     name: str
     axis: str
@@ -32,10 +35,11 @@ class Published:
 
     @property
     def ratio(self) -> float:
+        """The subject's figure divided by the baseline's."""
         return self.values[0] / self.values[1]
 
     def verdict(self, direction: Direction) -> Verdict:
-        """What the figures say by themselves; how sure they are is not known."""
+        """Return the verdict of the figures alone, whose uncertainty is unknown."""
         low, high = equivalence_range(MARGIN)
         if low <= self.ratio <= high:
             return "equivalent"
@@ -43,18 +47,18 @@ class Published:
 
 
 def parsed(entry: Stated) -> Published:
-    """Published figures as a grid states them."""
+    """Return the published figures of a grid's entry."""
     axis, subject, baseline = pair_of(entry)
-    of, (one, other) = entry.unit or unit(entry.metric), entry.values
+    unit_of_values, (one, other) = entry.unit or unit(entry.metric), entry.values
     return Published(
-        entry.name, axis, subject, baseline, entry.where, entry.metric, (one, other), of
+        entry.name, axis, subject, baseline, entry.where, entry.metric, (one, other), unit_of_values
     )
 
 
 def compare_published(
     published: Published, summaries: Sequence[Summary]
 ) -> list[tuple[Comparison, Agreement]]:
-    """The comparisons here that the figures speak of, each with whether it agrees on which one is faster."""
+    """Return this run's comparisons of the same values, and whether each agrees."""
     return [
         (each, _agreement(published, each))
         for each in adjusted(comparisons_of(published, summaries))
@@ -62,7 +66,7 @@ def compare_published(
 
 
 def _agreement(published: Published, comparison: Comparison) -> Agreement:
-    """Of verdicts, not of ratios: another machine has other ratios."""
+    """Return whether the verdicts agree; ratios differ between machines and are not compared."""
     verdict = comparison.verdict
     if verdict in ("inconclusive", "missing"):
         return "missing" if verdict == "missing" else "open"

@@ -43,23 +43,25 @@ from sweep.selection import VERSION, check_axes, framework_version
 
 
 class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users say it
-    """There is nothing to analyse, or not what was asked for."""
+    """There are no records to analyse, or none that meet the conditions."""
 
     exit_code = MISSING
 
 
 class Run:
-    """The records of one run and what follows from them; nothing in it is ever changed.
+    """The records of one run, and the summaries and comparisons computed from them; read-only.
 
-    `records` is a PyArrow table with one row per trial, its columns in `docs/results.md`. With `where` it is as if only
-    trials that meet these conditions had been recorded.
+    `records` is a PyArrow table with one row per trial; `docs/results.md` describes its columns.
+    `where` restricts all results to the trials that meet these conditions.
     """
 
     def __init__(self, place: str | Path | Storage, where: Mapping[str, Any] | None = None) -> None:
         self.results = Results(place)
         self._where = where or {}
+        # The ids of all records that were read last, before `where` narrowed them down.
         self._read: pa.Table | None = None
-        self.unmet: list[str] = []  # what the last `where` named and no cell has
+        # Notes on the conditions of the last `where` that no cell meets.
+        self.unmet: list[str] = []
         if not self.results.exists():
             raise SweepError(
                 f"{self.results} holds no run",
@@ -71,35 +73,37 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The name of the run's folder."""
         return self.results.storage.name
 
     @functools.cached_property
     def records(self) -> pa.Table:
+        """All records that meet the conditions of the run, with all columns."""
         return self._narrowed(self.results.records())
 
     @functools.cached_property
     def facts(self) -> RunFacts:
-        """What `run.yaml` says; of a folder that holds records alone, only its name."""
+        """The contents of `run.yaml`; only the name where the folder holds no such file."""
         if not self.results.storage.exists(RUN_FILE):
             return RunFacts(name=self.name, grid="")
         return self.results.facts()
 
     @property
     def running(self) -> Driver | None:
-        """The driver of the sweep that writes to this run now; None where none does or none is heard of."""
+        """The driver of the sweep that writes to this run now; None where none is known to run."""
         driver = self.results.driver()
         return driver if driver and driver.liveness(time.time()) is Liveness.RUNNING else None
 
     @property
     def damaged(self) -> list[Damage]:
-        """Parts that could not be read the last time that records were."""
+        """The parts of the results that could not be read when records were read last."""
         return self.results.damaged
 
     @functools.cached_property
     def grid(self) -> grids.Grid | None:
-        """The grid with the options that were laid over it, not expanded; None where it is not known.
+        """The grid with its overrides, not expanded; None where the run does not hold it.
 
-        SweepError where it says what a grid cannot say any more.
+        Raises SweepError where the grid is not valid for this version of sweep.
         """
         facts = self.facts
         if not facts.grid:
@@ -108,26 +112,30 @@ class Run:
 
     @property
     def states_claims(self) -> bool:
-        """Whether the grid states claims, which `verify` judges as a family of their own."""
+        """Whether the grid states claims for `verify` to judge."""
         return bool(grids.document(self.facts.grid, self.facts.overrides).get("claims"))
 
     @property
     def margin(self) -> float:
-        """Differences below it count as none: 1 %, or the machine's own noise floor where that was measured greater."""
+        """The margin below which differences count as none, as a share.
+
+        It is 1 %, or the noise floor of the machine if a larger one was measured.
+        """
         return max(statistics.MARGIN, self.facts.noise_floor)
 
     @functools.cached_property
     def missing(self) -> list[str]:
-        """Names of the planned trials that have no record."""
-        return self.without_record(
-            self._read if self._read is not None else self.results.records(["trial_id"])
-        )
+        """The names of the planned trials that have no record."""
+        recorded = self._read
+        if recorded is None:
+            recorded = self.results.records(["trial_id"])
+        return self.without_record(recorded)
 
     def without_record(self, known: pa.Table) -> list[str]:
-        """Names of the planned trials that are not in this table of records.
+        """Return the names of the planned trials that are not in this table of records.
 
-        Counts of one table and these add up to the plan, also while trials end: whoever reads records twice counts
-        what ends in between neither as recorded nor as missing.
+        While a sweep runs, pass the table from which recorded trials are counted. A second
+        reading could contain trials that ended in between, and the counts would not add up.
         """
         planned = self.planned
         absent = planned.filter(
@@ -137,13 +145,13 @@ class Run:
 
     @functools.cached_property
     def planned(self) -> pa.Table:
-        """The planned trials, by id and name; empty where no plan is known."""
+        """The ids and names of the planned trials; empty where the run holds no plan."""
         plan = self.results.plan()
         return plan.filter(pc.is_valid(plan["trial_id"]))
 
     @functools.cached_property
     def exclusions(self) -> list[tuple[str, str]]:
-        """What the plan leaves out, as names and reasons."""
+        """The names of what the plan leaves out, each with its reason."""
         plan = self.results.plan()
         left_out = plan.filter(pc.is_valid(plan["excluded"]))
         return list(
@@ -157,19 +165,21 @@ class Run:
         where: Mapping[str, Any] | None = None,
         by_machine: bool = False,
     ) -> list[Summary]:
-        """One summary per cell, or per combination of the axes in `by`. Raises SweepError where there is nothing.
+        """Return one summary per cell, or per combination of the axes in `by`.
 
-        Without `metric` each workload is told in its own usual one, `step_s` or `epoch_s` say. `by_machine` tells
-        trials of one cell apart by the kind of machine.
+        Without `metric` each workload has its usual one, such as `step_s` or `epoch_s`.
+        `by_machine` splits each cell by the kind of machine. Raises SweepError where no trial
+        holds the metric.
         """
-        found = self._summaries(by, metric, where, by_machine)
-        if not any(s.processes for s in found) and any(s.left_out["without"] for s in found):
-            hint = f"choose another with --metric: {', '.join(self._held())}"
-            raise NoRecords(f"no trial of {self.results} holds {found[0].metric}", hint)
-        return found
+        summaries = self._summaries(by, metric, where, by_machine)
+        has_values = any(summary.processes for summary in summaries)
+        if not has_values and any(summary.left_out["without"] for summary in summaries):
+            hint = f"choose another with --metric: {', '.join(self._recorded_metrics())}"
+            raise NoRecords(f"no trial of {self.results} holds {summaries[0].metric}", hint)
+        return summaries
 
     def curves(self, where: Mapping[str, Any] | None = None) -> list[Curve]:
-        """The learning curve of every cell. Raises SweepError where nothing was trained."""
+        """Return the learning curve of every cell. Raises SweepError where nothing was trained."""
         table = self._narrowed(self.results.records([*curves.COLUMNS, *ORIGINS]))
         table, of_axes = self._chosen(table, where)
         found = curves.curves(table, of_axes)
@@ -195,15 +205,18 @@ class Run:
         margin: float | None = None,
         across_machines: bool = False,
     ) -> list[Comparison]:
-        """Every value of an axis against a baseline value, cell by cell; `margin` is the run's own unless given.
+        """Compare every value of an axis with a baseline value, cell by cell.
 
-        Cells are compared within a kind of machine, unless `across_machines`.
-        `over` may name several axes, as `framework,backend`, and `baseline` then gives the value of each.
+        `over` may name several axes, as in `framework,backend`; `baseline` then has a value for
+        each. `margin` is a share, by default that of the run. Cells are compared within one kind
+        of machine, unless `across_machines`. Raises SweepError where nothing can be compared.
         """
         summaries = self._to_compare(over, metric, where, not across_machines)
         order = {axis: self._values_of(axis) for axis in matching.axes_of(over)}
-        wide = self.margin if margin is None else margin
-        return comparisons.over_axis(summaries, over, baseline, order, wide, bool(self.missing))
+        chosen = self.margin if margin is None else margin
+        # A cell whose trials are still missing is a missing comparison; one that the grid leaves
+        # out is none.
+        return comparisons.over_axis(summaries, over, baseline, order, chosen, bool(self.missing))
 
     def uncompared(
         self,
@@ -211,7 +224,10 @@ class Run:
         metric: str | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> list[Summary]:
-        """The cells that comparisons of `compare` leave out, since none differs from them in these axes alone."""
+        """Return the cells without a comparison, since no cell differs from them in `over` alone.
+
+        `found` are the comparisons that `compare` returned.
+        """
         return comparisons.uncompared(self._to_compare(found[0].over, metric, where), found)
 
     def compare_with(
@@ -224,44 +240,48 @@ class Run:
         across_machines: bool = False,
         rename: Mapping[str, str] | None = None,
     ) -> list[Comparison]:
-        """Each cell of this run against the same cell of another.
+        """Compare each cell of this run with the same cell of another.
 
-        `ignore` names axes that cells may differ in; `rename` axes that have another name in the other run.
+        `ignore` names axes in which cells may differ. `rename` maps the name of an axis in either
+        run to its name in the other. `margin` is by default the larger one of both runs.
         """
-        apart = not across_machines
-        both = (run.summary(None, metric, where, by_machine=apart) for run in (self, baseline))
-        mine, theirs = map(contents.latest, both)
-        names = _names(str(self.results), str(baseline.results))
-        wide = max(self.margin, baseline.margin) if margin is None else margin
-        return comparisons.between_runs(mine, theirs, names, ignore, wide, rename)
+        by_machine = not across_machines
+        mine, theirs = (
+            contents.latest(run.summary(None, metric, where, by_machine))
+            for run in (self, baseline)
+        )
+        names = _short_names(str(self.results), str(baseline.results))
+        chosen = max(self.margin, baseline.margin) if margin is None else margin
+        return comparisons.between_runs(mine, theirs, names, ignore, chosen, rename)
 
     def outdated(
         self, over: str, metric: str | None = None, where: Mapping[str, Any] | None = None
     ) -> list[Summary]:
-        """The cells that `compare` leaves out, since their workload, framework or environment has changed since."""
+        """Return the cells that `compare` leaves out because a later content replaced theirs."""
+        if set(matching.axes_of(over)) & {*CONTENT_AXES.values()}:
+            return []
         every = self.summary(None, metric, where)
-        last = {id(summary) for summary in contents.latest(every)}
-        asked = set(matching.axes_of(over)) & {*CONTENT_AXES.values()}
-        return [summary for summary in every if id(summary) not in last and not asked]
+        latest = {id(summary) for summary in contents.latest(every)}
+        return [summary for summary in every if id(summary) not in latest]
 
     def verify(self) -> list[claims.Judgement]:
-        """The grid's claims, held against the records."""
+        """Judge the claims of the grid by the records."""
         stated = [claims.parsed(claim) for claim in self.grid.claims] if self.grid else []
-        summaries = {claim.metric: self._last(claim.metric) for claim in stated}
+        summaries = {claim.metric: self._latest(claim.metric) for claim in stated}
         return claims.judge(stated, summaries)
 
     def published(self) -> list[tuple[Published, list[tuple[Comparison, Agreement]]]]:
-        """The figures that the grid has from elsewhere, each with the comparisons here that it speaks of."""
+        """Return the published figures of the grid, each with this run's comparisons."""
         stated = (
             [published.parsed(entry) for entry in self.grid.file.published] if self.grid else []
         )
-        summaries = {each.metric: self._last(each.metric) for each in stated}
+        summaries = {each.metric: self._latest(each.metric) for each in stated}
         return [
             (each, published.compare_published(each, summaries[each.metric])) for each in stated
         ]
 
-    def _last(self, metric: str) -> list[Summary]:
-        """Of what is there now, for what the grid states."""
+    def _latest(self, metric: str) -> list[Summary]:
+        """Return the summaries of the latest contents, which the grid's statements are about."""
         return contents.latest(self._summaries(metric=metric, by_machine=True))
 
     def _summaries(
@@ -271,25 +291,26 @@ class Run:
         where: Mapping[str, Any] | None = None,
         by_machine: bool = False,
     ) -> list[Summary]:
-        """As `summary`, and also where no trial holds the metric."""
+        """Return summaries as `summary` does, even where no trial holds the metric."""
         table, of_axes = self._chosen(self._table(metric), where)
         if metric and (metric not in table.column_names or pa.types.is_null(table[metric].type)):
             check_metric(metric)
         elif metric and not holds_numbers(table.schema.field(metric)):
             raise SweepError(f"{metric} holds no numbers", f"metrics are {', '.join(METRICS)}")
-        found = summarize(table, by, metric, of_axes, by_machine)
-        if not found:
+        summaries = summarize(table, by, metric, of_axes, by_machine)
+        if not summaries:
             raise NoRecords(
                 f"no trial of {self.results} is one of those", "leave out some of --where"
             )
-        return found
+        return summaries
 
     def _chosen(
         self, table: pa.Table, where: Mapping[str, Any] | None
     ) -> tuple[pa.Table, Mapping[str, Any]]:
-        """The records whose origins meet the conditions, and the conditions that are left for axes.
+        """Return the records whose origins meet the conditions, and the conditions on axes.
 
-        Raises SweepError where no value of an axis is meant; what else is named in vain is kept in `unmet`.
+        Raises SweepError where a condition matches no value at all. Conditions of which only
+        some values match nothing are noted in `unmet`.
         """
         if not where:
             return table, {}
@@ -305,24 +326,26 @@ class Run:
         return origins.narrowed(table, of_origins), of_axes
 
     def _narrowed(self, table: pa.Table) -> pa.Table:
-        """The records that meet the conditions of the run itself."""
+        """Return the records that meet the conditions of the run itself."""
         table, of_axes = self._chosen(table, self._where)
         if not of_axes:
             return table
-        cells, of_cell = cells_of(table)
-        given, of_contents = contents.split_where(of_axes)
-        conditions = Conditions(given)
-        kept = np.array(
-            [
-                conditions.holds(cell) and contents.meets_content_conditions(cell, of_contents)
-                for cell in cells
-            ],
-            dtype=bool,
-        )
-        return table.filter(pa.array(kept[of_cell]))
+        cells, cell_of_row = cells_of(table)
+        on_axes, on_contents = contents.split_where(of_axes)
+        conditions = Conditions(on_axes)
+        is_kept = [
+            conditions.holds(cell) and contents.meets_content_conditions(cell, on_contents)
+            for cell in cells
+        ]
+        return table.filter(pa.array(np.array(is_kept, dtype=bool)[cell_of_row]))
 
     def _table(self, metric: str | None) -> pa.Table:
-        """The columns that a summary needs, read anew unless all are at hand."""
+        """Return the columns that a summary needs. Raises SweepError where there are no records.
+
+        The columns are read anew, so that a run that is still growing is up to date, unless all
+        columns are in memory already.
+        """
+        # cached_property keeps its value under its own name.
         table = self.__dict__.get("records")
         if table is None:
             table = records_for(self.results, metric)
@@ -337,8 +360,8 @@ class Run:
             raise NoRecords(f"{self.results} holds no records yet", "start it with sweep run")
         return table
 
-    def _held(self) -> list[str]:
-        """The metrics that some trial holds and of which one way is better."""
+    def _recorded_metrics(self) -> list[str]:
+        """Return the metrics that some trial holds and that have a better direction."""
         table = self.results.records(
             [name for name in METRICS if metadata(name).direction != "none"]
         )
@@ -351,25 +374,31 @@ class Run:
         where: Mapping[str, Any] | None,
         by_machine: bool = False,
     ) -> list[Summary]:
-        by = self._axes_with_version_apart(metric) if "version" in matching.axes_of(over) else None
+        """Return the summaries to compare over these axes: the latest contents, or all of them.
+
+        Contents are compared if `over` names a content axis.
+        """
+        axes = matching.axes_of(over)
+        by = self._axes_with_version_apart(metric) if VERSION in axes else None
         summaries = self.summary(by, metric, where, by_machine)
-        asked = [name for name in matching.axes_of(over) if name in CONTENT_AXES.values()]
-        if not asked:
+        content_axes = [name for name in axes if name in CONTENT_AXES.values()]
+        if not content_axes:
             return contents.latest(summaries)
         return [
             summary
             for summary in summaries
-            if all(summary.axes.get(name) is not None for name in asked)
+            if all(summary.axes.get(name) is not None for name in content_axes)
         ]
 
     def _axes_with_version_apart(self, metric: str | None) -> list[str]:
+        """Return the axes of all cells, with framework and version as two axes."""
         names = dict.fromkeys(
             name for summary in self.summary(metric=metric) for name in summary.axes
         )
         return ["framework", "version", *(name for name in names if name != "framework")]
 
     def _values_of(self, axis: str) -> list[Any]:
-        """The values of an axis in the order of the grid."""
+        """Return the values of an axis in the order of the grid."""
         if axis == VERSION:
             return [framework_version(framework) for framework in self._values_of("framework")]
         facts = self.facts
@@ -377,7 +406,7 @@ class Run:
         return list(known.get(axis, ()))
 
 
-def _names(one: str, other: str) -> tuple[str, str]:
-    """Short names of two runs that still tell them apart."""
+def _short_names(one: str, other: str) -> tuple[str, str]:
+    """Return the names of two runs without their folders, if these differ."""
     short = (one.rstrip("/").rpartition("/")[2], other.rstrip("/").rpartition("/")[2])
     return short if short[0] != short[1] else (one, other)

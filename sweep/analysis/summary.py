@@ -1,4 +1,9 @@
-"""Summaries: what the records say of each cell."""
+"""Summaries: the figures of each cell, computed from the records.
+
+A run may have very many cells. The figures of all cells are therefore computed together, by
+NumPy on whole columns, and a `Summary` is a view of one cell: an index into these arrays.
+Independent objects with copies of their samples would take more time and twice the memory.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +40,8 @@ from sweep.status import Status, failed_of_their_own
 from sweep.texts import counted
 
 USUAL_METRICS = ("step_s", "epoch_s", "forward_s", "wall_s")
-FACTS = (  # of each trial, beside the settings of its cell
+# The columns that describe each trial, besides the settings of its cell.
+FACTS = (
     "cell_id",
     "seed",
     "status",
@@ -64,27 +70,36 @@ FACTS = (  # of each trial, beside the settings of its cell
 _IDENTITIES = frozenset({"cell_id", "status"})
 _NOT_AXES = frozenset({"seed", "data_path"})
 _PER_TRIAL: tuple[Per, ...] = ("sample", "trial")
+# The columns that identify units of replication other than trials.
 _UNITS: Mapping[Per, str] = {
     "host": "host_id",
     "environment": "environment_id",
     "node": "node",
-}  # and their columns
+}
 _QUANTILES = (0.0, 0.05, 0.5, 0.95)
 
 
-class _Texts(NamedTuple):
-    """A column of text, each different one held once: `texts[codes[i]]` is that of row i. The last is None."""
+class _TextColumn(NamedTuple):
+    """A dictionary-encoded column: `texts[codes[i]]` is the text of row i.
+
+    The last text is None, so that the code -1 stands for a missing text.
+    """
 
     codes: NDArray[np.int32]
     texts: Sequence[str | None]
 
     def at(self, rows: slice | Ints) -> list[str | None]:
+        """Return the texts of some rows."""
         return [self.texts[code] for code in self.codes[rows].tolist()]
 
 
 @dataclass(frozen=True, eq=False)
 class _Figures:
-    """Figures of summaries made together, an entry of each array for each; trials `bounds[i]:bounds[i + 1]` are i's."""
+    """The figures of all summaries of one metric; each array has an entry for each summary.
+
+    The trials of summary i are `bounds[i]:bounds[i + 1]` of `samples` and `facts`. `units` has
+    the unit of replication of each row, and is empty if that is the trial.
+    """
 
     metric: str
     metadata: ColumnMetadata
@@ -96,84 +111,92 @@ class _Figures:
     variances: Floats
     statuses: Mapping[str, Ints]
     left_out: Mapping[str, Ints]
-    units: Sequence[str]  # the unit of replication of each row, empty for one per trial
+    units: Sequence[str]
 
     @functools.cached_property
-    def columns(self) -> Mapping[str, _Texts | pa.Array]:
-        """The facts in one piece each: a cell's are then quick to take out."""
-        return {name: _in_one_piece(self.facts[name]) for name in self.facts.column_names}
+    def columns(self) -> Mapping[str, _TextColumn | pa.Array]:
+        """The facts as contiguous columns, from which a cell's rows are quickly sliced."""
+        return {name: _combined(self.facts[name]) for name in self.facts.column_names}
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """One cell, or several where it was asked to look at fewer axes: what it is, and how its trials went.
+    """The figures of one cell, or of several cells that are pooled by naming fewer axes.
 
-    Figures are in the metric's unit, NaN where there is nothing to compute them from, and taken out of those of all
-    summaries when they are asked for: there may be very many cells. `machine` is the kind of machine where summaries
-    are apart by it, the model of the CPU or GPU that computed; None where it is not known, too.
+    Figures are in the unit of the metric, and NaN where there is no value. `machine` is the model
+    of the CPU or GPU that computed, if summaries are split by machine; it is None otherwise, and
+    where the model is unknown.
     """
 
     axes: Axes
-    _of: _Figures
-    _place: int
+    _figures: _Figures
+    _index: int
     machine: str | None = None
 
     def __repr__(self) -> str:
-        told = f"{self.metric} {self.mean:.4g} {self.unit}".rstrip()
-        return f"<Summary of {dict(self.axes)}: {told}, {self.processes} processes>"
+        figure = f"{self.metric} {self.mean:.4g} {self.unit}".rstrip()
+        return f"<Summary of {dict(self.axes)}: {figure}, {self.processes} processes>"
 
     @property
     def metric(self) -> str:
-        return self._of.metric
+        """The name of the metric."""
+        return self._figures.metric
 
     @property
     def metadata(self) -> ColumnMetadata:
-        """What is known of the metric: its unit and meaning, which way is better, what it is one per."""
-        return self._of.metadata
+        """The metric's unit, meaning, better direction, and unit of replication."""
+        return self._figures.metadata
 
     @property
     def unit(self) -> str:
+        """The unit of the metric; "" for a plain number."""
         return self.metadata.unit
 
     @property
     def cells(self) -> int:
-        return int(self._of.cells[self._place])
+        """The number of cells that are pooled."""
+        return int(self._figures.cells[self._index])
 
     @functools.cached_property
     def statuses(self) -> Mapping[str, int]:
-        """How many trials ended with each status that any did."""
-        return {
-            status: n
-            for status, counts in self._of.statuses.items()
-            if (n := int(counts[self._place]))
+        """The number of trials by the status that they ended with."""
+        counts = {
+            status: int(by_summary[self._index])
+            for status, by_summary in self._figures.statuses.items()
         }
+        return {status: count for status, count in counts.items() if count}
 
     @functools.cached_property
     def left_out(self) -> Mapping[str, int]:
-        """What does not count: `impossible` and `without` in trials, `disturbed` in samples.
+        """The numbers of trials and samples that do not count, by reason.
 
-        `unit unknown` are trials that do count, but whose unit of replication is not recorded.
+        `impossible` are trials with impossible values, `without` trials without the metric, and
+        `disturbed` single samples. `unit unknown` are trials that count although their unit of
+        replication was not recorded.
         """
-        return {why: int(counts[self._place]) for why, counts in self._of.left_out.items()}
+        return {why: int(counts[self._index]) for why, counts in self._figures.left_out.items()}
 
     @property
     def mean(self) -> float:
-        """Mean of the processes' means."""
-        return float(self._of.means[self._place])
+        """The mean of the trials' means, so that each trial has the same weight."""
+        return float(self._figures.means[self._index])
 
     @property
     def variance(self) -> float:
-        """Sample variance of all samples together, as the quantiles are those of all."""
-        return float(self._of.variances[self._place])
+        """The sample variance of all samples pooled, as are the quantiles."""
+        return float(self._figures.variances[self._index])
 
     @property
     def trials(self) -> int:
-        """Trials that went well or failed for a reason of their own; the rest was kept from it by others."""
+        """The trials that ended `ok` or failed for a reason of their own.
+
+        Trials that something else prevented, such as a node that died, are not counted.
+        """
         return self.statuses.get(Status.OK, 0) + self._failed
 
     @property
-    def never(self) -> int:
-        """Trials that never got to the metric, for a reason of their own: they failed, or did not reach it."""
+    def never_reached(self) -> int:
+        """The trials that failed for a reason of their own, or never reached the target."""
         return self._failed + (self.left_out["without"] if self.metadata.absent == NEVER else 0)
 
     @property
@@ -181,87 +204,93 @@ class Summary:
         return sum(failed_of_their_own(self.statuses).values())
 
     @property
-    def asked_for(self) -> bool:
-        """Whether the trials were to give the metric: a training without `target_loss` has no time to reach it."""
+    def is_expected(self) -> bool:
+        """Whether the trials should reach the metric: `target_loss` must be set for a training."""
         return self.metadata.absent == NEVER and self.axes.get("target_loss", True) is not None
 
     @property
     def processes(self) -> int:
-        """Trials that count: ended `ok` and with the metric. Where it is one per host, say: hosts that have one."""
-        return int(self._of.bounds[self._place + 1]) - self._first
+        """The number of valid trials, or of other units of replication such as hosts."""
+        return int(self._figures.bounds[self._index + 1]) - self._first
 
     @property
     def process_means(self) -> Floats:
-        """The mean of each trial that counts."""
-        return self._of.samples.means[self._first : self._first + self.processes]
+        """The mean of each valid trial."""
+        return self._figures.samples.means[self._first : self._first + self.processes]
 
     @functools.cached_property
     def samples(self) -> Floats:
-        """All samples that count, process by process."""
-        begin = int(self._of.samples.starts[self._first]) if self.processes else 0
-        return self._of.samples.values[begin : begin + int(self._sizes.sum())]
+        """All valid samples, trial by trial."""
+        begin = int(self._figures.samples.starts[self._first]) if self.processes else 0
+        return self._figures.samples.values[begin : begin + int(self._sample_counts.sum())]
 
     @property
     def sd(self) -> float:
+        """The standard deviation of all samples pooled."""
         return float(np.sqrt(self.variance))
 
     @property
     def min(self) -> float:
+        """The smallest sample."""
         return self._quantiles[0]
 
     @property
     def p5(self) -> float:
+        """The 5th percentile of all samples pooled."""
         return self._quantiles[1]
 
     @property
     def median(self) -> float:
+        """The median of all samples pooled."""
         return self._quantiles[2]
 
     @property
     def p95(self) -> float:
+        """The 95th percentile of all samples pooled."""
         return self._quantiles[3]
 
     @functools.cached_property
     def mad(self) -> float:
-        """Median absolute deviation from the median, unscaled."""
+        """The median absolute deviation from the median, unscaled."""
         return float(np.median(np.abs(self.samples - self.median))) if len(self.samples) else np.nan
 
     @functools.cached_property
     def interval(self) -> Interval | None:
-        """95 % interval of the mean over processes; None with fewer than three."""
+        """The 95 % interval of the mean over trials; None with fewer than three."""
         return statistics.interval(self.process_means, centre=self.mean)
 
     @functools.cached_property
     def variances(self) -> statistics.Variances | None:
-        """Variance between processes and between the samples of one."""
+        """The variances between trials and within a trial; None with fewer than two trials."""
         return statistics.variances(self.by_process())
 
     def by_process(self) -> list[Floats]:
-        """The samples of each trial that counts."""
-        return np.split(self.samples, np.cumsum(self._sizes)[:-1]) if self.processes else []
+        """Return the samples of each valid trial."""
+        return np.split(self.samples, np.cumsum(self._sample_counts)[:-1]) if self.processes else []
 
     def units(self) -> list[str]:
-        """The unit of replication of each value; empty where that is the trial."""
-        rows = self._of.samples.rows[self._first : self._first + self.processes]
-        return [self._of.units[row] for row in rows] if self._of.units else []
+        """Return the unit of replication of each value; empty if that is the trial."""
+        rows = self._figures.samples.rows[self._first : self._first + self.processes]
+        return [self._figures.units[row] for row in rows] if self._figures.units else []
 
     def column(self, name: str) -> list[Any]:
-        """One of FACTS, for each trial that counts; empty where the records have no such column.
+        """Return the values of one of FACTS, or of `settings`, for each valid trial.
 
-        Or the cell's `settings`, which are those of its first trial: they hold its seed.
+        The list is empty where the records have no such column. The settings are those of the
+        cell's first trial, whose seed they hold.
         """
-        column, end = self._of.columns.get(name), self._first + self.processes
-        if isinstance(column, _Texts):
+        column, end = self._figures.columns.get(name), self._first + self.processes
+        if isinstance(column, _TextColumn):
             return column.at(slice(self._first, end))
         return [] if column is None else list(column[self._first : end].to_pylist())
 
     @property
     def _first(self) -> int:
-        return int(self._of.bounds[self._place])
+        return int(self._figures.bounds[self._index])
 
     @property
-    def _sizes(self) -> Ints:
-        return self._of.samples.sizes[self._first : self._first + self.processes]
+    def _sample_counts(self) -> Ints:
+        return self._figures.samples.sizes[self._first : self._first + self.processes]
 
     @functools.cached_property
     def _quantiles(self) -> tuple[float, ...]:
@@ -271,33 +300,35 @@ class Summary:
 
 
 def records_for(results: Results, metric: str | None) -> pa.Table:
-    """Of the records, what a summary is made of."""
+    """Return the columns of the records that summaries of a metric need."""
     metrics = [metric] if metric else USUAL_METRICS
     columns = ["trial_id", "settings", *FACTS, "valid", *metrics]
-    return results.records(columns, null_if_true=["valid"], each=_texts_once)
+    return results.records(columns, null_if_true=["valid"], each=_dictionary_encoded)
 
 
-def _texts_once(table: pa.Table) -> pa.Table:
-    """The same records, each different text held once; of settings, those of the first trial of its cell."""
-    for place, field in enumerate(table.schema):
+def _dictionary_encoded(table: pa.Table) -> pa.Table:
+    """Return records whose columns of text hold each distinct text once, to save memory.
+
+    The settings become those of the first trial of the cell: they differ only in the seed.
+    """
+    repeated = set(FACTS) - _IDENTITIES
+    for index, field in enumerate(table.schema):
         if field.name == "settings" and "cell_id" in table.column_names:
-            table = table.set_column(place, "settings", _of_cells(*_settings(table)))
-        elif (
-            field.name in FACTS and field.name not in _IDENTITIES and pa.types.is_string(field.type)
-        ):
-            table = table.set_column(place, field.name, table[field.name].dictionary_encode())
+            table = table.set_column(index, "settings", _settings_column(*_settings(table)))
+        elif field.name in repeated and pa.types.is_string(field.type):
+            table = table.set_column(index, field.name, table[field.name].dictionary_encode())
     return table
 
 
-def _of_cells(texts: Sequence[str | None], of_cell: Ints) -> pa.DictionaryArray:
-    """For each record what its cell has."""
+def _settings_column(texts: Sequence[str | None], cell_of_row: Ints) -> pa.DictionaryArray:
+    """Return the settings of each record's cell as a column."""
     return pa.DictionaryArray.from_arrays(
-        pa.array(of_cell, pa.int32()), pa.array(texts, pa.string())
+        pa.array(cell_of_row, pa.int32()), pa.array(texts, pa.string())
     )
 
 
 def more_units(per: Per, missing: int) -> str:
-    """What to do where an interval takes so many more units of replication."""
+    """Return the advice for an interval that needs this many more units of replication."""
     if is_per_trial(per):
         return f"use --add-seeds {missing} or more"
     return f"it takes {counted(missing, f'more {per}')}; {_MORE_OF[per]}"
@@ -309,17 +340,32 @@ def is_per_trial(per: Per) -> bool:
 
 
 _MORE_OF: Mapping[Per, str] = {
-    "host": "more seeds share the import, but with --set process=spawn each trial imports for itself",
+    "host": (
+        "more seeds share the import, but with --set process=spawn each trial imports for itself"
+    ),
     "environment": "more seeds share the environment",
     "node": "more seeds share the node",
 }
 
 
-def check_metric(metric: str) -> str:
-    """The metric itself; raises SweepError with the nearest word."""
+def check_metric(metric: str) -> None:
+    """Raise SweepError, with the nearest name, for a metric that does not exist."""
     if metric not in METRICS:
         raise SweepError(f"there is no metric {metric!r}", nearest(metric, METRICS))
-    return metric
+
+
+class _Groups(NamedTuple):
+    """Groups of records, each of which becomes a summary.
+
+    For each group there are its axes, its machine, the number of its cells and the settings of
+    its first cell. `group_of_row` has the group of each record, -1 for none.
+    """
+
+    axes: Sequence[Axes]
+    machines: Sequence[str | None]
+    cells: Ints
+    settings: Sequence[Axes]
+    group_of_row: Ints
 
 
 def summarize(
@@ -329,74 +375,99 @@ def summarize(
     where: Where | None = None,
     by_machine: bool = False,
 ) -> list[Summary]:
-    """One summary for each cell, in the order of the axes' values; trials that failed are counted in it.
+    """Return one summary for each cell, sorted by the values of the axes.
 
-    `by` names the axes that tell summaries apart (`version` splits it from `framework`), by default all of them;
-    `where` keeps cells that meet these conditions, see `sweep.grid.conditions`. Without `metric` each workload is told
-    in the first of the usual metrics that its trials hold. With `by_machine` there is one for each kind of machine that
-    a cell was measured on.
+    `by` names the axes that separate summaries, by default all; `version` splits it from
+    `framework`. `where` keeps the cells that meet these conditions, see `sweep.grid.conditions`.
+    Without `metric`, each workload has the first of the usual metrics that its trials hold. With
+    `by_machine` there is a summary for each kind of machine that a cell was measured on. Raises
+    SweepError for an axis that no cell has.
     """
-    texts, of_cell = _settings(table)
-    cells = _cells(table, texts, of_cell)
-    check_axes(
-        [name for name in [*(by or []), *(where or {})] if name not in CONTENT_AXES.values()], cells
-    )
-    groups, of_group = _grouped(cells, by, where or {})
-    if not groups:
+    texts, cell_of_row = _settings(table)
+    cells = _cells(table, texts, cell_of_row)
+    named = [*(by or []), *(where or {})]
+    check_axes([name for name in named if name not in CONTENT_AXES.values()], cells)
+    axes, group_of_cell = _grouped(cells, by, where or {})
+    if not axes:
         return []
-    cells_in = np.bincount(of_group[of_group >= 0])
-    of_row = of_group[of_cell]
-    names: Sequence[str | None] = [None] * len(groups)
-    settings = [cells[cell] for cell in _first_of_each(of_group)]
+    groups = _Groups(
+        axes,
+        machines=[None] * len(axes),
+        cells=np.bincount(group_of_cell[group_of_cell >= 0]),
+        settings=[cells[cell] for cell in _first_cells(group_of_cell)],
+        group_of_row=group_of_cell[cell_of_row],
+    )
     if by_machine:
-        parents, names, of_row = origins.by_machine(table, groups, of_row)
-        groups, cells_in = [groups[parent] for parent in parents.tolist()], cells_in[parents]
-        settings = [settings[parent] for parent in parents.tolist()]
+        groups = _split_by_machine(table, groups)
     facts = table.select([name for name in FACTS if name in table.column_names])
-    facts = facts.append_column("settings", _of_cells(texts, of_cell))
-    summaries = []
-    for name, wanted in _metrics(table, metric, groups, of_row, settings).items():
-        own = (
-            of_row if len(wanted) == len(groups) else np.where(np.isin(of_row, wanted), of_row, -1)
-        )
-        of = _figures(table, facts, name, cells_in, own)
-        summaries += [Summary(groups[group], of, group, names[group]) for group in wanted]
+    facts = facts.append_column("settings", _settings_column(texts, cell_of_row))
+    summaries = _summaries(table, facts, metric, groups)
     return sorted(
         summaries, key=lambda summary: [natural(value) for value in summary.axes.values()]
     )
 
 
-def _metrics(
-    table: pa.Table,
-    metric: str | None,
-    groups: Sequence[Axes],
-    of_row: Ints,
-    settings: Sequence[Axes],
-) -> dict[str, list[int]]:
-    """What to look at, and in which groups."""
+def _summaries(
+    table: pa.Table, facts: pa.Table, metric: str | None, groups: _Groups
+) -> list[Summary]:
+    """Return a summary of each group, of one metric or of the usual one of its workload."""
+    summaries = []
+    for name, members in _metrics(table, metric, groups).items():
+        figures = _measured(table, facts, name, groups.cells, _rows_of(groups, members))
+        summaries += [
+            Summary(groups.axes[group], figures, group, groups.machines[group]) for group in members
+        ]
+    return summaries
+
+
+def _split_by_machine(table: pa.Table, groups: _Groups) -> _Groups:
+    """Return the groups, each split by the kind of machine of its records."""
+    split_groups = origins.by_machine(table, groups.axes, groups.group_of_row)
+    parents = split_groups.parents.tolist()
+    return _Groups(
+        axes=[groups.axes[parent] for parent in parents],
+        machines=split_groups.names,
+        cells=groups.cells[split_groups.parents],
+        settings=[groups.settings[parent] for parent in parents],
+        group_of_row=split_groups.of_row,
+    )
+
+
+def _rows_of(groups: _Groups, members: Sequence[int]) -> Ints:
+    """Return the group of each record, -1 for records of other groups than `members`."""
+    if len(members) == len(groups.axes):
+        return groups.group_of_row
+    return np.where(np.isin(groups.group_of_row, members), groups.group_of_row, -1)
+
+
+def _metrics(table: pa.Table, metric: str | None, groups: _Groups) -> dict[str, list[int]]:
+    """Return the metrics to summarize, each with the groups that it is used for."""
     if metric:
-        return {metric: list(range(len(groups)))}
-    of_workload: dict[Any, list[int]] = {}
-    for group, axes in enumerate(groups):
-        of_workload.setdefault(axes.get("workload"), []).append(group)
+        return {metric: list(range(len(groups.axes)))}
+    by_workload: dict[Any, list[int]] = {}
+    for group, axes in enumerate(groups.axes):
+        by_workload.setdefault(axes.get("workload"), []).append(group)
     ok = pc.fill_null(pc.equal(table["status"], Status.OK), False).to_numpy()
-    found: dict[str, list[int]] = {}
-    for wanted in of_workload.values():
-        usual = _usual_metric(table, ok & np.isin(of_row, wanted), settings[wanted[0]])
-        found.setdefault(usual, []).extend(wanted)
-    return found
+    by_metric: dict[str, list[int]] = {}
+    for members in by_workload.values():
+        rows = ok & np.isin(groups.group_of_row, members)
+        usual = _usual_metric(table, rows, groups.settings[members[0]])
+        by_metric.setdefault(usual, []).extend(members)
+    return by_metric
 
 
-def _first_of_each(of_group: Ints) -> list[int]:
-    """The first cell of each group."""
-    found = np.unique(of_group, return_index=True)
-    return [
-        cell for group, cell in zip(*(each.tolist() for each in found), strict=True) if group >= 0
-    ]
+def _first_cells(group_of_cell: Ints) -> list[int]:
+    """Return the first cell of each group."""
+    groups, first = np.unique(group_of_cell, return_index=True)
+    chosen: list[int] = first[groups >= 0].tolist()
+    return chosen
 
 
 def _usual_metric(table: pa.Table, rows: NDArray[np.bool_], settings: Axes) -> str:
-    """The first of the usual metrics that any of these trials holds; where none does, the one that they were to."""
+    """Return the first of the usual metrics that any of these trials holds.
+
+    Where none holds one, it is the metric that trials with these settings should give.
+    """
     held = (
         name
         for name in USUAL_METRICS
@@ -406,35 +477,44 @@ def _usual_metric(table: pa.Table, rows: NDArray[np.bool_], settings: Axes) -> s
     return next(held, intended)
 
 
-def _figures(table: pa.Table, facts: pa.Table, metric: str, cells: Ints, of_row: Ints) -> _Figures:
-    """The figures of each group; `of_row` is the group of each record, -1 for none."""
-    samples, known = take(table, metric, of_row), metric_metadata(table, metric)
-    units, unknown = _units(facts, known.per)
-    left_out = _left_out(samples, of_row, len(cells))
+def _measured(
+    table: pa.Table, facts: pa.Table, metric: str, cells: Ints, group_of_row: Ints
+) -> _Figures:
+    """Return the figures of all groups; `group_of_row` has the group of each record, -1 for none.
+
+    `cells` has the number of cells of each group.
+    """
+    samples, metadata = take(table, metric, group_of_row), metric_metadata(table, metric)
+    units, is_unknown = _units(facts, metadata.per)
+    left_out = _left_out(samples, group_of_row, len(cells))
     if units:
         _, codes = np.unique(units, return_inverse=True)
-        left_out["unit unknown"] = _counted(unknown[samples.rows], of_row[samples.rows], len(cells))
-        samples = one_per(samples, of_row, codes)
-    bounds = np.searchsorted(of_row[samples.rows], np.arange(len(cells) + 1))
+        left_out["unit unknown"] = _sums_by_group(
+            is_unknown[samples.rows], group_of_row[samples.rows], len(cells)
+        )
+        samples = one_per(samples, group_of_row, codes)
+    # The samples are sorted by group, so the bounds of each group are found by bisection.
+    bounds = np.searchsorted(group_of_row[samples.rows], np.arange(len(cells) + 1))
     return _Figures(
         metric,
-        known,
+        metadata,
         samples,
-        facts=_in_order(facts, samples.rows),
+        facts=_taken(facts, samples.rows),
         bounds=bounds,
         cells=cells,
         means=_means(samples, bounds),
         variances=_variances(samples, bounds),
-        statuses=_statuses(table, of_row, len(cells)),
+        statuses=_statuses(table, group_of_row, len(cells)),
         left_out=left_out,
         units=units,
     )
 
 
 def _units(facts: pa.Table, per: Per) -> tuple[list[str], NDArray[np.bool_]]:
-    """The unit of replication of each record, and where it is not known; none where that is the trial.
+    """Return the unit of replication of each record, and which of them were not recorded.
 
-    A record of a version before hosts were told apart has no more than its environment and its node: they count once.
+    Both are empty if the unit is the trial. Earlier versions did not record hosts. Their records
+    have the environment and the node as their unit, which then counts once.
     """
     if is_per_trial(per):
         return [], np.zeros(0, dtype=bool)
@@ -450,52 +530,55 @@ def _texts(facts: pa.Table, name: str) -> list[str | None]:
 
 
 def cells_of(table: pa.Table) -> tuple[list[dict[str, Any]], Ints]:
-    """The axes and parameters of each different cell, and for each record the number of its cell."""
-    texts, of_cell = _settings(table)
-    return _cells(table, texts, of_cell), of_cell
+    """Return the axes and parameters of each distinct cell, and the cell's index by record."""
+    texts, cell_of_row = _settings(table)
+    return _cells(table, texts, cell_of_row), cell_of_row
 
 
-def _cells(table: pa.Table, texts: Sequence[str | None], of_cell: Ints) -> list[dict[str, Any]]:
-    """The axes and parameters of each cell; contents are told apart where there are several."""
+def _cells(table: pa.Table, texts: Sequence[str | None], cell_of_row: Ints) -> list[dict[str, Any]]:
+    """Return the axes and parameters of each cell, with content axes if contents differ."""
     cells = _axes(texts)
-    contents = _of_first(table["content"], of_cell) if "content" in table.column_names else []
+    contents = (
+        _first_texts(table["content"], cell_of_row) if "content" in table.column_names else []
+    )
     if not differ(contents):
         return cells
-    seen = map(CellContent, contents, _first_started(table, of_cell, len(cells)))
+    seen = map(CellContent, contents, _first_started(table, cell_of_row, len(cells)))
     return [ordered(axes) for axes in with_content_axes(cells, list(seen))]
 
 
-def _first_started(table: pa.Table, of_cell: Ints, cells: int) -> list[dt.datetime | None]:
-    """When the first trial of each cell started, where the records say so."""
+def _first_started(table: pa.Table, cell_of_row: Ints, cells: int) -> list[dt.datetime | None]:
+    """Return the start of the first trial of each cell, None where it was not recorded."""
     if "started_at" not in table.column_names:
         return [None] * cells
     first: list[dt.datetime | None] = [None] * cells
-    for cell, started in zip(of_cell.tolist(), table["started_at"].to_pylist(), strict=True):
+    for cell, started in zip(cell_of_row.tolist(), table["started_at"].to_pylist(), strict=True):
         first[cell] = min(filter(None, (first[cell], started)), default=None)
     return first
 
 
 def _settings(table: pa.Table) -> tuple[list[str | None], Ints]:
-    """The settings of the first trial of each different cell, and for each record the number of its cell."""
+    """Return the settings of the first trial of each cell as JSON, and each record's cell."""
     if not len(table):
         return [], np.zeros(0, dtype=np.int64)
     cells = table["cell_id"].combine_chunks().dictionary_encode(null_encoding="encode")
     codes = cells.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return _of_first(table["settings"], codes), codes
+    return _first_texts(table["settings"], codes), codes
 
 
-def _of_first(column: pa.ChunkedArray, of_cell: Ints) -> list[str | None]:
-    """The text that the first record of each cell has."""
-    first = np.flatnonzero(
-        np.diff(np.maximum.accumulate(of_cell), prepend=-1)
-    )  # cells are numbered as they appear
+def _first_texts(column: pa.ChunkedArray, cell_of_row: Ints) -> list[str | None]:
+    """Return the text of the first record of each cell."""
+    # Cells are numbered in the order in which they appear.
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(cell_of_row), prepend=-1))
     if pa.types.is_dictionary(column.type):
-        texts = _in_one_piece(column)  # PyArrow would join dictionaries anew for every row
+        # PyArrow's take would unify the dictionaries of all chunks for every row.
+        texts = _combined(column)
         return texts.at(first)
     return column.take(pa.array(first)).to_pylist()  # type: ignore[no-any-return]
 
 
 def _axes(texts: Sequence[str | None]) -> list[dict[str, Any]]:
+    # Parsing one array is faster than parsing many short texts.
     return [
         ordered(each, _NOT_AXES)
         for each in json.loads(f"[{','.join(text or '{}' for text in texts)}]")
@@ -505,60 +588,69 @@ def _axes(texts: Sequence[str | None]) -> list[dict[str, Any]]:
 def _grouped(
     cells: Sequence[dict[str, Any]], by: Sequence[str] | None, where: Where
 ) -> tuple[list[dict[str, Any]], Ints]:
-    """The axes of each group, and for each cell the number of its group, -1 for those that are not wanted."""
+    """Return the axes of each group, and the group of each cell, -1 for cells that are excluded."""
     if by is None and not where:
         return list(cells), np.arange(len(cells))
     numbers: dict[str, int] = {}
     groups: list[dict[str, Any]] = []
-    of_group = np.full(len(cells), -1, dtype=np.int64)
-    given, of_contents = split_where(where)
-    conditions = Conditions(given)
-    # what was measured in several contents is never pooled, whatever axes are named
-    names = (
-        None if by is None else [*by, *(name for name in CONTENT_AXES.values() if name in cells[0])]
-    )
+    group_of_cell = np.full(len(cells), -1, dtype=np.int64)
+    on_axes, on_contents = split_where(where)
+    conditions = Conditions(on_axes)
+    has_version = by is not None and "version" in by
+    # Different contents are never pooled, whatever axes are named.
+    content_axes = [name for name in CONTENT_AXES.values() if name in cells[0]]
     for cell, settings in enumerate(cells):
-        if conditions.holds(settings) and meets_content_conditions(settings, of_contents):
-            seen = split(settings) if by and "version" in by else settings
-            axes = seen if names is None else {name: seen.get(name) for name in names}
+        if conditions.holds(settings) and meets_content_conditions(settings, on_contents):
+            axes = split(settings) if has_version else settings
+            if by is not None:
+                axes = {name: axes.get(name) for name in [*by, *content_axes]}
             key = json.dumps(axes)
             if key not in numbers:
                 numbers[key] = len(groups)
                 groups.append(axes)
-            of_group[cell] = numbers[key]
-    return groups, of_group
+            group_of_cell[cell] = numbers[key]
+    return groups, group_of_cell
 
 
-def _in_order(facts: pa.Table, rows: Ints) -> pa.Table:
-    untouched = len(rows) == len(facts) and bool(np.all(rows[1:] > rows[:-1]))
-    return facts if untouched else facts.take(pa.array(rows))
+def _taken(facts: pa.Table, rows: Ints) -> pa.Table:
+    """Return the facts of these rows, without a copy where that is all of them in order."""
+    is_identity = len(rows) == len(facts) and bool(np.all(rows[1:] > rows[:-1]))
+    return facts if is_identity else facts.take(pa.array(rows))
 
 
-def _in_one_piece(column: pa.ChunkedArray) -> _Texts | pa.Array:
+def _combined(column: pa.ChunkedArray) -> _TextColumn | pa.Array:
+    """Return a column in one contiguous piece; texts are dictionary-encoded."""
     if pa.types.is_string(column.type):
         column = column.dictionary_encode()
     piece = column.combine_chunks()
     if not pa.types.is_dictionary(column.type):
         return piece
-    return _Texts(pc.fill_null(piece.indices, -1).to_numpy(), [*piece.dictionary.to_pylist(), None])
+    return _TextColumn(
+        pc.fill_null(piece.indices, -1).to_numpy(), [*piece.dictionary.to_pylist(), None]
+    )
 
 
 def _sums(values: Floats | Ints, bounds: Ints) -> Floats:
-    """The sum of each stretch of values between two bounds, 0 of an empty one."""
-    held = np.flatnonzero(np.diff(bounds))
+    """Return the sum of the values between each two bounds, 0 where there are none."""
+    # `reduceat` returns a value for an empty segment, so these are left out.
+    filled = np.flatnonzero(np.diff(bounds))
     sums = np.zeros(len(bounds) - 1)
-    sums[held] = np.add.reduceat(values, bounds[held]) if len(held) else 0
+    sums[filled] = np.add.reduceat(values, bounds[filled]) if len(filled) else 0
     return sums
 
 
 def _means(samples: Samples, bounds: Ints) -> Floats:
-    """The mean over the processes of each group; NaN where there is none."""
+    """Return the mean over the trials of each group; NaN where there is none."""
     with np.errstate(invalid="ignore"):
         return _sums(samples.means, bounds) / np.diff(bounds)
 
 
 def _variances(samples: Samples, bounds: Ints) -> Floats:
-    """Sample variance of all samples of each group; NaN where there are fewer than two."""
+    """Return the sample variance of all samples of each group; NaN with fewer than two.
+
+    The sum of squares consists of the squares within each trial and those of the trials' means
+    around the mean of all samples.
+    """
     counts = _sums(samples.sizes, bounds)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = _sums(samples.means * samples.sizes, bounds) / counts
@@ -567,25 +659,29 @@ def _variances(samples: Samples, bounds: Ints) -> Floats:
         return np.where(counts > 1, squares / (counts - 1), np.nan)
 
 
-def _statuses(table: pa.Table, of_row: Ints, groups: int) -> dict[str, Ints]:
-    """How many trials of each group ended with each status."""
+def _statuses(table: pa.Table, group_of_row: Ints, groups: int) -> dict[str, Ints]:
+    """Return the number of trials of each group, by the status that they ended with."""
     encoded = pc.fill_null(table["status"], Status.FAILED).combine_chunks().dictionary_encode()
     codes, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-    inside = of_row >= 0
-    counts = np.bincount(
-        of_row[inside] + groups * codes[inside].astype(np.int64), minlength=groups * len(names)
-    )
+    inside = group_of_row >= 0
+    # Group and status are combined into one number, which np.bincount can count.
+    pairs = group_of_row[inside] + groups * codes[inside].astype(np.int64)
+    counts = np.bincount(pairs, minlength=groups * len(names))
     return dict(zip(names, counts.reshape(len(names), groups), strict=True))
 
 
-def _left_out(samples: Samples, of_row: Ints, groups: int) -> dict[str, Ints]:
-    """By group: samples that are disturbed, trials whose times cannot be, trials without the metric."""
-    names = ("disturbed", "impossible", "without")
-    left_out = {name: _counted(getattr(samples, name), of_row, groups) for name in names}
+def _left_out(samples: Samples, group_of_row: Ints, groups: int) -> dict[str, Ints]:
+    """Return the counts by group of what `Summary.left_out` names, by reason."""
+    by_row = {
+        "disturbed": samples.disturbed,
+        "impossible": samples.impossible,
+        "without": samples.without,
+    }
+    left_out = {name: _sums_by_group(each, group_of_row, groups) for name, each in by_row.items()}
     return left_out | {"unit unknown": np.zeros(groups, dtype=np.int64)}
 
 
-def _counted(weights: NDArray[Any], of_row: Ints, groups: int) -> Ints:
-    """The sum of the weights of each group's rows."""
-    inside = of_row >= 0
-    return np.bincount(of_row[inside], weights[inside], groups).astype(np.int64)
+def _sums_by_group(weights: NDArray[Any], group_of_row: Ints, groups: int) -> Ints:
+    """Return the sum of the weights of each group's rows."""
+    inside = group_of_row >= 0
+    return np.bincount(group_of_row[inside], weights[inside], groups).astype(np.int64)

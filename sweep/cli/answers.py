@@ -1,4 +1,4 @@
-"""Answers: how summaries, comparisons and claims are option_text, and the exit code that goes with them."""
+"""Answers: how summaries, comparisons and claims are written, and the exit code that goes with them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def summary_row(summary: Summary, of_run: Sequence[WarningSign] = ()) -> dict[st
         "per": summary.metadata.per,
         "processes": summary.processes,
         "failed": _failed(summary),
-        "never": summary.never,
+        "never": summary.never_reached,
         "samples": len(summary.samples),
         "mean": summary.mean,
         "variance": summary.variance,
@@ -290,8 +290,8 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
         "paired": ratio.paired if ratio else None,
         "subject_processes": comparison.processes[0],
         "baseline_processes": comparison.processes[1],
-        "subject_never": comparison.subject.never if comparison.subject else 0,
-        "baseline_never": comparison.baseline.never if comparison.baseline else 0,
+        "subject_never": comparison.subject.never_reached if comparison.subject else 0,
+        "baseline_never": comparison.baseline.never_reached if comparison.baseline else 0,
     }
 
 
