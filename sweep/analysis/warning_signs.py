@@ -1,4 +1,8 @@
-"""Warnings: signs that a number may not mean what it seems to, each with what to do about it."""
+"""Warnings: signs that a figure may be misleading, each with a fix.
+
+Each sign is a function that takes a summary and yields warnings. `warnings_of` lists these
+functions in the order of gravity.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import numpy as np
 
 from sweep.analysis import influence, result_checks, statistics, steadiness
 from sweep.analysis.quantities import quantity
-from sweep.analysis.samples import Floats
+from sweep.analysis.samples import Floats, Ints
 from sweep.analysis.summary import Summary, is_per_trial, more_units
 from sweep.selection import shown
 from sweep.status import Status, retry_for
@@ -22,21 +26,29 @@ from sweep.texts import counted
 STEAL_MUCH = 0.02
 CONTENTION_MUCH = 0.1
 LOAD_MUCH = 1.0
-SWITCHES_MANY_PER_S = (
-    2000.0  # more threads than cores: tens of thousands; a busy neighbour: hundreds
-)
+# More threads than cores cause tens of thousands of switches, a busy neighbour only hundreds.
+SWITCHES_MANY_PER_S = 2000.0
 DRIFT_MUCH = 0.02
-DRIFT_UNLIKELY = 0.01  # how likely as much is by chance
-_CPU_NOT_KNOWN = "Prescott"  # what OpenBLAS falls back to on x86-64
+# Significance level of the test for drift.
+DRIFT_UNLIKELY = 0.01
+# The core that OpenBLAS falls back to on an x86-64 CPU that it does not know.
+_FALLBACK_CORE = "Prescott"
 _RUNNING_TOTALS = frozenset({"elapsed_s", "validation_elapsed_s"})
 _HEAT_OR_MEMORY = "heat or memory: see sweep doctor, watch clocks and peak_rss_bytes"
-_NAMED = 3
-_LOOKED_AT = 50  # processes of a cell whose course is looked at closely
+_MOST_NAMED = 3
+# Processes of a cell whose steady state is analysed. More would take long and add little.
+_MOST_ANALYSED = 50
+_COLUMNS_THAT_SHOULD_AGREE = {
+    "cpu_model": "kinds of CPU",
+    "device_name": "kinds of device",
+    "python": "versions of Python",
+    "code_version": "versions of sweep",
+}
 
 
 @dataclass(frozen=True)
 class WarningSign:
-    """What is doubtful, as a short `kind` and a sentence, and the fix."""
+    """A warning: its short `kind`, a sentence, and the fix."""
 
     kind: str
     text: str
@@ -47,25 +59,27 @@ class WarningSign:
 
 
 def warnings_of(summary: Summary) -> list[WarningSign]:
-    """Everything doubtful about a summary, the gravest first."""
+    """Return all warnings about a summary, the gravest first."""
     signs = (
-        _missing,
+        _failed,
         _left_out,
         _few,
         _unit_unknown,
+        _pooled,
         _mixed,
         _threads,
         _old_blas,
         _contaminated,
+        _switched,
         _unsteady,
         _two_modes,
-        _swayed,
+        _outliers,
     )
     return [warning for sign in signs for warning in sign(summary)]
 
 
 def run_warnings(summaries: Sequence[Summary]) -> list[WarningSign]:
-    """What is doubtful about all cells of a run together, and is said once."""
+    """Return the warnings about a run as a whole: differing results, and drift."""
     results = [
         WarningSign(result_checks.KIND, text, fix) for text, fix in result_checks.of_run(summaries)
     ]
@@ -73,28 +87,25 @@ def run_warnings(summaries: Sequence[Summary]) -> list[WarningSign]:
 
 
 def drift_warnings(summaries: Sequence[Summary]) -> list[WarningSign]:
-    """Drift from trial to trial of a run."""
+    """Return the warning about drift over the order of a run's trials, if there is any."""
     trials = [trial for summary in summaries for trial in _trials_of(summary)]
     _, order = np.unique([trial.started for trial in trials], return_inverse=True)
-    found = statistics.drift([t.mean for t in trials], order, [t.like for t in trials])
-    if found.p >= DRIFT_UNLIKELY or abs(found.change) <= DRIFT_MUCH:
+    drift = statistics.drift([t.mean for t in trials], order, [t.group for t in trials])
+    if drift.p >= DRIFT_UNLIKELY or abs(drift.change) <= DRIFT_MUCH:
         return []
     metrics = {summary.metric for summary in summaries}
     what = f"{metrics.pop()} drifts" if len(metrics) == 1 else "times drift"
-    text = f"{what} by {found.change:+.1%} over the run, from its first trial to its last"
-    return [
-        WarningSign(
-            "drift", text, "comparisons within blocks bear it; for absolute times see sweep doctor"
-        )
-    ]
+    text = f"{what} by {drift.change:+.1%} over the run, from its first trial to its last"
+    fix = "comparisons within blocks bear it; for absolute times see sweep doctor"
+    return [WarningSign("drift", text, fix)]
 
 
 class _Trial(NamedTuple):
-    """One trial's mean, when it started, and which others it is like: those of its cell on its node."""
+    """A trial's mean, its start, and its group: the trials of one cell on one node."""
 
     mean: float
     started: float
-    like: str
+    group: str
 
 
 def _trials_of(summary: Summary) -> Iterator[_Trial]:
@@ -107,36 +118,38 @@ def _trials_of(summary: Summary) -> Iterator[_Trial]:
             yield _Trial(mean, started.timestamp(), f"{summary.metric} {cell} {node}")
 
 
-def _missing(summary: Summary) -> Iterator[WarningSign]:
+def _failed(summary: Summary) -> Iterator[WarningSign]:
     failed = {status: n for status, n in sorted(summary.statuses.items()) if status != Status.OK}
-    if failed:
-        told = ", ".join(f"{n} {status}" for status, n in failed.items())
-        yield WarningSign(
-            "failed",
-            f"{sum(failed.values())} of {sum(summary.statuses.values())} trials have no times: {told}",
-            _NO_RETRY if set(failed) == {Status.UNSUPPORTED} else _retry(str(retry_for(failed))),
-        )
+    if not failed:
+        return
+    counts = ", ".join(f"{n} {status}" for status, n in failed.items())
+    total = sum(summary.statuses.values())
+    text = f"{sum(failed.values())} of {total} trials have no times: {counts}"
+    # Trials that are not supported here would end in the same way again.
+    is_hopeless = set(failed) == {Status.UNSUPPORTED}
+    fix = _NO_RETRY if is_hopeless else _retry(str(retry_for(failed)))
+    yield WarningSign("failed", text, fix)
 
 
 def _left_out(summary: Summary) -> Iterator[WarningSign]:
-    out = summary.left_out
-    if out["impossible"]:
+    left_out = summary.left_out
+    if left_out["impossible"]:
         yield WarningSign(
             "impossible times",
-            f"{_trials(out['impossible'])} with times that are NaN, zero or negative left out",
+            f"{_trials(left_out['impossible'])} with times that are NaN, zero or negative left out",
             "look at one with sweep show; that clock or workload is broken",
         )
-    if out["without"]:
-        if summary.asked_for:
-            text = f"{summary.processes} of {summary.trials} trials reached it, the mean is of those alone"
-            yield WarningSign("not reached", text, "the others count as never in comparisons")
-        else:
-            text = f"{_trials(out['without'])} without {summary.metric}"
-            yield WarningSign("not measured", text, "choose another with --metric")
-    if out["disturbed"]:
+    if left_out["without"] and summary.is_expected:
+        counts = f"{summary.processes} of {summary.trials} trials"
+        text = f"{counts} reached it, the mean is of those alone"
+        yield WarningSign("not reached", text, "the others count as never in comparisons")
+    elif left_out["without"]:
+        text = f"{_trials(left_out['without'])} without {summary.metric}"
+        yield WarningSign("not measured", text, "choose another with --metric")
+    if left_out["disturbed"]:
         yield WarningSign(
             "disturbed samples",
-            f"{out['disturbed']} samples known to be disturbed are left out",
+            f"{left_out['disturbed']} samples known to be disturbed are left out",
             "see sweep doctor",
         )
 
@@ -153,64 +166,66 @@ def _unit_unknown(summary: Summary) -> Iterator[WarningSign]:
     count = summary.left_out["unit unknown"]
     if count:
         text = f"{_trials(count)} of a version that did not record the {summary.metadata.per}"
-        yield WarningSign(
-            "unit unknown",
-            text,
-            "each environment and node counts once; a new run tells them apart",
-        )
+        fix = "each environment and node counts once; a new run tells them apart"
+        yield WarningSign("unit unknown", text, fix)
 
 
-def _mixed(summary: Summary) -> Iterator[WarningSign]:
+def _pooled(summary: Summary) -> Iterator[WarningSign]:
     if summary.cells > 1:
         yield WarningSign(
             "pooled",
             f"{summary.cells} different cells pooled",
             "name more axes with --by to tell them apart",
         )
-    names = {
-        "cpu_model": "kinds of CPU",
-        "device_name": "kinds of device",
-        "python": "versions of Python",
-        "code_version": "versions of sweep",
-    }
-    if summary.cells == 1:
-        for column, what in names.items():
-            values = sorted({str(v) for v in summary.column(column) if v is not None})
-            if len(values) > 1:
-                one = f'"{values[0]}"' if "," in values[0] else values[0]
-                fix = f"compare only what was measured alike: choose one with --where '{column}={one}'"
-                yield WarningSign("mixed", f"{len(values)} {what}: {', '.join(values)}", fix)
+
+
+def _mixed(summary: Summary) -> Iterator[WarningSign]:
+    """Warn of trials of one cell that come from different machines or versions."""
+    if summary.cells > 1:
+        return
+    for column, what in _COLUMNS_THAT_SHOULD_AGREE.items():
+        values = sorted({str(value) for value in summary.column(column) if value is not None})
+        if len(values) > 1:
+            # --where splits unquoted values at commas.
+            first = f'"{values[0]}"' if "," in values[0] else values[0]
+            choice = f"choose one with --where '{column}={first}'"
+            fix = f"compare only what was measured alike: {choice}"
+            yield WarningSign("mixed", f"{len(values)} {what}: {', '.join(values)}", fix)
 
 
 def _threads(summary: Summary) -> Iterator[WarningSign]:
+    """Warn of trials that used another number of threads than their settings ask for."""
     settings = summary.column("settings")
-    asked = {text: json.loads(text).get("threads") for text in set(settings) if text}
+    wanted = {text: json.loads(text).get("threads") for text in set(settings) if text}
     wrong = Counter(
-        (threads, asked[text])
+        (threads, wanted[text])
         for threads, text in zip(summary.column("threads"), settings, strict=False)
-        if threads and asked.get(text) and asked[text] != threads
+        if threads and wanted.get(text) and wanted[text] != threads
     )
-    for (threads, wanted), count in wrong.items():
-        fix = "give the trials as many cores as threads, in the grid's resources"
-        yield WarningSign(
-            "threads",
-            f"{_trials(count)} computed with {counted(threads, 'thread')}, not {shown(wanted)}",
-            fix,
-        )
+    fix = "give the trials as many cores as threads, in the grid's resources"
+    for (used, asked), count in wrong.items():
+        text = f"{_trials(count)} computed with {counted(used, 'thread')}, not {shown(asked)}"
+        yield WarningSign("threads", text, fix)
 
 
 def _old_blas(summary: Summary) -> Iterator[WarningSign]:
-    """An OpenBLAS older than the CPU computes as for one of 2004, at a quarter of the speed and less."""
-    count = sum(1 for told in summary.column("blas") if told and _CPU_NOT_KNOWN in told)
+    """Warn of an OpenBLAS that is older than the CPU and uses kernels for a CPU of 2004.
+
+    These kernels reach at most a quarter of the speed.
+    """
+    count = sum(1 for blas in summary.column("blas") if blas and _FALLBACK_CORE in blas)
     if count:
+        problem = f"does not know this CPU and computes as for a {_FALLBACK_CORE}"
+        example = "OPENBLAS_CORETYPE=Haswell sweep run …"
         yield WarningSign(
             "old BLAS",
-            f"the OpenBLAS of {_trials(count)} does not know this CPU and computes as for a {_CPU_NOT_KNOWN}",
-            "name a core that it knows, as OPENBLAS_CORETYPE=Haswell sweep run …, or compare it with nothing",
+            f"the OpenBLAS of {_trials(count)} {problem}",
+            f"name a core that it knows, as {example}, or compare it with nothing",
         )
 
 
 def _contaminated(summary: Summary) -> Iterator[WarningSign]:
+    """Warn of trials that lost time to the hypervisor or to other processes."""
     signs = {
         "steal_ratio": (
             STEAL_MUCH,
@@ -227,171 +242,178 @@ def _contaminated(summary: Summary) -> Iterator[WarningSign]:
         count = sum(1 for value in summary.column(column) if value is not None and value > limit)
         if count:
             yield WarningSign("contaminated", text.format(limit, _trials(count)), fix)
+
+
+def _switched(summary: Summary) -> Iterator[WarningSign]:
+    """Warn of trials whose threads the kernel interrupted very often."""
     switches, walls = summary.column("involuntary_switches"), summary.column("wall_s")
-    often = sum(
-        1 for s, w in zip(switches, walls, strict=False) if s and w and s / w > SWITCHES_MANY_PER_S
-    )
-    if often:
-        text = f"{_trials(often)} thrown off their cores over {SWITCHES_MANY_PER_S:,.0f} times a second"
+    rates = [s / w for s, w in zip(switches, walls, strict=False) if s and w]
+    count = sum(1 for rate in rates if rate > SWITCHES_MANY_PER_S)
+    if count:
+        limit = f"{SWITCHES_MANY_PER_S:,.0f} times a second"
+        text = f"{_trials(count)} thrown off their cores over {limit}"
         yield WarningSign("contaminated", text, "use no more threads than cores")
 
 
 def _unsteady(summary: Summary) -> Iterator[WarningSign]:
+    """Warn of processes that are not in a steady state."""
     if not _is_duration(summary):
         return
-    kinds: Counter[str] = Counter()
-    start = 0
-    rows = _looked_at(summary)
+    rows = _analysed_rows(summary)
     screening = steadiness.screen(rows)
-    looked_at = _courses(rows, screening)
-    for course in looked_at:
-        kinds[course.kind] += 1
-        start = max(start, course.start if course.kind == "warm-up" else 0)
-    told = _what_settling_means(summary, start)
-    for kind, (text, fix) in told.items():
+    states = _steady_states(rows, screening)
+    kinds = Counter(state.kind for state in states)
+    start = max((state.start for state in states if state.kind == "warm-up"), default=0)
+    messages = _unsteady_messages(_has_sample_count(summary), start)
+    for kind, (text, fix) in messages.items():
         if kinds[kind]:
-            yield WarningSign(kind, f"{kinds[kind]} of {len(looked_at)} processes {text}", fix)
-    if screening.together and not any(kinds[kind] for kind in told):
-        yield from _changing_together(rows)
+            yield WarningSign(kind, f"{kinds[kind]} of {len(states)} processes {text}", fix)
+    if screening.together and not any(kinds[kind] for kind in messages):
+        yield from _common_trend(rows)
 
 
-def _what_settling_means(summary: Summary, start: int) -> dict[str, tuple[str, str]]:
-    sampled = _sampled(summary)
-    settling = f"set aside {start} more samples: raise parameters: warmup by {start}"
+def _unsteady_messages(
+    has_sample_count: bool, start: int
+) -> dict[steadiness.Steadiness, tuple[str, str]]:
+    """Return the text and the fix for each kind of unsteady process.
+
+    `start` is the first steady sample of the process that warms up the longest.
+    """
+    if has_sample_count:
+        settling = f"set aside {start} more samples: raise parameters: warmup by {start}"
+        longer = "take more samples: raise parameters: samples"
+    else:
+        settling = f"the first {start} count too: the median bears them"
+        longer = "take more samples: raise parameters: epochs"
     return {
-        "warm-up": (
-            "still warming up",
-            settling if sampled else f"the first {start} count too: the median bears them",
-        ),
+        "warm-up": ("still warming up", settling),
         "slowdown": ("getting slower as they run", _HEAT_OR_MEMORY),
-        "none": (
-            "never steady",
-            f"take more samples: raise parameters: {'samples' if sampled else 'epochs'}",
-        ),
+        "none": ("never steady", longer),
     }
 
 
-def _changing_together(rows: Sequence[Floats]) -> Iterator[WarningSign]:
-    """Where no process shows it by itself, but all together do."""
-    found = steadiness.trend_of_all(rows)
-    if not found.is_sure():
+def _common_trend(rows: Sequence[Floats]) -> Iterator[WarningSign]:
+    """Warn of a trend that no process shows by itself, but all together do."""
+    trend = steadiness.trend_of_all(rows)
+    if not trend.is_sure():
         return
-    text = f"samples {'rise' if found.change > 0 else 'fall'} by {abs(found.change):.1%} within a process, all together"
-    if found.change > 0:
-        yield WarningSign("slowdown", text, _HEAT_OR_MEMORY)
+    change = f"by {abs(trend.change):.1%} within a process, all together"
+    if trend.change > 0:
+        yield WarningSign("slowdown", f"samples rise {change}", _HEAT_OR_MEMORY)
     else:
-        yield WarningSign("warm-up", text, "set aside more samples: raise parameters: warmup")
+        fix = "set aside more samples: raise parameters: warmup"
+        yield WarningSign("warm-up", f"samples fall {change}", fix)
 
 
 def _is_duration(summary: Summary) -> bool:
-    """Whether its values ought to be alike: a loss is to fall, and a clock goes on."""
+    """Whether the values should be equal: a loss should fall, and elapsed time grows."""
     return summary.unit == "s" and summary.metric not in _RUNNING_TOTALS
 
 
-def _sampled(summary: Summary) -> bool:
-    """Whether the grid says how many samples there are, which it does not of a training's epochs."""
+def _has_sample_count(summary: Summary) -> bool:
+    """Whether the settings fix the number of samples, which they do not for a training's epochs."""
     return all("samples" in json.loads(text) for text in set(summary.column("settings")) if text)
 
 
-def _courses(
+def _steady_states(
     rows: Sequence[Floats], screening: steadiness.Screening
 ) -> list[steadiness.SteadyState]:
-    """How processes settle; those that the screening finds even are flat."""
+    """Return the steady state of each process; those that pass the screening are flat."""
     flat = steadiness.SteadyState("flat", 0)
     return [
-        steadiness.steady_state(row) if look else flat
-        for row, look in zip(rows, screening.uneven, strict=True)
+        steadiness.steady_state(row) if is_uneven else flat
+        for row, is_uneven in zip(rows, screening.uneven, strict=True)
     ]
 
 
-def _looked_at(summary: Summary) -> list[Floats]:
-    """The samples of at most `_LOOKED_AT` processes spread over all."""
+def _analysed_rows(summary: Summary) -> list[Floats]:
+    """Return the samples of at most `_MOST_ANALYSED` processes, evenly spread over all."""
     rows = summary.by_process()
-    return rows[:: max(1, math.ceil(len(rows) / _LOOKED_AT))]
+    return rows[:: max(1, math.ceil(len(rows) / _MOST_ANALYSED))]
 
 
 def _two_modes(summary: Summary) -> Iterator[WarningSign]:
-    modes = statistics.two_modes(summary.process_means) if summary.cells == 1 else None
-    if modes:
-        text = f"processes fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
-        yield WarningSign(
-            "bimodal",
-            text,
-            "see which with sweep show: node, cores or memory placement may decide it",
-        )
-        return
-    modes = statistics.two_modes(summary.samples) if summary.cells == 1 else None
-    explained = len(influence.of_trials(summary.process_means).places) if modes else 0
-    if modes and not explained and _is_steady(_looked_at(summary)):
-        text = f"samples fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
-        yield WarningSign(
-            "bimodal",
-            text,
-            "the mean lies where no sample is: look at the distribution with sweep plot",
-        )
-
-
-def _swayed(summary: Summary) -> Iterator[WarningSign]:
-    """Single samples, or else trials, that the mean hangs on."""
-    means = summary.process_means
+    """Warn of processes, or else of samples, that form two groups."""
     if summary.cells > 1:
         return
+    if modes := statistics.two_modes(summary.process_means):
+        text = f"processes fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
+        fix = "see which with sweep show: node, cores or memory placement may decide it"
+        yield WarningSign("bimodal", text, fix)
+    elif (modes := statistics.two_modes(summary.samples)) and not _explains_modes(summary):
+        text = f"samples fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
+        fix = "the mean lies where no sample is: look at the distribution with sweep plot"
+        yield WarningSign("bimodal", text, fix)
+
+
+def _explains_modes(summary: Summary) -> bool:
+    """Whether an outlying trial or an unsteady process accounts for two groups of samples."""
+    if len(influence.of_trials(summary.process_means).places):
+        return True
+    rows = _analysed_rows(summary)
+    states = _steady_states(rows, steadiness.screen(rows))
+    return any(state.kind not in ("flat", "unknown") for state in states)
+
+
+def _outliers(summary: Summary) -> Iterator[WarningSign]:
+    """Warn of single samples, and of single trials, that determine the mean."""
+    if summary.cells > 1:
+        return
+    means = summary.process_means
     if summary.processes and _is_duration(summary):
         sizes = np.array([len(row) for row in summary.by_process()])
-        found = influence.of_samples(summary.samples, sizes)
-        if len(found.places):
-            yield _hanging(summary, found, "sample", summary.samples)
-            means = influence.without_samples(summary.samples, sizes, found.places)
+        outliers = influence.of_samples(summary.samples, sizes)
+        if len(outliers.places):
+            trials = np.searchsorted(np.cumsum(sizes), outliers.places, side="right")
+            yield _outlier_warning(summary, outliers, "sample", summary.samples, trials)
+            # A trial is an outlier only if it is one without its outlying samples.
+            means = influence.without_samples(summary.samples, sizes, outliers.places)
     if not statistics.two_modes(means):
-        found = influence.of_trials(means)
-        if len(found.places):
-            yield _hanging(summary, found, "trial", means)
+        outliers = influence.of_trials(means)
+        if len(outliers.places):
+            yield _outlier_warning(summary, outliers, "trial", means, outliers.places)
 
 
-def _hanging(
-    summary: Summary, found: influence.Influence, what: str, values: Floats
+def _outlier_warning(
+    summary: Summary,
+    outliers: influence.Influence,
+    noun: str,
+    values: Floats,
+    trials: Ints,
 ) -> WarningSign:
-    count, told = len(found.places), f"{len(values)} {what}s"
-    trials = found.places
-    if what == "sample":
-        trials = np.searchsorted(
-            np.cumsum([len(row) for row in summary.by_process()]), trials, side="right"
-        )
+    """Return the warning about outliers among `values`; `trials` are those that hold them."""
+    count = len(outliers.places)
+    extreme = values[outliers.places]
+    farthest = quantity(float(extreme.max() if outliers.share > 0 else extreme.min()), summary.unit)
+    median = quantity(float(np.median(values)), summary.unit)
+    subject = f"{count} of {len(values)} {noun}s{_seeds_note(summary, trials)}"
+    verb = "makes" if count == 1 else "make"
+    effect = f"the mean {_relative_size(outliers.share)}"
+    text = f"{subject} {verb} {effect}: {farthest} where the median is {median}"
+    fix = "see why with sweep show; the median bears it, and more seeds weigh it less"
+    return WarningSign("outlier", text, fix)
+
+
+def _seeds_note(summary: Summary, trials: Ints) -> str:
+    """Return the first seeds of some trials, as in ` (seed 3, 5)`; "" where there are none."""
     seeds = summary.column("seed")
-    named = (
-        ", ".join(dict.fromkeys(str(seeds[trial]) for trial in trials[:_NAMED])) if seeds else ""
-    )
-    where = f" (seed {named}{' …' if count > _NAMED else ''})" if named else ""
-    farthest, usual = _extreme(values[found.places], found.share), float(np.median(values))
-    there = (
-        f"{quantity(farthest, summary.unit)} where the median is {quantity(usual, summary.unit)}"
-    )
-    makes = "makes" if count == 1 else "make"
-    text = f"{count} of {told}{where} {makes} the mean {_greater(found.share)}: {there}"
-    return WarningSign(
-        "outlier",
-        text,
-        "see why with sweep show; the median bears it, and more seeds weigh it less",
-    )
+    if not seeds:
+        return ""
+    named = ", ".join(dict.fromkeys(str(seeds[trial]) for trial in trials[:_MOST_NAMED]))
+    more = " …" if len(trials) > _MOST_NAMED else ""
+    return f" (seed {named}{more})"
 
 
-def _extreme(values: Floats, share: float) -> float:
-    return float(values.max() if share > 0 else values.min())
-
-
-def _greater(share: float) -> str:
+def _relative_size(share: float) -> str:
     if share < 0:
         return f"{-share:.1%} less"
     return f"{share:.1%} greater" if share < 1 else f"{1 + share:.3g} times as great"
 
 
-def _is_steady(rows: Sequence[Floats]) -> bool:
-    return all(
-        course.kind in ("flat", "unknown") for course in _courses(rows, steadiness.screen(rows))
-    )
-
-
-_NO_RETRY = "see sweep status for why: change the grid, or with a machine that can, use sweep run --retry failed"
+_NO_RETRY = (
+    "see sweep status for why: "
+    "change the grid, or with a machine that can, use sweep run --retry failed"
+)
 
 
 def _retry(what: str) -> str:
@@ -402,9 +424,11 @@ def _trials(count: int) -> str:
     return counted(count, "trial")
 
 
-def group_warnings(found: Sequence[tuple[str, WarningSign]]) -> list[tuple[WarningSign, list[str]]]:
-    """Warnings of many cells, alike ones together with the cells they are of."""
+def group_warnings(
+    warnings: Sequence[tuple[str, WarningSign]],
+) -> list[tuple[WarningSign, list[str]]]:
+    """Return each distinct warning with the cells that it is about."""
     cells: dict[WarningSign, list[str]] = {}
-    for cell, warning in found:
+    for cell, warning in warnings:
         cells.setdefault(warning, []).append(cell)
     return list(cells.items())
