@@ -1,8 +1,10 @@
-"""Adaptive sampling: where further seeds go once the planned ones have run; decided by widths, never by verdicts.
+"""Adaptive sampling: which cells get further seeds after the planned ones.
 
-Cells that differ in framework, backend or backward alone are a group: they are compared, so they get their seeds
-together, and what must be narrow are the intervals of their ratios, block by block. A cell with no such kin goes by the
-interval of its own mean.
+Decisions depend on the widths of intervals, never on verdicts, since sampling until a verdict
+appears makes false verdicts likely. Cells that differ only in framework, backend or backward form
+a group. They are compared with each other, so they get the same seeds, and the intervals of their
+ratios, paired by block, must become narrow. A cell without such a group is judged by the interval
+of its own mean.
 """
 
 from __future__ import annotations
@@ -24,24 +26,36 @@ from sweep.analysis.summary import Summary
 from sweep.axes import COMPARED
 from sweep.grid import Cell, Trial, identify
 
-MOST_SEEDS = 30  # of a cell, where `until` names no number
-_WIDENED = 1.25  # what a width counts for: to stop as soon as an interval is narrow is to stop at lucky ones
+# Seeds of a cell where `until` has no `max_seeds`.
+MOST_SEEDS = 30
+# Widths are inflated by 25 %: stopping at the first narrow interval favours runs whose variance
+# was low by chance.
+_INFLATION = 1.25
 
 
 class Until(Protocol):
-    """What is needed of the grid's `until`."""
+    """The part of a grid's `until` that decisions need."""
 
     @property
-    def interval(self) -> float: ...
+    def interval(self) -> float:
+        """The target of half an interval's width, as a share of the estimate."""
+
     @property
-    def max_seeds(self) -> int | None: ...
+    def max_seeds(self) -> int | None:
+        """The largest number of seeds of a cell."""
+
     @property
-    def max_time(self) -> float | None: ...
+    def max_time(self) -> float | None:
+        """The time that further seeds may take, in seconds."""
 
 
 @dataclass(frozen=True)
 class SamplingState:
-    """How a cell stands: the mean of each seed that gave times, all seeds that have a record, and a trial's cost."""
+    """The state of a cell's sampling.
+
+    `means` has the mean of each seed with times, `seeds` are all seeds with a record, and
+    `seconds` is the expected time of one trial.
+    """
 
     cell: Cell
     means: Mapping[int, float]
@@ -50,13 +64,16 @@ class SamplingState:
 
     @property
     def without_times(self) -> bool:
-        """Whether its trials end without times: more of them would, too."""
+        """Whether no trial has times after as many trials as an interval needs.
+
+        Further trials would probably end in the same way.
+        """
         return len(self.seeds) >= FEWEST_PROCESSES and not self.means
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Seeds to add, by the id of their cell, and why each other cell gets none, by its name."""
+    """The seeds to add, by the id of the cell, and by its name why each other cell gets none."""
 
     seeds: Mapping[str, Sequence[int]]
     reasons: Mapping[str, str]
@@ -70,57 +87,64 @@ class Group:
 
     @functools.cached_property
     def measured(self) -> list[SamplingState]:
+        """The members whose trials have times, or may still get some."""
         return [each for each in self.members if not each.without_times]
 
     @functools.cached_property
     def width(self) -> float:
-        """Half the width of its widest interval, as a share; infinite where one has too few processes."""
-        pairs = [pair for pair in itertools.combinations(self.measured, 2) if _in_one_thing(*pair)]
-        found = [_ratio(*pair) for pair in pairs]
-        found += (
-            []
-            if pairs
-            else [statistics.interval(list(each.means.values())) for each in self.measured]
-        )
-        return max((each.relative_width if each else math.inf for each in found), default=0.0)
+        """Half the width of the widest interval, as a share; infinite with too few trials."""
+        pairs = [
+            pair for pair in itertools.combinations(self.measured, 2) if _differ_in_one_axis(*pair)
+        ]
+        if pairs:
+            intervals = [_ratio(*pair) for pair in pairs]
+        else:
+            intervals = [statistics.interval(list(each.means.values())) for each in self.measured]
+        return max((each.relative_width if each else math.inf for each in intervals), default=0.0)
 
     @property
     def cost_s(self) -> float:
-        """What one more seed takes."""
+        """The time of one more seed of all members, in seconds."""
         return sum(each.seconds for each in self.measured)
 
     def next_seeds(self, until: Until) -> list[int]:
-        """Its next seeds: half of those that it is likely to take, one at least; none where it is narrow or has all."""
+        """Return the next seeds; none where the intervals are narrow or `max_seeds` is reached.
+
+        They are half of the seeds that the group is expected to need, and at least one. The other
+        half is decided again with the intervals that these seeds give.
+        """
         have = max((len(each.seeds) for each in self.measured), default=0)
-        room = (until.max_seeds or MOST_SEEDS) - have
-        if self.is_narrow(until) or room <= 0:
+        allowed = (until.max_seeds or MOST_SEEDS) - have
+        if self.is_narrow(until) or allowed <= 0:
             return []
-        times_too_wide = (
-            _WIDENED * self.width / until.interval
-        )  # and intervals shrink with the root of the seeds
-        needed = (
-            FEWEST_PROCESSES
-            if math.isinf(self.width)
-            else math.ceil(have * (times_too_wide**2 - 1))
-        )
+        if math.isinf(self.width):
+            needed = FEWEST_PROCESSES
+        else:
+            # The width of an interval is proportional to 1 / sqrt(seeds).
+            excess = _INFLATION * self.width / until.interval
+            needed = math.ceil(have * (excess**2 - 1))
         first = max((seed for each in self.members for seed in each.seeds), default=-1) + 1
-        return list(range(first, first + min(room, max(1, math.ceil(needed / 2)))))
+        count = min(allowed, max(1, math.ceil(needed / 2)))
+        return list(range(first, first + count))
 
     def affordable_seeds(self, until: Until, left_s: float) -> list[int]:
-        """As many of its next seeds as there is time for."""
+        """Return as many of the next seeds as fit into the time left."""
+        if left_s <= 0:
+            return []
         next_seeds = self.next_seeds(until)
-        if left_s <= 0 or self.cost_s * len(next_seeds) <= left_s:
-            return next_seeds if left_s > 0 else []
+        if self.cost_s * len(next_seeds) <= left_s:
+            return next_seeds
         return next_seeds[: int(left_s / self.cost_s)]
 
     def is_narrow(self, until: Until) -> bool:
-        return _WIDENED * self.width <= until.interval
+        """Whether the inflated width meets the target."""
+        return _INFLATION * self.width <= until.interval
 
 
 def decide(
     sampling_states: Iterable[SamplingState], until: Until, left_s: float = math.inf
 ) -> Decision:
-    """Where further seeds go within the `left_s` seconds that remain: to the widest groups first."""
+    """Distribute further seeds within the `left_s` seconds that remain, widest groups first."""
     seeds: dict[str, Sequence[int]] = {}
     reasons: dict[str, str] = {}
     for group in sorted(_groups(sampling_states), key=lambda group: -group.width):
@@ -140,7 +164,10 @@ def sampling_states(
     summaries: Iterable[Summary],
     seconds: Callable[[Cell], float | None],
 ) -> list[SamplingState]:
-    """How cells stand: by the seeds of all their records, and by the summaries of those that count."""
+    """Return the sampling state of each cell, from its records and its summary.
+
+    `seconds` returns the expected time of one trial of a cell, None where it is unknown.
+    """
     seeds: dict[str, set[int]] = defaultdict(set)
     for cell_id, seed in zip(
         records["cell_id"].to_pylist(), records["seed"].to_pylist(), strict=True
@@ -158,7 +185,7 @@ def sampling_states(
 
 
 def added_trials(decision: Decision, planned: Iterable[Trial]) -> list[Trial]:
-    """The trials of a decision, made like the planned ones of their cells."""
+    """Return the trials of a decision, with the resources of the planned ones of their cells."""
     models = {trial.cell.id: trial for trial in planned}
     return [
         _seeded(models[cell_id], seed)
@@ -168,7 +195,7 @@ def added_trials(decision: Decision, planned: Iterable[Trial]) -> list[Trial]:
 
 
 def added_before(sampling_states: Iterable[SamplingState], planned: Iterable[Trial]) -> list[Trial]:
-    """The trials that have a record and are not among the planned ones: seeds that were added before."""
+    """Return the trials that have a record but are not planned: seeds that were added before."""
     models: dict[str, Trial] = {}
     seeds: dict[str, set[int]] = defaultdict(set)
     for trial in planned:
@@ -182,7 +209,7 @@ def added_before(sampling_states: Iterable[SamplingState], planned: Iterable[Tri
 
 
 def _seeded(model: Trial, seed: int) -> Trial:
-    """A trial of the same cell with another seed; the id is what the grid would give it."""
+    """Return a trial of the same cell with another seed and the id that a grid would give it."""
     return Trial(
         identify({**model.cell.settings, "seed": seed}, model.cell.content),
         model.cell,
@@ -199,23 +226,24 @@ def _groups(sampling_states: Iterable[SamplingState]) -> Iterator[Group]:
     return (Group(tuple(members)) for members in groups.values())
 
 
-def _in_one_thing(one: SamplingState, other: SamplingState) -> bool:
-    """Whether they differ in one of the compared axes alone."""
+def _differ_in_one_axis(one: SamplingState, other: SamplingState) -> bool:
+    """Whether two cells differ in exactly one of the compared axes."""
     mine, theirs = one.cell.settings, other.cell.settings
     return len([axis for axis in COMPARED if mine.get(axis) != theirs.get(axis)]) == 1
 
 
 def _ratio(one: SamplingState, other: SamplingState) -> Interval | None:
+    """Return the ratio of two cells, paired by seed; None with too few pairs."""
     common = sorted(one.means.keys() & other.means.keys())
     if len(common) < FEWEST_PROCESSES or min(*one.means.values(), *other.means.values()) <= 0:
         return None
-    return statistics.paired_ratio(
-        [one.means[s] for s in common], [other.means[s] for s in common]
-    ).interval()
+    numerators = [one.means[seed] for seed in common]
+    denominators = [other.means[seed] for seed in common]
+    return statistics.paired_ratio(numerators, denominators).interval()
 
 
 def _reason(state: SamplingState, group: Group, until: Until) -> str:
-    """Why a cell gets no more seeds."""
+    """Return why a cell gets no more seeds."""
     if state.without_times:
         return "its trials end without times"
     if group.is_narrow(until):

@@ -1,4 +1,7 @@
-"""Calibration: how far apart a machine measures two cells that are one and the same (A/A), kept for later runs."""
+"""Calibration: the difference that a machine measures between two identical cells (A/A test).
+
+Its interval gives the noise floor of the machine, which later runs use as their margin.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,10 @@ LABEL, LABELS = "label", ("a", "b")
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was found: the ratio of equal cells with its interval, over so many pairs of processes.
+    """The ratio of two identical cells with its interval, from `pairs` pairs of trials.
 
-    `place` is the node, or the address of a cluster; a calibration counts for cells of its device and workload there.
+    `place` is the name of the node, or the address of a cluster. `machine` is the identity of the
+    node, empty for a cluster. A calibration applies to cells of its device and its workload there.
     """
 
     place: str
@@ -43,11 +47,14 @@ class Calibration:
     spread: float
     measured_at: str
     run: str = ""
-    machine: str = ""  # `machine.identity()`; empty for a cluster
+    machine: str = ""
 
     @classmethod
     def of(cls, comparison: Comparison, cell: Cell, address: str | None, run: str) -> Self:
-        """From the comparison of the two labels; SweepError where too few trials went well."""
+        """Return the calibration that the comparison of the two labels gives.
+
+        Raises SweepError where too few trials went well.
+        """
         ratio, interval = comparison.ratio, comparison.interval
         if ratio is None or interval is None:
             pairs = min(comparison.processes)
@@ -75,21 +82,30 @@ class Calibration:
 
     @property
     def noise_floor(self) -> float:
-        """The greatest difference, as a share, that equal cells may have here: the interval's end farther from 1."""
+        """The largest difference, as a share, that identical cells may show here.
+
+        It is the end of the interval that is farther from 1.
+        """
         return max(self.high, 1 / self.low) - 1 if self.low > 0 else math.inf
 
     @property
     def biased(self) -> bool:
-        """Whether equal cells differ by more than chance."""
+        """Whether identical cells differ significantly."""
         return not self.low <= 1 <= self.high
 
     def detectable(self, seeds: int) -> float:
-        """The least difference that so many seeds find in four of five sweeps, with the noise floor as margin."""
+        """Return the smallest difference that is found with 80 % probability.
+
+        The noise floor is the margin.
+        """
         return statistics.detectable(self.spread, seeds, max(statistics.MARGIN, self.noise_floor))
 
 
 def paired_plan(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
-    """The cell of least work, and a plan that holds it twice, under two labels, with so many seeds of each."""
+    """Return the cell of least work, and a plan with two labelled copies of it.
+
+    Each copy has `seeds` seeds. A cell on the CPU is preferred.
+    """
     if not expansion.cells:
         raise SweepError(
             "no cell is left to calibrate with",
@@ -107,7 +123,10 @@ def paired_plan(expansion: Expansion, seeds: int) -> tuple[Cell, Expansion]:
 
 
 def save(calibration: Calibration) -> Path:
-    """Keep it on this machine, for the next `sweep run`; it takes the place of an earlier one of its kind."""
+    """Save a calibration on this machine for later runs, and return its file.
+
+    It replaces an earlier one of the same machine, device and workload.
+    """
     where = calibration.machine or calibration.place
     path = _file(where, calibration.device, calibration.workload)
     atomic.write(path, json.dumps(asdict(calibration), indent=1).encode(), durable=False)
@@ -115,32 +134,31 @@ def save(calibration: Calibration) -> Path:
 
 
 def applicable(cells: Iterable[Cell], address: str | None = None) -> list[Calibration]:
-    """What was measured here, or on the cluster at `address`, with the devices and workloads of these cells."""
+    """Return the calibrations for these cells on this machine, or on the cluster at `address`."""
     where = address or machine.identity()
     return list(_read(_file(where, *kind) for kind in _kinds(cells)))
 
 
 def of_other_machines(cells: Iterable[Cell]) -> list[Calibration]:
-    """Those kept here that do not apply to this machine, for devices and workloads that have none which does.
+    """Return the saved calibrations of other machines, where this machine has none of its own.
 
-    A calibration is kept in the user's folder, which machines may share, and a machine may be changed.
+    Calibrations are saved in the user's folder. Machines may share this folder, and the hardware
+    of a machine may change.
     """
-    mine = {(each.device, each.workload) for each in applicable(cells)}
-    wanted = set(_kinds(cells)) - mine
-    kept = sorted(homes.cache("calibrations").glob("*.json"))
+    own = {(each.device, each.workload) for each in applicable(cells)}
+    lacking = set(_kinds(cells)) - own
+    saved = sorted(homes.cache("calibrations").glob("*.json"))
     return [
         each
-        for each in _read(kept)
-        if not _of_cluster(each) and (each.device, each.workload) in wanted
+        for each in _read(saved)
+        if not _of_cluster(each) and (each.device, each.workload) in lacking
     ]
 
 
 def _kinds(cells: Iterable[Cell]) -> list[tuple[str, str]]:
-    return list(
-        dict.fromkeys(
-            (str(cell.axes.get("device")), str(cell.axes.get("workload"))) for cell in cells
-        )
-    )
+    """Return the distinct pairs of device and workload."""
+    kinds = ((str(cell.axes.get("device")), str(cell.axes.get("workload"))) for cell in cells)
+    return list(dict.fromkeys(kinds))
 
 
 def _of_cluster(calibration: Calibration) -> bool:
@@ -174,8 +192,7 @@ def _file(where: str, device: str, workload: str) -> Path:
 
 def _read(paths: Iterable[Path]) -> Iterator[Calibration]:
     for path in paths:
-        with contextlib.suppress(
-            OSError, ValueError, TypeError
-        ):  # none, or of another version: as if none were there
-            told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            yield Calibration(**told)
+        # A file that is missing, damaged or of another version counts as no calibration.
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            yield Calibration(**fields)
