@@ -1,7 +1,8 @@
-"""The built-in axes: one table of their names, defaults and order, and of how each is written, said and drawn.
+"""The built-in axes: one table of names, defaults, order, and how each is written and drawn.
 
-Every other axis is a parameter of a workload that a grid gives several values; it is written `threads=2` and said
-"with threads 2". Code that needs to know something of an axis asks here, so that an axis is added in one place.
+Every other axis is a parameter of a workload to which a grid gives several values. It is written
+`threads=2` in names and "with threads 2" in sentences. Code that needs a fact about an axis takes
+it from here, so that an axis is added in one place.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ from typing import Any, TypeGuard
 from sweep.selection import shown
 
 SEED = "seed"
-BATCH_SIZE = "batch_size"  # what a step of one's own has in place of batch_exponent
-FEWEST_SEEDS = 3  # of a cell: an interval takes as many trials
-# where a run holds several contents of a workload or a framework, see sweep.analysis.contents
+# The axis that a step of the user's own has in place of batch_exponent.
+BATCH_SIZE = "batch_size"
+# An interval takes at least three trials of a cell.
+FEWEST_SEEDS = 3
+# Axes that tell several contents of one name apart in a run, see sweep.analysis.contents.
 CONTENT_AXES = MappingProxyType(
     {name: f"{name}_content" for name in ("workload", "framework", "data", "network")}
 )
-NOT_AXES = (
-    "data_path",
-    "until",
-)  # a path says where, not what; stopping is the sweep's matter and no trial's
+# Parameters that do not change what a trial measures: where the data is, when a sweep stops.
+NOT_AXES = ("data_path", "until")
 
 
 @dataclass(frozen=True)
 class Axis:
     """A built-in axis.
 
-    `default` holds the values where a grid names none; a framework has no default. `values` are those that it can have
-    where the core knows them all, `least` and `most` bound a whole number. `title` heads it in plots. `preposition`
-    and `phrase` say a value in a sentence: "on" and "the CPU". `always_said`: in a sentence although all cells share
-    it. `is_compared`: whether cells that differ in it alone ask a question.
+    `default` holds the values if a grid gives none; a framework has no default. `values` are all
+    possible ones, if the core knows them. `least` and `most` bound an integer. `title` is its title
+    in plots. `preposition` and `phrase` put a value into a sentence: "on" and "the CPU".
+    `always_said` axes are in a sentence although all cells share their value. `is_compared` is true
+    if a run that varies it asks which of its values is better.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Axis:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its values are whole numbers."""
+        """Whether its values are integers."""
         return self.least is not None
 
 
@@ -107,12 +109,12 @@ _DISPLAYED = [
 
 
 def default(name: str) -> Sequence[Any]:
-    """The values of a built-in axis where a grid names none; no values for any other."""
+    """Return the values of a built-in axis if a grid gives none; () for any other axis."""
     return AXES[name].default if name in AXES else ()
 
 
 def ordered(axes: Mapping[str, Any], without: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Axes as a reader meets them: the built-in ones in the table's order, the others by the alphabet."""
+    """Return axes in display order: the built-in ones as in the table, others alphabetically."""
     return {name: axes[name] for name in _order(tuple(axes), without)}
 
 
@@ -126,7 +128,7 @@ def _order(names: tuple[str, ...], without: frozenset[str]) -> list[str]:
 
 
 def batch_size(settings: Mapping[str, Any]) -> int | None:
-    """Examples in a batch of a trial with these settings; None where it has no batches, or no such number."""
+    """Return the examples per batch of a trial; None if it has no batches or no valid number."""
     exponent, size = settings.get("batch_exponent"), settings.get(BATCH_SIZE)
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
@@ -134,7 +136,10 @@ def batch_size(settings: Mapping[str, Any]) -> int | None:
 
 
 def name_part(name: str, value: Any) -> str:
-    """A value as part of a cell's name: `torch==2.13.0`, `b5`, `threads=2`; empty for the default backend."""
+    """Return a value as part of a cell's name; "" for the default backend.
+
+    Examples: `torch==2.13.0`, `b5`, `threads=2`.
+    """
     if name == "batch_exponent":
         return f"b{value}"
     if name == "backend" and value in default("backend"):
@@ -142,44 +147,48 @@ def name_part(name: str, value: Any) -> str:
     return str(value) if name in CELL_AXES else f"{name}={shown(value)}"
 
 
-def said(name: str, value: Any) -> str:
-    """A value as the subject of a sentence: `torch 2.13.0`, `the CPU`, `batch 32`, `threads 2`."""
+def phrase(name: str, value: Any) -> str:
+    """Return a value as the subject of a sentence: `torch 2.13.0`, `the CPU`, `batch 32`."""
     if name == "batch_exponent":
         return f"batch {2**value}" if _is_exponent(value) else f"batch 2^{shown(value)}"
     if name == BATCH_SIZE:
         return f"batch {shown(value)}"
-    phrase = AXES[name].phrase if name in AXES else None
-    return phrase(shown(value)) if phrase else f"{name} {shown(value)}"
+    of_axis = AXES[name].phrase if name in AXES else None
+    return of_axis(shown(value)) if of_axis else f"{name} {shown(value)}"
 
 
 def circumstance(name: str, value: Any) -> str:
-    """A value as where something holds: `for torch 2.13.0`, `on the CPU`, `with threads 2`."""
-    preposition = AXES[_alike(name)].preposition if _alike(name) in AXES else "with"
-    return f"{preposition} {said(name, value)}"
+    """Return a value as a circumstance: `for torch 2.13.0`, `on the CPU`, `with threads 2`."""
+    preposition = AXES[_model_axis(name)].preposition if _model_axis(name) in AXES else "with"
+    return f"{preposition} {phrase(name, value)}"
 
 
 def labelled(name: str, value: Any) -> str:
-    """A value that says what it is of in as few words as can be: `torch==2.13.0`, `batch 32`, `threads 2`."""
+    """Return a value with as few words as tell what it is: `torch==2.13.0`, `batch 32`."""
     if name == BATCH_SIZE or (name == "batch_exponent" and _is_exponent(value)):
-        return said(name, value)
+        return phrase(name, value)
     return f"{name} {shown(value)}" if isinstance(value, int | float) else shown(value)
 
 
 def title(name: str) -> str:
-    """The heading of an axis in a plot."""
-    return (AXES[_alike(name)].title if _alike(name) in AXES else "") or name.replace("_", " ")
+    """Return the title of an axis in a plot."""
+    axis = AXES.get(_model_axis(name))
+    return (axis.title if axis else "") or name.replace("_", " ")
 
 
 def number(name: str, value: Any) -> Any:
-    """The number that stands for a value on a scale: the batch size for its exponent, else the value."""
+    """Return the number of a value on a scale: the batch size for its exponent, else the value."""
     return 2**value if name == "batch_exponent" and _is_exponent(value) else value
 
 
-def _alike(name: str) -> str:
-    """The built-in axis that an axis is told like."""
+def _model_axis(name: str) -> str:
+    """Return the built-in axis whose texts an axis shares."""
     return "batch_exponent" if name == BATCH_SIZE else name
 
 
 def _is_exponent(value: Any) -> TypeGuard[int]:
-    """Whether it can be one of a batch size: a record may hold any number, and its power may take all memory."""
+    """Return whether a value can be the exponent of a batch size.
+
+    A record may hold any number, and its power might take all memory.
+    """
     return isinstance(value, int) and 0 <= value < 64

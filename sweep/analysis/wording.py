@@ -11,7 +11,7 @@ from sweep.analysis.matching import axes_of
 from sweep.analysis.quantities import factor, factors
 from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
 from sweep.analysis.summary import Summary, is_per_trial, more_units
-from sweep.axes import AXES, circumstance, said
+from sweep.axes import AXES, circumstance, phrase
 from sweep.records.columns import ColumnMetadata
 from sweep.records.stated import NEVER
 from sweep.selection import VERSION, Axes, shown, varying
@@ -147,7 +147,7 @@ def value_phrase(axis: str, value: Any) -> str:
     if isinstance(value, tuple):
         parts = zip(axes_of(axis), value, strict=True)
         return " with ".join(value_phrase(each, part) for each, part in parts)
-    return shown(value) if axis == "run" else said(axis, value)
+    return shown(value) if axis == "run" else phrase(axis, value)
 
 
 def circumstances(axes: Axes, varied: Iterable[str] = ()) -> str:

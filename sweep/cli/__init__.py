@@ -1,4 +1,4 @@
-"""The command line: the one place that prints, catches `SweepError` and decides exit codes."""
+"""The command line: the only place that prints, catches `SweepError` and sets exit codes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,21 @@ from sweep.cli import (
 from sweep.errors import USAGE, SweepError
 from sweep.texts import printable
 
-# Newer versions of Typer carry a copy of Click, older ones import it: take the class that is really raised.
+# Newer versions of Typer contain a copy of Click, older ones import it. This finds the class of
+# whichever is in use.
 _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; Typer itself ends every interrupted one with 130 and says nothing."""
+    """The group of commands.
+
+    Typer ends an interrupted command with 130 and no message. This group says what the cause was.
+    """
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a command; a signal ends it with a message and the signal's exit code."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -98,7 +103,7 @@ def _root(
 
 def main() -> None:
     """Run the command line and end the process with the documented exit code."""
-    # PyArrow's own choice, mimalloc, keeps tens of megabytes that it does not use
+    # PyArrow's default, mimalloc, keeps tens of megabytes that are not in use.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     output.prepare_streams()
     homes.make_absolute()
@@ -115,26 +120,31 @@ def _run() -> int:
         output.say(signals.cause())
         return signals.exit_code()
     except _UsageError as error:
-        if message := _usage_message(error):  # empty where the help was printed instead
+        # The message is empty if the help was printed instead.
+        if message := _usage_message(error):
             output.show_error(SweepError(message, _usage_hint(error)))
         return USAGE
     except UnicodeEncodeError as error:
-        if not any(map(_is_no_text, sys.argv)):
+        wrong = next(filter(_is_not_text, sys.argv), None)
+        if wrong is None:
             raise
-        wrong = next(filter(_is_no_text, sys.argv))
         output.show_error(
             SweepError(
                 f"{printable(wrong)} is no text in UTF-8: {error.reason}", "write it in UTF-8"
             )
         )
         return USAGE
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except BrokenPipeError:
+        # The reader of the output closed it, as `head` does.
         return 0
     return code if isinstance(code, int) else 0
 
 
-def _is_no_text(argument: str) -> bool:
-    """Whether it holds bytes that are not UTF-8, which Python takes in as halves of surrogate pairs."""
+def _is_not_text(argument: str) -> bool:
+    """Return whether an argument has bytes that are not UTF-8.
+
+    Python decodes such bytes as lone surrogates.
+    """
     return any("\ud800" <= sign <= "\udfff" for sign in argument)
 
 

@@ -1,4 +1,4 @@
-"""`sweep summarize`, `compare`, `verify`: from records to answers."""
+"""The commands `sweep summarize`, `compare` and `verify`: from records to answers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ _RunName = Annotated[
 _Metric = Annotated[
     str | None,
     typer.Option(
-        help="What to look at: step_s, forward_s, peak_rss_bytes …; each workload's own if left out."
+        help="What to look at: step_s, forward_s, peak_rss_bytes …;"
+        " each workload's own if left out."
     ),
 ]
 _Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CONDITION",
-        help="Only such cells, as framework=torch or 'batch_exponent=0,>3', or trials, as 'cpu_model=*EPYC*'.",
+        help="Only such cells, as `framework=torch` or `batch_exponent=0,>3`,"
+        " or trials, as `cpu_model=*EPYC*`.",
     ),
 ]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
@@ -40,7 +42,8 @@ _Margin = Annotated[
     typer.Option(
         metavar="SHARE",
         parser=shares.of("--margin"),
-        help="Differences below it count as none, as 5% or 0.05; 1% or the machine's noise floor if left out.",
+        help="Differences below it count as none, as 5% or 0.05;"
+        " 1% or the machine's noise floor if left out.",
     ),
 ]
 _Across = Annotated[
@@ -60,16 +63,16 @@ def summarize(
 ) -> int:
     """Show mean, variance and interval of each cell, and what is doubtful about them.
 
-    Times are means over processes with a 95 % interval, which takes at least three of them. Ends with 1 where trials
-    failed, with 4 where planned ones have no record.
+    Times are means over processes with a 95 % interval, which takes at least three of them. Ends
+    with 1 if trials failed, with 4 if planned ones have no record.
 
     Example: `sweep summarize core-time --by framework,batch_exponent --format csv`
     """
     from sweep.grid.conditions import parsed
 
-    loaded = runs.loaded(run)
+    loaded = runs.load(run)
     summaries = loaded.summary(by.split(",") if by else None, metric, parsed(where or []))
-    runs.tell_state(loaded)
+    runs.warn_state(loaded)
     answers.write_summaries(summaries, form)
     return answers.summary_code(loaded, summaries)
 
@@ -85,13 +88,15 @@ def compare(
     over: Annotated[
         str | None,
         typer.Option(
-            help="The axis to compare over, as framework or backward; or several, as framework,backend."
+            help="The axis to compare over, as framework or backward;"
+            " or several, as framework,backend."
         ),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="The value to compare with, of several axes as torch==1.12.1,default; the grid's first."
+            help="The value to compare with, of several axes as torch==1.12.1,default;"
+            " the grid's first if left out."
         ),
     ] = None,
     metric: _Metric = None,
@@ -115,41 +120,42 @@ def compare(
 ) -> int:
     """Say which is faster, by how much, and how sure that is.
 
-    Compares over an axis within a run, or the second run with the first. Ends with 1 where something is slower than its
-    baseline, with 4 where records are missing, with 3 where nothing can be said yet.
+    Compares over an axis within a run, or the second run with the first. Ends with 1 if something
+    is slower than its baseline, with 4 if records are missing, with 3 if nothing can be said yet.
 
     Example: `sweep compare core-time --over framework --baseline chainer==7.8.1`
     """
     from sweep.grid.conditions import parsed
 
-    first, conditions = runs.loaded(run), parsed(where or [])
+    first, conditions = runs.load(run), parsed(where or [])
+    second = None
     if other is None:
         if ignore or rename:
             raise SweepError(
                 "--ignore and --rename are of two runs", "name a second run, or use --over"
             )
-        compared, axis = [first], over or _question(first, metric, conditions)
-        found = first.compare(axis, baseline, metric, conditions, margin, across_machines)
-        answers.tell_uncompared(first.uncompared(found, metric, conditions), axis)
+        axis = over or _default_axis(first, metric, conditions)
+        comparisons = first.compare(axis, baseline, metric, conditions, margin, across_machines)
+        answers.warn_uncompared(first.uncompared(comparisons, metric, conditions), axis)
     else:
         if over or baseline:
             raise SweepError(
                 "two runs are compared cell by cell, not over an axis",
                 "leave out --over, or name one run",
             )
-        second = runs.loaded(other)
-        compared = [first, second]
-        names = dict(_renaming(each) for each in rename or [])
-        found = second.compare_with(
+        second = runs.load(other)
+        names = dict(_renaming(text) for text in rename or [])
+        comparisons = second.compare_with(
             first, metric, conditions, margin, ignore or [], across_machines, names
         )
-        runs.tell_state(second)
-    runs.tell_state(first)
-    for each in compared:
-        answers.tell_outdated(each.outdated(found[0].over, metric, conditions), each.name)
-    answers.write_comparisons(found, form)
-    answers.tell_correction(found, first.states_claims)
-    return answers.comparison_code(found)
+        runs.warn_state(second)
+    runs.warn_state(first)
+    for each in [first, second] if second else [first]:
+        outdated = each.outdated(comparisons[0].over, metric, conditions)
+        answers.warn_outdated(outdated, each.name)
+    answers.write_comparisons(comparisons, form)
+    answers.note_correction(comparisons, first.states_claims)
+    return answers.comparison_code(comparisons)
 
 
 def verify(
@@ -160,46 +166,48 @@ def verify(
         typer.Option("--format", help="How to write the claims; sentences if left out."),
     ] = None,
 ) -> int:
-    """Hold the grid's claims against the records: supported, refuted or inconclusive, with the evidence.
+    """Check the grid's claims against the records: supported, refuted or inconclusive.
 
-    Ends with 1 where a claim is refuted, with 4 where records that it needs are missing, with 3 where one is open.
+    Each claim is shown with its evidence. Ends with 1 if a claim is refuted, with 4 if records that
+    it needs are missing, with 3 if one is open.
 
     Example: `sweep verify core-time --format json`
     """
-    loaded = runs.loaded(run, where)
+    loaded = runs.load(run, where)
     judgements = loaded.verify()
     if not judgements:
         raise SweepError(
             f"the grid of {loaded.results} states no claims",
             "add claims: to the grid, see sweep schema",
         )
-    runs.tell_state(loaded)
+    runs.warn_state(loaded)
     if loaded.missing:
         output.warn(
-            f"{having(len(loaded.missing), 'planned trial')} no record yet: judged is what is there"
+            f"{having(len(loaded.missing), 'planned trial')} no record yet:"
+            " the claims are judged by the records so far"
         )
     answers.write_judgements(judgements, form)
-    answers.tell_correction_of_claims(judgements)
+    answers.note_correction_of_claims(judgements)
     return answers.judgement_code(judgements)
 
 
-def _question(run: Run, metric: str | None, where: Any) -> str:
-    """The axis that goes without saying: the framework where there are several, or the only one that asks something."""
+def _default_axis(run: Run, metric: str | None, where: Any) -> str:
+    """Return the axis to compare over: the framework if it varies, or the only one that varies."""
     from sweep.analysis.matching import comparable_axes, nothing_to_compare
     from sweep.selection import varying
 
-    axes = varying([summary.axes for summary in run.summary(metric=metric, where=where)])
-    asked = comparable_axes(axes)
-    if "framework" in asked:
+    varied = varying([summary.axes for summary in run.summary(metric=metric, where=where)])
+    axes = comparable_axes(varied)
+    if "framework" in axes:
         return "framework"
-    if len(asked) == 1:
-        return asked[0]
-    if asked:
+    if len(axes) == 1:
+        return axes[0]
+    if axes:
         raise SweepError(
             "nothing says what to compare",
-            f"use --over with one of {', '.join(asked)}, or name two runs",
+            f"use --over with one of {', '.join(axes)}, or name two runs",
         )
-    raise nothing_to_compare(axes)
+    raise nothing_to_compare(varied)
 
 
 def _renaming(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""`sweep calibrate`: how far apart this machine measures what is equal, and what difference it can find."""
+"""The command `sweep calibrate`: the noise floor of this machine, and what it can detect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sweep.calibration import Calibration
 
 _SEEDS = 10
-_ENDLESS = 10.0
+# A detectable difference of this much or more is as good as none.
+_UNDETECTABLE = 10.0
+# Above this floor the machine is too noisy to be useful.
 _WIDE = 0.05
 
 
@@ -36,10 +38,12 @@ def calibrate(
     ] = _SEEDS,
     max_contention: MaxContention = 0.5,
 ) -> None:
-    """Run one cell of a grid under two labels, interleaved, and say how far apart equal things are measured here.
+    """Run one cell of a grid under two labels, interleaved, and show the noise floor of this
+    machine.
 
-    The cell of least work is taken, among those of --only. The noise floor is kept on this machine: later runs here of
-    the same workload and device take it for the margin of their comparisons where it is more than 1 %.
+    The noise floor says how far apart equal things are measured here. The cell of least work is
+    taken, among those of --only. The noise floor is kept on this machine. Later runs here of the
+    same workload and device use it as the margin of their comparisons if it is more than 1 %.
 
     Example: `sweep calibrate grid.yaml --only '*/cpu/*/b0/*' --seeds 20`
     """
@@ -60,29 +64,35 @@ def calibrate(
     unfinished = f"the calibration is not finished; its records so far are in {results}"
     with interruptible(unfinished), display(name) as watching:
         sweeps.run(named, doubled, results, options, watching)
-    comparison = Run(results.storage).compare(
+    (comparison, *_) = Run(results.storage).compare(
         calibration.LABEL, calibration.LABELS[0], across_machines=True
-    )[0]
-    found = calibration.Calibration.of(comparison, cell, address, str(results))
-    kept = calibration.save(found)
-    output.emit(_said(found, len({trial.seed for trial in expansion.trials})))
-    if found.biased:
+    )
+    result = calibration.Calibration.of(comparison, cell, address, str(results))
+    _report(result, len({trial.seed for trial in expansion.trials}))
+    output.say(f"kept in {calibration.save(result)}; records: {results}")
+
+
+def _report(result: Calibration, seeds: int) -> None:
+    output.emit(_sentences(result, seeds))
+    if result.biased:
         output.warn("equal cells differ by more than chance: see sweep doctor, and calibrate again")
-    if found.noise_floor > _WIDE:
+    if result.noise_floor > _WIDE:
         output.warn(
-            "differences below so wide a floor are called none: see sweep doctor, or calibrate with more --seeds"
+            "differences below so wide a floor are called none:"
+            " see sweep doctor, or calibrate with more --seeds"
         )
-    output.say(f"kept in {kept}; records: {results}")
 
 
-def _said(found: Calibration, seeds: int) -> str:
-    """What it means, in three sentences."""
-    apart = f"{found.ratio - 1:+.2%} [{found.low - 1:+.2%}, {found.high - 1:+.2%}]"
-    least = found.detectable(seeds)
-    finds = f"differences of {least:.1%} and more" if least < _ENDLESS else "no difference whatever"
+def _sentences(result: Calibration, seeds: int) -> str:
+    """Return what the calibration means, in three sentences."""
+    apart = f"{result.ratio - 1:+.2%} [{result.low - 1:+.2%}, {result.high - 1:+.2%}]"
+    least = result.detectable(seeds)
+    detected = f"differences of {least:.1%} and more"
+    if least >= _UNDETECTABLE:
+        detected = "no difference whatever"
     return (
-        f"On {found.place}, {found.cell} measured against itself comes out {apart} apart in {found.metric}, "
-        f"over {counted(found.pairs, 'pair')} of processes.\n"
-        f"The noise floor is {found.noise_floor:.2%}. "
-        f"With {counted(seeds, 'seed')} per cell, as in this grid, {finds} are found in four of five sweeps."
+        f"On {result.place}, {result.cell} measured against itself comes out {apart} apart"
+        f" in {result.metric}, over {counted(result.pairs, 'pair')} of processes.\n"
+        f"The noise floor is {result.noise_floor:.2%}. With {counted(seeds, 'seed')} per cell,"
+        f" as in this grid, {detected} are found in four of five sweeps."
     )

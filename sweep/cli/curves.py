@@ -1,4 +1,4 @@
-"""`sweep curves`: how training went, cell by cell and epoch by epoch."""
+"""The command `sweep curves`: learning curves, cell by cell and epoch by epoch."""
 
 from __future__ import annotations
 
@@ -30,35 +30,37 @@ def curves(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE,
 ) -> int:
-    """Show learning curves: of each cell and epoch the validation loss over the seeds, PCK, PCP and elapsed time.
+    """Show learning curves: validation loss, PCK, PCP and elapsed time, by cell and epoch.
 
-    Losses are means over trials, with the least and the greatest of theirs and, from three trials on, a 95 % interval.
-    Time is that of training alone. Ends with 4 where planned trials have no record.
+    Losses are means over trials, with their minimum and maximum and, from three trials on, a 95 %
+    interval. Time is that of training alone. Ends with 4 if planned trials have no record.
 
     Example: sweep curves training --where framework=torch --format csv
     """
     from sweep.analysis import logs
     from sweep.grid.conditions import parsed
 
-    loaded = runs.loaded(run)
-    found = loaded.curves(parsed(where or []))
-    runs.tell_state(loaded)
-    emit(form, _columns(found), [_row(curve, point) for curve in found for point in curve.points])
-    few = {point.trials for curve in found for point in curve.points if point.interval is None}
+    loaded = runs.load(run)
+    learning = loaded.curves(parsed(where or []))
+    runs.warn_state(loaded)
+    points = [(curve, point) for curve in learning for point in curve.points]
+    emit(form, _columns(points), [_row(curve, point) for curve, point in points])
+    few = {point.trials for _, point in points if point.interval is None}
     if few and form in (Format.TABLE, Format.MARKDOWN, Format.LATEX):
         more = FEWEST_SEEDS - max(few)
         output.warn(
-            f"an interval takes three trials or more and there are {max(few)}; use --add-seeds {more}"
+            f"an interval takes three trials or more and there are {max(few)};"
+            f" use --add-seeds {more}"
         )
-    if left_out := logs.left_out_note(sum(curve.left_out for curve in found)):
+    if left_out := logs.left_out_note(sum(curve.left_out for curve in learning)):
         output.warn(f"{left_out}; see what one trial recorded with sweep show")
     return answers.missing_code(loaded)
 
 
-def _columns(found: Sequence[Curve]) -> list[Column]:
-    from sweep.analysis.quantities import NOTHING, number, scale
+def _columns(points: Sequence[tuple[Curve, Point]]) -> list[Column]:
+    from sweep.analysis.quantities import number, scale
 
-    points = [(curve, point) for curve in found for point in curve.points]
+    # One unit for the column: that of the longest time.
     time = scale("s", [max((point.elapsed_s or 0.0 for _, point in points), default=0.0)])
     plain = scale("", [1.0])
     columns = [
@@ -67,17 +69,17 @@ def _columns(found: Sequence[Curve]) -> list[Column]:
         Column("validation loss", [number(point.loss) for _, point in points]),
         Column("over seeds", [_range(point) for _, point in points]),
         Column("95 % interval", [plain.interval(point.interval) for _, point in points]),
-        Column(
-            "PCK", [NOTHING if point.pck is None else f"{point.pck:.1%}" for _, point in points]
-        ),
-        Column(
-            "PCP",
-            [NOTHING if point.pcp is None else f"{point.pcp:.1%}" for _, point in points],
-            rank=1,
-        ),
+        Column("PCK", [_percent(point.pck) for _, point in points]),
+        Column("PCP", [_percent(point.pcp) for _, point in points], rank=1),
         Column(f"elapsed {time.sign}", [_time(point, time) for _, point in points]),
     ]
     return beside(answers.axis_columns([curve.axes for curve, _ in points]), columns)
+
+
+def _percent(share: float | None) -> str:
+    from sweep.analysis.quantities import NOTHING
+
+    return NOTHING if share is None else f"{share:.1%}"
 
 
 def _time(point: Point, time: Scale) -> str:

@@ -1,4 +1,4 @@
-"""`sweep data`: which data sets there are, getting them, preparing them, looking at them."""
+"""The commands of `sweep data`: list, fetch, prepare and show data sets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from sweep.datasets import DataSet, Prepared
     from sweep.datasets.sheet import Tile
 
-app = typer.Typer(
-    no_args_is_help=True, help="Data sets: what there is, getting, preparing and looking at it."
-)
+app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, prepare and show them.")
 
 Name = Annotated[
     str, typer.Argument(help="Which data set; `sweep data list` names them.", show_default=False)
@@ -49,7 +47,7 @@ Options = Annotated[
 def list_(
     form: Annotated[Format, typer.Option("--format", help="How to write the rows.")] = Format.TABLE,
 ) -> None:
-    """Data sets, and what of them is prepared on this machine.
+    """List data sets, and which of them are prepared on this machine.
 
     A row for each that is prepared, and one for each data set that is not.
 
@@ -72,7 +70,7 @@ def _rows(dataset: DataSet, found: Sequence[Prepared]) -> list[dict[str, Any]]:
 
 
 def _row(dataset: DataSet, prepared: Prepared | None) -> dict[str, Any]:
-    """What is known of a data set, and of one of its preparations."""
+    """Return what is known of a data set, and of one of its prepared forms."""
     meta = prepared.meta() if prepared else {}
     return {
         "data_set": dataset.name,
@@ -116,7 +114,7 @@ def fetch(
         str, typer.Option(help="Accept only an archive with this SHA-256.", show_default=False)
     ] = "",
 ) -> None:
-    """Download a published archive; goes on where an earlier download broke off.
+    """Download a published archive; resume where an earlier download broke off.
 
     Example: `sweep data fetch lsp && sweep data prepare lsp`
     """
@@ -133,9 +131,8 @@ def fetch(
                 dataset.archive, path.parent, progress, url or (), sha256, output.say
             )
     except SweepError as error:
-        raise type(error)(
-            error.message, error.hint.replace("NAME", name) + f"; see {dataset.homepage}"
-        ) from None
+        hint = f"{error.hint.replace('NAME', name)}; see {dataset.homepage}"
+        raise type(error)(error.message, hint) from None
     output.emit(str(path))
 
 
@@ -143,7 +140,8 @@ def fetch(
 def prepare(name: Name, path: From = None, options: Options = None) -> int:
     """Decode, pad, crop and check a data set into arrays that workers map into memory.
 
-    Ends with 1 where more than a tenth of the examples do not fit: the arrays are there, of fewer examples.
+    Ends with 1 if more than a tenth of the examples do not fit: the arrays exist, with fewer
+    examples.
 
     Examples: `sweep data prepare lspet --path lspet_dataset.zip`
 
@@ -206,17 +204,21 @@ def show(
 
 
 def _tiles(prepared: Prepared, count: int, split: str) -> list[Tile]:
-    """`count` examples spread evenly over the split; invisible joints only where they have true coordinates."""
+    """Return `count` examples spread evenly over the split.
+
+    Invisible joints are left out unless their coordinates are annotated.
+    """
     import numpy as np
 
     from sweep.datasets.sheet import Tile
 
     images = np.load(prepared.folder / "images.npy", mmap_mode="r")
-    joints, visible, tests = (
+    joints, visible, is_test = (
         np.load(prepared.folder / f"{array}.npy") for array in ("joints", "visible", "split")
     )
     names = (prepared.folder / "names.txt").read_text(encoding="utf-8").splitlines()
-    among = np.flatnonzero({"train": tests == 0, "test": tests == 1, "all": tests >= 0}[split])
+    in_split = {"train": is_test == 0, "test": is_test == 1, "all": is_test >= 0}[split]
+    among = np.flatnonzero(in_split)
     if not len(among):
         raise SweepError(f"{prepared.id} has no {split} examples", "leave --split out")
     if not prepared.meta()["locates_invisible"]:
@@ -236,7 +238,7 @@ def _prepared(name: str, path: Path | None, options: Sequence[str] | None) -> Pr
 
 
 def _parsed(dataset: DataSet, given: Sequence[str]) -> dict[str, Any]:
-    """`option=value` words as values of the options' types."""
+    """Return `option=value` words as values of the options' types."""
     from sweep.errors import nearest
 
     values: dict[str, Any] = {}
@@ -253,8 +255,9 @@ def _parsed(dataset: DataSet, given: Sequence[str]) -> dict[str, Any]:
         try:
             values[option] = _BOOLEANS[text] if kind is bool else kind(text)
         except (ValueError, KeyError):
+            default = dataset.options[option]
             raise SweepError(
-                f"--set {word} does not fit", f"it is {dataset.options[option]!r} by default"
+                f"--set {word} does not fit", f"it is {default!r} by default"
             ) from None
     return values
 
@@ -270,7 +273,7 @@ def _by_hand(dataset: DataSet) -> str:
 
 @contextmanager
 def _preparing(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr for each stage of preparation; nothing where stderr is no terminal."""
+    """Show a progress bar per stage of preparation on stderr, if that is a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -300,7 +303,7 @@ def _preparing(name: str) -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def _downloading() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar on stderr for each mirror; nothing where stderr is no terminal."""
+    """Show a progress bar per mirror on stderr, if that is a terminal."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,

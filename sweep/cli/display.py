@@ -1,4 +1,4 @@
-"""Progress of a sweep: a live panel on a terminal, plain lines elsewhere; always on stderr."""
+"""Progress of a sweep on stderr: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from sweep.status import Status
 from sweep.texts import printable
 
 _LINE_EVERY_S = 10.0
-_DETAILS = 4
-_LONGEST_FACT = 80
+_DETAILS = 4  # trials whose own progress is shown
+_LONGEST_FACT = 80  # characters
 _LONGEST_S = 1e10  # three hundred years
-_REFRESH_PER_S = 1.0  # the display shares the machine with what is timed
+# The display runs on the machine that is timed, so it is redrawn rarely.
+_REFRESH_PER_S = 1.0
 
 _P = ParamSpec("_P")
 _D = TypeVar("_D", bound="Display")
@@ -30,27 +31,29 @@ _D = TypeVar("_D", bound="Display")
 def _never_raising(
     method: Callable[Concatenate[_D, _P], None],
 ) -> Callable[Concatenate[_D, _P], None]:
-    """A method of a display that gives up telling, once and with a warning, instead of ending the sweep."""
+    """Make a method of a display stop the display, with one warning, if it raises."""
 
     @functools.wraps(method)
-    def told(self: _D, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def guarded(self: _D, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         if self.failed:
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001  whatever it is: hours of measuring must not end with it
+        # Any error: hours of measurement must not end because of the display.
+        except Exception as error:  # noqa: BLE001
             self.failed = True
             output.warn(
                 f"progress is no longer shown ({type(error).__name__}: {error}); the sweep goes on"
             )
 
-    return told
+    return guarded
 
 
 class Display:
-    """What the sweep tells while it runs: `planned` once, `started` and `ended` per trial, `note` in between.
+    """What a sweep shows while it runs.
 
-    None of these raises: a display that fails is given up, and the sweep goes on.
+    `planned` is called once per round, `started` and `ended` once per trial, `note` at any time.
+    None of them raises: a display that fails is given up, and the sweep continues.
     """
 
     failed = False
@@ -71,16 +74,19 @@ class Display:
 
     @_never_raising
     def planned(self, total: int, done: int, remaining_s: float | None) -> None:
+        """Show the number of trials, of which `done` have a record already."""
         self._total, self._done, self._remaining_s = total, done, remaining_s
         self._changed()
 
     @_never_raising
     def started(self, device: str) -> None:
+        """Count one more running trial."""
         self._running[device] += 1
         self._changed()
 
     @_never_raising
     def ended(self, record: Mapping[str, Any], remaining_s: float | None) -> None:
+        """Count one more record; a failure is shown at once."""
         device = str(record.get("device"))
         self._running[device] = max(0, self._running[device] - 1)
         self._done += 1
@@ -93,12 +99,12 @@ class Display:
 
     @_never_raising
     def again(self) -> None:
-        """A trial that has ended is to be run once more."""
+        """Discount one trial that has ended and will be run again."""
         self._done -= 1
 
     @_never_raising
     def detail(self, trial_name: str, facts: Mapping[str, Any]) -> None:
-        """What a long trial says of itself: its epoch, its loss; nothing where it has nothing to say any more."""
+        """Show the progress that a long trial reports, such as epoch and loss; {} clears it."""
         if facts:
             self._details[trial_name] = progress(facts)
         else:
@@ -107,10 +113,11 @@ class Display:
 
     @_never_raising
     def note(self, text: str) -> None:
+        """Show a line of text."""
         output.say(text)
 
     def _changed(self) -> None:
-        """Something to show has changed."""
+        """Called after any change; subclasses redraw."""
 
     def _shown_details(self) -> list[str]:
         return [
@@ -119,23 +126,18 @@ class Display:
 
     def _status_text(self) -> str:
         parts = [f"{self._done}/{self._total} trials"]
-        running = {device: n for device, n in self._running.items() if n}
+        running = [f"{n} on {device}" for device, n in sorted(self._running.items()) if n]
         if running:
-            parts.append(
-                "running " + ", ".join(f"{n} on {device}" for device, n in sorted(running.items()))
-            )
+            parts.append(f"running {', '.join(running)}")
         if self._failures:
             parts.append(", ".join(f"{n} {status}" for status, n in sorted(self._failures.items())))
         if self._done < self._total:
-            seconds = self._remaining_s
-            parts.append(
-                "ETA once a trial has ended" if seconds is None else f"ETA {duration(seconds)}"
-            )
+            parts.append(eta(self._remaining_s))
         return " · ".join(parts)
 
 
 class LineDisplay(Display):
-    """For logs and pipes: a line every ten seconds at most, and the last one always."""
+    """For logs and pipes: a line at most every ten seconds, and always the last one."""
 
     _last_line = -_LINE_EVERY_S
     _last_text = ""
@@ -155,7 +157,7 @@ class LineDisplay(Display):
 
 
 class LiveDisplay(Display):
-    """For terminals: a bar, what runs, what failed, how long it will take."""
+    """For terminals: a bar, running trials, failures and the remaining time."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -190,46 +192,60 @@ class LiveDisplay(Display):
 
 
 def display(name: str) -> Display:
+    """Return the display that suits stderr."""
     return LiveDisplay(name) if output.is_terminal() else LineDisplay(name)
 
 
+def eta(remaining_s: float | None) -> str:
+    """Return the remaining time as text; None if no trial has ended yet."""
+    if remaining_s is None:
+        return "ETA once a trial has ended"
+    return f"ETA {duration(remaining_s)}"
+
+
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `42 s`, `3 min 10 s`, `5 h 20 min`, `2 d 4 h`; `unknown` where no number is."""
-    if not abs(seconds) < _LONGEST_S:  # nor is NaN, or an integer too large for a float
+    """Return seconds as text: `42 s`, `3 min 10 s`, `5 h 20 min`, `2 d 4 h`, or `unknown`."""
+    # `not <` also covers NaN and integers too large for a float.
+    if not abs(seconds) < _LONGEST_S:
         return "unknown"
     whole = round(seconds)
-    for unit, size, below, smaller in (
+    for unit, size, smaller_unit, smaller_size in (
         ("d", 86400, "h", 3600),
         ("h", 3600, "min", 60),
         ("min", 60, "s", 1),
     ):
         if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {unit} {rest} {below}" if rest else f"{whole // size} {unit}"
+            rest = whole % size // smaller_size
+            smaller = f" {rest} {smaller_unit}" if rest else ""
+            return f"{whole // size} {unit}{smaller}"
     return f"{whole} s"
 
 
 def progress(facts: Mapping[str, Any]) -> str:
-    """What a trial says of itself, as people say it: `epoch 3 of 10, loss 0.02135, 4 min 10 s left`."""
+    """Return the progress that a trial reports: `epoch 3 of 10, loss 0.02135, 4 min 10 s left`.
+
+    A fact called `epochs` is the total of one called `epoch`.
+    """
     totals = {f"{name}s" for name in facts}
     return ", ".join(
-        _told(name, value, facts) for name, value in facts.items() if name not in totals
+        _fact_text(name, value, facts) for name, value in facts.items() if name not in totals
     )
 
 
-def _told(name: str, value: Any, facts: Mapping[str, Any]) -> str:
+def _fact_text(name: str, value: Any, facts: Mapping[str, Any]) -> str:
     if name == "eta_s" and isinstance(value, int | float):
         return f"{duration(value)} left"
-    of = f" of {_short(facts[f'{name}s'])}" if f"{name}s" in facts else ""
-    return f"{name} {_short(value)}{of}"
+    total = f" of {_short(facts[f'{name}s'])}" if f"{name}s" in facts else ""
+    return f"{name} {_short(value)}{total}"
 
 
 def _short(value: Any) -> str:
-    """A value on one line: a workload may say anything of itself."""
+    """Return a value on one short line: a workload may report anything."""
     text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
     return text if len(text) <= _LONGEST_FACT else f"{text[: _LONGEST_FACT - 1]}…"
 
 
 def _failure_line(record: Mapping[str, Any]) -> str:
-    last = str(record.get("error") or "").strip().splitlines()
-    return f"{record['status']}: {record['trial_name']}" + (f": {last[-1]}" if last else "")
+    line = f"{record['status']}: {record['trial_name']}"
+    error = str(record.get("error") or "").strip().splitlines()
+    return f"{line}: {error[-1]}" if error else line

@@ -1,4 +1,4 @@
-"""`sweep doctor`: whether timings made on this machine can be trusted, and what would make them better."""
+"""The command `sweep doctor`: whether timings on this machine can be trusted."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def doctor(
         ),
     ] = Path(runs.RESULTS),
 ) -> int:
-    """Look at this machine and say what bears on timings, with the command that changes it; change nothing.
+    """Look at this machine and show what affects timings, with the commands that fix it.
 
-    Ends with 5 where trials could not run or be kept, else with 0.
+    Changes nothing. Ends with 5 if trials could not run or their records could not be kept, else
+    with 0.
 
     Example: `sweep doctor --format md`
     """
@@ -45,14 +46,14 @@ def doctor(
     found = findings(snapshot.take(out))
     if form is Format.TABLE:
         output.emit("\n".join(_lines(found)))
-        output.say(_in_short(found))
+        output.say(_totals(found))
     else:
         emit(form, _columns(found), [dataclasses.asdict(finding) for finding in found])
     return UNAVAILABLE if worst(found) == "error" else 0
 
 
 def _lines(found: Sequence[Finding]) -> list[str]:
-    """A line for what is well, three for what is not."""
+    """Return one line for a finding that is ok, three for any other."""
     width = max(len(finding.subject) for finding in found)
     indent = " " * (width + 4)
     lines = []
@@ -63,10 +64,11 @@ def _lines(found: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def _in_short(found: Sequence[Finding]) -> str:
+def _totals(found: Sequence[Finding]) -> str:
     counts = Counter(finding.grade for finding in found)
-    told = [counted(counts[grade], grade) for grade in _MARKS if counts[grade] and grade != "ok"]
-    return f"{len(found)} things looked at: {', '.join(told) or 'all is well'}; nothing was changed"
+    grades = [counted(counts[grade], grade) for grade in _MARKS if counts[grade] and grade != "ok"]
+    totals = ", ".join(grades) or "all is well"
+    return f"{len(found)} things looked at: {totals}; nothing was changed"
 
 
 def _columns(found: Sequence[Finding]) -> list[Column]:

@@ -1,4 +1,4 @@
-"""`sweep env`: the environments of this machine, listed, built, tried, locked, removed."""
+"""The commands of `sweep env`: list, build, probe, lock and remove environments."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ def list_(form: _Format = Format.TABLE) -> None:
     """List the environments built on this machine, with their size on disk."""
     from sweep import environments as env
 
-    found = env.environments()
-    _show([_row(e) for e in found], form)
-    total = sum(e.size_bytes for e in found)
-    output.say(f"{counted(len(found), 'environment')}, {_mib(total)} in {env.root()}")
+    built = env.environments()
+    _show([_row(environment) for environment in built], form)
+    total = sum(environment.size_bytes for environment in built)
+    output.say(f"{counted(len(built), 'environment')}, {_mib(total)} in {env.root()}")
     for specification in env.unfinished():
         output.say(
-            f"{specification} is unfinished: being built now, or removed with sweep env rm {specification}"
+            f"{specification} is unfinished: being built now,"
+            f" or removed with sweep env rm {specification}"
         )
 
 
@@ -81,7 +82,7 @@ def build(
     ] = False,
     form: _Format = Format.TABLE,
 ) -> int:
-    """Build environments now, so that a sweep finds them; a sweep builds what is missing by itself."""
+    """Build environments now; otherwise a sweep builds what is missing."""
     override = _given(
         python=python, requires=requires, wheel=wheel, interpreter=interpreter, lock=lock_file
     )
@@ -91,7 +92,7 @@ def build(
     if probe:
         return _probe(specs, backend, device, discard, form)
     rows: list[dict[str, Any]] = []
-    code = _each(specs, lambda spec: rows.append(_row(_prepared(spec))))
+    code = _each(specs, lambda spec: rows.append(_row(_prepare(spec))))
     _show(rows, form)
     return code
 
@@ -118,14 +119,15 @@ def lock(
         ),
     ] = None,
 ) -> None:
-    """Write down an environment's exact versions, building it first where it is missing.
+    """Write an environment's exact versions to a file, building it first if it is missing.
 
-    The file goes into a grid, as environments: {torch==2.13.0: {lock: torch.lock}}, or to sweep env build --lock.
+    Use the file in a grid, as environments: {torch==2.13.0: {lock: torch.lock}}, or with sweep env
+    build --lock.
     """
     from sweep import environments as env
 
     override = _given(python=python, requires=requires, wheel=wheel, interpreter=interpreter)
-    text = env.lock(_prepared(_specified(requirement, device, backend, override)))
+    text = env.lock(_prepare(_specified(requirement, device, backend, override)))
     if to is None:
         output.emit(text)
         return
@@ -144,11 +146,13 @@ def rm(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove every environment.")] = False,
 ) -> None:
-    """Remove environments from this machine; one in use is left alone."""
+    """Remove environments from this machine; those in use are kept."""
     from sweep import environments as env
 
-    chosen = [w for name in names or [] for w in _matching(name)]
-    chosen += [e.specification for e in env.environments()] + env.unfinished() if everything else []
+    chosen = [specification for name in names or [] for specification in _matching(name)]
+    if everything:
+        chosen += [environment.specification for environment in env.environments()]
+        chosen += env.unfinished()
     if not chosen:
         raise SweepError(
             "nothing is named", "name environments as sweep env list shows them, or say --all"
@@ -159,7 +163,7 @@ def rm(
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given, as an entry of a grid's `environments`."""
+    """Return the options that were given, as an entry of a grid's `environments`."""
     return {name: value for name, value in options.items() if value}
 
 
@@ -182,14 +186,14 @@ def _specified(
     return specify(framework, version, device, backend, override)
 
 
-def _prepared(spec: Specification) -> Environment:
+def _prepare(spec: Specification) -> Environment:
     from sweep.environments import prepare
 
     return prepare(spec, output.say)
 
 
 def _each(specs: Iterable[Specification], act: Any) -> int:
-    """Do `act` for every specification; one that fails is told and the next one tried."""
+    """Call `act` for every specification; a failure is shown, and the next one is tried."""
     from sweep.environments import EnvironmentFailed
 
     code = 0
@@ -197,12 +201,12 @@ def _each(specs: Iterable[Specification], act: Any) -> int:
         try:
             act(spec)
         except EnvironmentFailed as error:
-            _tell(error)
+            _show_failure(error)
             code = UNAVAILABLE
     return code
 
 
-def _tell(error: EnvironmentFailed) -> None:
+def _show_failure(error: EnvironmentFailed) -> None:
     if error.log_tail:
         output.say(error.log_tail)
     output.show_error(error)
@@ -246,28 +250,34 @@ def _row(environment: Environment) -> dict[str, Any]:
 
 
 def _matching(name: str) -> list[str]:
-    """Specifications of the environments meant by `name`: an id or its beginning, or a framework version."""
+    """Return the specifications of the environments that `name` means.
+
+    `name` is an id, the beginning of one, or a framework version.
+    """
     from sweep import environments as env
 
-    known = env.environments()
-    if of_framework := [
-        e.specification for e in known if e.framework == versions.normal_requirement(name)
-    ]:
+    built = env.environments()
+    requirement = versions.normal_requirement(name)
+    of_framework = [e.specification for e in built if e.framework == requirement]
+    if of_framework:
         return of_framework
-    names = {e.specification: (e.id, e.specification) for e in known} | {
-        s: (s,) for s in env.unfinished()
-    }
-    ids = [s for s, called in names.items() if any(c.startswith(name) for c in called)]
-    if not ids:
+    # An environment has an id and a specification; one that is unfinished has no id yet.
+    ids = {e.specification: e.id for e in built} | {s: s for s in env.unfinished()}
+    matching = [
+        specification
+        for specification, id_ in ids.items()
+        if id_.startswith(name) or specification.startswith(name)
+    ]
+    if not matching:
         raise SweepError(
-            f"there is no environment {name!r}", nearest(name, {e.framework for e in known})
+            f"there is no environment {name!r}", nearest(name, {e.framework for e in built})
         )
-    if len({names[s][0] for s in ids}) > 1:
+    if len({ids[specification] for specification in matching}) > 1:
         raise SweepError(
-            f"{len(ids)} environments begin with {name!r}",
+            f"{len(matching)} environments begin with {name!r}",
             "say more of the id, as sweep env list shows it",
         )
-    return ids
+    return matching
 
 
 def _show(rows: Sequence[Mapping[str, Any]], form: Format) -> None:
@@ -278,7 +288,7 @@ def _show(rows: Sequence[Mapping[str, Any]], form: Format) -> None:
 
 
 def _column(key: str, values: Sequence[Any]) -> Column:
-    """A column for people: sizes in MiB."""
+    """Return a column for people, with sizes in MiB."""
     if key.endswith("_bytes"):
         return Column(
             key.removesuffix("_bytes"), [_mib(value) if value else "" for value in values]

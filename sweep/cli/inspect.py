@@ -1,4 +1,4 @@
-"""`sweep ls` and `show`: which runs there are, and all that is known of one trial."""
+"""The commands `sweep ls` and `show`: the runs that exist, and all that is known of one trial."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sweep.status import Status, without_times
 if TYPE_CHECKING:
     from sweep.analysis.run import Run
 
-_CAUSES = 10
 _LOG_LINES = 40
-_NAMED = 5
-_LONGEST_LIST = 16
-_LOOKED_THROUGH = 10_000
+_NAMED = 5  # trials that an error names
+_LONGEST_LIST = 16  # values that are shown one by one
+# Names that are compared with a misspelt one: comparison takes seconds for a million.
+_MOST_COMPARED = 10_000
 
 _RunName = Annotated[
     str | None,
@@ -47,7 +47,7 @@ def ls(
 
     Example: `sweep ls s3://lab/results`
     """
-    rows = [_listed(where, name, at) for name, at in runs.under(where)]
+    rows = [_run_row(where, name, at) for name, at in runs.list_runs(where)]
     if not rows and form is Format.TABLE:
         output.say(f"no runs under {where}; start one with sweep run")
         return 0
@@ -93,9 +93,9 @@ def show(
 
     Example: `sweep show core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'`
     """
-    loaded = runs.loaded(run)
-    attempts = loaded.results.history(found_trial(loaded, trial))
-    runs.tell_damage(loaded)
+    loaded = runs.load(run)
+    attempts = loaded.results.history(find_trial(loaded, trial))
+    runs.warn_damage(loaded)
     if not attempts:
         raise SweepError(
             f"the records of {trial} cannot be read", "sweep run on its grid runs it again"
@@ -111,23 +111,20 @@ def show(
     elif form is Format.JSON:
         output.emit(json.dumps(plain(record), indent=1, default=str, ensure_ascii=False))
     else:
-        lines = [
-            *_record_lines(record),
-            *_attempt_lines(attempts),
-            *_log_lines(loaded, record["trial_id"]),
-        ]
+        lines = _record_lines(record) + _attempt_lines(attempts)
+        lines += _log_lines(loaded, record["trial_id"])
         output.emit("\n".join(lines))
     return 0 if record["status"] == Status.OK else FAILED
 
 
-def _listed(where: str, name: str, at: float) -> dict[str, Any]:
+def _run_row(where: str, name: str, at: float) -> dict[str, Any]:
     from sweep.analysis.run import Run
     from sweep.records.storage import Storage
 
     run = Run(Storage(where).child(name))
-    known = run.results.records(["trial_id", "status"])
-    statuses, missing = Counter(known["status"].to_pylist()), len(run.without_record(known))
-    runs.tell_damage(run)
+    records = run.results.records(["trial_id", "status"])
+    statuses, missing = Counter(records["status"].to_pylist()), len(run.without_record(records))
+    runs.warn_damage(run)
     return {
         "run": name,
         "trials": statuses.total() + missing,
@@ -138,50 +135,51 @@ def _listed(where: str, name: str, at: float) -> dict[str, Any]:
     }
 
 
-def found_trial(run: Run, wanted: str) -> str:
-    """The id of the one trial that is meant by an id, its beginning, a name, or a glob."""
+def find_trial(run: Run, wanted: str) -> str:
+    """Return the id of the one trial meant by an id, the beginning of an id, a name, or a glob."""
     table = run.results.records(["trial_id", "trial_name"])
     pairs = list(zip(table["trial_id"].to_pylist(), table["trial_name"].to_pylist(), strict=True))
     exact = [pair for pair in pairs if wanted in pair]
-    chosen = exact or [
-        (i, n) for i, n in pairs if i.startswith(wanted) or (n and fnmatch.fnmatchcase(n, wanted))
-    ]
+    chosen = exact or [pair for pair in pairs if _matches(*pair, wanted)]
     if not chosen:
         if wanted in run.missing:
             raise SweepError(
                 f"{wanted} is planned and has no record yet", "sweep run on its grid runs it"
             )
-        raise SweepError(
-            f"no trial is {wanted!r}", _like(wanted, [name for _, name in pairs if name])
-        )
+        names = [name for _, name in pairs if name]
+        raise SweepError(f"no trial is {wanted!r}", _similar(wanted, names))
     if len(chosen) > 1:
         some = ", ".join(str(name) for _, name in chosen[:_NAMED])
         raise SweepError(f"{wanted!r} may be any of {len(chosen)} trials", f"name one: {some}")
     return str(chosen[0][0])
 
 
-def _like(wanted: str, names: Sequence[str]) -> str:
-    """A hint: the name nearest to what was asked for, or how trials are named."""
-    hint = nearest(wanted, names[:_LOOKED_THROUGH])
-    few = len(names) <= _NAMED or not hint.startswith("known")
-    return hint if few else f"trials are named as {names[0]}, and a glob will do, as '*/s0'"
+def _matches(trial_id: str, name: str | None, wanted: str) -> bool:
+    return trial_id.startswith(wanted) or bool(name and fnmatch.fnmatchcase(name, wanted))
+
+
+def _similar(wanted: str, names: Sequence[str]) -> str:
+    """Return a hint: the nearest name, or what names of trials look like."""
+    hint = nearest(wanted, names[:_MOST_COMPARED])
+    # nearest() lists all names if none is similar, which is too long here.
+    is_short = len(names) <= _NAMED or not hint.startswith("known")
+    return hint if is_short else f"trials are named as {names[0]}, and a glob will do, as '*/s0'"
 
 
 def _record_lines(record: Mapping[str, Any]) -> list[str]:
-    """What is known, one fact a line; samples are summarised."""
-    told: dict[str, str] = {}
+    """Return one line per fact of a record, with samples summarised."""
+    facts: dict[str, str] = {}
     for name, value in record.items():
         if value is None or value in ("", []) or name in ("settings", "machine"):
             continue
-        told[name] = _samples(name, value) if _is_samples(value) else _fact(name, value)
+        facts[name] = _samples(name, value) if _is_samples(value) else _fact(name, value)
+    # Most settings are columns too: only the others follow.
     for name in ("settings", "machine"):
-        told |= {
-            f"{name}.{key}": str(v)
-            for key, v in json.loads(record[name] or "{}").items()
-            if key not in told
-        }
-    width = max(map(len, told))
-    return [f"{name.ljust(width)}  {_indented(text, width)}" for name, text in told.items()]
+        for key, value in json.loads(record[name] or "{}").items():
+            if key not in facts:
+                facts[f"{name}.{key}"] = str(value)
+    width = max(map(len, facts))
+    return [f"{name.ljust(width)}  {_indented(text, width)}" for name, text in facts.items()]
 
 
 def _fact(name: str, value: Any) -> str:
@@ -204,20 +202,26 @@ def _is_samples(value: Any) -> bool:
 
 
 def _samples(name: str, values: Sequence[Any]) -> str:
-    """`100 samples, 12.1 ms … 14.9 ms, median 12.3 ms, flat, worth 84 independent ones`."""
+    """Return a summary of samples.
+
+    An example: `100 values, 12.1 ms … 14.9 ms, median 12.3 ms; flat, worth 84 independent ones`.
+    """
     from sweep.analysis import statistics, steadiness
     from sweep.analysis.quantities import quantity
     from sweep.records.columns import unit
 
     if isinstance(values[0], bool):
         return f"{sum(map(bool, values))} of {len(values)}"
-    known = sorted(value for value in values if value is not None)
-    low, middle, high = (quantity(known[place], unit(name)) for place in (0, len(known) // 2, -1))
-    told = f"{len(values)} values, {low} … {high}, median {middle}"
-    if name != "step_s" or len(known) < len(values):
-        return told
+    present = sorted(value for value in values if value is not None)
+    low, median, high = (
+        quantity(present[index], unit(name)) for index in (0, len(present) // 2, -1)
+    )
+    summary = f"{len(values)} values, {low} … {high}, median {median}"
+    if name != "step_s" or len(present) < len(values):
+        return summary
     worth = statistics.effective_sample_size(values)
-    return f"{told}; {steadiness.steady_state(values).kind}, worth {worth:.0f} independent ones"
+    kind = steadiness.steady_state(values).kind
+    return f"{summary}; {kind}, worth {worth:.0f} independent ones"
 
 
 def _indented(text: str, width: int) -> str:
@@ -229,20 +233,18 @@ def _attempt_lines(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
 
     if len(attempts) < 2:
         return []
-    told = [
+    superseded = [
         f"  attempt {row['attempt']}: {row['status']}: {cause(row['error'] or '')}"
         for row in attempts[:-1]
     ]
-    return ["", "superseded records:", *told]
+    return ["", "superseded records:", *superseded]
 
 
 def _log_lines(run: Run, trial_id: str) -> list[str]:
     lines = run.results.log(trial_id).rstrip().splitlines()
     if not lines:
         return []
-    cut = (
-        f", its last {_LOG_LINES} lines of {len(lines)}; all with --log"
-        if len(lines) > _LOG_LINES
-        else ""
-    )
+    cut = ""
+    if len(lines) > _LOG_LINES:
+        cut = f", its last {_LOG_LINES} lines of {len(lines)}; all with --log"
     return ["", f"log{cut}:", *(f"  {line}" for line in lines[-_LOG_LINES:])]

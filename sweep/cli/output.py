@@ -1,10 +1,11 @@
-"""The terminal: data on stdout, everything else on stderr, colour only where a person looks.
+"""The terminal: data on stdout, everything else on stderr, colour only on a terminal.
 
-What comes from elsewhere, an error of a tool or the log of a trial, can neither show credentials nor steer a terminal.
+Text from elsewhere, such as the error of a tool or the log of a trial, can neither show credentials
+nor control the terminal.
 
-Telling is not part of the work. A sweep of hours does not end because the reader of its messages went away, or because
-their file system is full: what cannot be written to stderr is dropped. Data is the work: a command whose data cannot be
-written says so and fails.
+Messages are not the work of a command. A sweep of hours does not end because the reader of its
+messages has gone, or because their file system is full: what cannot be written to stderr is
+dropped. Data is the work: a command whose data cannot be written fails with an error.
 """
 
 from __future__ import annotations
@@ -38,29 +39,30 @@ _IN_PLAIN = {
 
 
 class _Forgiving:
-    """The stderr of the moment, whose failures are nobody's concern."""
+    """The current sys.stderr, whose write errors are ignored."""
 
     @property
     def encoding(self) -> str:
         return getattr(sys.stderr, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        with self._giving_up():
+        with self._ignored_errors():
             sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with self._giving_up():
+        with self._ignored_errors():
             sys.stderr.flush()
 
     def isatty(self) -> bool:
-        return sys.stderr is not None and sys.stderr.isatty()  # None: closed, and not yet prepared
+        # Python sets a closed stream to None, until prepare_streams() replaces it.
+        return sys.stderr is not None and sys.stderr.isatty()
 
     def fileno(self) -> int:
         return sys.stderr.fileno()
 
     @contextlib.contextmanager
-    def _giving_up(self) -> Iterator[None]:
+    def _ignored_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError:
@@ -72,17 +74,19 @@ stderr = Console(file=cast(IO[str], _Forgiving()), highlight=False, soft_wrap=Tr
 
 
 def prepare_streams() -> None:
-    """Make the three standard streams safe to use, whatever the caller has made of them.
+    """Make the three standard streams safe to use, whatever state they were inherited in.
 
-    A closed one is opened on nothing: else the next file that is opened takes its number, and whatever a library writes
-    to stderr ends up in that file. A sign that the locale lacks is written in others, not an error.
+    A closed one is opened on the null device. Otherwise the next opened file would get its number,
+    and whatever a library writes to stderr would end up in that file. A character that the locale
+    lacks is replaced, and is not an error.
     """
-    codecs.register_error(_PLAIN, _in_plain_signs)
+    codecs.register_error(_PLAIN, _in_plain_characters)
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            # open() takes the lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -90,8 +94,8 @@ def prepare_streams() -> None:
             stream.reconfigure(errors=_PLAIN)
 
 
-def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
-    """What stands for signs that an encoding lacks; a letter of a name becomes its code, as in Python."""
+def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an encoding lacks, those of names by their code as in Python."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]
@@ -103,21 +107,25 @@ def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
 
 
 def is_terminal() -> bool:
-    """Whether a person watches stderr on a terminal that can redraw lines, whatever FORCE_COLOR says of colours."""
+    """Return whether stderr is a terminal that can redraw lines, whatever FORCE_COLOR says."""
     return sys.stderr.isatty() and not stderr.is_dumb_terminal
 
 
 def say(text: str) -> None:
-    """One line for the reader, on stderr; never markup."""
+    """Write one line to stderr, without interpreting it as markup."""
     stderr.print(harmless(text))
 
 
 def warn(text: str) -> None:
+    """Write a warning to stderr."""
     stderr.print(f"warning: {harmless(text)}", style="yellow")
 
 
 def emit(text: str) -> None:
-    """Data, on stdout, with a newline at its end: exactly as given, but that a terminal gets no control characters."""
+    """Write data to stdout exactly as given, with a newline at its end.
+
+    Control characters are removed if stdout is a terminal.
+    """
     text = _without_controls(text) if sys.stdout.isatty() else text
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
@@ -132,27 +140,29 @@ def emit(text: str) -> None:
 
 
 def show_error(error: SweepError) -> None:
+    """Write an error and its hint to stderr."""
     stderr.print(f"error: {harmless(error.message)}", style="bold red")
     if error.hint:
         stderr.print(f"hint: {harmless(error.hint)}")
 
 
 def _silence(stream: IO[str]) -> None:
-    """Send what is still to be written to a stream nowhere, so that its end is no failure either."""
+    """Redirect a stream to the null device, so that flushing it at exit does not fail either."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
-_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # of the direction of writing
+# Unicode's characters that change the direction of writing can disguise text.
+_DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS = {
-    code: None for code in (*range(32), *range(127, 160), *_TURNS) if chr(code) not in "\n\t"
+    code: None for code in (*range(32), *range(127, 160), *_DIRECTIONS) if chr(code) not in "\n\t"
 }
 
 
 def harmless(text: str) -> str:
-    """Text for a terminal, without credentials and what would steer it."""
+    """Return text without credentials and without control characters."""
     return redacted(_without_controls(text))
 
 

@@ -1,4 +1,4 @@
-"""Paths as they are typed: `~` is the home also behind `=`, where no shell expands it, and nothing is no path."""
+"""Paths on the command line: `~` is expanded also behind `=`, and an empty path is an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sweep.errors import SweepError
 
 
 def path(text: str) -> Path:
-    """The path that is meant, for `parser=` of an option. Raises SweepError."""
+    """Return the path for an option's `parser=`; SweepError if it is empty or has no such home."""
     if not text:
         raise SweepError("a path is empty", "name a file or folder; . is the current folder")
     try:

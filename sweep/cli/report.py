@@ -1,4 +1,4 @@
-"""`sweep report`, `plot`: a run as a page, and single pictures of it."""
+"""The commands `sweep report` and `plot`: a run as a page, and single pictures of it."""
 
 from __future__ import annotations
 
@@ -50,28 +50,29 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Only such cells or trials, as framework=torch or 'cpu_model=*EPYC*'.",
+            help="Only such cells or trials, as `framework=torch` or `cpu_model=*EPYC*`.",
         ),
     ] = None,
 ) -> int:
     """Write a run as one HTML file that works without a network.
 
-    Plots, tables, claims and warnings; its reader chooses axes and filters. Prints the file's name. Ends with 1 where
-    trials failed, with 4 where planned ones have no record.
+    It has plots, tables, claims and warnings; its reader chooses axes and filters. Prints the
+    file's name. Ends with 1 if trials failed, with 4 if planned ones have no record.
 
     Example: `sweep report core-time -o core-time.html`
     """
     from sweep.report import report as page
 
-    loaded = runs.loaded(run, where)
+    loaded = runs.load(run, where)
     target = file or _beside(loaded)
     _check(target)
-    if file is None and target.is_symlink():  # a run's folder may be somebody else's
+    # The run's folder may be writable for others, who could redirect the file with a link.
+    if file is None and target.is_symlink():
         raise SweepError(
             f"{target} is a link, which is not followed", "remove it, or name the file with -o"
         )
     text = page(loaded)
-    runs.tell_state(loaded)
+    runs.warn_state(loaded)
     _write(target, text.encode())
     return summary_code(loaded, loaded.summary())
 
@@ -124,43 +125,45 @@ def plot(
     from sweep.grid.conditions import parsed
     from sweep.report import figures, plots
 
-    form = _form(file)
+    file_format = _file_format(file)
     _check(file)
     given = {"x": x, "colour": colour, "shape": shape, "panels": panels}
     roles = {role: name for role, name in given.items() if name}
     choice = figures.Choice(metric, parsed(where or []), roles, over, baseline)
-    loaded = runs.loaded(run)
+    loaded = runs.load(run)
     drawn = figures.picture(loaded, kind, choice)
-    runs.tell_state(loaded)
-    left_out = figures.unusable(loaded) if plots.kind_named(kind).rows in figures.COURSES else ""
+    runs.warn_state(loaded)
+    is_course = plots.kind_named(kind).rows in figures.COURSES
+    left_out = figures.unusable(loaded) if is_course else ""
     if left_out:
         output.warn(f"{left_out}; see what one trial recorded with sweep show")
-    _write(file, plots.image(drawn, form))
+    _write(file, plots.image(drawn, file_format))
     return 0
 
 
 def _beside(run: Run) -> Path:
-    """In the run's folder; in the current one where the run is in an object store."""
+    """Return report.html in the run's folder; in the current one for a run in an object store."""
     folder, here = run.results.storage.folder, Path.cwd()
     if folder is None:
         return Path(f"{run.name}.html")
     return (folder.relative_to(here) if folder.is_relative_to(here) else folder) / "report.html"
 
 
-def _form(file: Path) -> str:
+def _file_format(file: Path) -> str:
     from sweep.report.plots import FORMATS
 
-    form = file.suffix.removeprefix(".").lower()
-    if form not in FORMATS:
+    suffix = file.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
         raise SweepError(
-            f"{file} ends in no format that plots are drawn in", nearest(form, FORMATS)
+            f"{file} ends in no format that plots are drawn in", nearest(suffix, FORMATS)
         )
-    return form
+    return suffix
 
 
 def _check(file: Path) -> None:
-    """Raise SweepError where the file can surely not be written, before work is spent on it."""
-    if os.path.isdir(file):  # noqa: PTH112  pathlib raises where a name is too long
+    """Raise SweepError if the file cannot be written, before work is spent on it."""
+    # Path.is_dir() raises an OSError if a name is too long.
+    if os.path.isdir(file):  # noqa: PTH112
         raise SweepError(f"{file} is a folder", "name a file with -o")
     if not os.path.isdir(file.parent):  # noqa: PTH112
         raise SweepError(

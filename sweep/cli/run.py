@@ -180,12 +180,12 @@ def reproduce(
 
     Example: `sweep reproduce core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'`
     """
-    from sweep.cli.inspect import found_trial
+    from sweep.cli.inspect import find_trial
     from sweep.reproduction import changed
     from sweep.reproduction import reproduce as run_again
 
-    loaded = runs.loaded(run)
-    record = loaded.results.history(found_trial(loaded, trial))[-1]
+    loaded = runs.load(run)
+    record = loaded.results.history(find_trial(loaded, trial))[-1]
     for what in changed(loaded.facts, record):
         output.warn(f"{what} is not known to be what it was when this trial ran")
     output.say(f"running {record['trial_name']} again")

@@ -1,4 +1,4 @@
-"""Runs: which one is meant by a name, a path or a URI."""
+"""Runs on the command line, found by name, path or URI."""
 
 from __future__ import annotations
 
@@ -17,41 +17,44 @@ if TYPE_CHECKING:
 RESULTS = "results"
 
 
-def loaded(run: str | None, where: Sequence[str] | None = None) -> Run:
-    """The run that is meant, the newest under `results/` where none is named; only trials that meet `--where`."""
+def load(run: str | None, where: Sequence[str] | None = None) -> Run:
+    """Return a run with the conditions of `--where`; by default the newest under `results/`."""
     from sweep.analysis.run import Run
     from sweep.grid.conditions import parsed
 
-    return Run(place_of(run), parsed(where or []))
+    return Run(locate(run), parsed(where or []))
 
 
-def tell_state(run: Run) -> None:
-    """Warn that the run goes on meanwhile, and of damage as `tell_damage`; call it after both."""
+def warn_state(run: Run) -> None:
+    """Warn that a run is still running, and of damage. Call it after the records are read."""
     if driver := run.running:
         ended = f"{driver.ended} of {counted(driver.planned, 'trial')}"
         output.warn(
             f"{run.name} is still running, {ended} have ended: this is of the records so far"
         )
-    tell_damage(run)
+    warn_damage(run)
 
 
-def tell_damage(run: Run) -> None:
-    """Warn of parts that could not be read, and of values of `--where` that no cell has; call it after both."""
+def warn_damage(run: Run) -> None:
+    """Warn of parts that could not be read, and of values of `--where` that no cell has.
+
+    Call it after the records are read.
+    """
     for part, reason in run.damaged:
         output.warn(f"{part} left out: {reason}")
     for unmet in run.unmet:
         output.warn(unmet)
 
 
-def place_of(run: str | None) -> str:
-    """A path or a URI: the one given, or that of the run of this name under `results/`."""
+def locate(run: str | None) -> str:
+    """Return the path or URI of a run: the given one, or that of a name under `results/`."""
     from sweep.records.storage import Storage
 
     if run is None:
         return _newest()
     if _holds_a_run(Storage(run)):
         return run
-    names = [name for name, _ in under(RESULTS)]
+    names = [name for name, _ in list_runs(RESULTS)]
     if run in names:
         return f"{RESULTS}/{run}"
     if "/" in run or not names:
@@ -61,18 +64,24 @@ def place_of(run: str | None) -> str:
     raise SweepError(f"there is no run {run!r}", nearest(run, names))
 
 
-def under(where: str) -> list[tuple[str, float]]:
-    """Names of the runs in a folder or store, with the time of their last change, newest first."""
+def list_runs(where: str) -> list[tuple[str, float]]:
+    """Return the names of runs in a folder or store with the times of their changes, newest first.
+
+    Times are in seconds since the epoch.
+    """
     from sweep.records.storage import Storage
 
-    place = Storage(where)
-    found = [(name, place.changed_at(f"{name}/{RUN_FILE}")) for name in place.folders()]
-    runs = [(name, max(at, _records_changed_at(place, name))) for name, at in found if at]
-    return sorted(runs, key=lambda each: -each[1])
+    storage = Storage(where)
+    runs = []
+    for name in storage.folders():
+        run_file_at = storage.changed_at(f"{name}/{RUN_FILE}")
+        if run_file_at:
+            runs.append((name, max(run_file_at, storage.changed_at(f"{name}/{RECORDS}"))))
+    return sorted(runs, key=lambda run: -run[1])
 
 
 def _newest() -> str:
-    runs = under(RESULTS)
+    runs = list_runs(RESULTS)
     if not runs:
         error = SweepError(
             f"there is no run under {RESULTS}/", "start one with sweep run, or name its folder"
@@ -82,9 +91,5 @@ def _newest() -> str:
     return f"{RESULTS}/{runs[0][0]}"
 
 
-def _holds_a_run(place: Storage) -> bool:
-    return place.exists(RUN_FILE) or place.exists(RECORDS)
-
-
-def _records_changed_at(place: Storage, name: str) -> float:
-    return place.changed_at(f"{name}/{RECORDS}")
+def _holds_a_run(storage: Storage) -> bool:
+    return storage.exists(RUN_FILE) or storage.exists(RECORDS)

@@ -1,4 +1,4 @@
-"""Shares as options take them: `0.05` or `5%`, read as in a grid."""
+"""Shares as values of options: `0.05` or `5%`, read as in a grid."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ ANY = "any"
 
 
 def of(option: str) -> Callable[[str | float], float]:
-    """What reads the share after an option; SweepError names the option where it is none."""
+    """Return the parser of an option's share; its SweepError names the option."""
     return lambda given: _read(option, given)
 
 
 def or_any(option: str) -> Callable[[str | float], float]:
-    """The same for a limit, where `any` is no limit."""
-    return lambda given: (
-        math.inf if given == ANY else _read(option, given, f", or {ANY} for no limit")
-    )
+    """Return the parser of an option's limit, of which `any` means no limit."""
+    return lambda given: _limit(option, given)
+
+
+def _limit(option: str, given: str | float) -> float:
+    if given == ANY:
+        return math.inf
+    return _read(option, given, f", or {ANY} for no limit")
 
 
 def _read(option: str, given: str | float, more: str = "") -> float:

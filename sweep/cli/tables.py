@@ -1,4 +1,4 @@
-"""Tables: rows written for people, papers and programs."""
+"""Tables: rows in formats for people, papers and programs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sweep.cli import output
 from sweep.texts import printable
 
 _GAP = "  "
-_WIDTH_OF_A_FILE = 120
-# What CommonMark and GitHub's tables read otherwise: of brackets those that end the text of a link, of underscores
-# those within no word, `#` and `@` where GitHub makes links of them.
+_FILE_WIDTH = 120  # characters
+# What CommonMark and GitHub's tables interpret: brackets that end the text of a link, underscores
+# that are not within a word, and `#` and `@` where GitHub makes links of them.
 _MARKDOWN = re.compile(r"[\\`*<>&~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|(?<!\w)[#@](?=\w)")
 _EDGES = re.compile(r"^\s+|\s+$")
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"} | {
@@ -38,17 +38,19 @@ _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{"
     "…": r"\ldots{}",
     "·": r"\textperiodcentered{}",
 }
-_LIGATURES = re.compile(
-    r"(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=,)(?=,)|(?<=[!?])(?=`)"
-)  # signs that LaTeX would join
+# Characters that LaTeX would join.
+_LIGATURES = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=,)(?=,)|(?<=[!?])(?=`)")
 
-# what spreadsheets take for the start of a formula; tab and carriage return are left out before they look
+# What spreadsheets read as the start of a formula; they skip tabs and carriage returns before it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
 class Format(enum.StrEnum):
-    """How rows are written; in csv no cell starts as a formula, in csv-raw each is as it is."""
+    """How rows are written.
+
+    No cell of csv starts like a formula; those of csv-raw are unchanged.
+    """
 
     TABLE = "table"
     MARKDOWN = "md"
@@ -59,7 +61,10 @@ class Format(enum.StrEnum):
 
 
 class Column(NamedTuple):
-    """A column as people see it; `rank` says how gladly it is left out where there is no room, 0 never."""
+    """A column for people.
+
+    `rank` says how early it is left out if there is no room: the highest first, 0 never.
+    """
 
     title: str
     cells: Sequence[str]
@@ -74,7 +79,7 @@ class Column(NamedTuple):
 def emit(
     form: Format, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str = ""
 ) -> None:
-    """Write `columns` for people (table, md, latex) or `rows` for programs (the others), on stdout."""
+    """Write `columns` for people (table, md, latex) or `rows` for programs to stdout."""
     if form is Format.JSON:
         output.emit(json.dumps([plain(row) for row in rows], indent=1, ensure_ascii=False))
     elif form is Format.CSV:
@@ -86,51 +91,51 @@ def emit(
     elif form is Format.LATEX:
         output.emit(as_latex(columns))
     else:
-        output.emit("\n".join(filter(None, [title, as_text(columns, room())])))
+        output.emit("\n".join(filter(None, [title, as_text(columns, line_width())])))
 
 
 def row(axes: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A row for programs: the axes and parameters of a cell, and what is found of it.
+    """Return a row for programs: the axes and parameters of a cell, and its results.
 
-    Those columns are always called the same. An axis may be called anything: one that is called as one of them is
-    `axis_samples`, say.
+    The names of results are fixed, those of axes are not: an axis with the name of a result, such
+    as `samples`, becomes `axis_samples`.
     """
     clashing = own.keys() & axes.keys()
     if not clashing:
         return {**axes, **own}
     taken = {*own, *axes}
-    found: dict[str, Any] = {}
+    renamed: dict[str, Any] = {}
     for axis, value in axes.items():
-        name = _apart(f"axis_{axis}", taken) if axis in clashing else axis
+        name = _unique(f"axis_{axis}", taken) if axis in clashing else axis
         taken.add(name)
-        found[name] = value
-    return {**found, **own}
+        renamed[name] = value
+    return {**renamed, **own}
 
 
 def beside(axes: Sequence[Column], own: Sequence[Column]) -> list[Column]:
-    """Columns for people, those of axes first; no two have one title, see `row`."""
-    found: list[Column] = []
+    """Return columns for people, axes first; titles are unique, as names are in `row`."""
+    renamed: list[Column] = []
     for column in axes:
-        taken = {each.title for each in [*own, *found]}
-        found.append(column._replace(title=_apart(column.title, taken)))
-    return [*found, *own]
+        taken = {other.title for other in [*own, *renamed]}
+        renamed.append(column._replace(title=_unique(column.title, taken)))
+    return [*renamed, *own]
 
 
-def _apart(name: str, taken: Collection[str]) -> str:
+def _unique(name: str, taken: Collection[str]) -> str:
     while name in taken:
         name = f"axis_{name}"
     return name
 
 
-def room() -> int:
-    """Characters in a line: the terminal's, or as many as a file reads well with."""
+def line_width() -> int:
+    """Return the characters of a line: those of the terminal, or a readable number for a file."""
     if output.stdout.is_terminal or "COLUMNS" in os.environ:
-        return shutil.get_terminal_size((_WIDTH_OF_A_FILE, 24)).columns
-    return _WIDTH_OF_A_FILE
+        return shutil.get_terminal_size((_FILE_WIDTH, 24)).columns
+    return _FILE_WIDTH
 
 
 def as_text(columns: Sequence[Column], width: int) -> str:
-    """Aligned columns under a rule; those of the highest rank are left out until the rest fits."""
+    """Return aligned columns under a rule; columns are left out by rank until the rest fits."""
     kept = list(columns)
     while _line_width(kept) > width and any(column.rank for column in kept):
         kept.remove(max(kept, key=lambda column: column.rank))
@@ -140,21 +145,25 @@ def as_text(columns: Sequence[Column], width: int) -> str:
 
 
 def as_markdown(columns: Sequence[Column]) -> str:
+    """Return a table of GitHub's Markdown, numbers aligned to the right."""
     marks = ["---" if column.is_text else "---:" for column in columns]
     titles, *lines = _lines(columns, markdown)
     return "\n".join("| " + " | ".join(line) + " |" for line in (titles, marks, *lines))
 
 
 def as_latex(columns: Sequence[Column]) -> str:
-    """A `tabular` for the package booktabs."""
+    """Return a `tabular` for the package booktabs."""
     kinds = "".join("l" if column.is_text else "r" for column in columns)
-    lines = [_shielded(" & ".join(line)) + r" \\" for line in _lines(columns, latex)]
+    lines = [_protected(" & ".join(line)) + r" \\" for line in _lines(columns, latex)]
     body = "\n".join([lines[0], r"\midrule", *lines[1:]])
     return f"\\begin{{tabular}}{{{kinds}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], raw: bool = False) -> str:
-    """Rows under their names; text that a spreadsheet would run starts with an apostrophe, unless `raw`."""
+    """Return rows under their names as CSV.
+
+    Text that a spreadsheet would execute gets an apostrophe before it, unless `raw`.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
     if not raw:
@@ -169,27 +178,29 @@ def _no_formula(cell: Any) -> Any:
 
 def _csv_line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(
-        cells
-    )  # else a carriage return would not be quoted
+    # With another line terminator, a cell with a carriage return would not be quoted.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n")
 
 
 def markdown(text: str) -> str:
-    """Text as it is read in a table of GitHub's Markdown."""
+    """Return text escaped for a table of GitHub's Markdown."""
     escaped = _MARKDOWN.sub(lambda match: f"\\{match[0]}", printable(text))
     return _EDGES.sub(lambda match: "&#32;" * len(match[0]), escaped)
 
 
 def latex(text: str) -> str:
-    spaced = _LIGATURES.split(printable(text))
-    return "{}".join(
-        "".join(_LATEX.get(character, character) for character in part) for part in spaced
-    )
+    """Return text escaped for LaTeX, without ligatures."""
+    parts = _LIGATURES.split(printable(text))
+    return "{}".join("".join(map(_latex_character, part)) for part in parts)
+
+
+def _latex_character(character: str) -> str:
+    return _LATEX.get(character, character)
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it: no NaN, no infinity."""
+    """Return a value as JSON can hold it: NaN and infinity become null."""
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -198,15 +209,17 @@ def plain(value: Any) -> Any:
 
 
 def _lines(columns: Sequence[Column], write: Callable[[str], str]) -> list[list[str]]:
-    """The titles, and the cells of each row."""
+    """Return the titles, and the cells of each row."""
+    titles = [column.title for column in columns]
     rows = zip(*(column.cells for column in columns), strict=True)
-    return [
-        [write(text) for text in line] for line in [[column.title for column in columns], *rows]
-    ]
+    return [[write(text) for text in line] for line in [titles, *rows]]
 
 
-def _shielded(line: str) -> str:
-    """A row that the command before it does not take for its argument: `\\\\` and `\\midrule` read on for a bracket."""
+def _protected(line: str) -> str:
+    """Keep LaTeX from reading the start of a row as an argument of the command before it.
+
+    `\\\\` and `\\midrule` take a bracket or star that follows.
+    """
     return f"{{}}{line}" if line.lstrip().startswith(("[", "*")) else line
 
 
@@ -217,14 +230,14 @@ def _cell(value: Any) -> Any:
 
 
 def _aligned(column: Column) -> list[str]:
-    """Title, rule and cells, all of one width."""
+    """Return title, rule and cells, all of the same width."""
     width = column.width
     texts = [printable(column.title), "─" * width, *map(printable, column.cells)]
     return [_padded(text, width, column.is_text) for text in texts]
 
 
 def _padded(text: str, width: int, is_text: bool) -> str:
-    """The text in so many columns of a terminal, of which a Chinese sign takes two."""
+    """Return the text padded to a width in terminal columns; a Chinese character takes two."""
     space = " " * (width - cell_len(text))
     return text + space if is_text else space + text
 
