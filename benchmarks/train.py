@@ -75,7 +75,7 @@ def measured(
     listed.write_text(
         json.dumps(asked | {"batch_exponent": exponent, "rounds": rounds, "repeats": repeats})
     )
-    torch = catalog.known("torch")
+    torch = catalog.get_framework("torch")
     environment = environments.prepare(
         environments.specify(torch, VERSION, override={"requires": ["pillow"]})
     )

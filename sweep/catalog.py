@@ -1,4 +1,7 @@
-"""The catalog: which frameworks, workloads and networks there are, read from their files without importing them."""
+"""The catalog: the frameworks, workloads and networks that exist, read from their files.
+
+The files are parsed and not imported: only the environments have what they import.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sweep import dependencies, literals, plugins, scripts, steps
 from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
-from sweep.plugins import Found
+from sweep.plugins import Registry
 from sweep.records.stated import checked
 from sweep.steps import Step
 
@@ -30,7 +33,7 @@ class _Table(BaseModel):
 
 
 class Variant(_Table):
-    """What a backend or a device changes in a recipe: other Pythons, more requirements; or the reason it cannot be."""
+    """What a backend or device changes in a recipe, or the reason why it is impossible."""
 
     python: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
@@ -39,11 +42,12 @@ class Variant(_Table):
 
 
 class Recipe(_Table):
-    """How an environment is built for the versions that match its specifier.
+    """How an environment is built for the versions that match the recipe's specifier.
 
-    `python` is in order of preference; `requires` may say `{version}`; `build` constrains what source distributions are
-    built with, in `environment`'s variables; `cpu_build` says that the index's own builds bring CUDA libraries and that
-    CPU builds may be had elsewhere; `hint` is for a user whose build failed.
+    `python` is in order of preference. `requires` may contain `{version}`. `build` constrains what
+    source distributions are built with, and `environment` holds variables for that build.
+    `cpu_build` says that builds from the index bring CUDA libraries and that CPU builds exist
+    elsewhere. `hint` is for a user whose build failed.
     """
 
     python: tuple[str, ...] = ()
@@ -56,7 +60,10 @@ class Recipe(_Table):
 
 
 class Backend(_Table):
-    """Where a backend exists: versions of the framework (PEP 440) and devices; `reason` is said where it does not."""
+    """Where a backend exists: versions of the framework (PEP 440) and devices.
+
+    `reason` says why it does not exist elsewhere.
+    """
 
     versions: str = ""
     devices: tuple[str, ...] = ("cpu", "gpu")
@@ -64,7 +71,7 @@ class Backend(_Table):
 
 
 class Layer(_Table):
-    """Which versions of a framework (PEP 440) can compute a layer; `reason` is said of the others."""
+    """Which versions of a framework (PEP 440) can compute a layer; `reason` is about the others."""
 
     versions: str
     reason: str
@@ -81,7 +88,13 @@ class _Header(_Table):
 
 @dataclass(frozen=True, eq=False)
 class Framework:
-    """One framework file. `package` is its distribution, empty where that is NumPy itself; `module` is the import."""
+    """A framework file.
+
+    `package` is its distribution, "" if that is NumPy itself; `module` is the module to import.
+    `backends` includes `default`. `recipes` are by PEP 440 specifier or "*"; the first that matches
+    counts. `columns` is what the file states about its columns. `layers` are those that not every
+    version has.
+    """
 
     name: str
     path: Path
@@ -90,39 +103,34 @@ class Framework:
     requires_python: str
     dependencies: tuple[str, ...]
     devices: tuple[str, ...]
-    backends: Mapping[str, Backend]  # `default` is one of them
-    recipes: Mapping[
-        str, Recipe
-    ]  # PEP 440 specifier (or "*") -> recipe; the first that matches counts
-    columns: Mapping[str, Mapping[str, str]] = field(
-        default_factory=dict
-    )  # what the file states of its columns
-    layers: Mapping[str, Layer] = field(default_factory=dict)  # those that not every version has
-    is_any_package: bool = False  # nothing is known of it but its name: for steps alone
+    backends: Mapping[str, Backend]
+    recipes: Mapping[str, Recipe]
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    is_any_package: bool = False
 
     def recipe(self, version: str | None) -> Recipe:
-        """The recipe for `version`; a version that is no PEP 440 version, or none, matches "*" alone."""
+        """Return the recipe for a version; without a valid PEP 440 version, that of "*"."""
         matching = (r for specifier, r in self.recipes.items() if _matches(specifier, version))
         return next(matching, Recipe())
 
     def unsupported(self, version: str | None, backend: str, device: str) -> str | None:
-        """Why this version cannot compute with that backend on that device, or None where it can."""
+        """Return why this version cannot compute with that backend on that device, or None."""
         return unsupported(self, version, backend, device)
 
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """One workload file: its parameters with their defaults, and the first line of its docstring.
+    """A workload file: its parameters with their defaults, and the first line of its docstring.
 
-    `reference`: the settings that its `reference_values` depends on; empty where it has none to be compared with.
-    `check`: those that its `check` depends on, which says before anything is timed what cannot be; empty likewise.
-    `choices`: the values of those parameters that have only a few.
-    `least`: the smallest value of those parameters that are whole numbers with a lower bound.
-    `steps`: the settings whose sum says how many steps a trial has, for estimates of its time; empty where it is one.
-    `exclusive`: whether a trial has its node to itself unless the grid says otherwise.
-    `columns`: what the file states of the columns that it alone gives; see `records.columns.ColumnMetadata`.
-    `without`: the built-in axes that it does not have.
-    `step`: the user's own file, of a step; `path` is then the module that runs it.
+    `reference` are the settings that its `reference_values` depend on; empty if it has none.
+    `check` are the settings that its `check` depends on, which refuses the impossible before
+    anything is timed; empty if it has none. `choices` are the values of parameters that have only a
+    few. `least` are the lower bounds of integer parameters. `steps` are the settings whose sum is
+    the number of steps, for estimates of time; empty for one step. `exclusive` says whether a trial
+    has its node to itself unless the grid says otherwise. `columns` is what the file states about
+    its own columns; see `records.columns.ColumnMetadata`. `without` are the built-in axes that it
+    does not have. `step` is a user's own step file; `path` is then the module that runs it.
     """
 
     name: str
@@ -142,7 +150,7 @@ class Workload:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """One network file: the first line of its docstring, and the names of the layers that it is made of."""
+    """A network file: the first line of its docstring, and the names of its layers."""
 
     name: str
     path: Path
@@ -150,7 +158,7 @@ class Network:
     layers: frozenset[str] = frozenset()
 
     def lacking(self, framework: Framework, version: str | None) -> str | None:
-        """Why this version of a framework cannot compute the network; None where nothing is known against it."""
+        """Return why this version of a framework cannot compute the network, or None."""
         for name, layer in framework.layers.items():
             known = is_version(version)
             if name in self.layers and known and not _matches(layer.versions, version):
@@ -158,22 +166,18 @@ class Network:
         return None
 
 
-ENTRY_POINTS = (
-    "sweep.frameworks",
-    "sweep.workloads",
-    "sweep.networks",
-    "sweep.datasets",
-)  # by which plug-ins are found
+# Groups of entry points by which plug-ins are found.
+ENTRY_POINTS = ("sweep.frameworks", "sweep.workloads", "sweep.networks", "sweep.datasets")
 
 
-def frameworks() -> Found[Framework]:
-    """Every framework by name, in the tree and from entry points `sweep.frameworks`."""
+def frameworks() -> Registry[Framework]:
+    """Return every framework by name, of the tree and from entry points `sweep.frameworks`."""
     in_tree = dict(_in_tree(WORKLOADS / "frameworks"))
-    return Found(_readers(read_framework, in_tree, "sweep.frameworks"))
+    return Registry(_readers(read_framework, in_tree, "sweep.frameworks"))
 
 
-def known(framework: str) -> Framework:
-    """The framework called `framework`; SweepError with the nearest name where there is none."""
+def get_framework(framework: str) -> Framework:
+    """Return the framework called `framework`; SweepError with the nearest name otherwise."""
     every = frameworks()
     if framework not in every:
         raise SweepError(f"there is no framework {framework!r}", nearest(framework, every))
@@ -182,7 +186,10 @@ def known(framework: str) -> Framework:
 
 @functools.lru_cache(maxsize=256)
 def any_package(name: str) -> Framework:
-    """A package of the index as a framework: its recipe is the package itself, on the newest Python that has it."""
+    """Return a package of the index as a framework.
+
+    Its recipe is the package itself, on the newest Python that has it.
+    """
     return Framework(
         name=name,
         path=WORKLOADS / "runtime" / "package.py",
@@ -197,14 +204,17 @@ def any_package(name: str) -> Framework:
     )
 
 
-def known_or_any(framework: str) -> Framework:
-    """The framework called `framework`, or the package of that name: whether that can be is looked at in the grid."""
+def framework_or_package(name: str) -> Framework:
+    """Return the framework called `name`, else the package of that name.
+
+    The grid has checked whether a package may be its framework.
+    """
     every = frameworks()
-    return every[framework] if framework in every else any_package(framework)
+    return every[name] if name in every else any_package(name)
 
 
 def of_step(step: Step) -> Workload:
-    """A step file as a workload."""
+    """Return a step file as a workload."""
     parameters = steps.settings() | dict(step.parameters)
     return Workload(
         name=step.name,
@@ -221,14 +231,17 @@ def of_step(step: Step) -> Workload:
 
 
 def workload_of(name: str, content: Mapping[str, str]) -> Workload:
-    """The workload of a trial, a step as it was when the trial was planned; SweepError where it is not there."""
+    """Return the workload of a trial, a step as it was when the trial was planned.
+
+    SweepError if it does not exist.
+    """
     if not steps.is_step(name):
-        return known_workload(name)
+        return get_workload(name)
     return of_step(steps.stored(content.get("workload", "").partition(",")[0], name))
 
 
 class Planned(Protocol):
-    """What is needed of a cell; see `sweep.grid`."""
+    """What the catalog needs of a cell; see `sweep.grid`."""
 
     @property
     def settings(self) -> Mapping[str, Any]: ...
@@ -237,35 +250,38 @@ class Planned(Protocol):
 
 
 def workloads_of(cells: Iterable[Planned]) -> Mapping[str, Workload]:
-    """Every workload, and the steps that these cells are of, by name."""
+    """Return every workload, and the steps that these cells use, by name."""
     contents = {str(cell.settings["workload"]): cell.content for cell in cells}
     return workloads() | {
         name: workload_of(name, each) for name, each in contents.items() if steps.is_step(name)
     }
 
 
-def workloads() -> Found[Workload]:
-    """Every workload, in the tree (files with PARAMETERS) and from entry points `sweep.workloads`, by name."""
+def workloads() -> Registry[Workload]:
+    """Return every workload by name, of the tree and from entry points `sweep.workloads`.
+
+    A workload of the tree is a file with PARAMETERS.
+    """
     in_tree = {name: path for name, path in _in_tree(WORKLOADS) if _may_be_workload(path)}
-    return Found(_readers(read_workload, in_tree, "sweep.workloads"))
+    return Registry(_readers(read_workload, in_tree, "sweep.workloads"))
 
 
-def known_workload(name: str) -> Workload:
-    """The workload called `name`; SweepError with the nearest name where there is none."""
+def get_workload(name: str) -> Workload:
+    """Return the workload called `name`; SweepError with the nearest name otherwise."""
     every = workloads()
     if name not in every:
         raise SweepError(f"there is no workload {name!r}", nearest(name, every))
     return every[name]
 
 
-def networks() -> Found[Network]:
-    """Every network by name, in the tree and from entry points `sweep.networks`."""
+def networks() -> Registry[Network]:
+    """Return every network by name, of the tree and from entry points `sweep.networks`."""
     in_tree = dict(_in_tree(WORKLOADS / "networks"))
-    return Found(_readers(read_network, in_tree, "sweep.networks"))
+    return Registry(_readers(read_network, in_tree, "sweep.networks"))
 
 
-def known_network(name: str) -> Network:
-    """The network called `name`; SweepError with the nearest name where there is none."""
+def get_network(name: str) -> Network:
+    """Return the network called `name`; SweepError with the nearest name otherwise."""
     every = networks()
     if name not in every:
         raise SweepError(f"there is no network {name!r}", nearest(name, every))
@@ -274,19 +290,21 @@ def known_network(name: str) -> Network:
 
 @functools.lru_cache(maxsize=65536)
 def unsupported(framework: Framework, version: str | None, backend: str, device: str) -> str | None:
-    """Why this combination cannot be, or None where it can."""
+    """Return why this combination is impossible, or None."""
     if backend not in framework.backends:
         return f"{framework.name} has no backend {backend!r}"
     if device not in framework.devices:
         return f"{framework.name} knows no device {device!r}"
-    of_ones_own = version is not None and not is_version(version)
-    for variant in () if of_ones_own else (backend, device):
-        if reason := framework.recipe(version).variants.get(variant, Variant()).reason:
-            return reason
+    # A version such as `mybuild` is an environment of the user's own, about which nothing is known.
+    is_own_build = version is not None and not is_version(version)
+    if not is_own_build:
+        variants = framework.recipe(version).variants
+        for name in (backend, device):
+            if name in variants and variants[name].reason:
+                return variants[name].reason
     entry = framework.backends[backend]
-    if device in entry.devices and (
-        _matches(entry.versions or "*", version) or not is_version(version)
-    ):
+    exists = not is_version(version) or _matches(entry.versions or "*", version)
+    if device in entry.devices and exists:
         return None
     return (
         entry.reason or f"{framework.name} {version or ''} has no backend {backend!r} on {device!r}"
@@ -294,7 +312,7 @@ def unsupported(framework: Framework, version: str | None, backend: str, device:
 
 
 def is_version(version: str | None) -> TypeGuard[str]:
-    """False for `mybuild`, an environment of the user's own: nothing is known against it."""
+    """Return whether a text is a PEP 440 version; False for an environment of the user's own."""
     try:
         return version is not None and bool(Version(version))
     except InvalidVersion:
@@ -302,7 +320,7 @@ def is_version(version: str | None) -> TypeGuard[str]:
 
 
 def read_framework(path: Path, name: str) -> Framework:
-    """The framework file at `path`; SweepError names what is wrong with its header."""
+    """Return the framework file at `path`; SweepError with what is wrong in its header."""
     block = scripts.block(path, _HEADER_HINT)
     if block is None:
         raise SweepError(f"{path} has no recipe blocks", _HEADER_HINT)
@@ -333,7 +351,7 @@ def read_framework(path: Path, name: str) -> Framework:
 
 
 def read_network(path: Path, name: str) -> Network:
-    """The network file at `path`; SweepError where it assigns no NETWORK."""
+    """Return the network file at `path`; SweepError if it assigns no NETWORK."""
     module = literals.parsed(path)
     if "NETWORK" not in literals.assigned(module):
         raise SweepError(
@@ -341,13 +359,13 @@ def read_network(path: Path, name: str) -> Network:
             "a network file ends with NETWORK = Network(…) of workloads.runtime.layers",
         )
     docstring = ast.get_docstring(module) or ""
-    files = dependencies.found(path).values()
+    files = dependencies.files_of(path).values()
     used = frozenset(name for file in files for name in _imported_layers(literals.parsed(file)))
     return Network(name, path, docstring.partition("\n")[0], used)
 
 
 def _imported_layers(module: ast.Module) -> Iterator[str]:
-    """Names that a file takes from workloads.runtime.layers, by `from` or as attributes of `layers`."""
+    """Yield the names that a file imports from workloads.runtime.layers, or uses of `layers`."""
     for node in ast.walk(module):
         if isinstance(node, ast.ImportFrom) and node.module == "workloads.runtime.layers":
             yield from (alias.name for alias in node.names)
@@ -356,7 +374,7 @@ def _imported_layers(module: ast.Module) -> Iterator[str]:
 
 
 def read_workload(path: Path, name: str) -> Workload:
-    """The workload file at `path`; SweepError where it declares no PARAMETERS."""
+    """Return the workload file at `path`; SweepError if it declares no PARAMETERS."""
     parameters = literals.value(path, "PARAMETERS")
     if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
         raise SweepError(
@@ -384,8 +402,11 @@ def _choices(path: Path, parameters: Mapping[str, Any]) -> dict[str, Sequence[An
     choices: dict[str, Sequence[Any]] = literals.value(path, "CHOICES") or {}
     for parameter, values in choices.items():
         if parameter not in parameters or parameters[parameter] not in values:
-            hint = "CHOICES names parameters with the values that they may have, the default among them"
-            raise SweepError(f"CHOICES in {path} is wrong about {parameter!r}", hint)
+            raise SweepError(
+                f"CHOICES in {path} is wrong about {parameter!r}",
+                "CHOICES names parameters with the values that they may have,"
+                " the default among them",
+            )
     return choices
 
 
@@ -429,23 +450,29 @@ def _is_whole(value: Any) -> bool:
 
 
 def _columns(path: Path) -> dict[str, dict[str, str]]:
-    """What the file states of its columns, in COLUMNS; SweepError where it cannot be."""
+    """Return what the file states about its columns in COLUMNS; SweepError if that is invalid."""
     given = literals.value(path, "COLUMNS")
     if not given:
         return {}
-    hint = 'write COLUMNS = {"images_per_s": {"unit": "images/s", "direction": "more", "meaning": "…"}}'
-    if not isinstance(given, dict) or not all(isinstance(said, dict) for said in given.values()):
+    hint = (
+        'write COLUMNS = {"images_per_s":'
+        ' {"unit": "images/s", "direction": "more", "meaning": "…"}}'
+    )
+    if not isinstance(given, dict) or not all(isinstance(facts, dict) for facts in given.values()):
         raise SweepError(f"COLUMNS in {path} is no dict of dicts", hint)
-    found = {}
-    for name, said in given.items():
+    columns = {}
+    for name, facts in given.items():
         try:
-            found[str(name)] = checked(said)
+            columns[str(name)] = checked(facts)
         except ValueError as error:
             raise SweepError(f"COLUMNS in {path} is wrong about {name!r}: {error}", hint) from None
-    return found
+    return columns
 
 
-_HEADER_HINT = "a framework file opens with a `# /// script` block holding [tool.sweep]; see docs/environments.md"
+_HEADER_HINT = (
+    "a framework file opens with a `# /// script` block holding [tool.sweep];"
+    " see docs/environments.md"
+)
 
 
 def _in_tree(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -455,7 +482,7 @@ def _in_tree(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _may_be_workload(path: Path) -> bool:
-    """Whether a file in the tree has PARAMETERS, or cannot be read to see whether it has."""
+    """Return whether a file has PARAMETERS, or is unreadable, so that it may have them."""
     try:
         return literals.value(path, "PARAMETERS") is not None
     except SweepError:
@@ -465,7 +492,7 @@ def _may_be_workload(path: Path) -> bool:
 def _readers(
     read: Callable[[Path, str], T], files: Mapping[str, Path], group: str
 ) -> Mapping[str, Callable[[], T]]:
-    """What reads each file, in the tree and of plug-ins, which come first."""
+    """Return a function per name that reads its file; plug-ins replace files of the tree."""
 
     def of_plugin(point: EntryPoint) -> T:
         return read(plugins.located(point), point.name)
@@ -479,9 +506,9 @@ def _readers(
 def _matches(specifier: str, version: str | None) -> bool:
     if specifier == "*":
         return True
-    return is_version(version) and SpecifierSet(specifier).contains(
-        Version(version), prereleases=True
-    )
+    if not is_version(version):
+        return False
+    return SpecifierSet(specifier).contains(Version(version), prereleases=True)
 
 
 def _first_line(error: ValidationError | InvalidSpecifier) -> str:

@@ -1,8 +1,9 @@
-"""Dependencies: the files that a Python file imports from its own package, and from `workloads`, found by reading.
+"""Dependencies: the files that a Python file imports from its own package and from `workloads`.
 
-Nothing is run: imports are looked up as Python would, wherever in the file they stand. What lies elsewhere, as NumPy,
-belongs to the environment. An import whose name is only made while the file runs is not seen; one that is written out,
-as `importlib.import_module("package.part")`, is.
+The files are parsed and not run. Imports are resolved as Python resolves them, wherever in the file
+they are. Modules of other packages, such as NumPy, belong to the environment. An import whose name
+is computed at run time is not found; one with a literal name is:
+`importlib.import_module("package.part")`.
 """
 
 from __future__ import annotations
@@ -18,47 +19,52 @@ from typing import NamedTuple
 _ROOT = Path(__file__).resolve().parent.parent
 WORKLOADS = _ROOT / "workloads"
 _INSTALLED = ("site-packages", "dist-packages")
+_IMPORTERS = ("import_module", "__import__")
 
 
 class Source(NamedTuple):
-    """What a file says without being run: modules that it imports, and the version of what it measures.
+    """What parsing a file yields: the modules it imports, and the version of what it measures.
 
-    `imports` are full names, or begin with as many dots as the import goes up.
+    `imports` are full names; relative ones begin with as many dots as the import goes up.
     """
 
     imports: tuple[str, ...]
     measures: int
 
 
-def found(path: Path, without: Path | None = None) -> dict[str, Path]:
-    """The file itself and all that it imports, directly or not, by name: the same names wherever they are installed.
+def files_of(path: Path, without: Path | None = None) -> dict[str, Path]:
+    """Return a file and all files that it imports, directly or indirectly, by name.
 
-    Imports from a folder `without` are left aside, with all that these import.
+    Names are the same wherever the files are installed. Imports from the folder `without` are left
+    out, with all that these import.
     """
     top = _top(path)
     files: dict[Path, None] = {}
     waiting = [path]
     while waiting:
-        here = waiting.pop()
-        if here not in files:
-            files[here] = None
-            own = (each for each in _imported(here) if _is_own(each, top))
-            waiting += [each for each in own if without is None or not each.is_relative_to(without)]
-    return dict(sorted((_name(each, top), each) for each in files))
+        file = waiting.pop()
+        if file in files:
+            continue
+        files[file] = None
+        own = (imported for imported in _imported(file) if _is_own(imported, top))
+        waiting += [
+            imported for imported in own if without is None or not imported.is_relative_to(without)
+        ]
+    return dict(sorted((_name(file, top), file) for file in files))
 
 
 def is_of_sweep(path: Path) -> bool:
-    """Whether a file is one of `workloads` itself."""
+    """Return whether a file is one of `workloads` itself."""
     return path.is_relative_to(WORKLOADS)
 
 
 def measures(path: Path) -> int:
-    """The version of what a file of `workloads` measures: its MEASURES, 1 where it says nothing."""
+    """Return the version of what a file of `workloads` measures: its MEASURES, 1 by default."""
     return _source(path).measures
 
 
 def _top(path: Path) -> Path:
-    """The outermost package that a file is in, or the folder that it lies in."""
+    """Return the outermost package that contains a file, or its folder."""
     folder = path.parent
     while (folder.parent / "__init__.py").is_file() and (folder / "__init__.py").is_file():
         folder = folder.parent
@@ -68,18 +74,21 @@ def _top(path: Path) -> Path:
 def _is_own(path: Path, top: Path) -> bool:
     if is_of_sweep(path):
         return True
-    return path in _distributed(top) if top.name in _INSTALLED else path.is_relative_to(top)
+    # A single module in site-packages must not make everything beside it its own.
+    if top.name in _INSTALLED:
+        return path in _plugin_files(top)
+    return path.is_relative_to(top)
 
 
 @functools.lru_cache(maxsize=64)
-def _distributed(folder: Path) -> frozenset[Path]:
-    """Files of distributions that plug into sweep, in a folder where everybody's lie side by side."""
-    plugged = (
-        d
-        for d in distributions(path=[str(folder)])
-        if any(e.group.startswith("sweep.") for e in d.entry_points)
+def _plugin_files(folder: Path) -> frozenset[Path]:
+    """Return the files of distributions that plug into sweep, in a folder shared by many."""
+    plugins = (
+        distribution
+        for distribution in distributions(path=[str(folder)])
+        if any(point.group.startswith("sweep.") for point in distribution.entry_points)
     )
-    return frozenset(Path(str(file.locate())) for each in plugged for file in each.files or ())
+    return frozenset(Path(str(file.locate())) for plugin in plugins for file in plugin.files or ())
 
 
 def _name(path: Path, top: Path) -> str:
@@ -89,8 +98,8 @@ def _name(path: Path, top: Path) -> str:
 
 
 def _imported(path: Path) -> list[Path]:
-    """Files of the modules that a file imports, those of the packages around them included."""
-    places: dict[str, None] = {}
+    """Return the files of the modules that a file imports, and of the packages around them."""
+    candidates: dict[str, None] = {}
     for name in _source(path).imports:
         up = len(name) - len(name.lstrip("."))
         parts = [part for part in name.lstrip(".").split(".") if part]
@@ -98,12 +107,13 @@ def _imported(path: Path) -> list[Path]:
         if parts[:1] == ["workloads"]:
             roots = [_ROOT]
         for root in roots:
-            places.update(dict.fromkeys(_places(str(root), parts)))
-    return [Path(place) for place in places if os.path.isfile(place)]  # noqa: PTH113  a thousand of them, and quick
+            candidates.update(dict.fromkeys(_candidates(str(root), parts)))
+    # A plan checks thousands of paths: os.path is several times faster than Path here.
+    return [Path(file) for file in candidates if os.path.isfile(file)]  # noqa: PTH113
 
 
-def _places(root: str, parts: list[str]) -> Iterator[str]:
-    """Where a module may lie, and the packages that it is in."""
+def _candidates(root: str, parts: list[str]) -> Iterator[str]:
+    """Yield the files in which a module and the packages around it may be."""
     yield f"{root}/__init__.py"
     for part in parts:
         root = f"{root}/{part}"
@@ -117,10 +127,12 @@ def _source(path: Path) -> Source:
 
 
 @functools.lru_cache(maxsize=10_000)
-def _read(path: Path, size: int, modified_ns: int) -> Source:  # noqa: ARG001  the last two are the cache's key
+def _read(path: Path, size: int, modified_ns: int) -> Source:  # noqa: ARG001
+    """Return what parsing a file yields; `size` and `modified_ns` are part of the cache's key."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # it counts as it is; who runs it tells what is wrong with it
+    except (SyntaxError, ValueError):
+        # Running the file reports the mistake; here its content alone counts.
         return Source((), 1)
     versions = [_version(node) for node in tree.body]
     return Source(tuple(dict.fromkeys(_imports(tree))), next(filter(None, versions), 1))
@@ -134,23 +146,20 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             base = "." * node.level + (node.module or "")
             stop = "" if base.endswith(".") else "."
             yield from (f"{base}{stop}{alias.name}" for alias in node.names)
-        elif (
-            isinstance(node, ast.Call)
-            and _called(node) in ("import_module", "__import__")
-            and node.args
-        ):
+        elif isinstance(node, ast.Call) and _function_name(node) in _IMPORTERS and node.args:
             (first, *_) = node.args
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield first.value
 
 
-def _called(node: ast.Call) -> str:
+def _function_name(node: ast.Call) -> str:
     return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 def _version(node: ast.stmt) -> int | None:
-    """The literal of `MEASURES = 2`."""
+    """Return 2 of the statement `MEASURES = 2`; None for any other."""
     if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
         return None
-    named = any(isinstance(target, ast.Name) and target.id == "MEASURES" for target in node.targets)
-    return node.value.value if named and isinstance(node.value.value, int) else None
+    names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+    version = node.value.value
+    return version if "MEASURES" in names and isinstance(version, int) else None

@@ -1,7 +1,8 @@
-"""Digests: the SHA-256 of files, remembered for as long as they stay as they are.
+"""Digests: the SHA-256 of files, cached until a file changes.
 
-A file counts as unchanged while its size and time of change are. Large files are remembered from one command to the
-next as well: a plan looks at every wheel that its grid names, and must be there at once.
+A file counts as unchanged while its size and time of modification are. Digests of large files are
+also cached on disk: a plan needs the digest of every wheel that its grid names, and must not take
+seconds for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from sweep import atomic, homes
 
-LENGTH = 12  # hexadecimal digits of a short digest, as of every id
+LENGTH = 12  # hex digits of a short digest, as of every id
 
 _LARGE_BYTES = 8 * 2**20
 _CODE = (".py", ".pyd", ".so")
@@ -25,23 +26,23 @@ _NOT_CODE = frozenset({"__pycache__", "build", "dist", "node_modules"})
 
 
 def of_file(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits; OSError where it cannot be read."""
+    """Return the SHA-256 of a file as 64 hex digits; OSError if it is unreadable."""
     status = path.stat()
     return _of_file(str(path), status.st_size, status.st_mtime_ns)
 
 
 def of_values(values: Any) -> str:
-    """Short digest of plain values."""
+    """Return a short digest of plain values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:LENGTH]
 
 
 def of_files(files: Mapping[str, Path]) -> str:
-    """Short digest of several files, by the names that they are known under: wherever they lie."""
+    """Return a short digest of files by name, whatever their folders."""
     return of_values({name: of_file(path) for name, path in files.items()})
 
 
 def of_code(folder: Path) -> str:
-    """Short digest of all code below a folder: Python files and extension modules."""
+    """Return a short digest of all code below a folder: Python files and extension modules."""
     return of_files({str(path.relative_to(folder)): path for path in _code(folder)})
 
 
@@ -62,12 +63,13 @@ def _of_file(path: str, size: int, modified_ns: int) -> str:
     memory = homes.cache("digests") / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
     facts = {"path": path, "size": size, "modified_ns": modified_ns}
     with contextlib.suppress(OSError, ValueError, KeyError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        digest = str(known.pop("sha256"))
-        if known == facts:
+        cached = json.loads(memory.read_text(encoding="utf-8"))
+        digest = str(cached.pop("sha256"))
+        if cached == facts:
             return digest
     digest = _computed(path)
-    with contextlib.suppress(OSError):  # it is only computed again next time
+    # Without a cache, the digest is computed again next time.
+    with contextlib.suppress(OSError):
         atomic.write(memory, json.dumps(facts | {"sha256": digest}).encode(), durable=False)
     return digest
 

@@ -1,4 +1,4 @@
-"""What a user can fix: one exception, raised anywhere, caught in `cli` alone."""
+"""Errors that a user can fix: one exception class, raised anywhere, caught in `cli` alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ FAILED, USAGE, INCONCLUSIVE, MISSING, UNAVAILABLE = 1, 2, 3, 4, 5
 
 
 class SweepError(Exception):
-    """Something the user can put right: `message` says what is wrong, with the value; `hint` what to do.
+    """An error that the user can fix.
 
-    `exit_code` is what `sweep` ends with (`docs/results.md`): 2 for usage and grids, 5 for environments and clusters.
+    `message` says what is wrong, with the value; `hint` says what to do. `exit_code` is the exit
+    code of `sweep` (`docs/results.md`): 2 for usage and grids, 5 for environments and clusters.
     """
 
     exit_code = USAGE
@@ -22,20 +23,16 @@ class SweepError(Exception):
         self.hint = hint
 
 
-class Unavailable(SweepError):  # noqa: N818  a state of the world, said as users say it
-    """An environment, interpreter or cluster that cannot be had."""
+class Unavailable(SweepError):  # noqa: N818
+    """An environment, interpreter, cluster or file that is not available."""
 
     exit_code = UNAVAILABLE
 
 
 def nearest(word: str, known: Iterable[object]) -> str:
-    """A hint naming the known word closest to `word`, or the known words where none is close."""
+    """Return a hint with the known word closest to `word`, or all known words if none is close."""
     words = sorted(str(k) for k in known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return (
-        f"did you mean {close[0]!r}?"
-        if close
-        else f"known: {', '.join(words)}"
-        if words
-        else "none is known"
-    )
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(words)}" if words else "none is known"

@@ -1,55 +1,66 @@
-"""Literals: what a Python file assigns at its top, read without running it.
+"""Literals: what a Python file assigns at its top level, read without running it.
 
-Beside literals, a value may be made of names that the file assigns itself, or imports from a module of `workloads`:
-`{**COMMON, "epochs": 10}`, `dict(COMMON, epochs=10)`, `SHORT + ("long",)`. So settings that workloads share are written
-once. A module of any other package cannot be named: where the file runs, only `workloads` and the environment are
-there.
+Besides literals, a value may contain names that the file assigns itself, or imports from a module
+of `workloads`: `{**COMMON, "epochs": 10}`, `dict(COMMON, epochs=10)`, `SHORT + ("long",)`. So
+settings that workloads share are written once. Modules of other packages are refused: where the
+file runs, only `workloads` and the environment exist.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sweep.dependencies import WORKLOADS
 from sweep.errors import SweepError
 
-_HINT = "it is read without running the file: literals, and names of literals in the file or in modules of workloads"
+_HINT = (
+    "it is read without running the file: literals, and names of literals in the file"
+    " or in modules of workloads"
+)
 _PACKAGE = WORKLOADS.name
 
 
 def value(path: Path, name: str) -> Any:
-    """What is assigned to `name` at the top of the file, None where nothing is; SweepError where it is no literal."""
-    return _assigned(path, name, ())
+    """Return what is assigned to `name` at the top level, or None; SweepError if no literal."""
+    return _value(path, name, ())
 
 
 def parsed(path: Path) -> ast.Module:
-    """The file as Python reads it, not to be changed; SweepError where it cannot be read."""
+    """Return the syntax tree of a file; SweepError if it is unreadable.
+
+    The tree is cached: callers must not change it.
+    """
     try:
         status = path.stat()
     except OSError:
-        return _parsed(path, 0, 0)  # which says why it cannot be read
+        # Reading the file raises the error that says why.
+        return _parsed(path, 0, 0)
     return _parsed(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed(path: Path, size: int, modified_ns: int) -> ast.Module:  # noqa: ARG001  the last two are the cache's key
-    """Many literals are asked of one file, and reading it takes far longer than finding them."""
+def _parsed(path: Path, size: int, modified_ns: int) -> ast.Module:  # noqa: ARG001
+    """Return the syntax tree; `size` and `modified_ns` are part of the cache's key.
+
+    A file is asked for many literals, and parsing it takes far longer than finding one.
+    """
     try:
         return ast.parse(text(path), filename=str(path))
     except SyntaxError as error:
         raise SweepError(
             f"{path}, line {error.lineno}: {error.msg}", "the file cannot be read as Python"
         ) from None
-    except (ValueError, RecursionError, MemoryError) as error:  # null bytes; nested too deep
+    except (ValueError, RecursionError, MemoryError) as error:
+        # Null bytes are a ValueError; deep nesting raises one of the others.
         raise SweepError(f"{path}: {error}", "the file cannot be read as Python") from None
 
 
 def text(path: Path) -> str:
-    """What is in the file; SweepError where it cannot be read."""
+    """Return the content of a file; SweepError if it is unreadable."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -62,36 +73,34 @@ def text(path: Path) -> str:
         ) from None
 
 
-class _NoLiteral(Exception):  # noqa: N818  told to the user as a SweepError, where the name is known
+class _NotLiteralError(Exception):
     """An expression that is more than literals and their names."""
 
 
-def _assigned(path: Path, name: str, above: tuple[tuple[Path, str], ...]) -> Any:
-    """`above` are the names that this one is part of."""
+def _value(path: Path, name: str, above: tuple[tuple[Path, str], ...]) -> Any:
+    """Return what is assigned to `name`; `above` are the names whose values contain it."""
     module = parsed(path)
-    found = next(_assignments(module, name), None)
-    if found is None:
+    expression = next(_assignments(module, name), None)
+    if expression is None:
         return None
     try:
-        return _Reader(path, module, (*above, (path, name))).read(found)
-    except (_NoLiteral, ValueError, TypeError):
-        raise SweepError(f"{name} in {path}, line {found.lineno}, is no literal", _HINT) from None
+        return _Reader(path, module, (*above, (path, name))).read(expression)
+    except (_NotLiteralError, ValueError, TypeError):
+        raise SweepError(
+            f"{name} in {path}, line {expression.lineno}, is no literal", _HINT
+        ) from None
 
 
 def _assignments(module: ast.Module, name: str) -> Iterator[ast.expr]:
     for node in module.body:
-        targets: Sequence[ast.expr] = node.targets if isinstance(node, ast.Assign) else ()
-        if isinstance(node, ast.AnnAssign):
-            targets = [node.target]
-        assigned = getattr(node, "value", None)
-        if assigned is not None and any(
-            isinstance(target, ast.Name) and target.id == name for target in targets
-        ):
-            yield assigned
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        if name in _targets(node):
+            yield node.value
 
 
 class _Reader:
-    """Expressions of one file as values."""
+    """Evaluates expressions of one file."""
 
     def __init__(self, path: Path, module: ast.Module, above: tuple[tuple[Path, str], ...]) -> None:
         self._path, self._above = path, above
@@ -99,6 +108,7 @@ class _Reader:
         self._imported = dict(_imports(module))
 
     def read(self, node: ast.expr) -> Any:
+        """Return the value of an expression."""
         if isinstance(node, ast.Name | ast.Attribute):
             return self._named(node)
         if isinstance(node, ast.Dict):
@@ -113,10 +123,11 @@ class _Reader:
         return ast.literal_eval(node)
 
     def _dict(self, node: ast.Dict) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        for key, each in zip(node.keys, node.values, strict=True):
-            found |= self.read(each) if key is None else {self.read(key): self.read(each)}
-        return found
+        result: dict[Any, Any] = {}
+        for key, item in zip(node.keys, node.values, strict=True):
+            # `**COMMON` has no key.
+            result |= self.read(item) if key is None else {self.read(key): self.read(item)}
+        return result
 
     def _sum(self, node: ast.BinOp) -> Any:
         left, right = self.read(node.left), self.read(node.right)
@@ -124,55 +135,58 @@ class _Reader:
             return left + right
         if isinstance(left, list) and isinstance(right, list):
             return left + right
-        raise _NoLiteral
+        raise _NotLiteralError
 
     def _call(self, node: ast.Call) -> dict[Any, Any]:
-        """`dict(COMMON, epochs=10)` and no other call."""
+        """Return the value of `dict(COMMON, epochs=10)`; other calls are refused."""
         if not isinstance(node.func, ast.Name) or node.func.id != "dict":
-            raise _NoLiteral
-        found: dict[Any, Any] = {}
-        for first in node.args:
-            found |= self.read(first)
+            raise _NotLiteralError
+        result: dict[Any, Any] = {}
+        for argument in node.args:
+            result |= self.read(argument)
         for keyword in node.keywords:
-            each = self.read(keyword.value)
-            found |= each if keyword.arg is None else {keyword.arg: each}
-        return found
+            item = self.read(keyword.value)
+            result |= item if keyword.arg is None else {keyword.arg: item}
+        return result
 
     def _named(self, node: ast.Name | ast.Attribute) -> Any:
-        """A name of this file, or of a module of `workloads`."""
+        """Return the value of a name of this file, or of a module of `workloads`."""
         dotted = ast.unparse(node)
+        # A name whose value contains itself.
         if (self._path, dotted) in self._above:
-            raise _NoLiteral  # it is made of itself
+            raise _NotLiteralError
         if dotted in self._names:
-            return _assigned(self._path, dotted, self._above)
+            return _value(self._path, dotted, self._above)
         for name, origin in self._imported.items():
             if dotted == name or dotted.startswith(f"{name}."):
-                return self._of_workloads(origin + dotted.removeprefix(name))
-        raise _NoLiteral
+                return self._imported_value(origin + dotted.removeprefix(name))
+        raise _NotLiteralError
 
-    def _of_workloads(self, full_name: str) -> Any:
-        parts = full_name.split(".")
-        path = WORKLOADS.parent.joinpath(*parts[:-1]).with_suffix(".py")
-        if parts[0] != _PACKAGE or not path.is_file():
-            raise _NoLiteral
-        found = (
-            None if (path, parts[-1]) in self._above else _assigned(path, parts[-1], self._above)
-        )
-        if found is None:
-            raise _NoLiteral
-        return found
+    def _imported_value(self, full_name: str) -> Any:
+        *modules, name = full_name.split(".")
+        path = WORKLOADS.parent.joinpath(*modules).with_suffix(".py")
+        if modules[:1] != [_PACKAGE] or not path.is_file() or (path, name) in self._above:
+            raise _NotLiteralError
+        result = _value(path, name, self._above)
+        if result is None:
+            raise _NotLiteralError
+        return result
 
 
 def assigned(module: ast.Module) -> Iterator[str]:
-    """Names to which something is assigned at the top of a file."""
+    """Yield the names that are assigned at the top level of a file."""
     for node in module.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from (target.id for target in targets if isinstance(target, ast.Name))
+            yield from _targets(node)
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _imports(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """Names that the file gives to modules and to what they hold, with the full names of these."""
+    """Yield the names that a file's imports define, with their full names."""
     for node in module.body:
         if isinstance(node, ast.Import):
             yield from ((alias.asname or alias.name, alias.name) for alias in node.names)

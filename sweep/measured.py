@@ -1,18 +1,22 @@
-"""Measured: what a trial measures beside its settings, so that records of different things never share an id.
+"""Measured: what a trial measures besides its settings.
 
-A content is a few words, each there only where it says something:
+Records of different things must never share an id. So the id of a trial includes its content, a few
+words, each present only if it differs from the default:
 
-- `workload` and `framework`: a digest of the file of a plug-in with all that it imports from its own package
-  (`sweep.dependencies`), or of the files of a step (`sweep.steps`), and the MEASURES above 1 of the files of sweep that
-  the trial runs.
-- `network`: a digest of the file of a plug-in's network with all that it imports; the MEASURES above 1 of one of sweep's.
-- `data`: a digest of a plug-in's data set, of its file with all that it imports; the version above 1 of one of sweep's.
-- `environment`: what is really in an environment that the grid changes (`sweep.environments.contents`).
+- `workload` and `framework`: a digest of a plug-in's file and of all that it imports from its own
+  package (`sweep.dependencies`), or of the files of a step (`sweep.steps`); of sweep's files that
+  the trial runs, every MEASURES above 1.
+- `network`: a digest of a plug-in's network file and of all that it imports; the MEASURES above 1
+  of a network of sweep.
+- `data`: a digest of the file of a plug-in's data set and of all that it imports; the version above
+  1 of a data set of sweep.
+- `environment`: what is installed in an environment that the grid changes
+  (`sweep.environments.contents`).
 
-A trial of sweep's own files in a recipe's environment has none: it is known by its settings alone, in every version of
-sweep. When a change to a file under `workloads/` changes what trials measure, its MEASURES is raised, and everything
-that runs the file gets new ids. A test holds a digest of the code of each of these files, so that none changes without
-somebody deciding that.
+A trial of sweep's own files in a recipe's environment has no content: its settings identify it, in
+every version of sweep. If a change to a file under `workloads/` changes what trials measure, its
+MEASURES is raised, and everything that runs the file gets new ids. A test has a digest of the code
+of each of these files, so that none changes without that decision.
 """
 
 from __future__ import annotations
@@ -38,19 +42,20 @@ Overrides = Mapping[str, Mapping[str, Any]]
 _FRAMEWORKS = dependencies.WORKLOADS / "frameworks"
 _NETWORKS = dependencies.WORKLOADS / "networks"
 _FIRST = 1
-_EVERY_TRIAL = (
-    dependencies.WORKLOADS / "runtime" / "host.py"
-)  # the host, which makes its process and waits for it
+# The host starts the process of every trial and waits for it.
+_EVERY_TRIAL = dependencies.WORKLOADS / "runtime" / "host.py"
 
 
 def contents_of(
     workloads: Mapping[str, Workload], overrides: Overrides
 ) -> Callable[[str, str, str | None, str | None], Content]:
-    """The contents of a grid with these `environments`, by workload, framework, data set and network.
+    """Return a function from workload, framework, data set and network to a content.
 
-    Calls raise SweepError where an environment names something that is not there or does not go together.
+    `overrides` are the grid's `environments`. The function raises SweepError if an environment
+    names something that does not exist or does not fit.
     """
 
+    # A grid of a million trials has few frameworks and data sets: each is looked at once.
     @functools.cache
     def environment(framework: str) -> str:
         return _environment(framework, overrides.get(framework, {}))
@@ -80,9 +85,10 @@ def contents_of(
 def check(
     content: Content, workload: Workload, settings: Settings, overrides: Overrides, run_id: str
 ) -> None:
-    """SweepError where this machine now holds something else than was planned: a trial would not be what it says.
+    """Raise SweepError if this machine now has other contents than were planned.
 
-    Files are looked at each time, an environment once in a run.
+    The trial would then not be what its id says. Files are checked for each trial, an environment
+    once per run.
     """
     if not content:
         return
@@ -95,12 +101,15 @@ def check(
     network = _network(settings.get("network")) if NETWORK in content else ""
     now = _content(workload, framework, environment, data, network)
     if changed := differences(content, now, settings):
-        hint = "if it was edited meanwhile, start sweep run again; if nodes differ, install the same on all of them"
+        hint = (
+            "if it was edited meanwhile, start sweep run again;"
+            " if nodes differ, install the same on all of them"
+        )
         raise SweepError(f"{' and '.join(changed)} is not what was planned", hint)
 
 
 def differences(one: Content, other: Content, settings: Settings) -> list[str]:
-    """What has changed between two contents of a trial with these settings, in words."""
+    """Return what differs between two contents of a trial with these settings, in words."""
     framework = settings["framework"]
     words = {
         WORKLOAD: f"workload {settings['workload']}",
@@ -109,18 +118,19 @@ def differences(one: Content, other: Content, settings: Settings) -> list[str]:
         DATA: f"data set {settings.get('data')}",
         NETWORK: f"network {settings.get('network')}",
     }
-    return [said for name, said in words.items() if one.get(name) != other.get(name)]
+    return [phrase for name, phrase in words.items() if one.get(name) != other.get(name)]
 
 
 def _content(
     workload: Workload, framework: str, environment: str, data: str, network: str
 ) -> Content:
-    # the reference, which a parity check compares with, decides whether a trial is timed and not how long it takes
-    of_trial = dependencies.found(_EVERY_TRIAL) | dependencies.found(
+    # The reference of the parity check is left out: it decides whether a trial is timed, and not
+    # what its times are.
+    of_trial = dependencies.files_of(_EVERY_TRIAL) | dependencies.files_of(
         workload.path, without=_FRAMEWORKS
     )
     of_trial |= workload.step.files if workload.step else {}
-    of_framework = dependencies.found(_framework(framework.partition("==")[0]).path)
+    of_framework = dependencies.files_of(_framework(framework.partition("==")[0]).path)
     words = {
         WORKLOAD: _word(of_trial.items()),
         FRAMEWORK: _word(
@@ -134,17 +144,21 @@ def _content(
 
 
 def _is_of_a_framework(path: Path) -> bool:
-    """Whether a file counts for the framework: layers count for the workload, which builds its network of them."""
+    """Return whether a file counts for the framework.
+
+    Layers count for the workload, which builds its network from them.
+    """
     return path.is_relative_to(_FRAMEWORKS) or not dependencies.is_of_sweep(path)
 
 
 def _word(files: Iterable[tuple[str, Path]]) -> str:
-    """The digest of a user's own files, and the files of sweep that measure something else than at first."""
+    """Return a digest of a user's own files, and each of sweep's files with a raised MEASURES."""
     listed = list(files)
     own = {name: path for name, path in listed if not dependencies.is_of_sweep(path)}
     versions = {name: dependencies.measures(path) for name, path in listed if name not in own}
     raised = [f"{name} {version}" for name, version in versions.items() if version != _FIRST]
-    return ", ".join([*([digests.of_files(own)] if own else []), *raised])
+    digest = [digests.of_files(own)] if own else []
+    return ", ".join([*digest, *raised])
 
 
 def _data(name: str | None) -> str:
@@ -152,10 +166,10 @@ def _data(name: str | None) -> str:
 
 
 def _network(name: str | None) -> str:
-    """Layers count for the workload, as they do for a framework."""
+    """Return the content of a network; its layers count for the workload."""
     if not name:
         return ""
-    files = dependencies.found(catalog.known_network(name).path)
+    files = dependencies.files_of(catalog.get_network(name).path)
     return _word(
         (name, path)
         for name, path in files.items()
@@ -171,10 +185,11 @@ def _environment(framework: str, override: Mapping[str, Any]) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _environment_in(run_id: str, framework: str, override: str) -> str:  # noqa: ARG001  it is looked at anew in each run
+def _environment_in(run_id: str, framework: str, override: str) -> str:  # noqa: ARG001
+    """Return the content of an environment; `run_id` makes the cache forget it between runs."""
     return _environment(framework, json.loads(override))
 
 
 @functools.lru_cache(maxsize=256)
 def _framework(name: str) -> catalog.Framework:
-    return catalog.known_or_any(name)
+    return catalog.framework_or_package(name)

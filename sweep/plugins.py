@@ -1,4 +1,4 @@
-"""Plug-ins: files of other people's packages, named by entry points and found without running anything of theirs."""
+"""Plug-ins: files of other packages, named by entry points and located without running them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from sweep.errors import SweepError
 T = TypeVar("T")
 
 
-class Found(dict[str, T]):
-    """What there is, by name. What is there and broken is not among it, and whoever looks it up is told why.
+class Registry(dict[str, T]):
+    """Items by name, with the reason for each broken one.
 
-    So one broken plug-in stops what uses it and nothing else. `broken` holds the reasons by name.
+    A broken plug-in is no item: looking it up raises the reason. So it stops only what uses it.
+    `broken` holds the reasons by name.
     """
 
     def __init__(self, readers: Mapping[str, Callable[[], T]]) -> None:
@@ -46,12 +47,12 @@ class Found(dict[str, T]):
 
 
 def points(group: str) -> dict[str, EntryPoint]:
-    """The entry points of a group by name."""
+    """Return the entry points of a group by name."""
     return {point.name: point for point in entry_points(group=group)}
 
 
 def located(point: EntryPoint) -> Path:
-    """The file of the module that an entry point names; SweepError where there is none."""
+    """Return the file of the module that an entry point names; SweepError if there is none."""
     module = point.value.partition(":")[0].strip()
     spec = _spec(module)
     if spec and spec.origin and Path(spec.origin).is_file():
@@ -63,11 +64,12 @@ def located(point: EntryPoint) -> Path:
 
 
 def imported(point: EntryPoint) -> Any:
-    """What an entry point names, its module run; SweepError where that fails, in whatever way."""
+    """Import what an entry point names and return it; SweepError if that fails in any way."""
     try:
         with nothing_written():
             return point.load()
-    except Exception as error:  # noqa: BLE001  somebody else's code may raise anything
+    # The code of others may raise anything.
+    except Exception as error:  # noqa: BLE001
         reason = f"{type(error).__name__}: {error}"
         raise SweepError(
             f"entry point {point.group} names {point.value}, which cannot be imported: {reason}",
@@ -77,7 +79,7 @@ def imported(point: EntryPoint) -> Any:
 
 @contextlib.contextmanager
 def nothing_written() -> Iterator[None]:
-    """Python writes no bytecode beside what is imported meanwhile: its folder may be a user's source tree."""
+    """Stop Python from writing bytecode: a plug-in's folder may be its author's source tree."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
@@ -86,36 +88,39 @@ def nothing_written() -> Iterator[None]:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """As `importlib.util.find_spec`, which imports the packages that a module lies in; this one runs nothing of theirs.
+    """Return the spec of a module without running the packages that contain it.
 
-    Every finder is asked, those of editable installs too. Namespaces are imported, which have no code: the finder of
-    one within another looks for the outer one among what is imported.
+    `importlib.util.find_spec` would import these packages. Every finder is asked, also those of
+    editable installs. Namespace packages are imported, since they have no code: the finder of a
+    nested one looks for the outer one among the imported modules.
     """
-    words = module.split(".")
-    spec = _found(words[0], None)
+    parts = module.split(".")
+    spec = _find_spec(parts[0], None)
     only_namespaces = True
-    for count in range(1, len(words)):
+    for count in range(1, len(parts)):
         if spec is None or spec.submodule_search_locations is None:
             return None
         only_namespaces = only_namespaces and spec.origin is None
         if only_namespaces:
-            importlib.import_module(".".join(words[:count]))
-        spec = _found(".".join(words[: count + 1]), spec.submodule_search_locations)
+            importlib.import_module(".".join(parts[:count]))
+        spec = _find_spec(".".join(parts[: count + 1]), spec.submodule_search_locations)
     return spec
 
 
-def _found(module: str, path: Any) -> ModuleSpec | None:
-    """The module among these places, or the folder of its name, which is a namespace within a package."""
+def _find_spec(module: str, path: Any) -> ModuleSpec | None:
+    """Return the spec of a module on a path, or of a folder of its name as a namespace package."""
     for finder in sys.meta_path:
-        with contextlib.suppress(KeyError):  # a namespace within a package that is not imported
+        # Finders raise KeyError for a namespace package within a package that is not imported.
+        with contextlib.suppress(KeyError):
             if spec := finder.find_spec(module, path):
                 return spec
-    folders = [Path(place, module.rpartition(".")[2]) for place in path or ()]
-    if there := [str(folder) for folder in folders if folder.is_dir()]:
-        spec = ModuleSpec(module, None, is_package=True)
-        spec.submodule_search_locations = there
-        return spec
-    return None
+    folders = [Path(parent, module.rpartition(".")[2]) for parent in path or ()]
+    existing = [str(folder) for folder in folders if folder.is_dir()]
+    if not existing:
+        return None
+    spec = ModuleSpec(module, None, is_package=True)
+    spec.submodule_search_locations = existing
+    return spec
 
 
 def _package(point: EntryPoint) -> str:

@@ -1,4 +1,4 @@
-"""Reproduction: a recorded trial once more, here, in the same environment and with the same settings."""
+"""Reproduction: run a recorded trial again, on this machine, with its environment and settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from sweep.steps import is_step
 
 
 def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
-    """The record of the trial run again; nothing is kept of it. Raises SweepError where the run's grid is not known."""
+    """Run the trial of a record again and return the new record, which is not stored.
+
+    SweepError if the run's grid is not known.
+    """
     grid = grids.parse(facts.grid, facts.overrides, facts.grid_path, facts.versions)
     run_trial = RunTrial(
         facts.name, overrides=grid.environments, max_contention=None, steal_most=None
@@ -26,7 +29,7 @@ def reproduce(facts: RunFacts, record: Mapping[str, Any]) -> Record:
 
 
 def changed(facts: RunFacts, record: Mapping[str, Any]) -> list[str]:
-    """What this machine has otherwise than when the trial was recorded, in words."""
+    """Return what this machine has that differs from when the trial was recorded, in words."""
     grid = grids.parse(facts.grid, facts.overrides, facts.grid_path, facts.versions)
     settings = json.loads(record["settings"])
     workloads = catalog.workloads_of([_cell(record)])

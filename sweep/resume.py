@@ -1,4 +1,4 @@
-"""Resume: what runs anew although it has records, since what they measured has changed, said in a line each."""
+"""Resuming a run: which recorded trials run again because what they measured has changed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ class _Change(NamedTuple):
     is_known: bool
 
 
-def said(
+def change_lines(
     results: Results, planned: Collection[Trial], todo: Sequence[Trial], recorded: Collection[str]
 ) -> list[str]:
-    """A line for each thing that has changed since trials of this run were `recorded`; read only where need be."""
+    """Return a line per change since trials of this run were `recorded`.
+
+    The records are read only if there may be a change: if some recorded trial is no longer planned.
+    """
     if not todo or not {*recorded} - {trial.id for trial in planned}:
         return []
     return changes(planned, todo, results.records(COLUMNS).to_pydict())
@@ -35,9 +38,9 @@ def said(
 def changes(
     planned: Collection[Trial], todo: Sequence[Trial], records: Mapping[str, Sequence[Any]]
 ) -> list[str]:
-    """A line for each thing that has changed since trials with the same settings were last recorded.
+    """Return a line per change since trials with the same settings were last recorded.
 
-    `records` are those of the run, by COLUMNS; they stay as they are, under ids of their own.
+    `records` are those of the run, by COLUMNS. They remain under their own ids.
     """
     ids = {trial.id for trial in planned}
     anew = {identify(trial.settings): trial for trial in todo}
@@ -47,8 +50,8 @@ def changes(
     ):
         key = "" if trial_id in ids else identify(json.loads(settings or "{}"))
         if key in anew:
-            told = (started.timestamp() if started else 0.0, content or "{}")
-            last[key] = max(told, last.get(key, told))
+            recorded = (started.timestamp() if started else 0.0, content or "{}")
+            last[key] = max(recorded, last.get(key, recorded))
     counts = Counter(_change(json.loads(content), anew[key]) for key, (_, content) in last.items())
     return [_line(change, count) for change, count in counts.items()]
 
@@ -64,4 +67,7 @@ def _line(change: _Change, count: int) -> str:
     if change.is_known:
         has = "have" if " and " in change.what else "has"
         return f"{change.what} {has} changed since {trials} ran: they {stay}"
-    return f"{trials} of {change.what} do not say what they measured, as an earlier version wrote them: they {stay}"
+    return (
+        f"{trials} of {change.what} do not say what they measured,"
+        f" as an earlier version wrote them: they {stay}"
+    )

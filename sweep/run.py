@@ -147,7 +147,7 @@ def _without_records(
         heartbeat.note(f"{part} was {reason}; it is set aside and its trials run again")
     statuses = writer.statuses()
     todo = schedule.plan(expansion.trials, statuses, options.retry, grid.order)
-    for line in resume.said(writer, expansion.trials, todo, statuses):
+    for line in resume.change_lines(writer, expansion.trials, todo, statuses):
         heartbeat.note(line)
     return todo
 

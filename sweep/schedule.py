@@ -1,7 +1,8 @@
-"""The plan: trials in randomised complete blocks, less those that have a record.
+"""The plan: trials in randomised complete blocks, without those that have a record.
 
-A block holds every cell once: all trials of one seed. Within it the order is drawn from the grid's `order` by hashing
-it with the block and the cell: whatever is added to the grid or left out of it, the rest keeps its order.
+A block holds every cell once: all trials of one seed. The order within it is drawn from the grid's
+`order`, by a hash of it with the block and the cell. So cells that are added to the grid or removed
+from it leave the order of the others unchanged.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ def plan(
     retry: Collection[str] = (),
     order: int = 0,
 ) -> list[Trial]:
-    """Trials to run, in order, with their block, position and attempt.
+    """Return the trials to run, in order, with block, position and attempt.
 
-    `statuses` maps ids of trials that have a record to its status and attempt; those whose status is in `retry` are run
-    again. Blocks and positions are those of the whole plan, whatever is done of it.
+    `statuses` maps the ids of recorded trials to status and attempt; those whose status is in
+    `retry` run again. Blocks and positions are those of the whole plan, however much of it is done.
     """
     recorded = statuses or {}
-    ordered = sorted(trials, key=lambda trial: (trial.seed, _drawn(order, trial)))
+    # Every record of a trial has the same position, so that drift over a run can be analysed.
+    ordered = sorted(trials, key=lambda trial: (trial.seed, _order_key(order, trial)))
     return [
         Trial(t.id, t.cell, t.seed, t.resources, t.seed, position, _attempt(recorded.get(t.id)))
         for position, t in enumerate(ordered)
@@ -32,7 +34,7 @@ def plan(
     ]
 
 
-def _drawn(order: int, trial: Trial) -> bytes:
+def _order_key(order: int, trial: Trial) -> bytes:
     return hashlib.sha256(f"{order}/{trial.seed}/{trial.cell.id}".encode()).digest()
 
 

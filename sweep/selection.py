@@ -1,4 +1,4 @@
-"""Selection: the axes of cells, their order, and how their values are written and sorted."""
+"""Axes of cells: which of them vary, and how their values are written and sorted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from sweep.errors import SweepError, nearest
 Axes = Mapping[str, Any]
 Where = Mapping[str, Any]
 
-VERSION = "version"  # of the framework: no axis, yet conditions may name it
+# The version of the framework is not an axis, but conditions may name it.
+VERSION = "version"
 
 
 def check_axes(names: Iterable[str], cells: Iterable[Axes]) -> None:
-    """Raise SweepError, with the nearest word, for a name that no cell has."""
+    """Raise SweepError, with the nearest name, for a name that no cell has."""
     known = dict.fromkeys(key for axes in cells for key in axes)
     for name in names:
         is_told_by_another = name == VERSION or (name == "batch_size" and "batch_exponent" in known)
@@ -25,33 +26,33 @@ def check_axes(names: Iterable[str], cells: Iterable[Axes]) -> None:
 
 
 def split(axes: Axes) -> dict[str, Any]:
-    """Framework and version apart, the version right after the framework."""
+    """Return axes with framework and version apart, the version after the framework."""
     framework = axes.get("framework", "")
     apart = {"framework": str(framework).partition("==")[0], VERSION: framework_version(framework)}
     return apart | {k: v for k, v in axes.items() if k != "framework"}
 
 
 def framework_version(framework: Any) -> str:
-    """`2.13.0` of `torch==2.13.0`; empty where a framework stands alone."""
+    """Return `2.13.0` of `torch==2.13.0`; "" if there is no version."""
     return str(framework).partition("==")[2]
 
 
 def varying(cells: Sequence[Axes]) -> list[str]:
-    """The axes that tell cells apart: those that differ, but for parameters that go with the workload."""
+    """Return the axes that tell cells apart, without those that depend on the workload alone."""
     names = dict.fromkeys(key for axes in cells for key in axes)
     return [
         name
         for name in names
-        if _apart(name, cells) and (name == "workload" or not _of_workload(name, cells))
+        if _varies(name, cells) and (name == "workload" or not _follows_workload(name, cells))
     ]
 
 
-def _apart(name: str, cells: Sequence[Axes]) -> bool:
+def _varies(name: str, cells: Sequence[Axes]) -> bool:
     return len({repr(axes.get(name)) for axes in cells}) > 1
 
 
-def _of_workload(name: str, cells: Sequence[Axes]) -> bool:
-    """Whether an axis has one value in each workload: it says nothing that the workload does not."""
+def _follows_workload(name: str, cells: Sequence[Axes]) -> bool:
+    """Return whether an axis has one value per workload, and so adds nothing to it."""
     if not any("workload" in axes for axes in cells):
         return False
     values = {(axes.get("workload"), repr(axes.get(name))) for axes in cells}
@@ -59,14 +60,14 @@ def _of_workload(name: str, cells: Sequence[Axes]) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as a grid file writes it."""
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    """Return a value as a grid file writes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def natural(value: Any) -> tuple[Any, ...]:
-    """A key that sorts as people do: numbers by size, `torch==2.9` before `torch==2.13`, nothing first."""
+    """Return a key for natural order: None, numbers by size, `torch==2.9` before `torch==2.13`."""
     if value is None:
         return (0,)
     if isinstance(value, (int, float)):
@@ -81,6 +82,6 @@ def _pieces(text: str) -> list[tuple[int, str]]:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """A key that sorts whole numbers by size, also those that are too long for `int`."""
-    kept = digits.lstrip("0")
-    return len(kept), kept
+    """Return a key that sorts integers by size, also those with more digits than `int` accepts."""
+    significant = digits.lstrip("0")
+    return len(significant), significant

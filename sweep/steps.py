@@ -163,7 +163,7 @@ def _bundled(path: Path) -> Bundle:
 def _found(path: Path) -> Iterator[tuple[str, Path]]:
     """The file, what it imports from its folder, and what its header names; by their names within the folder."""
     folder = path.parent
-    found = {each for each in dependencies.found(path).values() if each.is_relative_to(folder)}
+    found = {each for each in dependencies.files_of(path).values() if each.is_relative_to(folder)}
     block = scripts.block(path, _HINT)
     found |= set(_named(path, block))
     yield from sorted((each.relative_to(folder).as_posix(), each) for each in found)

@@ -1,4 +1,4 @@
-"""Versions: one spelling for all those of a version that PEP 440 holds equal."""
+"""Versions: one normal spelling for all spellings that PEP 440 considers equal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import functools
 
 from packaging.version import InvalidVersion, Version
 
-_PARTS = 3  # as the frameworks write theirs: 2.13.0
+_PARTS = 3  # as in the frameworks' own versions: 2.13.0
 
 
 @functools.lru_cache(maxsize=10_000)
 def normal(version: str) -> str:
-    """`2.13`, `v2.13.0` and `2.13.0.0` as `2.13.0`; what is no version, as `mybuild`, stays as it is."""
+    """Return `2.13`, `v2.13.0` and `2.13.0.0` as `2.13.0`; text that is no version is unchanged."""
     try:
         parsed = Version(version)
     except InvalidVersion:
@@ -25,19 +25,19 @@ def normal(version: str) -> str:
 
 
 def normal_requirement(requirement: str) -> str:
-    """`torch == 2.13` as `torch==2.13.0`; a name alone, a glob or bounds stay as they are."""
+    """Return `torch == 2.13` as `torch==2.13.0`; a name alone, a glob and bounds are unchanged."""
     name, equal, version = requirement.partition("==")
     spelled = normal(version.strip())
     return f"{name.strip()}=={spelled}" if equal and _is_normal(spelled) else requirement
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts are the same version, or the same framework of the same version."""
+    """Return whether two texts are the same version, or the same version of one framework."""
     return normal_requirement(one) == normal_requirement(other) or normal(one) == normal(other)
 
 
 def _is_normal(version: str) -> bool:
-    """Whether the text is a version, spelled in the one way."""
+    """Return whether a normalised text is a version."""
     try:
         return bool(Version(version))
     except InvalidVersion:

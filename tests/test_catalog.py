@@ -114,7 +114,9 @@ def test_an_impossible_combination_has_its_reason(tiny, version, backend, device
 def test_what_a_version_lacks_is_an_exclusion_with_its_reason(requirement, backend, device, words):
     name, _, version = requirement.partition("==")
 
-    assert words in (catalog.unsupported(catalog.known(name), version, backend, device) or "")
+    assert words in (
+        catalog.unsupported(catalog.get_framework(name), version, backend, device) or ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +340,7 @@ def test_what_cannot_be_said_of_a_column_is_an_error(write, columns, message):
 
 @pytest.mark.parametrize("name", ["torch", "chainer", "jax", "reference"])
 def test_whatever_a_framework_of_the_tree_tells_is_described(name):
-    framework = catalog.known(name)
+    framework = catalog.get_framework(name)
     told = set(facts_in(ast.parse(framework.path.read_text(encoding="utf-8"))))
 
     assert told
@@ -364,7 +366,7 @@ def facts_in(tree):
 
 def test_an_unknown_framework_gets_the_nearest_name():
     with pytest.raises(SweepError, match="torhc") as raised:
-        catalog.known("torhc")
+        catalog.get_framework("torhc")
 
     assert "torch" in raised.value.hint
 

@@ -19,7 +19,7 @@ LOCK = "# python: 3.11.7\nnumpy==1.26.4\n"
 
 def content(**override: object) -> str:
     return contents.content(
-        catalog.known("reference"), "1.26.4", {k: str(v) for k, v in override.items()}
+        catalog.get_framework("reference"), "1.26.4", {k: str(v) for k, v in override.items()}
     )
 
 

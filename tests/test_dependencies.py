@@ -18,7 +18,7 @@ def made(folder: Path, files: dict[str, str]) -> Path:
 
 
 def names(path: Path) -> set[str]:
-    return {name for name in dependencies.found(path) if not name.startswith("workloads/")}
+    return {name for name in dependencies.files_of(path) if not name.startswith("workloads/")}
 
 
 @pytest.mark.parametrize("line", [
@@ -74,14 +74,14 @@ def test_files_of_sweep_that_a_plug_in_imports_are_found_by_their_place_there(tm
     file = made(tmp_path, {"mine.py": "from workloads import core"})
 
     assert {"workloads/core.py", "workloads/deeppose.py", "workloads/runtime/layers.py"} <= set(
-        dependencies.found(file)
+        dependencies.files_of(file)
     )
 
 
 def test_a_file_that_is_not_python_counts_as_it_is(tmp_path):
     file = made(tmp_path, {"mine.py": "def (:"})
 
-    assert list(dependencies.found(file)) == ["mine.py"]
+    assert list(dependencies.files_of(file)) == ["mine.py"]
 
 
 def test_a_digest_is_of_content_and_not_of_the_place(tmp_path):
@@ -91,7 +91,7 @@ def test_a_digest_is_of_content_and_not_of_the_place(tmp_path):
         "mine/helper.py": "width = 16",
     }
     here, there = (
-        dependencies.found(made(tmp_path / folder, files)) for folder in ("here", "there")
+        dependencies.files_of(made(tmp_path / folder, files)) for folder in ("here", "there")
     )
     same = digests.of_files(here) == digests.of_files(there)
     (tmp_path / "there/mine/helper.py").write_text("width = 4")

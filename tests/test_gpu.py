@@ -61,7 +61,7 @@ def ran(framework: str, backend: str, data: Path, workload: Path, **settings: An
     name, _, version = framework.partition("==")
     if name == "chainer" and capability() > NEWEST_FOR_CUDA_10:
         pytest.skip("CuPy 7 ends with CUDA 10.2, which has no code for this GPU: see docs/gpu.md")
-    spec = environments.specify(catalog.known(name), version, "gpu", backend)
+    spec = environments.specify(catalog.get_framework(name), version, "gpu", backend)
     every = (
         core.PARAMETERS | BASE | ON_GPU | settings | {"framework": framework, "backend": backend}
     )

@@ -83,7 +83,7 @@ def test_an_environment_that_another_builds_is_waited_for_by_name(
 ) -> None:
     monkeypatch.setenv("SWEEP_ENV_DIR", str(tmp_path))
     spec = environments.specify(
-        catalog.known("torch"), "2.13.0", "cpu", "default", {"python": "2.0"}
+        catalog.get_framework("torch"), "2.13.0", "cpu", "default", {"python": "2.0"}
     )
     with holding(tmp_path / f".{spec.id}.lock") as holder:
         ear = Ear(holder)

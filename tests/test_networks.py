@@ -147,7 +147,7 @@ def test_a_network_that_measures_something_else_gives_new_ids(
 
 
 def test_reference_values_depend_on_the_file_of_the_network(plugged: Path) -> None:
-    workload, settings = catalog.known_workload("core").path, {"network": "line"}
+    workload, settings = catalog.get_workload("core").path, {"network": "line"}
     network = reference_values.network_file(settings)
     assert network == str(plugged / "line.py")
     before = reference_values._file(workload, network, settings, None, "1")
@@ -176,7 +176,7 @@ def test_a_trial_computes_the_network_of_the_file_that_it_was_told_of(
         network_file=str(plugged / "line.py"),
     )
     variables = tuple(sorted(hosts.variables(1).items()))
-    key = hosts.Key(sys.executable, True, str(catalog.known("reference").path), variables)
+    key = hosts.Key(sys.executable, True, str(catalog.get_framework("reference").path), variables)
     try:
         outcome = hosts.run(key, request, 100)
     finally:

@@ -112,7 +112,7 @@ def test_all_that_a_workload_gives_to_be_compared_with_reaches_its_trials(tmp_pa
 
 @pytest.mark.parametrize("name", ["core", "train", "infer"])
 def test_values_depend_on_every_file_that_computes_them(name: str) -> None:
-    files = dependencies.found(catalog.WORKLOADS / f"{name}.py")
+    files = dependencies.files_of(catalog.WORKLOADS / f"{name}.py")
 
     assert {"deeppose.py", "runtime/layers.py", "frameworks/reference.py"} <= {
         file.removeprefix("workloads/") for file in files

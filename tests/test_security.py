@@ -220,18 +220,24 @@ def test_what_another_user_left_is_not_taken_for_abandoned(tmp_path: Path) -> No
 )
 def test_code_over_plain_http_is_refused(override: dict[str, object]) -> None:
     with pytest.raises(SweepError, match=r"mirror\.example|b\.example") as refused:
-        specify(catalog.known("torch"), "2.13.0", override=override)
+        specify(catalog.get_framework("torch"), "2.13.0", override=override)
     assert "https://" in refused.value.hint
 
 
 def test_code_over_plain_http_is_taken_with_its_hash_or_from_this_machine() -> None:
     wheel = f"torch-2.13.0-cp311-cp311-linux_x86_64.whl#sha256={'0' * 64}"
     spec = specify(
-        catalog.known("torch"), "2.13.0", override={"wheel": f"http://mirror.example/{wheel}"}
+        catalog.get_framework("torch"),
+        "2.13.0",
+        override={"wheel": f"http://mirror.example/{wheel}"},
     )
     assert any(wheel in requirement for requirement in spec.requires)
     assert spec.python == ("3.11",)
-    specify(catalog.known("torch"), "2.13.0", override={"index_url": "http://localhost:3141/root"})
+    specify(
+        catalog.get_framework("torch"),
+        "2.13.0",
+        override={"index_url": "http://localhost:3141/root"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +271,7 @@ def test_no_text_of_a_grid_is_an_option_or_a_second_place_for_uv(
     override: dict[str, object], message: str
 ) -> None:
     with pytest.raises(SweepError) as refused:
-        specify(catalog.known("torch"), "2.13.0", override=override)
+        specify(catalog.get_framework("torch"), "2.13.0", override=override)
     assert message in f"{refused.value.message} {refused.value.hint}"
 
 
@@ -276,7 +282,7 @@ def test_a_lock_says_nothing_but_versions_and_requirements(tmp_path: Path, lines
     lock = tmp_path / "torch.lock"
     lock.write_text(lines)
     with pytest.raises(SweepError, match=r"no requirement|no version of Python"):
-        specify(catalog.known("torch"), "2.13.0", override={"lock": str(lock)})
+        specify(catalog.get_framework("torch"), "2.13.0", override={"lock": str(lock)})
 
 
 @pytest.mark.parametrize(
@@ -413,7 +419,7 @@ def test_a_token_in_the_path_of_an_index_is_neither_kept_nor_shown(tmp_path: Pat
         f"https://host.example/{digest}/x.whl",
     )
     spec = specify(
-        catalog.known("torch"), "2.13.0", override={"index_url": index, "find_links": wheel}
+        catalog.get_framework("torch"), "2.13.0", override={"index_url": index, "find_links": wheel}
     )
     assert token in spec.index_url  # uv is told
     keep(

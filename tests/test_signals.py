@@ -270,7 +270,7 @@ def test_a_signal_ends_every_command_with_its_own_code(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     """Here one that waits for an environment that another process builds."""
-    spec = environments.specify(catalog.known("torch"), "2.13.0")
+    spec = environments.specify(catalog.get_framework("torch"), "2.13.0")
     environment = {**os.environ, "PYTHONPATH": str(HOUSE), "SWEEP_ENV_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "sweep", "env", "build", "torch==2.13.0"]
     with (

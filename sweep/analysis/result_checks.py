@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sweep.analysis.summary import Summary
-from sweep.axes import COMPARED, said
+from sweep.axes import COMPARED, phrase
 from sweep.steps import is_step
 from sweep.texts import counted
 
@@ -87,7 +87,7 @@ def of_run(summaries: Sequence[Summary]) -> list[tuple[str, str]]:
 def _named(summary: Summary, other: Summary) -> str:
     """A cell by what it has otherwise than another one."""
     own = {name: value for name, value in summary.axes.items() if value != other.axes.get(name)}
-    return ", ".join(said(name, value) for name, value in own.items())
+    return ", ".join(phrase(name, value) for name, value in own.items())
 
 
 def distance(one: float, other: float) -> float:

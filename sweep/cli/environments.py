@@ -174,7 +174,7 @@ def _specified(
     from sweep.environments import check_there, specify
 
     name, equal, given = requirement.partition("==")
-    framework, version = catalog.known(name.strip()), versions.normal(given.strip()) or None
+    framework, version = catalog.get_framework(name.strip()), versions.normal(given.strip()) or None
     if framework.package and not (equal and version):
         raise SweepError(f"{requirement!r} names no version", f"write {name}==VERSION")
     if reason := catalog.unsupported(framework, version, backend, device):
@@ -228,7 +228,7 @@ def _probe(
     from sweep.environments.probing import probe, step
 
     def step_of(spec: Specification) -> Callable[[Environment], str]:
-        framework = catalog.known(spec.framework.partition("==")[0])
+        framework = catalog.get_framework(spec.framework.partition("==")[0])
         return lambda environment: step(environment, framework, backend, device)
 
     probes = [probe(spec, step_of(spec), output.say, discard) for spec in specs]

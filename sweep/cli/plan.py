@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sweep.grid.ranges import Range
     from sweep.grid.source import Keys
     from sweep.node.provision import Needs
-    from sweep.plugins import Found
+    from sweep.plugins import Registry
     from sweep.records.results import Results
     from sweep.records.stated import Direction
 
@@ -182,7 +182,7 @@ def _looked_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
         raise grid.error(keys, error.message, error.hint) from None
 
 
-def _add_steps(grid: Grid, workloads: Found[Workload]) -> None:
+def _add_steps(grid: Grid, workloads: Registry[Workload]) -> None:
     """The steps of a grid among the workloads that it may name."""
     from sweep import catalog, steps
 
@@ -192,7 +192,7 @@ def _add_steps(grid: Grid, workloads: Found[Workload]) -> None:
         workloads[name] = catalog.of_step(steps.read(path))
 
 
-def _add_packages(grid: Grid, frameworks: Found[Framework]) -> None:
+def _add_packages(grid: Grid, frameworks: Registry[Framework]) -> None:
     """Packages that only steps can take for a framework, where the grid has steps."""
     from sweep import catalog
 
@@ -230,7 +230,7 @@ def tell(
     estimate = _estimate(results, expansion)
     for line in _summary(grid, expansion, todo, estimate):
         output.say(line)
-    for change in resume.said(results, expansion.trials, todo, statuses) if results else ():
+    for change in resume.change_lines(results, expansion.trials, todo, statuses) if results else ():
         output.say(change)
     if nodes and todo:
         for line in _on_nodes(todo, nodes, estimate):

@@ -12,19 +12,19 @@ import sweep.datasets
 from sweep import dependencies, digests
 from sweep.datasets.dataset import DataSet
 from sweep.errors import SweepError, nearest
-from sweep.plugins import Found, imported, located, points
+from sweep.plugins import Registry, imported, located, points
 
 _ENTRY_POINTS = "sweep.datasets"
 
 
-def datasets() -> Found[DataSet]:
+def datasets() -> Registry[DataSet]:
     """Return every data set by name, of this package and of plug-ins."""
     built_in = _built_in()
-    plugins = Found(
+    plugins = Registry(
         {name: functools.partial(_plug_in, point) for name, point in points(_ENTRY_POINTS).items()}
     )
     every = built_in | {dataset.name: dataset for dataset in plugins.values()}
-    found = Found({name: functools.partial(every.__getitem__, name) for name in every})
+    found = Registry({name: functools.partial(every.__getitem__, name) for name in every})
     found.broken = plugins.broken
     return found
 
@@ -54,4 +54,6 @@ def _plug_in(point: EntryPoint) -> DataSet:
             f"entry point {_ENTRY_POINTS} {point.name} = {point.value} is no data set",
             "it must name a DataSet",
         )
-    return dataclasses.replace(dataset, code=digests.of_files(dependencies.found(located(point))))
+    return dataclasses.replace(
+        dataset, code=digests.of_files(dependencies.files_of(located(point)))
+    )

@@ -191,7 +191,7 @@ atexit.register(close_all)
 
 @functools.cache
 def _framework_file(name: str) -> str:
-    return str(catalog.known_or_any(name).path)
+    return str(catalog.framework_or_package(name).path)
 
 
 def _exceed_memory(memory_bytes: float | None) -> bool:

@@ -94,7 +94,9 @@ def _network_file(name: str) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _specification(override: str) -> Specification:
-    return environments.specify(catalog.known(_REFERENCE), None, override=json.loads(override))
+    return environments.specify(
+        catalog.get_framework(_REFERENCE), None, override=json.loads(override)
+    )
 
 
 def _compute(
@@ -161,5 +163,7 @@ def _code_digest(workload: Path, network: Path | None, run_id: str) -> str:  # n
     The version of NumPy is left out: the values are in float64, and its versions differ by far
     less than every tolerance.
     """
-    files = dependencies.found(workload) | dependencies.found(catalog.known(_REFERENCE).path)
-    return digests.of_files(files | (dependencies.found(network) if network else {}))
+    files = dependencies.files_of(workload) | dependencies.files_of(
+        catalog.get_framework(_REFERENCE).path
+    )
+    return digests.of_files(files | (dependencies.files_of(network) if network else {}))

@@ -267,7 +267,7 @@ def _specification(
     pythons: str,
 ) -> environments.Specification:
     name, _, version = framework.partition("==")
-    found = catalog.known_or_any(name)
+    found = catalog.framework_or_package(name)
     return environments.specify(
         found, version or None, device, backend, json.loads(override), requires, pythons
     )
@@ -316,12 +316,12 @@ def _workload(name: str, content: Mapping[str, str]) -> Workload:
 
 @functools.lru_cache(maxsize=64)
 def _known_workload(name: str) -> Workload:
-    return catalog.known_workload(name)
+    return catalog.get_workload(name)
 
 
 @functools.lru_cache(maxsize=64)
 def _framework(requirement: str) -> catalog.Framework:
-    return catalog.known_or_any(requirement.partition("==")[0])
+    return catalog.framework_or_package(requirement.partition("==")[0])
 
 
 def _data(settings: Mapping[str, Any]) -> datasets.Prepared | None:
