@@ -20,7 +20,7 @@ from benchmarks import peers
 from benchmarks.figures import OURS, Figure, target
 from benchmarks.peers import environment, version
 from sweep.records.columns import SCHEMA
-from sweep.records.parts import LAST_LEVEL, Part, encoded, gathered
+from sweep.records.parts import LAST_LEVEL, Part, encode, regroup
 
 TRIALS, SAMPLES = 100_000, 100
 SEEDS = 10
@@ -85,7 +85,7 @@ def write(folder: Path, trials: int, samples: int) -> None:
 def keep(table: pa.Table, folder: Path, number: int) -> None:
     """A part as folding leaves it, of tables of 64 rows."""
     tables = (table.slice(first, 64) for first in range(0, len(table), 64))
-    data = encoded(SCHEMA, gathered(tables, SCHEMA))
+    data = encode(SCHEMA, regroup(tables, SCHEMA))
     (folder / Part.made("records", number, LAST_LEVEL, data).path).write_bytes(data)
 
 

@@ -21,7 +21,7 @@ from sweep import dependencies, literals, plugins, scripts, steps
 from sweep.dependencies import WORKLOADS as WORKLOADS
 from sweep.errors import SweepError, nearest
 from sweep.plugins import Registry
-from sweep.records.stated import checked
+from sweep.records.declared import validate
 from sweep.steps import Step
 
 DEFAULT_BACKEND = "default"
@@ -463,7 +463,7 @@ def _columns(path: Path) -> dict[str, dict[str, str]]:
     columns = {}
     for name, facts in given.items():
         try:
-            columns[str(name)] = checked(facts)
+            columns[str(name)] = validate(facts)
         except ValueError as error:
             raise SweepError(f"COLUMNS in {path} is wrong about {name!r}: {error}", hint) from None
     return columns

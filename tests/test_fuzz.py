@@ -15,9 +15,9 @@ from fuzz import damages, harness
 from made_up import keep, record
 
 from sweep.errors import Unavailable
-from sweep.records import checked
+from sweep.records import validation
 from sweep.records.facts import RunFacts
-from sweep.records.parts import concatenated
+from sweep.records.parts import concatenate
 from sweep.records.results import Results
 from sweep.records.rows import table_of
 from sweep.report import plots
@@ -159,17 +159,17 @@ def test_a_part_with_a_column_twice_is_left_out(run: Path) -> None:
 
 def test_text_that_is_no_utf_8_is_found() -> None:
     broken = pa.table({"node": damages.FOREIGN["no UTF-8"](2)})
-    with pytest.raises(checked.Unfit, match="its column node"):
-        checked.rows(broken)
+    with pytest.raises(validation.InvalidRows, match="its column node"):
+        validation.rows(broken)
 
 
 @pytest.mark.parametrize("values", [[{"a": 1}], [[["b"]]], [b"\xff"], [["a", "b"]]])
 def test_a_column_of_a_plug_in_in_any_type_is_read_as_text_beside_numbers(
     values: list[object],
 ) -> None:
-    one = checked.rows(pa.table({"trial_id": ["a"], "status": ["ok"], "own": pa.array(values)}))
+    one = validation.rows(pa.table({"trial_id": ["a"], "status": ["ok"], "own": pa.array(values)}))
     other = pa.table({"trial_id": ["b"], "status": ["ok"], "own": [1.5]})
-    assert concatenated([one, other], ["own"])["own"].to_pylist()[1] == "1.5"
+    assert concatenate([one, other], ["own"])["own"].to_pylist()[1] == "1.5"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sweep.analysis.statistics import MARGIN, Verdict, equivalence_range
 from sweep.analysis.summary import Summary
 from sweep.grid.language import Published as Stated
 from sweep.records.columns import unit
-from sweep.records.stated import Direction
+from sweep.records.declared import Direction
 
 Agreement = Literal["agrees", "opposite", "differs", "open", "missing"]
 

@@ -28,7 +28,7 @@ from scipy import special
 from sweep.axes import FEWEST_SEEDS
 
 if TYPE_CHECKING:
-    from sweep.records.stated import Direction
+    from sweep.records.declared import Direction
 
 Floats = NDArray[np.float64]
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "missing"]

@@ -33,8 +33,8 @@ from sweep.axes import CONTENT_AXES, ordered
 from sweep.errors import SweepError, nearest
 from sweep.grid.conditions import Conditions
 from sweep.records.columns import METRICS, ColumnMetadata
+from sweep.records.declared import NEVER, Per
 from sweep.records.results import Results
-from sweep.records.stated import NEVER, Per
 from sweep.selection import Axes, Where, check_axes, natural, split
 from sweep.status import Status, failed_of_their_own
 from sweep.texts import counted

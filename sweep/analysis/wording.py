@@ -13,7 +13,7 @@ from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
 from sweep.analysis.summary import Summary, is_per_trial, more_units
 from sweep.axes import AXES, circumstance, phrase
 from sweep.records.columns import ColumnMetadata
-from sweep.records.stated import NEVER
+from sweep.records.declared import NEVER
 from sweep.selection import VERSION, Axes, shown, varying
 from sweep.status import failed_of_their_own
 from sweep.texts import counted

@@ -1,4 +1,4 @@
-"""The columns of a record: type and unit of each, what it means, and what may be made of it."""
+"""The columns of a record: type, unit, meaning and metadata of each."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import NamedTuple, Self
 
 import pyarrow as pa
 
-from sweep.records.stated import NEVER, Direction, Identity, Per
+from sweep.records.declared import NEVER, Direction, Identity, Per
 from sweep.status import Status
 
 SCHEMA_VERSION = 2
 
 
 class ColumnMetadata(NamedTuple):
-    """What is known of a column; kept in every Parquet file, as metadata of its field.
+    """Metadata of a column, stored in every Parquet file as the metadata of its field.
 
-    `direction` says which of two values is better, `per` what has one value: many samples in a trial, or one for each
-    trial, host (the process that imports the framework), environment or node. What is per host is the same in all
-    trials of a host, so that n is the number of hosts. `absent` is "never" where a trial that went well and has no
-    value never got there. `identity` says whether it is part of what tells cells or trials apart.
+    `direction` is which of two values is better. `per` is the unit of replication: many values in
+    a trial (sample), or one for each trial, host (the process that imports the framework),
+    environment or node. A value per host is the same in all trials of that host, so that n is the
+    number of hosts. `absent` is "never" where an `ok` trial without a value did not reach its
+    target. `identity` is whether the column distinguishes cells or trials.
     """
 
     unit: str = ""
@@ -32,22 +33,19 @@ class ColumnMetadata(NamedTuple):
 
     @classmethod
     def of_field(cls, field: pa.Field) -> Self:
-        """As the field says, and of what it does not say as its name and type suggest."""
-        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        own = {key: said[key] for key in cls._fields if key in said}
+        """Return the metadata of a field, completed by what its name and type suggest."""
+        stored = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        own = {key: stored[key] for key in cls._fields if key in stored}
         return cls(**{**_suggested(field.name, pa.types.is_list(field.type)), **own})
 
     def encoded(self) -> dict[str, str]:
-        """As metadata of a field: what is empty is left out, but for unit and meaning."""
-        return {
-            key: value
-            for key, value in self._asdict().items()
-            if value or key in ("unit", "meaning")
-        }
+        """Return the metadata for a field; unit and meaning are always there, others if set."""
+        always = ("unit", "meaning")
+        return {key: value for key, value in self._asdict().items() if value or key in always}
 
 
 def _suggested(name: str, is_list: bool) -> dict[str, str]:
-    """What the name and type of a column suggest: a time or a size is better the less it is."""
+    """Return what name and type of a column suggest; of times and sizes, less is better."""
     unit = _unit_in_name(name)
     direction = "less" if unit else "none"
     return {"unit": unit, "direction": direction, "per": "sample" if is_list else "trial"}
@@ -253,8 +251,9 @@ _MACHINE = [
         "variables",
         _TEXT,
         "JSON",
-        "the worker's environment variables, read back; it has no others but SWEEP_PROCESS, a random mark by which "
-        "processes are found again, and LC_CTYPE, which Python itself may set",
+        "the worker's environment variables, read back; it has no others but SWEEP_PROCESS, "
+        "a random mark by which processes are found again, and LC_CTYPE, which Python itself "
+        "may set",
         per="host",
     ),
 ]
@@ -289,7 +288,7 @@ _GPU = [
     ),
 ]
 
-# below the tolerance one is as good as another, so that none of these is better
+# Below the tolerance all values are equally good, so these have no direction.
 _FAIRNESS = [
     _column(
         "loss_check",
@@ -507,7 +506,7 @@ SCHEMA = pa.schema(
 )
 
 
-# what sweep says of a trial, and a workload cannot
+# Columns that sweep itself fills. A workload must not return them.
 OURS = frozenset(
     [f.name for f in [*_IDENTITY, *_OUTCOME, *_GPU]]
     + [
@@ -526,12 +525,12 @@ OURS = frozenset(
 
 
 def is_measured(field: pa.Field) -> bool:
-    """Whether a column holds numbers of which there can be a mean."""
+    """Return whether a column holds numbers, or lists of floats, that can be averaged."""
     return field.type in (_INT, _FLOAT, _FLOATS)
 
 
 def holds_numbers(field: pa.Field) -> bool:
-    """Whether a column holds numbers, or lists of them."""
+    """Return whether a column holds numbers, or lists of them."""
     kind = field.type.value_type if pa.types.is_list(field.type) else field.type
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
@@ -555,33 +554,38 @@ _KNOWN = {field.name: ColumnMetadata.of_field(field) for field in SCHEMA}
 
 
 def metadata_of(field: pa.Field) -> ColumnMetadata:
-    """What is known of a column that was read: of our own what this version says, of others what the file says."""
+    """Return the metadata of a column that was read.
+
+    For built-in columns it is that of this version, for others that of the file.
+    """
     return _KNOWN.get(field.name) or ColumnMetadata.of_field(field)
 
 
 @functools.cache
 def metadata(name: str) -> ColumnMetadata:
-    """What is known of a column by its name alone."""
+    """Return the metadata of a column, from its name alone."""
     return metadata_of(pa.field(name, _FLOAT))
 
 
-def is_stated(field: pa.Field) -> bool:
-    """Whether a column is a plug-in's that says which way is better."""
+def is_declared(field: pa.Field) -> bool:
+    """Return whether a column is a plug-in's with a declared direction."""
     return field.name not in _KNOWN and b"direction" in (field.metadata or {})
 
 
-def directions(names: Iterable[str], said: Mapping[str, Mapping[str, str]]) -> dict[str, Direction]:
-    """Which way each of these columns goes, and each of those that a plug-in says something of."""
-    fields = [pa.field(name, _FLOAT, metadata=dict(about)) for name, about in said.items()]
+def directions(
+    names: Iterable[str], declared: Mapping[str, Mapping[str, str]]
+) -> dict[str, Direction]:
+    """Return the directions of these columns, and of all that plug-ins declare."""
+    fields = [pa.field(name, _FLOAT, metadata=dict(about)) for name, about in declared.items()]
     own = {field.name: ColumnMetadata.of_field(field).direction for field in fields}
     return own | {name: metadata(name).direction for name in names}
 
 
 def unit(name: str) -> str:
-    """Unit of a column, empty where it has none or is not known; a name that ends in a unit carries it."""
+    """Return the unit of a column, which its name may end in; "" where it has none."""
     return metadata(name).unit
 
 
 def meaning(name: str) -> str:
-    """What a column holds, empty where it is not known."""
+    """Return the meaning of a column, "" where it is not known."""
     return metadata(name).meaning

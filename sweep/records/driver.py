@@ -1,8 +1,9 @@
-"""The driver: what the process that runs a sweep says of itself in the run, and whether it still lives.
+"""The driver: the state of the process that runs a sweep, as a file in the run.
 
-A lock tells that only on its own machine, and an object store has none. So the driver writes a small file every few
-seconds and removes it when it ends well. Where that file is left, a reader on the same machine looks for the process;
-elsewhere the driver counts as silent once three of its messages are overdue.
+A lock shows only on its own machine whether a driver runs, and an object store has no locks. So
+the driver writes a small file every few seconds and removes it when it ends well. Where the file
+is left, a reader on the same machine looks for the process. On other machines the driver counts as
+silent when three of its messages are overdue.
 """
 
 from __future__ import annotations
@@ -22,25 +23,27 @@ from typing import Any, Self
 OVERDUE = 3.0  # intervals without a message after which a driver counts as silent
 
 _PROC = Path("/proc")
-_LATEST_S = 253_402_000_000.0  # in the year 9999, the last that a date can have
+_START_FIELD = 18  # of /proc/PID/stat, counted from the field after the state
+_LATEST_S = 253_402_000_000.0  # in the year 9999, the last year of `datetime`
 
 
 class Liveness(enum.StrEnum):
-    """How a driver stands that has left its file."""
+    """The state of a driver whose file is there."""
 
     RUNNING = "running"
-    STOPPED = "stopped"  # it ended early and said why
-    DEAD = "dead"  # its process is gone, and said nothing
-    SILENT = "silent"  # it runs elsewhere and is not heard of
+    STOPPED = "stopped"  # it ended early, with a reason
+    DEAD = "dead"  # its process is gone, without a reason
+    SILENT = "silent"  # it runs on another machine, and its messages are overdue
 
 
 @dataclass(frozen=True)
 class Driver:
-    """What a driver says of itself; times are seconds since the epoch.
+    """The state that a driver reports. Times are seconds since the epoch.
 
-    `every_s` is how often it speaks, `system` the booted system whose process numbers `pid` is one of, and
-    `process_started` the start of that process in the system's own clock ticks. Nodes, running trials and messages are
-    lists of objects: `{name, resources, running}`, `{trial, node}`, `{at, text}`. `end` says why it ended early.
+    `every_s` is the interval between two reports. `system` identifies the boot and the container
+    in which `pid` is valid, and `process_started` is the start of that process in clock ticks.
+    `nodes`, `trials` and `messages` are lists of objects: `{name, resources, running}`,
+    `{trial, node}`, `{at, text}`. `end` is the reason for an early end.
     """
 
     host: str = ""
@@ -66,29 +69,33 @@ class Driver:
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """From the text of the file; raises ValueError, with the reason, where it is of another kind."""
+        """Parse the text of the file; raise ValueError with the reason where it is malformed."""
         try:
-            said = json.loads(text)
+            document = json.loads(text)
         except (ValueError, RecursionError):
             raise ValueError("no JSON") from None
-        names = [each.name for each in dataclasses.fields(cls)] if isinstance(said, dict) else []
-        known = {name: said[name] for name in names if name in said}
-        if not known:
+        if not isinstance(document, dict):
+            document = {}
+        names = [field.name for field in dataclasses.fields(cls)]
+        values = {name: document[name] for name in names if name in document}
+        if not values:
             raise ValueError("no JSON object of a driver")
-        for name, value in known.items():
-            if not _is_of(name, value):
+        for name, value in values.items():
+            if not _is_valid(name, value):
                 raise ValueError(f"no driver's: {name} is {str(value)[:40]!r}")
-        return cls(**known)
+        return cls(**values)
 
     def text(self) -> str:
+        """Return the text of the file."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
     @property
     def waiting(self) -> int:
-        """Trials that have neither ended nor begun."""
+        """How many trials have neither ended nor begun."""
         return max(0, self.planned - self.ended - self.running)
 
     def liveness(self, now: float) -> Liveness:
+        """Return the driver's state at the time `now`."""
         if self.end:
             return Liveness.STOPPED
         if self.system and self.system == this_system() and _sees_every_process():
@@ -97,11 +104,12 @@ class Driver:
         return Liveness.SILENT if self.is_overdue(now) else Liveness.RUNNING
 
     def is_overdue(self, now: float) -> bool:
+        """Return whether `OVERDUE` reports are missing."""
         return now - self.heard_at > OVERDUE * self.every_s
 
 
 def this_process() -> dict[str, Any]:
-    """The fields of a driver that say which process it is."""
+    """Return the fields of a driver that identify this process."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -111,7 +119,7 @@ def this_process() -> dict[str, Any]:
 
 
 def this_system() -> str:
-    """The system in which a process number means one process: a boot, and in it a container; empty where unknown."""
+    """Return an id of boot and container, in which process ids are unique; "" if unknown."""
     with contextlib.suppress(OSError):
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
@@ -119,43 +127,48 @@ def this_system() -> str:
 
 
 def process_started(pid: int) -> int:
-    """When a process began, in clock ticks since the boot; 0 where it is gone, or dead and not yet waited for."""
+    """Return when a process started, in clock ticks since boot; 0 where it is gone or a zombie."""
     with contextlib.suppress(OSError):
-        fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        return 0 if fields[0] in "ZX" else int(fields[19])
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+        # The second field is the name in parentheses, which may itself contain blanks and ")".
+        state, *fields = text.rpartition(")")[2].split()
+        return 0 if state in "ZX" else int(fields[_START_FIELD])
     return 0
 
 
 def _sees_every_process() -> bool:
-    """Whether a process that is not to be seen is gone: some systems hide those of other users."""
+    """Return whether /proc shows the processes of all users; some systems hide the others'."""
     return (_PROC / "1").exists()
 
 
-def _is_of(name: str, value: Any) -> bool:
-    """Whether a field holds what its name promises, so that readers need not ask."""
+def _is_valid(name: str, value: Any) -> bool:
+    """Return whether a value is valid for a field, so that readers need not check."""
     if name in ("host", "system", "command", "phase", "end"):
         return isinstance(value, str)
     if name in ("pid", "process_started", "planned", "ended", "running"):
         return _is_count(value)
     if name == "trials":
-        return _are(value, {"trial": str, "node": str})
+        return _are_objects(value, {"trial": str, "node": str})
     if name == "nodes":
-        return _are(value, {"name": str, "resources": dict, "running": int})
+        return _are_objects(value, {"name": str, "resources": dict, "running": int})
     if name == "messages":
-        return _are(value, {"text": str}) and all(_is_time(each.get("at")) for each in value)
+        has_texts = _are_objects(value, {"text": str})
+        return has_texts and all(_is_time(message.get("at")) for message in value)
     if name == "refused_nodes":
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+        return isinstance(value, list) and all(isinstance(text, str) for text in value)
     if name == "asked_for":
-        return isinstance(value, dict) and all(_is_count(each) for each in value.values())
+        return isinstance(value, dict) and all(map(_is_count, value.values()))
     return (name == "remaining_s" and value is None) or _is_time(value)
 
 
-def _are(value: Any, kinds: Mapping[str, type]) -> bool:
-    """Whether it is a list of objects that have these fields."""
-    return isinstance(value, list) and all(
-        isinstance(each, dict)
-        and all(isinstance(each.get(key), kind) for key, kind in kinds.items())
-        for each in value
+def _are_objects(value: Any, kinds: Mapping[str, type]) -> bool:
+    """Return whether a value is a list of objects that have these fields."""
+    return isinstance(value, list) and all(_is_object(item, kinds) for item in value)
+
+
+def _is_object(value: Any, kinds: Mapping[str, type]) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), kind) for key, kind in kinds.items()
     )
 
 
@@ -164,7 +177,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    """Seconds that a date can be made of."""
+    """Return whether a value is a time that can be converted to a date."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
     return 0 <= value <= _LATEST_S

@@ -1,4 +1,4 @@
-"""Facts of a run: `run.yaml`, what it ran and how, and `plan.parquet`, its planned trials and what is left out."""
+"""Facts of a run: `run.yaml` with grid and options, `plan.parquet` with trials and exclusions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTHING_PLANNED = _PLAN.empty_table()
 
 
 class Planned(Protocol):
-    """What is kept of a planned trial."""
+    """What the plan stores of a trial."""
 
     @property
     def id(self) -> str: ...
@@ -38,7 +38,7 @@ class Planned(Protocol):
 
 
 class LeftOut(Protocol):
-    """What is kept of a cell or trial that the grid leaves out."""
+    """What the plan stores of a cell or trial that the grid leaves out."""
 
     @property
     def name(self) -> str: ...
@@ -48,12 +48,12 @@ class LeftOut(Protocol):
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What `run.yaml` says: the grid as it was read, and what it was run with.
+    """The contents of `run.yaml` and `plan.parquet`: the grid, and how it was run.
 
-    `noise_floor` is the greatest difference that `sweep calibrate` found between equal cells, where it was run.
-    `stopped` says why cells got no more seeds, by name, where the grid says `until`.
-    `versions` are those that the grid's ranges of versions stand for, by the text of the range.
-    `trials` are the planned ones and `exclusions` what is left out: both kept in `plan.parquet`.
+    `noise_floor` is the largest difference that `sweep calibrate` found between equal cells, 0
+    where it was not run. `stopped` has the reason why a cell got no more seeds, by the cell's name,
+    for grids with `until`. `versions` are those that the grid's ranges of versions stand for, by
+    the text of the range. `trials` and `exclusions` are in `plan.parquet`.
     """
 
     name: str
@@ -74,16 +74,16 @@ class RunFacts:
         return hashlib.sha256(self.grid.encode()).hexdigest()[:12]
 
 
-def read(place: Storage) -> RunFacts:
-    """What `run.yaml` says, without the plan; raises SweepError where there is none or it cannot be read."""
+def read(storage: Storage) -> RunFacts:
+    """Read `run.yaml`, without the plan; raise SweepError where it is missing or unreadable."""
     hint = "name a folder that sweep run has written, see sweep ls"
     try:
-        return _checked(yaml.safe_load(place.text(RUN_FILE)))
+        return _validated(yaml.safe_load(storage.text(RUN_FILE)))
     except FileNotFoundError:
-        raise SweepError(f"{place} holds no run", hint) from None
+        raise SweepError(f"{storage} holds no run", hint) from None
     except NoFile as error:
-        raise SweepError(f"{RUN_FILE} in {place} is {error.reason}", hint) from None
-    # YAML's own loader raises all of these at values that it takes for times, numbers or flags
+        raise SweepError(f"{RUN_FILE} in {storage} is {error.reason}", hint) from None
+    # The YAML loader raises any of these for values that look like times, numbers or flags.
     except (
         yaml.YAMLError,
         TypeError,
@@ -92,18 +92,21 @@ def read(place: Storage) -> RunFacts:
         AttributeError,
         RecursionError,
     ) as error:
-        raise SweepError(f"{RUN_FILE} in {place} cannot be read: {error}", hint) from None
+        raise SweepError(f"{RUN_FILE} in {storage} cannot be read: {error}", hint) from None
 
 
-def _checked(said: Any) -> RunFacts:
-    """The facts that a document states; raises TypeError or ValueError where one is not what it has to be."""
-    if not isinstance(said, Mapping):
+def _validated(document: Any) -> RunFacts:
+    """Return the facts in a document; raise TypeError or ValueError where a value is wrong.
+
+    Unknown keys are ignored.
+    """
+    if not isinstance(document, Mapping):
         raise TypeError("it holds no keys")
-    known = {key: said[key] for key in _STATED if key in said}
-    for key, value in known.items():
-        if not _STATED[key](value):
+    values = {key: document[key] for key in _VALIDATORS if key in document}
+    for key, value in values.items():
+        if not _VALIDATORS[key](value):
             raise ValueError(f"{key} is {reprlib.repr(value)}")
-    return RunFacts(**known)
+    return RunFacts(**values)
 
 
 def _is_text(value: Any) -> bool:
@@ -131,7 +134,7 @@ def _are_lists(value: Any) -> bool:
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_STATED: Mapping[str, Callable[[Any], bool]] = {  # what a key of run.yaml has to be
+_VALIDATORS: Mapping[str, Callable[[Any], bool]] = {  # by key of run.yaml
     **dict.fromkeys(("name", "grid", "grid_path", "code_version", "started_at"), _is_text),
     "overrides": _are_texts,
     "cluster": _is_mapping,
@@ -141,13 +144,15 @@ _STATED: Mapping[str, Callable[[Any], bool]] = {  # what a key of run.yaml has t
 }
 
 
-def read_plan(place: Storage) -> pa.Table:
-    """The rows of `plan.parquet`, none where there is no such file; raises ArrowException, OSError, ValueError, NoFile.
+def read_plan(storage: Storage) -> pa.Table:
+    """Return the rows of `plan.parquet`, none where the file is missing.
 
-    Not by `read_table`: a thread of it may hold our bytes when the process ends, and then takes it down.
+    Raises ArrowException, OSError, ValueError or NoFile where it cannot be read.
     """
+    # Not `read_table`: one of its threads may still hold the bytes when the process exits, and
+    # then crashes it.
     try:
-        table = pq.ParquetFile(pa.BufferReader(place.read(PLAN_FILE))).read(use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(storage.read(PLAN_FILE))).read(use_threads=False)
     except FileNotFoundError:
         return NOTHING_PLANNED
     if sorted(table.column_names) != sorted(_PLAN.names):
@@ -159,53 +164,55 @@ def read_plan(place: Storage) -> pa.Table:
     return plan
 
 
-def write(place: Storage, facts: RunFacts) -> None:
-    """Both files anew."""
-    said = {
-        name: getattr(facts, name) for name, of in RunFacts.__dataclass_fields__.items() if of.repr
-    }
-    said = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash, **said}
-    plain = json.loads(json.dumps(said, default=str))
+def write(storage: Storage, facts: RunFacts) -> None:
+    """Write both files, without credentials."""
+    # Trials and exclusions are not part of the repr; they go into the plan.
+    names = [name for name, field in RunFacts.__dataclass_fields__.items() if field.repr]
+    values = {"schema_version": SCHEMA_VERSION, "grid_hash": facts.grid_hash}
+    values |= {name: getattr(facts, name) for name in names}
+    # By way of JSON, so that YAML gets plain lists and dicts only.
+    plain = json.loads(json.dumps(values, default=str))
     plain |= {
         "grid": _without_credentials(plain["grid"]),
-        "overrides": [redacted_url(redacted(each)) for each in plain["overrides"]],
+        "overrides": [redacted_url(redacted(override)) for override in plain["overrides"]],
     }
     text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    place.write(PLAN_FILE, _plan_file(facts))
-    place.write(RUN_FILE, text.encode())
+    storage.write(PLAN_FILE, _plan_file(facts))
+    storage.write(RUN_FILE, text.encode())
 
 
 def _without_credentials(grid: str) -> str:
-    """A grid's text without credentials: as it was written, or as its values where that form hides some.
+    """Return a grid's text without credentials.
 
-    A URL may be folded over lines, escaped or quoted in ways that no search in the text finds.
+    A URL in YAML may be folded over lines, escaped or quoted, so that a search in the text misses
+    it. Where the parsed values still hold credentials, they are written instead of the text.
     """
     text = redacted(grid)
     try:
         values = Source(text).values
-    except SweepError:  # not a grid that could run: its text is all there is
+    except SweepError:  # not a valid grid, so there are no values
         return text
-    safe = _each_text(values, redacted_url)
+    safe = _map_texts(values, redacted_url)
     return text if safe == values else str(yaml.dump(safe, sort_keys=False, allow_unicode=True))
 
 
-def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """The same value with every text in it changed."""
+def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a nested value with `change` applied to every text in it."""
     if isinstance(value, Mapping):
-        return {_each_text(key, change): _each_text(each, change) for key, each in value.items()}
+        return {_map_texts(key, change): _map_texts(item, change) for key, item in value.items()}
     if isinstance(value, list):
-        return [_each_text(each, change) for each in value]
+        return [_map_texts(item, change) for item in value]
     return change(value) if isinstance(value, str) else value
 
 
 def _plan_file(facts: RunFacts) -> pa.Buffer:
     planned = {
-        "trial_id": _text(each.id for each in facts.trials),
-        "trial_name": _text(each.name for each in facts.trials),
+        "trial_id": _text(trial.id for trial in facts.trials),
+        "trial_name": _text(trial.name for trial in facts.trials),
     }
     left_out = {
-        "trial_name": _text(each.name for each in facts.exclusions),
-        "excluded": _text(each.reason for each in facts.exclusions),
+        "trial_name": _text(exclusion.name for exclusion in facts.exclusions),
+        "excluded": _text(exclusion.reason for exclusion in facts.exclusions),
     }
     table = pa.concat_tables([pa.table(planned), pa.table(left_out)], promote_options="default")
     sink = pa.BufferOutputStream()
@@ -218,13 +225,12 @@ def _text(values: Iterable[str]) -> pa.Array:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines stay readable."""
+    """A dumper that writes texts of several lines as blocks."""
 
 
 def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-    )
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _literal)

@@ -1,4 +1,4 @@
-"""Layout: the names of the files and folders of a run."""
+"""Layout: the names of the files and folders in a run."""
 
 RUN_FILE = "run.yaml"
 PLAN_FILE = "plan.parquet"

@@ -1,4 +1,4 @@
-"""A lock file that the kernel lets go when its holder dies, and that says who holds it."""
+"""The lock of a run: a file that names its holder; the kernel releases it when the holder dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweep.errors import Unavailable
 
 
 class Lock:
-    """Hold a file for this process alone; raises Unavailable at once where another has it."""
+    """Hold a lock file exclusively; raise Unavailable at once where another process holds it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -23,7 +23,8 @@ class Lock:
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            while not self._acquired():
+            # The last holder may remove the file after we have opened it; then try again.
+            while not self._acquire():
                 pass
         except OSError as error:
             message = f"{self._path.parent} cannot be written to: {error.strerror}"
@@ -36,43 +37,45 @@ class Lock:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
-    def _acquired(self) -> bool:
-        """Whether the file we hold is still the one of that name: its last holder removes it."""
-        self._descriptor = self._opened()
+    def _acquire(self) -> bool:
+        """Lock the file; return whether it still has its name, since its last holder removes it."""
+        self._descriptor = self._open()
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._descriptor, 200).decode(errors="replace")
             os.close(self._descriptor)
-            message = f"{self._path.parent} is being written by another sweep run ({holder or 'just started'})"
             raise Unavailable(
-                message, "wait until it has ended, or choose another folder with --out"
+                f"{self._path.parent} is being written by another sweep run "
+                f"({holder or 'just started'})",
+                "wait until it has ended, or choose another folder with --out",
             ) from None
-        if self._is_still_there():
+        if self._is_current():
             return True
         os.close(self._descriptor)
         return False
 
-    def _opened(self) -> int:
-        """A link is not followed: what it leads to would be overwritten. Nor is a pipe waited for."""
+    def _open(self) -> int:
+        """Open the lock file, or raise Unavailable where it is not a regular file."""
+        # A link is not followed, since its target would be overwritten. A pipe must not block.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(self._path, flags, 0o644)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-                raise self._no_lock() from None
+                raise self._not_regular() from None
             raise
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
-        raise self._no_lock()
+        raise self._not_regular()
 
-    def _no_lock(self) -> Unavailable:
+    def _not_regular(self) -> Unavailable:
         return Unavailable(f"{self._path} is no regular file", "remove it: sweep run makes its own")
 
-    def _is_still_there(self) -> bool:
+    def _is_current(self) -> bool:
         try:
-            found = self._path.lstat()
+            current = self._path.lstat()
         except FileNotFoundError:
             return False
-        return os.path.samestat(found, os.fstat(self._descriptor))
+        return os.path.samestat(current, os.fstat(self._descriptor))

@@ -1,6 +1,7 @@
-"""Parts: records as one Parquet file each, written whole, and rows of many of them.
+"""Parts: Parquet files of records, and tables of rows from many of them.
 
-A part carries the CRC-32 of its bytes in its name, so that a flipped bit is a damaged part and never a wrong number.
+The name of a part contains the CRC-32 of its bytes. A flipped bit therefore makes a damaged part,
+never a wrong number.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from isal import isal_zlib
 
 from sweep import former
-from sweep.records import checked
+from sweep.records import validation
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
 from sweep.records.rows import KNOWN
 from sweep.records.storage import Entry
@@ -28,26 +29,28 @@ from sweep.status import Status
 IDENTITY = ["trial_id", "status", "attempt"]
 LAST_LEVEL = 2
 
-_FOLD_BELOW_BYTES = 4 * 2**20  # larger parts are well as they are
-_PIECE_ROWS, _PIECE_BYTES = (
-    1024,
-    8 * 2**20,
-)  # what a fold holds at once, before compression: a row group
+_FOLD_BELOW_BYTES = 4 * 2**20  # folding larger parts would save nothing
+# The size of a row group before compression, which is also what a fold holds in memory.
+_PIECE_ROWS, _PIECE_BYTES = 1024, 8 * 2**20
 _NAME = re.compile(r"(?P<sequence>\d{8})-(?P<level>\d)-(?P<crc>[0-9a-f]{8})\.parquet")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file of records: of the lowest level as they came, of higher ones folded."""
+    """A file of records. Parts of level 0 are as they were appended, higher ones are folded.
+
+    `crc` is "" where another program has written the file.
+    """
 
     path: str
     size_bytes: int
     sequence: int = 0
     level: int = LAST_LEVEL
-    crc: str = ""  # none where someone else has written the file
+    crc: str = ""
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
+        """Return the part that a file is, from its name."""
         match = _NAME.fullmatch(Path(entry.path).name)
         if not match:
             return cls(entry.path, entry.size_bytes)
@@ -56,8 +59,8 @@ class Part:
         )
 
     @classmethod
-    def made(cls, folder: str, sequence: int, level: int, data: pa.Buffer) -> Self:
-        """The part that these bytes are, the next one in a folder."""
+    def new(cls, folder: str, sequence: int, level: int, data: pa.Buffer) -> Self:
+        """Return the part for new bytes in a folder."""
         path = f"{folder}/{sequence:08d}-{level}-{isal_zlib.crc32(data):08x}.parquet"
         return cls.of(Entry(path, data.size))
 
@@ -66,65 +69,66 @@ class Part:
         return bool(self.crc) and self.level < LAST_LEVEL and self.size_bytes < _FOLD_BELOW_BYTES
 
 
-class Damaged(Exception):  # noqa: N818  never seen outside of this package
-    """A part whose bytes are not what was written."""
+class Damaged(Exception):  # noqa: N818  never raised outside of this package
+    """A part whose bytes are not those that were written."""
 
 
 class NewerSchema(Damaged):
-    """A part that a newer sweep has written."""
+    """A part that a newer version of sweep has written."""
 
 
 def schema_of(part: Part, data: pa.Buffer) -> pa.Schema:
-    """The columns of a part; raises Damaged unless its bytes are those that were written."""
-    return _opened(part, data).schema
+    """Return the columns of a part; raise Damaged where its bytes are not those written."""
+    return _open(part, data).schema
 
 
 class _Opened(NamedTuple):
-    """A part as a file, and its columns under the names of now, which were others where it `is_former`.
+    """An open part, and its schema with the current names of columns.
 
-    A file converts its columns anew each time that it is asked for them.
+    `is_former` is true where the part has an older schema, with other names. The schema is kept,
+    since a ParquetFile converts it anew for each access.
     """
 
     file: pq.ParquetFile
     schema: pa.Schema
     is_former: bool
 
-    def now(self, name: str) -> str:
+    def current_name(self, name: str) -> str:
+        """Return the current name of a column in the file."""
         return former.COLUMNS.get(name, name) if self.is_former else name
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        in_file = (
-            [name for name in self.file.schema_arrow.names if self.now(name) in columns]
-            if self.is_former
-            else columns
-        )
-        table = self.file.read(columns=in_file, use_threads=False)
+        """Read columns by their current names."""
         if not self.is_former:
-            return table
-        table = table.rename_columns([self.now(name) for name in table.column_names])
+            return self.file.read(columns=columns, use_threads=False)
+        stored = [
+            name for name in self.file.schema_arrow.names if self.current_name(name) in columns
+        ]
+        table = self.file.read(columns=stored, use_threads=False)
+        table = table.rename_columns([self.current_name(name) for name in table.column_names])
         if "settings" in table.column_names:
-            at = table.schema.get_field_index("settings")
-            table = table.set_column(
-                at, table.schema.field(at), _renamed_settings(table["settings"])
-            )
+            index = table.schema.get_field_index("settings")
+            settings = _renamed_settings(table["settings"])
+            table = table.set_column(index, table.schema.field(index), settings)
         return table.select(columns)
 
 
 def _renamed_settings(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return settings, as JSON, with the current names of settings."""
     for before, now in former.SETTINGS.items():
         texts = pc.replace_substring(texts, f'"{before}":', f'"{now}":')
     added = json.dumps(former.ADDED)[1:-1]
     for workload in former.ADDED_TO:
-        texts = pc.replace_substring(
-            texts, f'"workload": "{workload}"', f'{added}, "workload": "{workload}"'
-        )
+        key = f'"workload": "{workload}"'
+        texts = pc.replace_substring(texts, key, f"{added}, {key}")
     return texts
 
 
-def _opened(part: Part, data: pa.Buffer) -> _Opened:
+def _open(part: Part, data: pa.Buffer) -> _Opened:
     if part.crc and f"{isal_zlib.crc32(data):08x}" != part.crc:
         raise Damaged(
-            "damaged, its bytes are not those that were written: its trials are run again by the next sweep run"
+            "damaged, its bytes are not those that were written: "
+            "its trials are run again by the next sweep run"
         )
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
@@ -133,10 +137,10 @@ def _opened(part: Part, data: pa.Buffer) -> _Opened:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error) from None
     opened = _Opened(file, schema, is_former)
-    fields = [field.with_name(opened.now(field.name)) for field in schema]
-    return (
-        opened._replace(schema=pa.schema(fields, metadata=schema.metadata)) if is_former else opened
-    )
+    if not is_former:
+        return opened
+    fields = [field.with_name(opened.current_name(field.name)) for field in schema]
+    return opened._replace(schema=pa.schema(fields, metadata=schema.metadata))
 
 
 def _unreadable(error: Exception) -> Damaged:
@@ -144,99 +148,113 @@ def _unreadable(error: Exception) -> Damaged:
     return Damaged(f"no readable Parquet file: {reason}")
 
 
-def decoded(
+def decode(
     part: Part, data: pa.Buffer, columns: list[str] | None, null_if_true: Collection[str] = ()
 ) -> pa.Table:
-    """The rows of a part; raises Damaged unless its bytes are those that were written."""
-    opened = _opened(part, data)
+    """Return the rows of a part, with these columns or all.
+
+    Flags in `null_if_true` may be null where they are all true. Raises Damaged where the bytes are
+    not those that were written, or are not records.
+    """
+    opened = _open(part, data)
     names = opened.schema.names
     try:
-        checked.check_columns(opened.schema)
+        validation.check_columns(opened.schema)
         wanted = names if columns is None else [name for name in columns if name in names]
-        spared = _spared(opened, wanted, null_if_true)
-        return checked.rows(opened.read([name for name in wanted if name not in spared]))
-    except checked.Unfit as unfit:
-        raise Damaged(f"no records: {unfit}") from None
+        skipped = _skippable(opened, wanted, null_if_true)
+        return validation.rows(opened.read([name for name in wanted if name not in skipped]))
+    except validation.InvalidRows as error:
+        raise Damaged(f"no records: {error}") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error) from None
 
 
-def _spared(opened: _Opened, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
-    """Of our columns, those that need not be read, as the file itself says: null in every row, or flags all true.
+def _skippable(opened: _Opened, columns: Sequence[str], null_if_true: Collection[str]) -> set[str]:
+    """Return the columns that need not be read, as the statistics in the file show.
 
-    Never those that say which record a row is.
+    They are null in every row, or they are flags in `null_if_true` and true in every row. Only
+    columns of the schema are skipped, and none that identify a record.
     """
     metadata = opened.file.metadata
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     if not groups:
         return set()
-    # asked for its schema, metadata would refer to itself and stay until Python looks for such circles: 0.2 MiB a part
+    # The paths come from a row group. The schema of `metadata` would create a reference cycle,
+    # which keeps 0.2 MiB for each part until the garbage collector runs.
     paths = [groups[0].column(leaf).path_in_schema for leaf in range(metadata.num_columns)]
-    leaves = {opened.now(path.partition(".")[0]): leaf for leaf, path in enumerate(paths)}
-    spared = set()
+    leaves = {opened.current_name(path.partition(".")[0]): n for n, path in enumerate(paths)}
+    skippable = set()
     for name in KNOWN.intersection(columns).difference(IDENTITY):
         leaf = leaves[name]
-        stated = [(group.num_rows, group.column(leaf).statistics) for group in groups]
-        if not all(said is not None and said.has_null_count for _, said in stated):
+        statistics = [group.column(leaf).statistics for group in groups]
+        if any(stats is None or not stats.has_null_count for stats in statistics):
             continue
+        null_counts = [stats.null_count for stats in statistics]
+        # Statistics of lists count empty lists as nulls, so these cannot be skipped.
         is_list = "." in paths[leaf]
-        flags = name in null_if_true and all(
-            said.has_min_max and said.min is True for _, said in stated
-        )
-        # of lists, nulls and empty ones are counted alike
-        if flags or (not is_list and all(said.null_count == rows for rows, said in stated)):
-            spared.add(name)
-    return spared
+        is_null = not is_list and null_counts == [group.num_rows for group in groups]
+        if is_null or (name in null_if_true and _are_all_true(statistics)):
+            skippable.add(name)
+    return skippable
+
+
+def _are_all_true(statistics: Sequence[Any]) -> bool:
+    """Return whether the statistics of row groups say that all flags are true."""
+    return all(stats.has_min_max and stats.min is True for stats in statistics)
 
 
 def _version(metadata: Mapping[bytes, bytes]) -> int:
     version = int(metadata.get(b"sweep_schema_version", b"1").decode())
     if version > SCHEMA_VERSION:
         raise NewerSchema(
-            f"written by a newer sweep, schema {version}, and this one reads up to {SCHEMA_VERSION}: update it"
+            f"written by a newer sweep, schema {version}, "
+            f"and this one reads up to {SCHEMA_VERSION}: update it"
         )
     return version
 
 
-def concatenated(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Table:
-    """Rows one below the other; a column that a table lacks is null there, types that disagree become text."""
-    schema = unified((table.schema for table in tables), columns)
-    return pa.concat_tables(
-        [_conformed(table, schema) for table in tables] or [schema.empty_table()]
-    )
+def concatenate(tables: Sequence[pa.Table], columns: list[str] | None) -> pa.Table:
+    """Return the rows of all tables; a column that a table lacks is null in its rows."""
+    schema = unified_schema((table.schema for table in tables), columns)
+    conformed = [_conformed(table, schema) for table in tables]
+    return pa.concat_tables(conformed or [schema.empty_table()])
 
 
-def unified(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schema:
-    """One schema for all; what is a dictionary of texts in one of them is one in it."""
+def unified_schema(schemas: Iterable[pa.Schema], columns: list[str] | None) -> pa.Schema:
+    """Return one schema for all, with these columns or all.
+
+    Columns with different types become text. A column that is dictionary-encoded in one schema is
+    so in the result. Of the declarations of plug-ins, the last ones are taken.
+    """
     kinds: dict[str, pa.DataType] = {
-        f.name: f.type for f in SCHEMA if columns is None or f.name in columns
+        field.name: field.type for field in SCHEMA if columns is None or field.name in columns
     }
-    said: dict[
-        str, Mapping[bytes, bytes]
-    ] = {}  # what plug-ins state of their columns: the last word counts
+    declared: dict[str, Mapping[bytes, bytes]] = {}
     last: pa.Schema | None = None
     for schema in schemas:
-        if last is not None and schema.equals(last, check_metadata=True):  # as most are
+        # Most parts of a run have equal schemas.
+        if last is not None and schema.equals(last, check_metadata=True):
             continue
         last = schema
-        for found in schema:
-            known = kinds.get(found.name, pa.null())
-            if pa.types.is_dictionary(found.type):
-                kinds[found.name] = found.type
-            elif found.name not in KNOWN:
-                kinds[found.name] = _common(known, checked.kind_of(found.type))
-                said[found.name] = found.metadata or said.get(found.name, {})
-    order = [*kinds] if columns is None else columns
-    fields = [
-        SCHEMA.field(n).with_type(kinds[n])
-        if n in KNOWN
-        else pa.field(n, kinds.get(n, pa.null()), metadata=said.get(n))
-        for n in order
-    ]
+        for field in schema:
+            if pa.types.is_dictionary(field.type):
+                kinds[field.name] = field.type
+            elif field.name not in KNOWN:
+                before = kinds.get(field.name, pa.null())
+                kinds[field.name] = _common(before, validation.kind_of(field.type))
+                declared[field.name] = field.metadata or declared.get(field.name, {})
+    fields = []
+    for name in [*kinds] if columns is None else columns:
+        if name in KNOWN:
+            fields.append(SCHEMA.field(name).with_type(kinds[name]))
+        else:
+            kind = kinds.get(name, pa.null())
+            fields.append(pa.field(name, kind, metadata=declared.get(name)))
     return pa.schema(fields, metadata=SCHEMA.metadata)
 
 
 def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Return the type that holds values of both types: of numbers, a list, or text."""
     if one == other or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
@@ -248,43 +266,40 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the table with the columns of a schema."""
     if table.schema.equals(schema):
         return pa.table(table.columns, schema=schema)
-    arrays = [
-        _cast(table[f.name], f.type)
-        if f.name in table.schema.names
-        else pa.nulls(len(table), f.type)
-        for f in schema
-    ]
+    names = set(table.schema.names)
+    arrays = []
+    for field in schema:
+        if field.name in names:
+            arrays.append(_cast(table[field.name], field.type))
+        else:
+            arrays.append(pa.nulls(len(table), field.type))
     return pa.table(arrays, schema=schema)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """The column in another type; a list becomes JSON where that is text, a number a list of one."""
-    if (
-        column.type == kind
-        or pa.types.is_list(column.type) == pa.types.is_list(kind)
-        or pa.types.is_null(column.type)
-    ):
+    """Return the column in another type; lists become JSON text, numbers lists of one."""
+    both_lists_or_none = pa.types.is_list(column.type) == pa.types.is_list(kind)
+    if both_lists_or_none or pa.types.is_null(column.type):
         return column.cast(kind, safe=False)
-    values = column.to_pylist()
-    if pa.types.is_list(kind):
-        return pa.chunked_array([pa.array([None if v is None else [v] for v in values], kind)])
-    return pa.chunked_array(
-        [pa.array([None if v is None else json.dumps(v) for v in values], kind)]
-    )
+    convert = (lambda value: [value]) if pa.types.is_list(kind) else json.dumps
+    values = [None if value is None else convert(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(values, kind)])
 
 
-def newest(table: pa.Table) -> pa.Table:
-    """One row per trial: `ok` before the rest, then the highest attempt, then the last written."""
+def latest_per_trial(table: pa.Table) -> pa.Table:
+    """Return one row per trial: `ok` before others, then the highest attempt, then the last."""
     if len(table) == 0:
         return table
-    known = table["trial_id"].combine_chunks().dictionary_encode()
-    if len(known.dictionary) == len(table):
+    trial_ids = table["trial_id"].combine_chunks().dictionary_encode()
+    if len(trial_ids.dictionary) == len(table):
         return table
-    trials = known.indices.to_numpy(zero_copy_only=False)
+    trials = trial_ids.indices.to_numpy(zero_copy_only=False)
     ok = pc.equal(table["status"], Status.OK).to_numpy()
     attempts = pc.fill_null(table["attempt"], 1).to_numpy()
+    # `lexsort` sorts by its last key first.
     order = np.lexsort((np.arange(len(table)), attempts, ok, trials))
     last = np.append(trials[order][1:] != trials[order][:-1], True)
     kept = np.zeros(len(table), dtype=bool)
@@ -292,23 +307,26 @@ def newest(table: pa.Table) -> pa.Table:
     return table.filter(pa.array(kept))
 
 
-def gathered(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in fewer tables, of a few megabytes each."""
-    some: list[pa.Table] = []
+def regroup(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the same rows in fewer tables, of a few megabytes each."""
+    group: list[pa.Table] = []
     rows = size = 0
     for table in tables:
-        some.append(_conformed(table, schema))
+        group.append(_conformed(table, schema))
         rows += len(table)
         size += table.nbytes
         if rows >= _PIECE_ROWS or size >= _PIECE_BYTES:
-            yield pa.concat_tables(some)
-            some, rows, size = [], 0, 0
-    if some:
-        yield pa.concat_tables(some)
+            yield pa.concat_tables(group)
+            group, rows, size = [], 0, 0
+    if group:
+        yield pa.concat_tables(group)
 
 
-def distinct(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Without the doubles that a fold cut short by a kill has left: same trial, attempt and start."""
+def without_duplicates(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield rows without duplicates, which have the same trial, attempt and start.
+
+    A fold that was killed leaves them.
+    """
     seen: set[tuple[str, int, int]] = set()
     for table in tables:
         started = table["started_at"].cast(pa.int64()).to_pylist()
@@ -324,16 +342,20 @@ def distinct(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             yield table if len(new) == len(table) else table.take(new)
 
 
-def encoded(schema: pa.Schema, tables: Iterable[pa.Table], fast: bool = False) -> pa.Buffer:
-    """As Parquet, a row group for each table; in haste, as the sweep waits, without statistics and not compressed: a
-    few records would hardly be smaller, and half of the time that it takes to keep them would go there."""
+def encode(schema: pa.Schema, tables: Iterable[pa.Table], fast: bool = False) -> pa.Buffer:
+    """Return tables as Parquet, with one row group for each.
+
+    `fast` leaves out statistics, dictionaries and compression. It is for appending while the sweep
+    waits: these take half of the time, and make a few records hardly smaller.
+    """
+    text_columns = [field.name for field in schema if pa.types.is_string(field.type)]
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         schema,
         compression="none" if fast else "zstd",
         compression_level=None if fast else 1,
-        use_dictionary=not fast and [f.name for f in schema if pa.types.is_string(f.type)],
+        use_dictionary=not fast and text_columns,
         write_statistics=not fast,
     ) as writer:
         for table in tables:

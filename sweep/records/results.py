@@ -1,7 +1,8 @@
-"""Records: one row per trial, in Parquet parts that are written whole, folded as they grow, and read without doubles.
+"""Results: the records of a run, one per trial, in Parquet parts that are folded as they grow.
 
-Folding writes many parts into one and then deletes them: in between a record exists twice, and reading knows it by its
-identity; a part that goes away while a reader reads is found again in the part it was folded into.
+Folding writes many parts into one and then deletes them. In between, a record exists twice; readers
+recognise it by its identity. A part that is deleted while a reader reads is found again in the part
+that it was folded into.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import pyarrow.compute as pc
 
 from sweep.credentials import redacted
 from sweep.errors import SweepError, Unavailable
-from sweep.records import checked
 from sweep.records import facts as run_facts
+from sweep.records import validation
 from sweep.records.columns import SCHEMA
 from sweep.records.driver import Driver
 from sweep.records.facts import RunFacts
@@ -45,69 +46,74 @@ from sweep.records.parts import (
     Damaged,
     NewerSchema,
     Part,
-    concatenated,
-    decoded,
-    distinct,
-    encoded,
-    gathered,
-    newest,
+    concatenate,
+    decode,
+    encode,
+    latest_per_trial,
+    regroup,
     schema_of,
-    unified,
+    unified_schema,
+    without_duplicates,
 )
 from sweep.records.rows import table_of
 from sweep.records.storage import Entry, NoFile, Storage
 from sweep.status import Status
 
 Record = dict[str, Any]
-Each = Callable[[pa.Table], pa.Table]
+Transform = Callable[[pa.Table], pa.Table]
 
+# So many parts of a level are folded, or fewer if they have so many bytes.
 _FOLD_COUNT = 64
-_FOLD_BYTES = 16 * 2**20  # of parts that are fewer than that, but large
-_READERS_OF_A_STORE = 16
-_LONGEST_ERROR = 20_000  # letters of an error that are kept, its end: the log holds the rest
+_FOLD_BYTES = 16 * 2**20
+_LOCAL_READERS, _STORE_READERS = 8, 16  # threads
+_LONGEST_ERROR = 20_000  # characters of an error that are kept; the log has the rest
 
 
 class Damage(NamedTuple):
-    """A part that cannot be read, and why."""
+    """A part that cannot be read, and the reason."""
 
     part: str
     reason: str
 
 
 class Results:
-    """The records of one run, in a folder or an object store; reading never changes anything there."""
+    """The records of one run, in a folder or an object store. Reading never changes files.
 
-    def __init__(self, place: str | Path | Storage) -> None:
-        self.storage = place if isinstance(place, Storage) else Storage(place)
+    Files that cannot be read are left out and listed in `damaged`.
+    """
+
+    def __init__(self, where: str | Path | Storage) -> None:
+        self.storage = where if isinstance(where, Storage) else Storage(where)
         self.damaged: list[Damage] = []
 
     def __str__(self) -> str:
         return str(self.storage)
 
     def exists(self) -> bool:
+        """Return whether there is a run here, or at least one part."""
         return self.storage.exists(RUN_FILE) or bool(self._paths())
 
     def records(
         self,
         columns: Iterable[str] | None = None,
         null_if_true: Collection[str] = (),
-        each: Each | None = None,
+        each: Transform | None = None,
     ) -> pa.Table:
-        """One row per trial: its newest record, an `ok` one rather than any other; `columns` are all that is read.
+        """Return one row per trial: its latest record, an `ok` one before any other.
 
-        Parts that cannot be read are left out and named in `damaged`. Columns of flags in `null_if_true` are null
-        instead where all of a part are true and it says so: they need not be read. `each` is given the rows of every
-        part as they are read, and returns the same rows in the form in which they are to be held.
+        Only `columns` are read. Columns of flags in `null_if_true` are null for parts in which all
+        are true, as they then need not be read. `each` is applied to the rows of each part. It may
+        return them in another form, for example one that takes less memory.
         """
         wanted = None if columns is None else list(dict.fromkeys([*columns, *IDENTITY]))
-        table = newest(self.attempts(wanted, null_if_true=null_if_true, each=each))
+        table = latest_per_trial(self.attempts(wanted, null_if_true=null_if_true, each=each))
         return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
     def history(self, trial_id: str) -> list[Record]:
-        """Every record of one trial, the one that counts last; empty where it has none."""
+        """Return every record of one trial, the one that counts last."""
         rows = [
             row
-            for table in distinct([self.attempts(trial_id=trial_id)])
+            for table in without_duplicates([self.attempts(trial_id=trial_id)])
             for row in table.to_pylist()
         ]
         return sorted(rows, key=lambda row: (row["status"] == Status.OK, row["attempt"] or 1))
@@ -117,88 +123,85 @@ class Results:
         columns: Iterable[str] | None = None,
         trial_id: str | None = None,
         null_if_true: Collection[str] = (),
-        each: Each | None = None,
+        each: Transform | None = None,
     ) -> pa.Table:
-        """Every record (of one trial), superseded ones too; one may appear twice while parts are being folded."""
+        """Return every record of all trials or of one, also superseded ones.
+
+        A record may appear twice while parts are being folded. The arguments are those of
+        `records`.
+        """
         wanted = None if columns is None else list(dict.fromkeys(columns))
         tables: dict[str, pa.Table] = {}
-        self.damaged = [each for each in self.damaged if not each.part.startswith(f"{RECORDS}/")]
-        while True:  # until every part that is there at one moment has been read: meanwhile some may be folded
-            there = self._paths()
-            unread = [path for path in there if path not in tables]
-            with ThreadPoolExecutor(_readers(self.storage)) as pool:
-                found = list(
-                    pool.map(
-                        lambda path: self._table(path, wanted, trial_id, null_if_true, each), unread
-                    )
-                )
-            tables |= {
-                path: table for path, table in zip(unread, found, strict=True) if table is not None
-            }
-            if all(path in tables for path in there):
-                return concatenated([tables[path] for path in sorted(tables)], wanted)
+        self.damaged = [d for d in self.damaged if not d.part.startswith(f"{RECORDS}/")]
+
+        def read(path: str) -> pa.Table | None:
+            return self._table(path, wanted, trial_id, null_if_true, each)
+
+        # Parts may be folded while we read. We are done when all parts of one listing were read.
+        while True:
+            listed = self._paths()
+            unread = [path for path in listed if path not in tables]
+            with ThreadPoolExecutor(_reader_count(self.storage)) as pool:
+                read_tables = list(pool.map(read, unread))
+            pairs = zip(unread, read_tables, strict=True)
+            tables |= {path: table for path, table in pairs if table is not None}
+            if all(path in tables for path in listed):
+                return concatenate([tables[path] for path in sorted(tables)], wanted)
 
     def statuses(self) -> dict[str, tuple[str, int]]:
-        """For each trial that has a record, its status and attempt."""
+        """Return status and attempt of each trial that has a record, by trial id."""
         columns = self.records(IDENTITY).to_pydict()
-        return dict(
-            zip(
-                columns["trial_id"],
-                zip(columns["status"], columns["attempt"], strict=True),
-                strict=True,
-            )
-        )
+        pairs = zip(columns["status"], columns["attempt"], strict=True)
+        return dict(zip(columns["trial_id"], pairs, strict=True))
 
     def ended(self, trial_ids: Iterable[str]) -> Counter[str]:
-        """How many of these trials ended with each status."""
-        known = self.records(["trial_id", "status"])
-        wanted = pc.is_in(known["trial_id"], value_set=pa.array(trial_ids, pa.string()))
-        counted = pc.value_counts(known["status"].filter(wanted)).to_pylist()
-        return Counter({each["values"]: each["counts"] for each in counted})
+        """Return how many of these trials ended with each status."""
+        records = self.records(["trial_id", "status"])
+        is_wanted = pc.is_in(records["trial_id"], value_set=pa.array(trial_ids, pa.string()))
+        counts = pc.value_counts(records["status"].filter(is_wanted)).to_pylist()
+        return Counter({row["values"]: row["counts"] for row in counts})
 
     def facts(self) -> RunFacts:
-        """What `run.yaml` says; raises SweepError where there is none or it cannot be read."""
+        """Read `run.yaml`; raise SweepError where it is missing or unreadable."""
         return run_facts.read(self.storage)
 
     def plan(self) -> pa.Table:
-        """The planned trials and the exclusions: trial_id, trial_name, excluded (the reason, or null)."""
+        """Return planned trials and exclusions: trial_id, trial_name, excluded (reason or null)."""
         try:
             return run_facts.read_plan(self.storage)
-        except (
-            pa.ArrowException,
-            OSError,
-            ValueError,
-            NoFile,
-        ) as error:  # written anew by the next run
+        except (pa.ArrowException, OSError, ValueError, NoFile) as error:
+            # Not fatal: the next run writes the file again.
             self._name_damage(PLAN_FILE, f"cannot be read: {str(error).partition(chr(10))[0]}")
             return run_facts.NOTHING_PLANNED
 
     def log(self, trial_id: str) -> str:
-        """The log of a trial, empty where there is none."""
+        """Return the log of a trial, "" where there is none."""
         return self._text(f"{LOGS}/{_file_name(trial_id)}.log")
 
     def environment(self, environment_id: str) -> str:
-        """The packages of an environment, empty where they are not known."""
-        return (
-            self._text(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt") if environment_id else ""
-        )
+        """Return the packages of an environment, "" where they are not known."""
+        if not environment_id:
+            return ""
+        return self._text(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt")
 
     def progress(self) -> dict[str, dict[str, Any]]:
-        """What running trials say of themselves now, by trial id."""
-        said = {}
+        """Return the latest progress of running trials, by trial id."""
+        progress = {}
         for entry in self.storage.files(PROGRESS):
             try:
-                said[Path(entry.path).stem] = checked.json_object(self.storage.text(entry.path))
-            except (FileNotFoundError, NoFile):  # it has just ended
+                progress[Path(entry.path).stem] = validation.json_object(
+                    self.storage.text(entry.path)
+                )
+            except (FileNotFoundError, NoFile):  # the trial has just ended
                 continue
             except ValueError as error:
                 self._name_damage(entry.path, f"no progress of a trial: {error}")
-        return said
+        return progress
 
     def driver(self) -> Driver | None:
-        """What the sweep that runs here says of itself, or last said before it ended badly; None where there is none.
+        """Return the state of the sweep that runs here, or its last one before it ended badly.
 
-        None too, and named in `damaged`, where that cannot be read.
+        Return None where there is none, or where it cannot be read (then it is in `damaged`).
         """
         try:
             return Driver.parsed(self.storage.text(DRIVER_FILE))
@@ -211,7 +214,7 @@ class Results:
         return None
 
     def _text(self, path: str) -> str:
-        """The text of a file beside the records; empty where there is none, or none that can be read."""
+        """Return the text of a file beside the records, "" where it is missing or unreadable."""
         try:
             return self.storage.text(path)
         except FileNotFoundError:
@@ -227,16 +230,14 @@ class Results:
 
     @contextlib.contextmanager
     def open(self, facts: RunFacts) -> Iterator[Writer]:
-        """Take the run for writing: one writer at a time on disk, and `run.yaml` says what it runs.
+        """Open the run for writing, and write `run.yaml`.
 
-        On an object store there is no lock: two writers are safe there, since no part is ever overwritten.
+        A local folder has one writer at a time. An object store has no locks; two writers are safe
+        there, since no part is ever overwritten.
         """
-        lock = (
-            Lock(self.storage.folder / ".lock") if self.storage.folder else contextlib.nullcontext()
-        )
-        with lock:
-            writer = Writer(self.storage)
-            writer.begin(facts)
+        folder = self.storage.folder
+        with Lock(folder / ".lock") if folder else contextlib.nullcontext():
+            writer = Writer(self.storage, facts)
             try:
                 yield writer
             finally:
@@ -251,11 +252,11 @@ class Results:
         columns: list[str] | None,
         trial_id: str | None,
         null_if_true: Collection[str],
-        each: Each | None,
+        each: Transform | None,
     ) -> pa.Table | None:
-        """The rows of a part, none of a damaged one; None where it has been folded since it was listed."""
+        """Return the rows of a part, none of a damaged one; None where the part is gone."""
         try:
-            table = decoded(Part.of(Entry(path, 0)), self.storage.read(path), columns, null_if_true)
+            table = decode(Part.of(Entry(path, 0)), self.storage.read(path), columns, null_if_true)
         except FileNotFoundError:
             return None
         except NoFile as error:
@@ -269,16 +270,11 @@ class Results:
 
 
 class Writer(Results):
-    """Results held for writing: `append` is durable when it returns."""
+    """The writer of a run. Records are durable when `append` returns."""
 
-    def begin(self, facts: RunFacts) -> None:
-        for folder in ("", RECORDS):
-            self.storage.sweep_out(folder)
-        self._telling = {
-            name for name in self._stems(PROGRESS) if re.fullmatch(checked.FILE_NAME, name)
-        }
-        for trial_id in list(self._telling):  # of a sweep that was killed
-            self._fall_silent(trial_id)
+    def __init__(self, storage: Storage, facts: RunFacts) -> None:
+        super().__init__(storage)
+        self._remove_leftovers()
         self._quarantine()
         started_at = facts.started_at or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self._facts = dataclasses.replace(facts, started_at=started_at)
@@ -286,38 +282,46 @@ class Writer(Results):
         parts = self._parts()
         self._sequence = max((part.sequence for part in parts), default=0)
         self._foldable = [part for part in parts if part.foldable]
-        self._recent: dict[
-            str, pa.Table
-        ] = {}  # what was appended, kept so that folding need not read it again
+        # Tables of appended parts by path, so that folding need not read them again.
+        self._recent: dict[str, pa.Table] = {}
         self._environments = self._stems(ENVIRONMENTS)
+
+    def _remove_leftovers(self) -> None:
+        """Remove partial files and progress of a sweep that was killed."""
+        for folder in ("", RECORDS):
+            self.storage.remove_partial(folder)
+        stems = self._stems(PROGRESS)
+        self._reporting = {name for name in stems if re.fullmatch(validation.FILE_NAME, name)}
+        for trial_id in list(self._reporting):
+            self._remove_progress(trial_id)
 
     def _stems(self, folder: str) -> set[str]:
         return {Path(entry.path).stem for entry in self.storage.files(folder)}
 
     def restate(self, **changes: Any) -> None:
-        """Write `run.yaml` and the plan anew, with these facts changed."""
+        """Write `run.yaml` and the plan again, with these facts changed."""
         self._facts = dataclasses.replace(self._facts, **changes)
         run_facts.write(self.storage, self._facts)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Keep a record for good, as `append_together`."""
+        """Append one record; see `append_together`."""
         self.append_together([record])
 
     def append_together(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Keep records for good, in one part. Their `log` (text) and `packages` (list) become files of their own."""
+        """Append records as one part. `log` (text) and `packages` (list) become separate files."""
         rows = [self._row(record) for record in records]
         tables = [table_of(row) for row in rows]
-        table = tables[0] if len(tables) == 1 else concatenated(tables, None)
-        part = self._write(encoded(table.schema, [table], fast=True), level=0)
+        table = tables[0] if len(tables) == 1 else concatenate(tables, None)
+        part = self._write(encode(table.schema, [table], fast=True), level=0)
         if part.foldable:
             self._foldable.append(part)
             self._recent[part.path] = table
             self._fold_full_levels()
         for row in rows:
-            self._fall_silent(row["trial_id"])
+            self._remove_progress(row["trial_id"])
 
     def _row(self, record: Mapping[str, Any]) -> Record:
-        """A record as a row, what becomes a file of its own written."""
+        """Return a record as a row, after writing what belongs in separate files."""
         row = dict(record)
         log, packages = row.pop("log", None), row.pop("packages", None)
         if isinstance(row.get("error"), str):
@@ -330,32 +334,30 @@ class Writer(Results):
         return row
 
     def tell(self, trial_id: str, facts: Mapping[str, Any]) -> None:
-        """Say how far a running trial is, for `progress`; forgotten when its record comes."""
-        self._telling.add(trial_id)
-        self.storage.write(
-            f"{PROGRESS}/{_file_name(trial_id)}.json", json.dumps(facts).encode(), durable=False
-        )
+        """Write the progress of a running trial. Appending its record removes it."""
+        self._reporting.add(trial_id)
+        path = f"{PROGRESS}/{_file_name(trial_id)}.json"
+        self.storage.write(path, json.dumps(facts).encode(), durable=False)
 
     def keep_environment(self, environment_id: str, packages: Iterable[str]) -> None:
-        """Keep the package list of an environment, once."""
+        """Write the package list of an environment, unless it is there."""
         if environment_id not in self._environments:
             text = "".join(f"{package}\n" for package in packages)
             self.storage.write(f"{ENVIRONMENTS}/{_file_name(environment_id)}.txt", text.encode())
             self._environments.add(environment_id)
 
     def end(self) -> None:
-        """Fold what is left to fold, and write again what was deleted meanwhile; nothing runs any more."""
-        for trial_id in list(self._telling):
-            self._fall_silent(trial_id)
-        if not all(
-            self.storage.exists(path) for path in (RUN_FILE, PLAN_FILE)
-        ):  # deleted while the sweep ran
+        """Fold the small parts, when no trial runs any more."""
+        for trial_id in list(self._reporting):
+            self._remove_progress(trial_id)
+        # The user may have deleted the folder while the sweep ran.
+        if not all(self.storage.exists(path) for path in (RUN_FILE, PLAN_FILE)):
             self.restate()
         self.fold_all()
 
-    def _fall_silent(self, trial_id: str) -> None:
-        if trial_id in self._telling:
-            self._telling.discard(trial_id)
+    def _remove_progress(self, trial_id: str) -> None:
+        if trial_id in self._reporting:
+            self._reporting.discard(trial_id)
             self.storage.delete(f"{PROGRESS}/{_file_name(trial_id)}.json")
 
     def fold_all(self) -> None:
@@ -365,34 +367,35 @@ class Writer(Results):
 
     def _fold_full_levels(self) -> None:
         for level in range(LAST_LEVEL):
-            full = [part for part in self._foldable if part.level == level]
-            large = sum(part.size_bytes for part in full) >= _FOLD_BYTES
-            if large or sum(self._weight(part) for part in full) >= _FOLD_COUNT:
-                self._fold(full, level + 1)
+            parts = [part for part in self._foldable if part.level == level]
+            is_large = sum(part.size_bytes for part in parts) >= _FOLD_BYTES
+            if is_large or sum(self._weight(part) for part in parts) >= _FOLD_COUNT:
+                self._fold(parts, level + 1)
 
     def _weight(self, part: Part) -> int:
-        """Records of a part that was just appended; 1 for parts of any other level, which are then alike in size."""
+        """Return the number of records of an appended part, which varies; 1 for folded parts."""
         return len(self._recent[part.path]) if part.path in self._recent else 1
 
     def _fold(self, parts: Sequence[Part], level: int) -> None:
-        """Many parts into one: the new one is there for good before the old ones go."""
-        gone = {part.path for part in parts}
-        self._foldable = [part for part in self._foldable if part.path not in gone]
-        recent = {path: self._recent.pop(path) for path in gone & self._recent.keys()}
+        """Write the rows of many parts as one part, and then delete the parts."""
+        paths = {part.path for part in parts}
+        self._foldable = [part for part in self._foldable if part.path not in paths]
+        recent = {path: self._recent.pop(path) for path in paths & self._recent.keys()}
         try:
-            schema = unified((self._schema(part, recent) for part in parts), None)
+            schema = unified_schema((self._schema(part, recent) for part in parts), None)
             tables = (
                 recent[part.path] if part.path in recent else self._read(part) for part in parts
             )
-            data = encoded(schema, distinct(gathered(tables, schema)))
-        # another writer has folded them, the disk fails, or something else has been put there: leave all as it is
+            data = encode(schema, without_duplicates(regroup(tables, schema)))
+        # Another writer has folded them, or the disk has an error. The parts stay as they are.
         except (FileNotFoundError, NoFile, Damaged, pa.ArrowException):
             return
         try:
             folded = self._write(data, level)
-        except Unavailable:  # the disk is full, say: what matters is on it, and folding can wait
+        # For example a full disk. All records are stored, so folding can wait.
+        except Unavailable:
             return
-        for path in sorted(gone - {folded.path}):
+        for path in sorted(paths - {folded.path}):
             self.storage.delete(path)
         if folded.foldable:
             self._foldable.append(folded)
@@ -405,7 +408,7 @@ class Writer(Results):
         ]
 
     def _read(self, part: Part) -> pa.Table:
-        return decoded(part, self.storage.read(part.path), None)
+        return decode(part, self.storage.read(part.path), None)
 
     def _schema(self, part: Part, recent: Mapping[str, pa.Table]) -> pa.Schema:
         table = recent.get(part.path)
@@ -413,21 +416,20 @@ class Writer(Results):
 
     def _write(self, data: pa.Buffer, level: int) -> Part:
         self._sequence += 1
-        part = Part.made(RECORDS, self._sequence, level, data)
+        part = Part.new(RECORDS, self._sequence, level, data)
         self.storage.write(part.path, data)
         return part
 
     def _quarantine(self) -> None:
-        """Set damaged parts aside, so that their trials are run again."""
+        """Move damaged parts away, so that their trials run again."""
         for path in self._paths():
             try:
-                decoded(Part.of(Entry(path, 0)), self.storage.read(path), IDENTITY)
-            except FileNotFoundError:  # another writer of a store has folded it
+                decode(Part.of(Entry(path, 0)), self.storage.read(path), IDENTITY)
+            except FileNotFoundError:  # another writer of an object store has folded it
                 continue
             except NewerSchema as error:
-                raise SweepError(
-                    f"{path} in {self} is {error}", "install that version to go on with this run"
-                ) from None
+                hint = "install that version to go on with this run"
+                raise SweepError(f"{path} in {self} is {error}", hint) from None
             except NoFile as error:
                 self._set_aside(path, error.reason)
             except Damaged as damage:
@@ -438,12 +440,18 @@ class Writer(Results):
         self.damaged.append(Damage(path, reason))
 
 
-def _readers(place: Storage) -> int:
-    """Threads that read parts: decoding takes cores, waiting for a store does not."""
-    return min(8, len(os.sched_getaffinity(0))) if place.folder else _READERS_OF_A_STORE
+def _reader_count(storage: Storage) -> int:
+    """Return the number of threads that read parts.
+
+    Decoding local files needs cores; reading from a store is mostly waiting.
+    """
+    if storage.folder is None:
+        return _STORE_READERS
+    return min(_LOCAL_READERS, len(os.sched_getaffinity(0)))
 
 
 def _file_name(identity: str) -> str:
-    if not re.fullmatch(checked.FILE_NAME, identity):
+    """Return an id that can name a file; raise ValueError for any other."""
+    if not re.fullmatch(validation.FILE_NAME, identity):
         raise ValueError(f"{identity!r} cannot name a file")
     return identity

@@ -1,4 +1,4 @@
-"""A record as a row of a table: every value in its column's type, or the record says why not."""
+"""Rows: a record as a table of one row, with every value in the type of its column."""
 
 from __future__ import annotations
 
@@ -13,67 +13,73 @@ import pyarrow as pa
 from sweep.records.columns import SCHEMA, SCHEMA_VERSION
 from sweep.status import Status
 
-KNOWN = frozenset(SCHEMA.names)  # PyArrow makes that list anew whenever it is asked
+# A constant, since PyArrow builds the list of names anew for each call.
+KNOWN = frozenset(SCHEMA.names)
 
 _REQUIRED = ("trial_id", "status")
 _NULL = {field.name: pa.nulls(1, field.type) for field in SCHEMA}
 
 
 def table_of(record: Mapping[str, Any]) -> pa.Table:
-    """One row with every column of the schema, and one more for each key that it does not know.
+    """Return one row with every column of the schema, and one for each other key of the record.
 
-    `columns` is no column: it is what the record's own workload and framework state of theirs.
-
-    A value that does not fit its column is left out, and the record becomes `failed` with the reason: a workload that
-    returns nonsense must not end a sweep.
+    The key `columns` is not a column: it has the declarations of workload and framework about
+    their columns. A value that does not fit its column becomes null, and the record becomes
+    `failed` with the reason, since a faulty workload must not end a sweep.
     """
-    row = {"schema_version": SCHEMA_VERSION, "attempt": 1} | {
-        k: v for k, v in record.items() if v is not None
-    }
-    said: Mapping[str, Mapping[str, str]] = row.pop("columns", {})
+    present = {key: value for key, value in record.items() if value is not None}
+    row = {"schema_version": SCHEMA_VERSION, "attempt": 1} | present
+    declared: Mapping[str, Mapping[str, str]] = row.pop("columns", {})
     for key in _REQUIRED:
         if key not in row:
             raise ValueError(f"a record has no {key}: {record!r}")
-    others = ((key, _kind(value)) for key, value in row.items() if key not in KNOWN)
-    schema = _with(tuple((key, kind, tuple(said.get(key, {}).items())) for key, kind in others))
+    others = [(key, _type_of(value)) for key, value in row.items() if key not in KNOWN]
+    schema = _schema_with(
+        tuple((key, kind, tuple(declared.get(key, {}).items())) for key, kind in others)
+    )
     arrays: dict[str, pa.Array] = dict(_NULL)
     problems = []
     for name, value in row.items():
         kind = schema.field(name).type
         try:
-            arrays[name] = pa.array([_fitted(value, kind)], kind)
+            arrays[name] = pa.array([_converted(value, kind)], kind)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             arrays[name] = pa.nulls(1, kind)
             problems.append(f"{name} is no {kind}: {str(error).splitlines()[0]}")
     if problems:
-        error_text = "\n".join([*filter(None, [row.get("error")]), *problems])
-        arrays["error"] = pa.array([error_text])
-        arrays["status"] = pa.array(
-            [Status.FAILED if row["status"] == Status.OK else row["status"]]
-        )
+        errors = [row["error"], *problems] if row.get("error") else problems
+        status = Status.FAILED if row["status"] == Status.OK else row["status"]
+        arrays["error"] = pa.array(["\n".join(errors)])
+        arrays["status"] = pa.array([status])
     return pa.table(list(arrays.values()), schema=schema)
 
 
 @functools.lru_cache(maxsize=100)
-def _with(others: tuple[tuple[str, pa.DataType, tuple[tuple[str, str], ...]], ...]) -> pa.Schema:
-    """Our columns and these others, each with its type and what is stated of it."""
-    own = [pa.field(name, kind, metadata=dict(said)) for name, kind, said in others]
-    return pa.schema([*SCHEMA, *own], metadata=SCHEMA.metadata)
+def _schema_with(
+    others: tuple[tuple[str, pa.DataType, tuple[tuple[str, str], ...]], ...],
+) -> pa.Schema:
+    """Return the schema with more columns, each as name, type and declarations."""
+    fields = [pa.field(name, kind, metadata=dict(declared)) for name, kind, declared in others]
+    return pa.schema([*SCHEMA, *fields], metadata=SCHEMA.metadata)
 
 
-def _fitted(value: Any, kind: pa.DataType) -> Any:
-    """What Arrow would refuse though it is plain: one number for a list, a date as text, settings as a dict."""
+def _converted(value: Any, kind: pa.DataType) -> Any:
+    """Convert values that Arrow refuses although their meaning is clear.
+
+    These are one number for a list, a time as text or number, and a dict for JSON.
+    """
     if pa.types.is_list(kind):
         return list(value) if _is_sequence(value) else [value]
     if pa.types.is_string(kind):
         return value if isinstance(value, str) else _json(value)
     if pa.types.is_timestamp(kind):
-        return _instant(value)
-    return value.item() if hasattr(value, "item") else value
+        return _time(value)
+    return value.item() if hasattr(value, "item") else value  # a NumPy scalar
 
 
-def _kind(value: Any) -> pa.DataType:
-    """Type of a column that the schema does not know: text unless it is a number, a flag, or a list of numbers."""
+def _type_of(value: Any) -> pa.DataType:
+    """Return the type of a column outside of the schema: flag, number, list of numbers, or text."""
+    # bool first, since a bool is also an int.
     for type_, kind in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
         if isinstance(value, type_):
             return kind
@@ -86,7 +92,7 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, list | tuple) or hasattr(value, "tolist")
 
 
-def _instant(value: Any) -> dt.datetime:
+def _time(value: Any) -> dt.datetime:
     if isinstance(value, str):
         value = dt.datetime.fromisoformat(value)
     if isinstance(value, int | float):

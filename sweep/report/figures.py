@@ -29,7 +29,7 @@ from sweep.analysis.summary import Summary, cells_of
 from sweep.analysis.verdict_warnings import WarningCache, verdict_warnings
 from sweep.analysis.wording import basis
 from sweep.errors import SweepError, nearest
-from sweep.records.columns import METRICS, ColumnMetadata, is_measured, is_stated, unit
+from sweep.records.columns import METRICS, ColumnMetadata, is_declared, is_measured, unit
 from sweep.report import plots
 from sweep.report.plots import Channel
 from sweep.selection import Axes, natural, shown, varying
@@ -252,7 +252,7 @@ def metrics_of(run: Run) -> list[str]:
     ours = [
         name for name in METRICS if unit(name) in ("s", "B", "images/s") and name not in _NOT_SHOWN
     ]
-    others = [field.name for field in table.schema if is_stated(field) and is_measured(field)]
+    others = [field.name for field in table.schema if is_declared(field) and is_measured(field)]
     candidates = dict.fromkeys([*_USUAL, *ours, *others])
     return [name for name in candidates if name in table.column_names and counts(table[name]).any()]
 

@@ -1,6 +1,7 @@
-"""What can be stated of a column: which way is better, what has one value of it, what it means to have none.
+"""Declarations about a column: its direction, its unit of replication, the meaning of no value.
 
-Read where PyArrow, which the columns themselves take, would cost more time than all the rest.
+A module of its own, since it is also read where importing PyArrow, as `columns` does, would take
+longer than all other work.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ UNITS_OF_REPLICATION: tuple[Per, ...] = get_args(Per)
 NEVER = "never"
 
 
-def checked(said: Mapping[str, Any]) -> dict[str, str]:
-    """What a plug-in states of a column of its own; ValueError says what of it cannot be."""
+def validate(declaration: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a plug-in declares of one of its columns; raise ValueError where it is wrong."""
     choices = {"direction": DIRECTIONS, "per": UNITS_OF_REPLICATION, "absent": (NEVER,)}
-    for key, value in said.items():
+    for key, value in declaration.items():
         if key not in ("unit", "meaning", *choices):
             raise ValueError(f"{key!r} is none of unit, meaning, {', '.join(choices)}")
         if not isinstance(value, str) or value not in choices.get(key, (value,)):
             wanted = f"none of {', '.join(choices[key])}" if key in choices else "no text"
             raise ValueError(f"{key} is {value!r} and {wanted}")
-    return dict(said)
+    return dict(declaration)
