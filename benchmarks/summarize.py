@@ -86,7 +86,7 @@ def keep(table: pa.Table, folder: Path, number: int) -> None:
     """A part as folding leaves it, of tables of 64 rows."""
     tables = (table.slice(first, 64) for first in range(0, len(table), 64))
     data = encode(SCHEMA, regroup(tables, SCHEMA))
-    (folder / Part.made("records", number, LAST_LEVEL, data).path).write_bytes(data)
+    (folder / Part.new("records", number, LAST_LEVEL, data).path).write_bytes(data)
 
 
 def part(trials: np.ndarray, samples: int, random: np.random.Generator) -> pa.Table:
