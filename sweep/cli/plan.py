@@ -245,7 +245,6 @@ def _results(name: str, out: str) -> Results | None:
     """The run of this name, where there is one already."""
     if "://" not in out and not paths.path(out).joinpath(name).is_dir():
         return None  # without PyArrow, which takes longer to start than all the rest
-    from sweep.records.declared import Direction
     from sweep.records.results import Results
     from sweep.records.storage import Storage
 
