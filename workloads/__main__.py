@@ -1,7 +1,8 @@
-"""The launcher: starts a host, with `--child` one trial in an interpreter of its own, with `--step` a single step.
+"""The launcher: starts a host, with `--child` a single trial, with `--step` a single step.
 
-The package `workloads` is registered by where this file lies, so that nothing else that is installed beside it (the
-orchestrator's own packages, another NumPy) can be imported by a trial.
+It registers the package `workloads` by the folder of this file and keeps that folder's parent off
+`sys.path`. So a trial cannot import what is installed beside it: the orchestrator's packages, or
+another NumPy.
 """
 
 import importlib.util

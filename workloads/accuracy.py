@@ -1,11 +1,13 @@
-"""Accuracy of predicted poses: PCK by keypoint and PCP by limb, over visible joints alone.
+"""Accuracy of predicted poses over visible joints: PCK by keypoint and PCP by limb.
 
-PCK, percentage of correct keypoints (Yang and Ramanan 2013): a joint is correct if it is predicted no further from
-where it is than `threshold` times the larger side of the person's bounding box, which is the tight box around the
-person's visible joints. (Not the torso's size: that needs joints that are often not visible.)
+PCK, percentage of correct keypoints (Yang and Ramanan 2013): a joint is correct if its predicted
+position is at most `threshold` times the larger side of the person's bounding box from the true
+one. The bounding box is the tight box around the person's visible joints. The size of the torso is
+not used: it needs joints that are often invisible.
 
-PCP, percentage of correct parts (Ferrari et al. 2008), in its strict form: a limb is correct if both its ends are
-predicted no further from where they are than half the limb's length. A limb counts where all its joints are visible.
+PCP, percentage of correct parts (Ferrari et al. 2008), in its strict form: a limb is correct if
+both predicted ends are at most half the limb's length from the true ones. A limb counts if all its
+joints are visible.
 """
 
 from typing import List, NamedTuple, Optional
@@ -13,10 +15,12 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 
 JOINTS = (
-    ("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle", "right wrist", "right elbow")
+    ("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
+     "right wrist", "right elbow")
     + ("right shoulder", "left shoulder", "left elbow", "left wrist", "neck", "head top")
 )  # fmt: skip
-LIMBS = (  # name, and the joints at each end, of which the middle counts
+# Name, and the joints at each end, whose mean is the end.
+LIMBS = (
     ("torso", (12,), (2, 3)),
     ("head", (12,), (13,)),
     ("right upper leg", (2,), (1,)),
@@ -31,14 +35,14 @@ LIMBS = (  # name, and the joints at each end, of which the middle counts
 
 
 class Share(NamedTuple):
-    """Which share is correct of all that count, and of each kind; None where nothing counts."""
+    """The correct share of all that count, and of each kind; None if nothing counts."""
 
     overall: Optional[float]
     by_kind: List[Optional[float]]
 
 
 def pck(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray, threshold: float) -> Share:
-    """Of poses (n, 14, 2) in any unit, with visibilities (n, 14); kinds are JOINTS."""
+    """Return the PCK of poses (n, 14, 2) in any unit, with visibilities (n, 14), by JOINTS."""
     seen = visible[:, :, None] != 0
     low = np.where(seen, true, np.inf).min(axis=1)
     high = np.where(seen, true, -np.inf).max(axis=1)
@@ -47,7 +51,7 @@ def pck(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray, threshold:
 
 
 def pcp(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray) -> Share:
-    """Of poses (n, 14, 2) in any unit, with visibilities (n, 14); kinds are LIMBS."""
+    """Return the PCP of poses (n, 14, 2) in any unit, with visibilities (n, 14), by LIMBS."""
     ends = [(list(one), list(other)) for _, one, other in LIMBS]
     counts = np.stack(
         [(visible[:, one + other] != 0).all(axis=1) for one, other in ends], axis=1
@@ -57,7 +61,7 @@ def pcp(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray) -> Share:
 
 
 def _limb(predicted: np.ndarray, true: np.ndarray, one: List[int], other: List[int]) -> np.ndarray:
-    """(n,) whether both ends are near enough."""
+    """Return (n,) whether both ends of a limb are correct."""
     near, far = (true[:, end].mean(axis=1) for end in (one, other))
     most = np.sqrt(((near - far) ** 2).sum(axis=1)) / 2
     off = [

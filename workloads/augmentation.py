@@ -1,12 +1,15 @@
-"""Augmentation: crops at random places, mirrored images, and colour noise, drawn by NumPy from (seed, epoch, index).
+"""Augmentation: random crops, mirrored images and colour noise, drawn from (seed, epoch, index).
 
-Of each image: the crop lies anywhere as long as it holds all visible joints; half of the images are mirrored, with left
-and right joints changing places; and every pixel's colour is shifted, as in Krizhevsky et al. 2012 (AlexNet), by
+The crop is anywhere that contains all visible joints. Half of the images are mirrored, and their
+left and right joints are swapped. Every pixel's colour is shifted, as in Krizhevsky et al. 2012
+(AlexNet), by
 
-    sum over k of  a_k * eigenvalue_k * eigenvector_k        a_k normal with mean 0 and deviation `colour_noise`
+    sum over k of  a_k * eigenvalue_k * eigenvector_k
 
-along the axes of the covariance of the training images' colours, then kept inside [0, 1].
-What is drawn for an example depends on no other example, on no batch and on no framework.
+with a_k normal of mean 0 and deviation `colour_noise`, along the axes of the covariance of the
+training images' colours. Colours are then clipped to [0, 1].
+
+The draws of an example depend on no other example, no batch and no framework.
 """
 
 from typing import NamedTuple, Optional
@@ -17,15 +20,15 @@ from workloads.deeppose import CROP, Batch, Poses
 
 
 class Draws(NamedTuple):
-    """What is drawn for each example of a data set in one epoch."""
+    """The random numbers of each example of a data set in one epoch."""
 
-    place: np.ndarray  # (n, 2) in [0, 1): where, of all the places it may have, the crop lies
+    place: np.ndarray  # (n, 2) in [0, 1): position of the crop among the possible ones
     mirrored: np.ndarray  # (n,)
     colour: np.ndarray  # (n, 3) standard normal
 
 
 class Augmented:
-    """A data set whose batches are changed at random."""
+    """A data set whose batches are augmented."""
 
     def __init__(self, poses: Poses, seed: int, colour_noise: float) -> None:
         meta = poses.meta()
@@ -39,7 +42,7 @@ class Augmented:
         self._epoch: Optional[int] = None
 
     def batch(self, chosen: np.ndarray, epoch: int, use_visibility: bool = True) -> Batch:
-        """The examples of the indices `chosen`, as they are in epoch `epoch`."""
+        """Return the examples of the indices `chosen`, augmented as in `epoch`."""
         if epoch != self._epoch:
             self._draws, self._epoch = draw(len(self._poses), self._seed, epoch), epoch
         draws = Draws(*[each[chosen] for each in self._draws])
@@ -55,7 +58,7 @@ class Augmented:
 
 
 def draw(examples: int, seed: int, epoch: int) -> Draws:
-    """The draws of an epoch. Row i is the same however many examples there are."""
+    """Return the draws of an epoch; row i does not depend on the number of examples."""
     uniform = np.random.RandomState((seed, epoch, 1)).random_sample((examples, 3))
     normal = np.random.RandomState((seed, epoch, 2)).standard_normal((examples, 3))
     return Draws(place=uniform[:, :2], mirrored=uniform[:, 2] < 0.5, colour=normal)
@@ -64,12 +67,14 @@ def draw(examples: int, seed: int, epoch: int) -> Draws:
 def random_corners(
     joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]", place: np.ndarray
 ) -> np.ndarray:
-    """Upper left corners (batch, 2), as x, y, of crops that hold all visible joints and lie inside images of `size`."""
+    """Return the upper left corners (batch, 2), as x, y, of crops inside images of `size`.
+
+    Each crop contains all visible joints.
+    """
     limit = np.array([size[1] - CROP, size[0] - CROP])
     seen = visible[:, :, None]
-    low = np.where(seen, joints, np.inf).min(
-        axis=1
-    )  # infinite where nothing is visible, and then no bound
+    # Without a visible joint the extent is infinite, which sets no bound.
+    low = np.where(seen, joints, np.inf).min(axis=1)
     high = np.where(seen, joints, -np.inf).max(axis=1)
     last = np.clip(np.floor(low), 0, limit)
     first = np.minimum(np.clip(np.floor(high - CROP) + 1, 0, limit), last)
@@ -77,7 +82,7 @@ def random_corners(
 
 
 def mirror(batch: Batch, mirrored: np.ndarray, swapped_joints: np.ndarray) -> Batch:
-    """The batch with those images mirrored, left for right, for which `mirrored` says so; changes its arrays."""
+    """Mirror the images and targets for which `mirrored` is true; changes the batch's arrays."""
     images, targets, visible = batch
     images[mirrored] = images[mirrored][..., ::-1]
     reflected = targets[mirrored][:, swapped_joints]
@@ -88,13 +93,13 @@ def mirror(batch: Batch, mirrored: np.ndarray, swapped_joints: np.ndarray) -> Ba
 
 
 def shift_colours(images: np.ndarray, shifts: np.ndarray) -> None:
-    """Adds (batch, 3) to every pixel of (batch, 3, height, width), in place, and keeps them inside [0, 1]."""
+    """Add (batch, 3) to every pixel of (batch, 3, height, width) in place, clipped to [0, 1]."""
     images += shifts.astype(np.float32)[:, :, None, None]
     np.clip(images, 0, 1, out=images)
 
 
 def swapped(pairs: "list[tuple[int, int]]", joints: int) -> np.ndarray:
-    """For each joint the one that stands in its place in a mirrored image."""
+    """Return for each joint the one that takes its index in a mirrored image."""
     found = np.arange(joints)
     for one, other in pairs:
         found[[one, other]] = other, one

@@ -1,8 +1,8 @@
-"""Infer: DeepPose's prediction for one resident batch, forward only, sample by sample.
+"""Infer: DeepPose's prediction for one batch on the device, forward only, sample by sample.
 
-The network is as it is used once it is trained: dropout does nothing, and no graph is kept. A sample, `forward_s`, goes
-from the batch on the device to the prediction on the device; `images_per_s` is the batch size by their mean.
-`docs/training.md` says more.
+The network is as in use after training: dropout does nothing, and no graph is kept. A sample,
+`forward_s`, goes from the batch on the device to the prediction on the device. `images_per_s` is
+the batch size divided by the mean of the samples. `docs/training.md` says more.
 """
 
 from typing import Any, Callable, Dict, Optional
@@ -46,10 +46,10 @@ def run(
     reference: Optional[Dict[str, Any]],
     report: Callable[[Dict[str, Any]], None],
 ) -> Dict[str, Any]:
-    """Times predictions on the prepared data set in folder `data`; gives the record's columns.
+    """Time predictions on the prepared data set in folder `data`; return the record's columns.
 
-    `reference` is what `reference_values` gave for the same settings and data; without it nothing is compared. Raises
-    NotComparable or Unsupported before anything is timed.
+    `reference` is what `reference_values` returned for the same settings and data; None skips the
+    comparison. Raises NotComparable or Unsupported before anything is timed.
     """
     poses = deeppose.Poses(data)
     framework.load(settings)
@@ -69,7 +69,7 @@ def run(
 
 
 def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, Any]:
-    """Predictions in float64 for what the parity check looks at, as one list."""
+    """Return predictions in float64 for the images of the parity check, as one list."""
     from workloads.frameworks import reference as numpy_reference
 
     network = networks.get(settings["network"])
@@ -90,23 +90,23 @@ def parity_check(
         return {"prediction_check": None}
     expected = np.array(reference["predictions"])
     off = float(np.abs(predicted.reshape(-1) - expected).max() / np.abs(expected).max())
-    if not off <= tolerance:  # NaN is beyond every tolerance
+    # `not <=` also refuses NaN.
+    if not off <= tolerance:
         raise NotComparable(
-            "predictions are off the reference's by {:.1e} of the largest, more than tolerance {:g}".format(
-                off, tolerance
-            )
+            "predictions are off the reference's by {:.1e} of the largest,"
+            " more than tolerance {:g}".format(off, tolerance)
         )
     return {"prediction_check": off}
 
 
 def parity_images(poses: deeppose.Poses, settings: Dict[str, Any]) -> np.ndarray:
-    """The first `parity_examples` images of the seed's order, whatever the batch size."""
+    """Return the first `parity_examples` images in the seed's order, whatever the batch size."""
     chosen = deeppose.batch_indices(len(poses), settings["parity_examples"], settings["seed"], 0)
     return poses.batch(chosen).images
 
 
 def samples(model: Any, batch: Any, settings: Dict[str, Any]) -> Dict[str, Any]:
-    """The samples' columns: a step is its forward."""
+    """Return the columns of the samples; a step is its forward pass."""
     columns: Dict[str, Any] = timing.measure(
         forward=lambda: model.infer(batch),
         backward=lambda prediction: None,  # noqa: ARG005  nothing goes back

@@ -1,13 +1,14 @@
 """Settings that workloads share: names, defaults and choices, each written once.
 
-A workload's head is made of them and of its own: `PARAMETERS = {**COMMON, "epochs": 10}`.
+A workload adds its own to them: `PARAMETERS = {**COMMON, "epochs": 10}`.
 """
 
 from typing import Any, Dict
 
 # of every workload, a step of a user's own among them
 COMPUTED: Dict[str, Any] = {
-    "threads": None,  # of the framework and its BLAS; as many as the cores that the trial has where none are given
+    # Threads of the framework and its BLAS; None: as many as the trial has cores.
+    "threads": None,
     "process": "fork",  # "spawn": a new interpreter for every trial
     "tf32": False,
     "cudnn_benchmark": False,

@@ -1,7 +1,7 @@
-"""Step: a step of a user's own, from one plain file; `docs/own-step.md` says how the file is written.
+"""Step: a step of the user's own, from one plain file; `docs/own-step.md` describes the file.
 
-The file is run as Python would run it, from a copy that nothing else writes to. Tracebacks name the file that the user
-edits. `SETTINGS` are what every step has beside the parameters of its file.
+The file is run as Python would run it, from a copy that nothing else writes to. Tracebacks name the
+file that the user edits. `SETTINGS` are those of every step, besides the parameters of its file.
 """
 
 import inspect
@@ -30,7 +30,7 @@ STEPS = SAMPLED_STEPS
 EXCLUSIVE = True  # other trials on the node would change what is timed
 
 SYNCHRONIZE = "synchronize"
-# columns in seconds that records have already
+# Names of phases that would clash with columns of seconds that every record has.
 TAKEN = frozenset(
     [
         "step",
@@ -50,7 +50,7 @@ TAKEN = frozenset(
 
 
 class WrongStep(Refusal):
-    """A step file does not do what it must; said with file and line instead of a traceback."""
+    """A step file is invalid; the message has file and line, and no traceback is shown."""
 
 
 class Made(NamedTuple):
@@ -67,7 +67,7 @@ def run(
     reference: Optional[Dict[str, float]],  # noqa: ARG001  results of cells are compared with each other
     report: Callable[[Dict[str, Any]], None],
 ) -> Dict[str, Any]:
-    """Times the step of the file that `settings["step"]` names; gives the record's columns."""
+    """Time the step of the file that `settings["step"]` names; return the record's columns."""
     framework.load(settings)
     device = getattr(framework, "step_device", package.step_device)(settings)
     setup = _setup(_executed(**settings["step"]))
@@ -89,9 +89,10 @@ def run(
 
 
 def _executed(file: str, origin: str) -> Any:
-    """The module of a step file, run; `origin` is where the user edits it.
+    """Run a step file and return its module; `origin` is where the user edits it.
 
-    Where that is on this machine, code and tracebacks name it, and show the lines that were run, edited or not.
+    If that path is on this machine, code and tracebacks name it. They show the lines that were run,
+    even if the file has been edited since.
     """
     name = os.path.basename(file)[: -len(".py")]
     shown = origin if os.path.exists(origin) else file
@@ -115,7 +116,7 @@ def _setup(module: Any) -> Callable[..., Any]:
 
 
 def _arguments(setup: Callable[..., Any], settings: Dict[str, Any], device: str) -> Dict[str, Any]:
-    """The settings that `setup` names; `device` is said in the framework's own word."""
+    """Return the settings that `setup` takes; `device` is in the framework's own words."""
     known = dict(settings, device=device)
     named = inspect.signature(setup).parameters.values()
     missing = [
@@ -129,7 +130,7 @@ def _arguments(setup: Callable[..., Any], settings: Dict[str, Any], device: str)
 
 
 def _made(setup: Callable[..., Any], returned: Any) -> Made:
-    """What `setup` returned as phases; WrongStep where it is no step."""
+    """Return the result of `setup` as phases; WrongStep if it is not a step."""
     if callable(returned):
         return Made(
             [Phase("step", returned, _takes_previous(setup, "step", returned, is_first=True))], None
@@ -169,7 +170,7 @@ def _check_phase(setup: Callable[..., Any], name: Any, call: Any, is_alone: bool
 def _takes_previous(
     setup: Callable[..., Any], name: str, call: Callable[..., Any], is_first: bool
 ) -> bool:
-    """Whether a phase is to be called with the previous one's result."""
+    """Return whether a phase is called with the previous one's result."""
     wanted = _required(call)
     if wanted > (0 if is_first else 1):
         most = (
@@ -183,7 +184,7 @@ def _takes_previous(
 
 
 def _required(call: Callable[..., Any]) -> int:
-    """How many arguments a function must be given; 0 for one that does not say."""
+    """Return how many arguments a function requires; 0 for one without a signature."""
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):
@@ -197,7 +198,7 @@ def _required(call: Callable[..., Any]) -> int:
 def _waiting(
     of_device: Callable[[Any], None], own: Optional[Callable[[], Any]]
 ) -> Callable[[Any], None]:
-    """How the device and a value are waited for: by the framework, and by the step where it says how."""
+    """Return a function that waits for the device and a value, by the framework and by the step."""
     if own is None:
         return of_device
     wait = own
@@ -210,7 +211,7 @@ def _waiting(
 
 
 def _place(function: Any) -> str:
-    """File and line of a function."""
+    """Return file and line of a function."""
     code = getattr(function, "__code__", None)
     if code is None:
         return "setup"

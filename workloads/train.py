@@ -1,15 +1,19 @@
-"""Train: DeepPose from its initial weights, by momentum SGD or Adam, with its learning curve and what it cost.
+"""Train: DeepPose from its initial weights, with its learning curve and the time it takes.
 
-Per iteration: the loss before its update, and seconds from when the last iteration ended, waiting for data included.
-Time goes on in iterations alone: validation and checkpoints are outside it, and so is what a killed process had done
-since its last checkpoint. `docs/training.md` says more; `workloads/runtime/optimizers.py` has the update rules:
+Per iteration there are the loss before its update, and the seconds since the end of the last
+iteration, waiting for data included. Time counts in iterations alone: validation and checkpoints
+are excluded, and so is what a killed process did after its last checkpoint. `docs/training.md` says
+more. `workloads/runtime/optimizers.py` has the update rules:
 
-    momentum_sgd   v = momentum * v + g; p = p - learning_rate * v       learning_rate 0.01, momentum 0.9
-    adam           Kingma and Ba 2015, algorithm 1        learning_rate 0.001, betas 0.9 and 0.999, epsilon 1e-8
+    momentum_sgd   v = momentum * v + g; p = p - learning_rate * v
+                   learning_rate 0.01, momentum 0.9
+    adam           Kingma and Ba 2015, algorithm 1
+                   learning_rate 0.001, betas 0.9 and 0.999, epsilon 1e-8
 
-An epoch is as many whole batches as the training examples give, in the order of (seed, epoch); the rest, other
-examples in each epoch, is left out. Dropout is seeded anew for each epoch, so that an epoch depends on what the
-parameters and the optimiser's state were at its beginning, on (seed, epoch), and on nothing else.
+An epoch has as many whole batches as the training examples give, in the order of (seed, epoch). The
+rest, which differs between epochs, is left out. Dropout gets a new seed in each epoch. So an epoch
+depends on the parameters and the optimiser's state at its beginning, on (seed, epoch), and on
+nothing else.
 """
 
 import math
@@ -56,7 +60,9 @@ REFERENCE = (
 )  # the settings that `reference_values` depends on
 CHECK = ("batch_exponent", "validation_share", "examples")  # those that `check` depends on
 
-_PROGRESS_S = 0.5  # between two words on how far training is
+# The shortest time between two reports of progress.
+_PROGRESS_S = 0.5
+# The same examples are held out for every seed: otherwise their difficulty would add variance.
 _HELD_OUT_SEED = 0
 
 # the columns that grow: one entry per iteration, per epoch, per validation
@@ -79,7 +85,7 @@ reference_values = core.reference_values
 
 
 def check(settings: Dict[str, Any], data: str) -> None:
-    """Unusable where nothing could be trained on the data with these settings; of `settings` only CHECK is there."""
+    """Raise Unusable if nothing can be trained on the data; `settings` has those in CHECK alone."""
     divide(deeppose.Poses(data), settings)
 
 
@@ -90,10 +96,10 @@ def run(
     reference: Optional[Dict[str, float]],
     report: Callable[[Dict[str, Any]], None],
 ) -> Dict[str, Any]:
-    """Trains on the prepared data set in folder `data`; gives the record's columns.
+    """Train on the prepared data set in folder `data`; return the record's columns.
 
-    `reference` is as for `core.run`. Raises Unusable, NotComparable or Unsupported before training begins, and Diverged
-    where the loss is no number any more.
+    `reference` is as for `core.run`. Raises Unusable, NotComparable or Unsupported before training
+    begins, and Diverged if the loss becomes NaN or infinite.
     """
     poses = deeppose.Poses(data)
     split = divide(poses, settings)
@@ -121,7 +127,7 @@ class Split(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """What the network makes of the validation examples."""
+    """The result of the network on the validation examples."""
 
     loss: float
     predicted: np.ndarray  # (n, 14, 2) in units of the crop
@@ -130,9 +136,11 @@ class Validation(NamedTuple):
 
 
 def divide(poses: deeppose.Poses, settings: Dict[str, Any]) -> Split:
-    """The data set's own split; where it has no test examples, a share of all, the same for every seed, is held out.
+    """Return the split of a data set into training and validation.
 
-    Unusable where a batch takes more examples than there are to train on, or nothing is left to validate on.
+    It is the data set's own split. If that has no test examples, a share of all is held out, the
+    same for every seed. Unusable if a batch is larger than the training set, or if nothing is left
+    for validation.
     """
     tests = poses.split() != 0
     if not tests.any():
@@ -147,7 +155,8 @@ def divide(poses: deeppose.Poses, settings: Dict[str, Any]) -> Split:
         )
     if len(split.training) < core.batch_size(settings):
         raise Unusable(
-            "the data set in {} has {} examples to train on and a batch takes {}: lower batch_exponent".format(
+            "the data set in {} has {} examples to train on"
+            " and a batch takes {}: lower batch_exponent".format(
                 poses.folder, len(split.training), core.batch_size(settings)
             )
         )
@@ -155,7 +164,10 @@ def divide(poses: deeppose.Poses, settings: Dict[str, Any]) -> Split:
 
 
 class Training:
-    """One training, from its beginning or from its last checkpoint; `model` has its initial weights and its rule."""
+    """One training, from its beginning or its last checkpoint.
+
+    `model` has its initial weights and its optimizer.
+    """
 
     def __init__(
         self,
@@ -176,7 +188,7 @@ class Training:
         self._checkpoints = Checkpoints(folder, _identity(poses, settings)) if folder else None
 
     def run(self) -> Dict[str, Any]:
-        """The columns."""
+        """Train all epochs and return the columns."""
         first = self._resumed() + 1
         validation = None
         loader = self.loader(first)
@@ -190,11 +202,11 @@ class Training:
         return dict(self.curve, **self._found(validation or self.validate()))
 
     def loader(self, first: int) -> Loader:
-        """The batches from epoch `first` on; to be closed."""
+        """Return a loader of the batches from epoch `first` on; the caller closes it."""
         return Loader(self._reader(), self._wanted(first))
 
     def train(self, epoch: int, loader: Loader) -> None:
-        """The iterations of an epoch, on the batches that `loader` has for it."""
+        """Run the iterations of an epoch on the batches of `loader`."""
         curve, model = self.curve, self.model
         model.seed_dropout(_dropout_seed(self.settings["seed"], epoch))
         model.dropout = self.settings["dropout"]
@@ -218,16 +230,15 @@ class Training:
         curve["data_wait_s"].append(waited)
 
     def validate(self) -> Validation:
-        """The validation examples as the network sees them now, without dropout."""
+        """Evaluate the network as it is now on the validation examples, without dropout."""
         poses, examples = self.poses, self.split.validation
         parts = [
             examples[start : start + self.size] for start in range(0, len(examples), self.size)
         ]
         predicted, targets, counted = [], [], []
         for part in parts:
-            batch = poses.batch(
-                np.resize(part, self.size), self.settings["use_visibility"]
-            )  # all of one size
+            # The last part is filled up: compiled networks take batches of one size.
+            batch = poses.batch(np.resize(part, self.size), self.settings["use_visibility"])
             predicted.append(self.model.predict(batch.images)[: len(part)])
             targets.append(batch.targets[: len(part)])
             counted.append(batch.visible[: len(part)])
@@ -241,7 +252,7 @@ class Training:
         )
 
     def _validated(self, epoch: int) -> Optional[Validation]:
-        """Validates where it is due, and notes what comes of it."""
+        """Validate if it is due, and append the results to the curve."""
         if epoch % self.settings["validate_every"] and epoch != self.settings["epochs"]:
             return None
         found = self.validate()
@@ -257,7 +268,8 @@ class Training:
         if math.isfinite(value):
             return
         if self._checkpoints:
-            self._checkpoints.clear()  # going on from one would only come here again
+            # Resuming from a checkpoint would only diverge again.
+            self._checkpoints.clear()
         raise Diverged(
             "the loss is {} at iteration {}, epoch {}".format(
                 value, self.curve["iteration"][-1], epoch
@@ -265,7 +277,7 @@ class Training:
         )
 
     def _keep(self, epoch: int) -> None:
-        """A checkpoint, where it is due; none after the last epoch."""
+        """Save a checkpoint if it is due; none after the last epoch."""
         every = self.settings["checkpoint_every"]
         if not self._checkpoints or not every or epoch % every or epoch == self.settings["epochs"]:
             return
@@ -275,11 +287,12 @@ class Training:
             self._checkpoints.save(
                 Checkpoint(self.model.state(), {"epoch": epoch, "curve": self.curve}), best
             )
-        except OSError as error:  # a full disk, say: training goes on without
+        except OSError as error:
+            # The disk may be full: training goes on without the checkpoint.
             sys.stderr.write("no checkpoint after epoch {}: {}\n".format(epoch, error))
 
     def _resumed(self) -> int:
-        """Goes back to the last checkpoint; the epoch after which it was taken, 0 where there is none."""
+        """Restore the last checkpoint; return its epoch, or 0 if there is none."""
         checkpoint = self._checkpoints.last() if self._checkpoints else None
         if checkpoint is None:
             return 0
@@ -290,7 +303,7 @@ class Training:
         return epoch
 
     def _wanted(self, first: int) -> Iterator[Tuple[int, np.ndarray]]:
-        """Epoch, from 1, and indices of each batch to come."""
+        """Yield epoch, from 1, and indices of each batch to come."""
         training = self.split.training
         for epoch in range(first, self.settings["epochs"] + 1):
             order = training[deeppose.order(len(training), self.settings["seed"], epoch - 1)]
@@ -298,7 +311,7 @@ class Training:
                 yield epoch, order[number * self.size : (number + 1) * self.size]
 
     def _reader(self) -> Callable[[Tuple[int, np.ndarray]], deeppose.Batch]:
-        """What makes a batch of what is wanted."""
+        """Return the function that makes a batch from epoch and indices."""
         use_visibility = self.settings["use_visibility"]
         if not self.settings["augment"]:
             return lambda wanted: self.poses.batch(wanted[1], use_visibility)
@@ -308,7 +321,7 @@ class Training:
         return lambda wanted: augmented.batch(wanted[1], wanted[0] - 1, use_visibility)
 
     def _found(self, last: Validation) -> Dict[str, Any]:
-        """The columns that are there once, at the end."""
+        """Return the columns that have one value, at the end of training."""
         found: Dict[str, Any] = {
             "parameter_count": sum(
                 int(np.prod(shape))
@@ -330,7 +343,7 @@ class Training:
 
 
 class Pace:
-    """Says how far training is, a few times a second at most."""
+    """Reports the progress of training, at most a few times a second."""
 
     def __init__(
         self,
@@ -345,7 +358,7 @@ class Pace:
         self._first: Optional[int] = None
 
     def tell(self, epoch: int, iteration: int, value: float) -> None:
-        """To be called after each iteration; the time that is left follows from those of this process."""
+        """Call after each iteration; the time left is extrapolated from those of this process."""
         now = self._clock()
         self._first = iteration - 1 if self._first is None else self._first
         if now - self._said < _PROGRESS_S:
@@ -358,7 +371,7 @@ class Pace:
 
 
 def step(model: Any, batch: Any) -> float:
-    """One iteration: the loss, its gradient, an update. The device is done when the loss is there."""
+    """Run one iteration: loss, gradient, update. The device is idle when the loss is returned."""
     model.zero_grad()
     found = model.forward(batch)
     model.backward(found)
@@ -367,13 +380,13 @@ def step(model: Any, batch: Any) -> float:
 
 
 def loss(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray) -> float:
-    """The loss of `deeppose`, over all these examples at once, in float64."""
+    """Return the loss of `deeppose` over all these examples at once, in float64."""
     difference = (predicted - true) * visible[:, :, None]
     return float((difference * difference).sum(dtype=np.float64) / max(float(visible.sum()), 1.0))
 
 
 def time_to(target_loss: Optional[float], curve: Dict[str, List[Any]]) -> Dict[str, Any]:
-    """Epochs and seconds of training until a validation loss of `target_loss` or less; {} where there was none."""
+    """Return the epochs and seconds until a validation loss of `target_loss` or less, else {}."""
     for number, value in enumerate(curve["validation_loss"]):
         if target_loss is not None and value <= target_loss:
             return {
@@ -386,7 +399,10 @@ def time_to(target_loss: Optional[float], curve: Dict[str, List[Any]]) -> Dict[s
 def kept_poses(
     poses: deeppose.Poses, examples: np.ndarray, predicted: np.ndarray, most: int
 ) -> Dict[str, List[Any]]:
-    """Predictions of some of the validation examples, spread evenly, in pixels of the prepared images."""
+    """Return predictions of some validation examples, in pixels of the prepared images.
+
+    The examples are spread evenly.
+    """
     some = np.linspace(0, len(examples) - 1, min(most, len(examples))).astype(int)
     pixels = (
         predicted[some] * deeppose.CROP + poses.corners(examples[some])[:, None, :]
@@ -402,5 +418,5 @@ def _dropout_seed(seed: int, epoch: int) -> int:
 
 
 def _identity(poses: deeppose.Poses, settings: Dict[str, Any]) -> Dict[str, Any]:
-    """What a checkpoint must agree with."""
+    """Return what a checkpoint must agree with to be used."""
     return {"settings": settings, "data": poses.meta()["id"]}

@@ -1,7 +1,8 @@
-"""Checkpoints: the state of a long trial, kept in a folder so that a trial that was killed goes on where it was.
+"""Checkpoints: the state of a long trial in a folder, so that a killed trial can resume.
 
-A file is whole or absent: it is written aside, synced, renamed, and the folder synced. Two are kept, the last and the
-best; where the last is the best they are one file with two names.
+A file is complete or absent: it is written under another name, synced and renamed, and the folder
+is synced. Two are kept, the last and the best; if both are the same, they are one file with two
+names.
 """
 
 import errno
@@ -16,31 +17,35 @@ import numpy as np
 
 LAST, BEST = "last.npz", "best.npz"
 _PARTIAL = ".partial"
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # CIFS, some FUSE file systems
-_TOLD = "told"  # the name under which what is no array is kept, as JSON
+# CIFS and some FUSE file systems cannot sync a folder.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
+# The name of the entry that holds identity and facts as JSON.
+_TOLD = "told"
 
 
 class Checkpoint(NamedTuple):
-    """Arrays by name, and whatever else is to be known, as JSON can say it."""
+    """Arrays by name, and other facts as JSON can hold them."""
 
     arrays: Dict[str, np.ndarray]
     told: Dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one trial in `folder`; of another trial, told by `identity`, none is ever read."""
+    """The checkpoints of one trial in `folder`; those with another `identity` are ignored."""
 
     def __init__(self, folder: str, identity: Dict[str, Any]) -> None:
         self._folder = folder
         self._identity = json.loads(json.dumps(identity))
 
     def save(self, checkpoint: Checkpoint, best: bool) -> None:
-        """Keeps a checkpoint for good when this returns, in place of the last."""
+        """Store a checkpoint durably in place of the last one."""
         os.makedirs(self._folder, exist_ok=True)
         aside = self._path(LAST + _PARTIAL)
         told = json.dumps({"identity": self._identity, "told": checkpoint.told}).encode("utf-8")
         with open(aside, "wb") as file:
-            arrays = dict(checkpoint.arrays, **{_TOLD: np.frombuffer(told, np.uint8)})  # type: Dict[str, Any]
+            arrays = dict(  # type: Dict[str, Any]
+                checkpoint.arrays, **{_TOLD: np.frombuffer(told, np.uint8)}
+            )
             np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -50,7 +55,7 @@ class Checkpoints:
         self._sync_folder()
 
     def last(self) -> Optional[Checkpoint]:
-        """The last checkpoint; None where there is none, or none that can be read, or only another trial's."""
+        """Return the last checkpoint of this trial; None if there is no readable one."""
         self._sweep_out()
         try:
             with open(self._path(LAST), "rb") as file, np.load(file) as archive:
@@ -67,17 +72,17 @@ class Checkpoints:
         return Checkpoint(arrays, told["told"])
 
     def clear(self) -> None:
-        """Removes the folder."""
+        """Remove the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _sweep_out(self) -> None:
-        """Removes what a process that was killed left half-written."""
+        """Remove the partial files of a process that was killed."""
         for name in os.listdir(self._folder) if os.path.isdir(self._folder) else ():
             if name.endswith(_PARTIAL):
                 os.remove(self._path(name))
 
     def _name_best(self) -> None:
-        """The last file under the best's name as well, without a second copy where the file system has links."""
+        """Give the last file the best one's name too, as a hard link if there are links."""
         aside = self._path(BEST + _PARTIAL)
         try:
             os.link(self._path(LAST), aside)

@@ -1,4 +1,4 @@
-"""Folders of the node that a trial's process was given by its request, apart from those of the workload."""
+"""Folders that the request gives a trial's process, other than those of its workload."""
 
 from typing import Optional
 

@@ -1,9 +1,10 @@
-"""The host of one environment: imports its framework once and makes a process for each trial, one trial at a time.
+"""The host of one environment: imports its framework once and runs trials, one at a time.
 
-`process: fork` forks it off, in milliseconds; `process: spawn` starts a new interpreter, as does `PROCESS = "spawn"` in
-the file of a framework whose import starts threads or touches a device, which no fork survives. Either way the trial
-has a session of its own and dies with the host; whatever it leaves behind ends with it. The host ends when its requests
-do, when the orchestrator dies, and when nothing has been asked of it for long.
+`process: fork` forks a trial in milliseconds. `process: spawn` starts a new interpreter; so does
+`PROCESS = "spawn"` in the file of a framework whose import starts threads or touches a device,
+which do not survive a fork. In both cases the trial has its own session and is killed with the
+host, and processes that it leaves behind are killed when it ends. The host ends when its input
+ends, when the orchestrator dies, and after a long time without requests.
 """
 
 import argparse
@@ -21,13 +22,14 @@ from typing import Any, Dict, List, Optional, Tuple
 from workloads.runtime import kernel, protocol, trial
 from workloads.runtime.trial import Channel, last_lines, load_file
 
-_LOG_BYTES = 32 * 1024  # kept of the beginning of what a trial writes, and again of its end
+# Kept of the beginning of a trial's output, and as much of its end.
+_LOG_BYTES = 32 * 1024
 _MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
 _PARENT_DIED = signal.SIGHUP
 
 
 def main(arguments: List[str]) -> None:
-    """Serve the requests on standard input; with `--child FD` run the one that is there and answer on FD."""
+    """Serve the requests on standard input; with `--child FD`, run one and answer on FD."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--framework", required=True)
@@ -51,7 +53,10 @@ def main(arguments: List[str]) -> None:
 
 
 def load_framework(path: str, package: str) -> Any:
-    """The file of a framework; that of any package is told which one it stands for."""
+    """Return the module of a framework's file.
+
+    The file of any package is told which package it represents.
+    """
     framework = load_file(path)
     if package:
         framework.import_module(package)
@@ -59,25 +64,25 @@ def load_framework(path: str, package: str) -> Any:
 
 
 class Host:
-    """Serves requests until there are none any more."""
+    """Serves requests until there are no more."""
 
     def __init__(self, framework_file: str, parent: int, package: str) -> None:
         self._framework_file, self._package = framework_file, package
         self._framework = None  # type: Any
-        signal.pthread_sigmask(
-            signal.SIG_SETMASK, []
-        )  # whoever started us may have blocked some for itself
+        # The parent may have blocked signals for itself, which a child inherits.
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         self._end_with(parent)
         self._requests = Lines(os.dup(0))
         self._channel = Channel(os.dup(1))
         quiet = os.open(os.devnull, os.O_RDWR)
         os.dup2(quiet, 0)
-        os.dup2(2, 1)  # what a framework prints while it is imported belongs to the host's log
+        # What a framework prints while it is imported belongs to the host's log.
+        os.dup2(2, 1)
         kernel.adopt_orphans()
         self._wake = kernel.wake_on_child()
 
     def serve(self, idle_s: float) -> None:
-        """One request after the other; ends after `idle_s` without any."""
+        """Serve one request after the other; return after `idle_s` seconds without one."""
         while True:
             request = self._requests.next(idle_s)
             if request is None:
@@ -89,9 +94,10 @@ class Host:
             self._run(request)
 
     def _end_with(self, parent: int) -> None:
-        """End with everything that was started, when the parent dies.
+        """Kill everything that was started when the parent dies, and end.
 
-        The kernel tells when the thread of the parent's dies that started us; while others go on, so do we.
+        PDEATHSIG fires when the thread that started this process exits: it is ignored while the
+        parent process lives.
         """
 
         def parent_died(*_: Any) -> None:
@@ -110,20 +116,21 @@ class Host:
         if self._framework is not None:
             return True
         start = time.perf_counter()
-        signal.signal(
-            _PARENT_DIED, signal.SIG_DFL
-        )  # ends us also where the import hangs and no handler would run
+        # The default action kills this process even if the import hangs in C code, where no
+        # Python handler runs.
+        signal.signal(_PARENT_DIED, signal.SIG_DFL)
         try:
             self._framework = load_file(self._framework_file)
-        except BaseException:  # noqa: BLE001  whatever a framework raises, or exits with, when it is imported
+        # The import of a framework may raise anything, SystemExit included.
+        except BaseException:  # noqa: BLE001
             self._channel.send("unimportable", error=last_lines(traceback.format_exc()))
             return False
         import_s = time.perf_counter() - start
         signal.signal(_PARENT_DIED, self._parent_died)
         gc.collect()
-        getattr(
-            gc, "freeze", bool
-        )()  # from 3.7 on: the collector leaves alone what the trials share with the host
+        # gc.freeze, from Python 3.7 on, keeps the collector from touching, and so copying, the
+        # pages that trials share with the host.
+        getattr(gc, "freeze", bool)()
         self._channel.send(
             "ready",
             import_s=import_s,
@@ -146,7 +153,8 @@ class Host:
         status, usage = self._watch(pid, log)
         left_behind_s = kernel.end_all_children()
         log.drain()
-        self._channel.write(b"\n")  # the trial may have died within a line
+        # The trial may have died within a line.
+        self._channel.write(b"\n")
         ended = kernel.how_it_ended(status, usage)
         self._channel.send("exit", log=log.text(), left_behind_s=left_behind_s, **ended)
 
@@ -166,10 +174,12 @@ class Host:
             os.dup2(log, 1)
             os.dup2(log, 2)
             trial.run(request, self._channel, lambda: self._framework, spawned=False)
-        except BaseException:  # noqa: BLE001  a fork must never run on as its parent
+        # A forked child must never continue as its parent.
+        except BaseException:  # noqa: BLE001
             traceback.print_exc()
         finally:
-            os._exit(1)  # trial.run never comes back
+            # trial.run does not return: this point is reached after an error alone.
+            os._exit(1)
 
     def _spawned(self, request: Dict[str, Any], log: int) -> int:
         channel = os.dup(self._channel.descriptor)
@@ -195,12 +205,14 @@ class Host:
             with child.stdin:  # type: ignore
                 child.stdin.write(protocol.encode(request))  # type: ignore
         except BrokenPipeError:
-            pass  # it has ended; how, _watch tells
-        child.returncode = 0  # reaped by _watch, not by subprocess
+            # The child has ended already; _watch finds out how.
+            pass
+        # _watch reaps the child; subprocess must not wait for it.
+        child.returncode = 0
         return child.pid
 
     def _watch(self, pid: int, log: "Log") -> Tuple[int, Any]:
-        """Until the trial's process ends; a request to stop, or the end of all requests, ends it."""
+        """Wait until the trial's process ends; a stop request or the end of the input kills it."""
         while True:
             waiting = [self._requests.descriptor, self._wake] + log.descriptors()
             readable = (
@@ -224,7 +236,7 @@ class Host:
 
 
 class Lines:
-    """Messages from a pipe, which is read no further than what has come."""
+    """Messages from a pipe, which is not read beyond the message that is returned."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -232,11 +244,11 @@ class Lines:
 
     @property
     def holds_one(self) -> bool:
-        """Whether a message has been read already that nobody has asked for."""
+        """Whether a complete message has been read and not yet returned."""
         return b"\n" in self._read
 
     def next(self, timeout_s: Optional[float] = None) -> Optional[Dict[str, Any]]:
-        """The next message, an empty one for a line that is none; None at the end of the pipe and past the timeout."""
+        """Return the next message, {} for an invalid line, None at the end or at the timeout."""
         while not self.holds_one:
             if not select.select([self.descriptor], [], [], timeout_s)[0]:
                 return None
@@ -252,7 +264,7 @@ class Lines:
 
 
 class Log:
-    """What a trial writes: its beginning and its end, however much that is."""
+    """The output of a trial: its beginning and its end, with a bounded size."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -262,11 +274,11 @@ class Log:
         os.set_blocking(descriptor, False)
 
     def descriptors(self) -> List[int]:
-        """The descriptor to wait for, in a list; none once nobody can write any more."""
+        """Return the descriptor to wait for in a list, which is empty once the pipe is closed."""
         return [self.descriptor] if self._open else []
 
     def read(self) -> bool:
-        """Take what is there; false where nothing is."""
+        """Read what is available; return whether there was any."""
         try:
             data = os.read(self.descriptor, 1 << 16)
         except BlockingIOError:
@@ -282,7 +294,7 @@ class Log:
         return True
 
     def drain(self) -> None:
-        """Take all that is left, and close."""
+        """Read all that is left, and close."""
         while self.read():
             pass
         os.close(self.descriptor)
@@ -297,5 +309,5 @@ class Log:
 
 
 def interpreter_flags() -> List[str]:
-    """As the host itself was started."""
+    """Return the flags with which the host itself was started."""
     return ["-u"] + (["-I"] if sys.flags.isolated else ["-B"])

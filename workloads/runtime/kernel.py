@@ -1,4 +1,4 @@
-"""The kernel's help with processes: who dies with whom, who is whose child, what may be used (Linux)."""
+"""What the Linux kernel offers for processes: death signals, orphans, limits and usage."""
 
 import ctypes
 import os
@@ -9,28 +9,35 @@ from typing import Any, Dict, List
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MMAP_THRESHOLD_BYTES = 4 * 2**20 * ctypes.sizeof(ctypes.c_long)  # glibc's maximum of the rule
-_LIBC = ctypes.CDLL(None)  # found once, by the host
+# Loaded here, by the host: a forked trial finds it loaded.
+_LIBC = ctypes.CDLL(None)
 
 
 def die_with(parent: int) -> None:
-    """The kernel is to kill this process when its parent dies; it ends at once where the parent is dead already."""
+    """Have the kernel kill this process when its parent dies; end at once if it is dead already."""
     tell_of_death(parent, signal.SIGKILL)
 
 
 def tell_of_death(parent: int, by: int) -> None:
-    """The kernel is to send signal `by` when the parent dies: to be precise, when the thread does that started us."""
+    """Have the kernel send signal `by` when the parent dies.
+
+    To be precise, it is sent when the parent's thread that started this process exits.
+    """
     _prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def adopt_orphans() -> None:
-    """Descendants whose parent ends become children of this process, also those in sessions of their own."""
+    """Make this process the parent of descendants whose parent ends, in other sessions too."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_all_children() -> float:
-    """Kills and reaps every descendant of this process, which has adopted the orphans among them; their CPU time."""
+    """Kill and reap every descendant of this process; return their CPU time in seconds.
+
+    Orphans are among them only after `adopt_orphans`.
+    """
     cpu_s = 0.0
     while True:
         alive = children()
@@ -46,7 +53,7 @@ def end_all_children() -> float:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, also for one that is stopped or has just ended."""
+    """Send SIGKILL, also to a process that is stopped or has just ended."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -54,11 +61,12 @@ def kill(pid: int) -> None:
 
 
 def children() -> List[int]:
-    """Process ids of this process's children."""
+    """Return the process ids of this process's children."""
     try:
         with open("/proc/self/task/{}/children".format(os.getpid())) as listed:
             return [int(pid) for pid in listed.read().split()]
-    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+    except FileNotFoundError:
+        # The kernel was built without CONFIG_PROC_CHILDREN.
         return [
             pid
             for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
@@ -67,7 +75,7 @@ def children() -> List[int]:
 
 
 def wake_on_child() -> int:
-    """A descriptor that can be read whenever a child has ended."""
+    """Return a descriptor that becomes readable whenever a child ends."""
     read, write = os.pipe()
     os.set_blocking(read, False)
     os.set_blocking(write, False)
@@ -77,47 +85,50 @@ def wake_on_child() -> int:
 
 
 def forget_wake_on_child() -> None:
-    """As a forked child must."""
+    """Undo `wake_on_child` in a forked child."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def be_first_to_go() -> None:
-    """When memory runs out, the kernel takes this process before all others; a core dump shall fill no disk."""
+    """Make the kernel kill this process first when memory runs out; disable core dumps."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")
-    except OSError:  # some containers have it read-only: then the kernel chooses by size
+    except OSError:
+        # The file is read-only in some containers: the kernel then chooses by size.
         return
 
 
 def fix_memory_thresholds() -> None:
-    """Sets what malloc keeps for itself where glibc's own rule ends once large blocks were freed.
+    """Set malloc's thresholds to where glibc's own rule ends after large blocks were freed.
 
-    That rule follows the largest block freed so far: a process that has done little before its first sample gives
-    memory back to the kernel between samples and takes it anew, which is 5 % of a Chainer step.
+    That rule follows the largest block freed so far. A process that has done little before its
+    first sample returns memory to the kernel between samples and requests it again, which costs 5 %
+    of a Chainer step.
     """
-    mallopt = getattr(_LIBC, "mallopt", None)  # other C libraries have no such rule
+    # Other C libraries have no such rule.
+    mallopt = getattr(_LIBC, "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         mallopt(_M_TRIM_THRESHOLD, 2 * _MMAP_THRESHOLD_BYTES)
 
 
 def bound_memory(data_bytes: int) -> None:
-    """Allocations fail beyond this many bytes of data segments."""
+    """Make allocations fail beyond this many bytes of data segments."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, most))
 
 
 def unbound_memory() -> None:
-    """Undoes `bound_memory`, so that there is memory to tell what happened."""
+    """Undo `bound_memory`, so that there is memory to report the failure."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def how_it_ended(status: int, usage: Any) -> Dict[str, Any]:
-    """Columns from what `os.wait4` gave."""
+    """Return columns from the result of `os.wait4`."""
     return {
         "returncode": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
         "user_s": usage.ru_utime,
@@ -128,7 +139,7 @@ def how_it_ended(status: int, usage: Any) -> Dict[str, Any]:
 
 
 def _nothing(*_: Any) -> None:
-    """The wake-up descriptor says all there is to say."""
+    """Do nothing: the wake-up descriptor carries the information."""
 
 
 def _parent(pid: int) -> int:
@@ -136,7 +147,8 @@ def _parent(pid: int) -> int:
         with open("/proc/{}/stat".format(pid)) as stat:
             return int(stat.read().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
-        return -1  # it has ended meanwhile
+        # The process has ended meanwhile.
+        return -1
 
 
 def _prctl(option: int, value: int) -> None:

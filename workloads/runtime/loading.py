@@ -1,4 +1,4 @@
-"""Loading: batches made in a thread, ahead of their use, while the framework computes on the one before."""
+"""Loading: batches prepared in a thread while the framework computes on the one before."""
 
 import queue
 import threading
@@ -6,9 +6,10 @@ from typing import Any, Callable, Iterable
 
 
 class Loader:
-    """Makes what is wanted, one after the other; at most three are in memory: in use, waiting, being made.
+    """Makes items one after the other, ahead of their use.
 
-    The thread runs on this process's cores. What goes wrong in it is raised by the `next` that it was made for.
+    At most three are in memory: in use, waiting, and being made. The thread runs on this process's
+    cores. Its errors are raised by the `next` call for the item that failed.
     """
 
     def __init__(self, make: Callable[[Any], Any], wanted: Iterable[Any]) -> None:
@@ -18,14 +19,14 @@ class Loader:
         self._thread.start()
 
     def next(self) -> Any:
-        """The next one; waits until it is made."""
+        """Return the next item; wait until it is made."""
         made = self._made.get()
         if isinstance(made, _Failed):
             raise made.error
         return made
 
     def close(self) -> None:
-        """Ends the thread."""
+        """End the thread."""
         self._closed = True
         while self._thread.is_alive():
             try:
@@ -39,7 +40,8 @@ class Loader:
                 if self._closed:
                     return
                 self._made.put(make(each))
-        except BaseException as error:  # noqa: BLE001  it is raised where the batch is wanted
+        # The error is raised in the thread that asks for the batch.
+        except BaseException as error:  # noqa: BLE001
             self._made.put(_Failed(error))
 
 

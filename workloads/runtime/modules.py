@@ -1,6 +1,7 @@
-"""Modules: what the module of a distribution is called, looked up where an installer has recorded it.
+"""Modules: the name of the module that a distribution installs, from the installer's records.
 
-Building an environment runs this file by itself, in the environment: it imports the standard library alone.
+Building an environment runs this file by itself, in the environment: it imports the standard
+library alone.
 """
 
 import csv
@@ -14,10 +15,10 @@ _NOT_MODULES = frozenset(["test", "tests", "docs", "examples", "benchmarks"])
 
 
 def module_of(distribution: str) -> str:
-    """The name of the module that a distribution installs, as `sklearn` of `scikit-learn`.
+    """Return the module that a distribution installs, such as `sklearn` of `scikit-learn`.
 
-    It is the one that is called like the distribution, else the public one with the most files. Python before 3.8 has
-    no `importlib.metadata`, so what an installer records is read.
+    It is the one called like the distribution, else the public one with the most files. Python
+    before 3.8 has no `importlib.metadata`, so the installer's records are read.
     """
     own_name = re.sub(r"[-.]", "_", distribution)
     found = Counter()  # type: Counter[str]
@@ -35,7 +36,7 @@ def module_of(distribution: str) -> str:
 
 
 def _records(distribution: str) -> Iterator[str]:
-    """The lists of files of a distribution, wherever on the path it is installed."""
+    """Yield the file lists of a distribution, wherever on the path it is installed."""
     for folder in filter(os.path.isdir, sys.path):
         for entry in sorted(os.listdir(folder)):
             name, _, kind = entry.rpartition(".")
@@ -50,7 +51,7 @@ def _canonical(name: str) -> str:
 
 
 def _top_names(record: str) -> Iterator[str]:
-    """For each file of a list of files the module at the top that it belongs to."""
+    """Yield, for each file of a list, the top-level module that it belongs to."""
     if not os.path.isfile(record):
         return
     with open(record, newline="", encoding="utf-8") as lines:

@@ -1,7 +1,7 @@
-"""The vocabulary of update rules: what one step of an optimiser does, the same in every framework.
+"""The vocabulary of optimizers: the update rule of each, the same in every framework.
 
-With p a parameter, g the gradient of the loss by it, t the number of the update, from 1; all state begins as zeros.
-Framework files say what each rule means in their own native optimisers.
+p is a parameter, g the gradient of the loss with respect to it, and t the number of the update,
+from 1. All state begins as zeros. Framework files translate each rule to their native optimizers.
 """
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
@@ -10,7 +10,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 class MomentumSGD(NamedTuple):
     """v = momentum * v + g; p = p - learning_rate * v
 
-    Frameworks that keep -learning_rate * v instead compute the same, since the learning rate does not change.
+    Frameworks that keep -learning_rate * v instead compute the same: the learning rate is constant.
     """
 
     learning_rate: float = 0.01
@@ -18,11 +18,13 @@ class MomentumSGD(NamedTuple):
 
 
 class Adam(NamedTuple):
-    """m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g ** 2
-    p = p - learning_rate * m / (1 - beta1 ** t) / (sqrt(v / (1 - beta2 ** t)) + epsilon)
+    """Adam: Kingma and Ba 2015, algorithm 1.
 
-    Kingma and Ba 2015, algorithm 1. Implementations that add epsilon to sqrt(v) before it is corrected are given
-    `uncorrected_epsilon`, which makes them compute this.
+        m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g ** 2
+        p = p - learning_rate * m / (1 - beta1 ** t) / (sqrt(v / (1 - beta2 ** t)) + epsilon)
+
+    Some implementations add epsilon to sqrt(v) before its correction; `uncorrected_epsilon` makes
+    them compute the same.
     """
 
     learning_rate: float = 0.001
@@ -40,7 +42,10 @@ OPTIMIZERS: Dict[str, Any] = {"momentum_sgd": MomentumSGD, "adam": Adam}
 
 
 def chosen(name: str, learning_rate: Optional[float]) -> Any:
-    """The rule of that name, with its own learning rate where none is given; ValueError names those there are."""
+    """Return the rule called `name`, with its default learning rate unless one is given.
+
+    ValueError with the known names if there is none.
+    """
     if name not in OPTIMIZERS:
         raise ValueError(
             "there is no optimizer {!r}: it is one of {}".format(
@@ -52,5 +57,8 @@ def chosen(name: str, learning_rate: Optional[float]) -> Any:
 
 
 def uncorrected_epsilon(rule: Adam, update: int) -> float:
-    """Epsilon for update number `update` where it is added to sqrt(v) as it is."""
+    """Return epsilon for implementations that add it to sqrt(v) before its correction.
+
+    `update` is the number of the update.
+    """
     return float(rule.epsilon * (1 - rule.beta2**update) ** 0.5)

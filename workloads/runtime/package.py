@@ -1,7 +1,8 @@
-"""Package: any package of the index as a framework, for steps of a user's own.
+"""Package: any package of the index as a framework, for steps of the user's own.
 
-Nothing is known of the package: whether its import starts threads, which devices it has, how they are waited for. So
-every trial has an interpreter of its own, and a value that knows how to be waited for is.
+Nothing is known of the package: whether its import starts threads, which devices it has, how to
+wait for them. So every trial has its own interpreter, and values are waited for if they have a
+method for it.
 """
 
 import importlib
@@ -10,13 +11,14 @@ from typing import Any, Dict
 from workloads.runtime import modules
 from workloads.runtime.phases import StepDevice
 
-PROCESS = "spawn"  # its import may start threads, which no fork survives
+# The import may start threads, which do not survive a fork.
+PROCESS = "spawn"
 
 _module = None  # type: Any
 
 
 def import_module(distribution: str) -> None:
-    """Imports the module that a distribution installs, of which `facts` tells."""
+    """Import the module that a distribution installs; `facts` describes it."""
     global _module
     _module = importlib.import_module(modules.module_of(distribution))
 
@@ -26,7 +28,7 @@ def load(settings: Dict[str, Any]) -> None:
 
 
 def facts() -> Dict[str, Any]:
-    """What the package says of itself."""
+    """Return the package's own name and version."""
     if _module is None:
         return {}
     version = getattr(_module, "__version__", "")
@@ -34,12 +36,12 @@ def facts() -> Dict[str, Any]:
 
 
 def step_device(settings: Dict[str, Any]) -> StepDevice:
-    """Where a step computes, as far as it is known."""
+    """Return where a step computes, as far as it is known."""
     return StepDevice(settings.get("device", "cpu"), _wait_for, None, dict)
 
 
 def _wait_for(value: Any) -> None:
-    """Waits for a value that says how."""
+    """Wait for a value that has a method for it."""
     wait = getattr(value, "block_until_ready", None)
     if wait is not None:
         wait()

@@ -1,8 +1,8 @@
-"""Phases: samples of a step that is made of named parts, each part timed by itself.
+"""Phases: samples of a step that consists of named parts, each part timed by itself.
 
-The same rules as in `workloads.runtime.timing` hold: the device is idle when a sample begins, the garbage collector is
-off, nothing is allocated between two clock readings that need not be. A phase ends when the device is idle and the
-value that it returned is there.
+The rules of `workloads.runtime.timing` hold: the device is idle when a sample begins, the garbage
+collector is off, and nothing is allocated between two clock readings that need not be. A phase ends
+when the device is idle and the value that it returned is computed.
 """
 
 import gc
@@ -13,7 +13,10 @@ from workloads.runtime import timing
 
 
 class Phase(NamedTuple):
-    """One part of a step. `takes_previous`: whether it is called with what the phase before it returned."""
+    """One part of a step.
+
+    `takes_previous` says whether it is called with the result of the phase before it.
+    """
 
     name: str
     call: Callable[..., Any]
@@ -21,10 +24,11 @@ class Phase(NamedTuple):
 
 
 class StepDevice(NamedTuple):
-    """Where a user's own step computes, as `step_device` of a framework's file gives it.
+    """Where a user's own step computes, as `step_device` of a framework's file returns it.
 
-    `name` is what the framework calls it. `synchronize(value)` waits until it is idle and `value` is there. `events` is
-    its own clock, as in `timing.measure`, or None. `facts()` are columns of the record, read back.
+    `name` is the framework's name of it. `synchronize(value)` waits until it is idle and `value` is
+    computed. `events` is its own clock, as in `timing.measure`, or None. `facts()` returns columns
+    of the record.
     """
 
     name: str
@@ -34,7 +38,7 @@ class StepDevice(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """Clock readings of all steps: where each began, and for each phase where it ended."""
+    """Clock readings of all steps: the beginning of each, and the end of each of its phases."""
 
     started: List[float]
     ended: List[List[float]]
@@ -49,12 +53,14 @@ def measure(
     events: Optional[Any] = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Dict[str, Any]:
-    """Seconds of `samples` steps after `warmup` ones, and of the very first: columns of a record.
+    """Return the seconds of `samples` steps after `warmup` steps, and of the very first: columns.
 
-    `synchronize(value)` waits for the device and for `value`. `keep_result` is given what the first phase of the last
-    step before the samples returned. `events` is the device's own clock, as in `timing.measure`.
+    `synchronize(value)` waits for the device and for `value`. `keep_result` is called with the
+    result of the first phase, in the last step before the samples. `events` is the device's own
+    clock, as in `timing.measure`.
     """
-    before = 1 + warmup  # the very first step is kept apart: whatever compiles does so there
+    # The very first step is separate: compilation takes place there.
+    before = 1 + warmup
     total = before + samples
     readings = Readings([0.0] * total, [[0.0] * total for _ in phases])
     marks = [(None, None)] * total  # type: List[Any]
@@ -81,7 +87,7 @@ def _step(
     events: Optional[Any],
     clock: Callable[[], float],
 ) -> Any:
-    """One step: every phase once. Returns two marks of the device's clock, around it."""
+    """Run every phase once; return two marks of the device's clock, before and after."""
     ended, last = readings.ended, len(phases) - 1
     mark = events.record if events is not None else _no_mark
     value = first_value = end = None
@@ -103,7 +109,7 @@ def _step(
 def _columns(
     phases: Sequence[Phase], readings: Readings, on_device: List[float], before: int
 ) -> Dict[str, Any]:
-    """The columns of a record; phases have columns of their own where there are several."""
+    """Return the columns of a record; several phases have their own columns."""
     started, ended = readings
     steps = [end - start for start, end in zip(started, ended[-1])]
     columns = {

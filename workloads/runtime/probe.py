@@ -1,4 +1,4 @@
-"""Probe: what a trial's process really runs on, read back from the process itself."""
+"""Probe: the interpreter, cores, threads and libraries of a trial, read from its own process."""
 
 import ctypes
 import json
@@ -8,10 +8,11 @@ import re
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
-# libraries that compute with threads, by what their file is called, and the functions that tell how many
+# Libraries with thread pools: patterns of file names, and functions that return the number.
 _THREADS = (
-    (re.compile("openblas"), ("openblas_get_num_threads", "openblas_get_num_threads64_",
-                              "scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")),
+    (re.compile("openblas"),
+     ("openblas_get_num_threads", "openblas_get_num_threads64_",
+      "scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")),
     (re.compile("mkl_rt"), ("MKL_Get_Max_Threads",)),
     (re.compile("libblis"), ("bli_thread_get_num_threads",)),
     (re.compile("gomp|iomp5|libomp"), ("omp_get_max_threads",)),
@@ -19,15 +20,13 @@ _THREADS = (
 _OTHER_BLAS = re.compile("mkl_rt|mkl_core|libblis|libcblas|libatlas|libblas|libarmpl|libnvpl_blas")
 _OPENBLAS_CONFIG = ("openblas_get_config", "openblas_get_config64_", "scipy_openblas_get_config64_",
                     "scipy_openblas_get_config")  # fmt: skip
-_NOT_TOLD = (
-    "SWEEP_PROCESS",
-    "LC_CTYPE",
-)  # by which processes are found again; what Python itself sets
+# Variables that records leave out: the mark by which processes are found, and one that Python sets.
+_NOT_TOLD = ("SWEEP_PROCESS", "LC_CTYPE")
 _ONLY_IF_LOADED = getattr(os, "RTLD_NOLOAD", 4)
 
 
 def facts() -> Dict[str, Any]:
-    """Columns of the record that every workload has: interpreter, cores, threads, BLAS, peak memory."""
+    """Return the columns that every workload has: interpreter, cores, threads, BLAS, memory."""
     libraries = loaded_libraries()
     found = {
         "python": platform.python_version(),
@@ -47,25 +46,26 @@ def facts() -> Dict[str, Any]:
 
 
 def cores() -> List[int]:
-    """Where the threads of this process may run, all of them together."""
+    """Return the cores on which any thread of this process may run."""
     allowed = set(os.sched_getaffinity(0))
     for thread in os.listdir("/proc/self/task"):
         try:
             allowed |= os.sched_getaffinity(int(thread))
         except ProcessLookupError:
-            continue  # it has ended meanwhile
+            # The thread has ended meanwhile.
+            continue
     return sorted(allowed)
 
 
 def loaded_libraries() -> List[str]:
-    """Paths of the shared libraries in this process, as the kernel maps them."""
+    """Return the paths of the shared libraries in this process, as the kernel maps them."""
     with open("/proc/self/maps") as maps:
         fields = [line.split(None, 5) for line in maps if ".so" in line]
     return sorted({line[5].strip() for line in fields if len(line) > 5 and line[5].startswith("/")})
 
 
 def thread_pools(libraries: List[str]) -> List[Tuple[str, int]]:
-    """`(file name, threads)` for each loaded library that computes with threads of its own."""
+    """Return `(file name, threads)` for each loaded library with a thread pool."""
     pools = []
     for path in libraries:
         name = os.path.basename(path)
@@ -77,7 +77,7 @@ def thread_pools(libraries: List[str]) -> List[Tuple[str, int]]:
 
 
 def blas(libraries: List[str]) -> str:
-    """Which BLAS libraries are loaded, in the words of their own configuration where they have any."""
+    """Return the loaded BLAS libraries, each by its own configuration text if it has one."""
     named = set()
     for path in libraries:
         name = os.path.basename(path)
@@ -90,7 +90,10 @@ def blas(libraries: List[str]) -> str:
 
 
 def peak_rss_bytes() -> Optional[int]:
-    """Most memory this process had resident, as the kernel counts it: since it was forked, not since its host began."""
+    """Return the peak resident memory of this process since it was forked.
+
+    It does not include the memory of the host at its own peak.
+    """
     with open("/proc/self/status") as status:
         for line in status:
             if line.startswith("VmHWM:"):
@@ -99,10 +102,11 @@ def peak_rss_bytes() -> Optional[int]:
 
 
 def _asked(path: str, functions: Tuple[str, ...], result: Any) -> Any:
-    """What the first of these functions that a loaded library has returns; None where it has none of them."""
+    """Return the result of the first of these functions that a loaded library has, or None."""
     try:
         library = ctypes.CDLL(path, mode=_ONLY_IF_LOADED)
-    except OSError:  # mapped, and not as a library
+    except OSError:
+        # The file is mapped, but not as a library.
         return None
     for name in functions:
         function = getattr(library, name, None)

@@ -1,20 +1,23 @@
-"""Refusals: why a trial is not timed, raised by frameworks and workloads, told by `status` in the trial's record."""
+"""Refusals: why a trial is not timed, raised by frameworks and workloads.
+
+Each has the `status` of the trial's record.
+"""
 
 
-class Refusal(Exception):  # noqa: N818  what happened, said as records say it
-    """A trial that ran as it should and must not be timed."""
+class Refusal(Exception):  # noqa: N818
+    """A trial that ran correctly and must not be timed."""
 
     status = "failed"
 
 
 class Unsupported(Refusal):
-    """This version, build or machine has not what the settings ask for."""
+    """This version, build or machine lacks what the settings require."""
 
     status = "unsupported"
 
 
 class NotComparable(Refusal):
-    """The framework computes something else than the reference does, so that its time would mean nothing."""
+    """The framework computes something else than the reference, so its time means nothing."""
 
     status = "not_comparable"
 
@@ -24,4 +27,4 @@ class Unusable(Refusal):
 
 
 class Diverged(Refusal):
-    """Training has come to numbers that are none."""
+    """The loss of a training became NaN or infinite."""

@@ -1,16 +1,17 @@
-"""Results: what a step returned, reduced to one number, whichever framework's array it is.
+"""Results: what a step returned, reduced to one number, whatever framework's array it is.
 
-NumPy is used where it can be imported, and not needed.
+NumPy is used if the value is its array; it need not be installed.
 """
 
 import math
 from typing import Any, List, Optional
 
-_AT_ONCE = 1 << 20  # bounds the float64 copies of long arrays to 8 MiB
+# Numbers converted at once: bounds the float64 copies of long arrays to 8 MiB.
+_AT_ONCE = 1 << 20
 
 
 class Result:
-    """The number that is kept of a step; None until something was kept, and for what is no number and no array."""
+    """The number kept of a step; None before, and for a value that is neither number nor array."""
 
     def __init__(self) -> None:
         self.value = None  # type: Optional[float]
@@ -20,9 +21,9 @@ class Result:
 
 
 def reduced(value: Any) -> Optional[float]:
-    """A number as it is, an array of one number as that, a longer one as its Euclidean norm.
+    """Return a number as it is, an array of one number as that number, others as a Euclidean norm.
 
-    Of a tuple or list that holds more than numbers the first entry. None for anything else.
+    Of a tuple or list that holds more than numbers, the first entry counts. None for anything else.
     """
     while isinstance(value, (tuple, list)) and value and not _is_number(value[0]):
         value = value[0]
@@ -71,7 +72,7 @@ def _flattened(values: Any) -> List[Any]:
 
 
 def _on_host(value: Any) -> Any:
-    """An array as NumPy's, from whatever device and graph it is on; the value itself where it is none."""
+    """Return an array as NumPy's, whatever its device and graph; other values unchanged."""
     if hasattr(value, "detach"):  # torch
         value = value.detach().cpu()
         value = value.float() if "bfloat16" in str(getattr(value, "dtype", "")) else value

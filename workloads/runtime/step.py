@@ -1,4 +1,4 @@
-"""Step: forward and backward of the real network on one made-up example, compared with the reference's.
+"""One forward and backward pass of a network on one random example, checked against the reference.
 
 `sweep env build --probe` runs it to see whether a framework works in its environment.
 """
@@ -16,7 +16,10 @@ from workloads.settings import COMMON, ON_A_NETWORK
 
 
 def main(arguments: List[str]) -> None:
-    """Takes the path of a framework's file and its settings as JSON; raises what the framework raises, or Refusal."""
+    """Run the step; the arguments are a framework's file and its settings as JSON.
+
+    Raises what the framework raises, or Refusal.
+    """
     path, settings = arguments[0], json.loads(arguments[1])
     batch = example()
     network = networks.get(ON_A_NETWORK["network"])
@@ -34,7 +37,7 @@ def main(arguments: List[str]) -> None:
 
 
 def example() -> deeppose.Batch:
-    """A batch of one, drawn at random with a fixed seed."""
+    """Return a batch of one random example with a fixed seed."""
     random = np.random.RandomState(0)
     images = random.random_sample((1, 3, deeppose.CROP, deeppose.CROP)).astype(np.float32)
     targets = random.random_sample((1, deeppose.JOINTS, 2)).astype(np.float32)

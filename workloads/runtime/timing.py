@@ -1,16 +1,19 @@
-"""Timing: samples of a step, forward and backward, on a clock that only goes forward.
+"""Timing: samples of a step, forward and backward, on a monotonic clock.
 
-A sample, between two readings: the batch lies on the device, the device is idle, the garbage collector is off. Forward
-ends when the loss is there, backward when all gradients are: the device is waited for at both ends. Clearing gradients
-and whatever else `prepare` does is outside.
+During a sample the batch is on the device, and the garbage collector is off. The device is idle
+when a sample begins. Forward ends when the loss is computed, backward when all gradients are: the
+device is synchronized at both ends. What `prepare` does, such as clearing gradients, is not timed.
+Nothing is allocated between two clock readings that need not be.
 """
 
 import gc
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-AGREEMENT = 0.05  # relative, between the wall clock and the device's own
-SLACK_S = 50e-6  # what starting and waiting may add to the wall clock
+# Relative difference allowed between the wall clock and the device's own clock.
+AGREEMENT = 0.05
+# What starting and waiting for the device may add to the wall clock.
+SLACK_S = 50e-6
 
 
 def measure(
@@ -23,11 +26,12 @@ def measure(
     events: Optional[Any] = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Dict[str, List[Any]]:
-    """Seconds of `samples` steps after `warmup` ones: forward_s, backward_s, step_s, device_s, warmup_s; and valid.
+    """Return the seconds of `samples` steps after `warmup` steps, and whether each is valid.
 
-    `events` is the device's own clock, where it has one: `events.record()` marks a point of the device's work,
-    `events.elapsed_s(a, b)` tells what lies between two marks once the device was waited for. A sample whose step takes
-    another time on it than on the wall clock is not valid.
+    The columns are forward_s, backward_s, step_s, device_s, warmup_s and valid. `events` is the
+    device's own clock, if it has one: `events.record()` marks a point of the device's work, and
+    `events.elapsed_s(a, b)` returns the time between two marks once the device is synchronized. A
+    sample is invalid if its step takes another time on that clock than on the wall clock.
     """
     total = warmup + samples
     started, turned, ended = [0.0] * total, [0.0] * total, [0.0] * total
@@ -68,7 +72,7 @@ def measure(
 
 
 def agree(wall_s: float, device_s: float) -> bool:
-    """Whether two clocks saw the same step: apart by at most AGREEMENT, or by what starting and waiting cost."""
+    """Return whether two clocks measured the same step, up to AGREEMENT or SLACK_S."""
     return abs(wall_s - device_s) <= max(AGREEMENT * wall_s, SLACK_S)
 
 

@@ -1,4 +1,4 @@
-"""A trial's own process: bound to its cores, it runs the workload, tells the outcome and ends."""
+"""A trial's own process: bound to its cores, it runs the workload, sends the outcome and ends."""
 
 import faulthandler
 import importlib
@@ -17,18 +17,19 @@ from workloads.runtime import folders, kernel, probe, protocol
 from workloads.runtime.refusals import Refusal
 
 _ERROR_LINES = 20
-_RESERVE_BYTES = 4 * 2**20  # given back when memory has run out, to tell of it
+# Freed when memory has run out, so that the failure can be reported.
+_RESERVE_BYTES = 4 * 2**20
 _WORKLOADS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Channel:
-    """Where events are written."""
+    """The pipe to which events are written."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
     def send(self, event: str, **facts: Any) -> None:
-        """Write one event; ValueError or TypeError, and nothing written, for what cannot be said."""
+        """Write one event; TypeError or ValueError, and nothing written, for what JSON lacks."""
         self.write(protocol.encode(dict(facts, event=event)))
 
     def write(self, data: bytes) -> None:
@@ -37,7 +38,7 @@ class Channel:
 
 
 class Report:
-    """What a workload calls to tell how far it is: `report({"epoch": 3, "loss": 0.1})`.
+    """Called by a workload to report its progress: `report({"epoch": 3, "loss": 0.1})`.
 
     `checkpoints` is the folder in which a long trial may keep its state, or None.
     """
@@ -53,12 +54,13 @@ class Report:
 def run(
     request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool
 ) -> None:
-    """The whole life of a trial's process, which ends here.
+    """Run the trial and end the process.
 
-    `spawned`: whether it has an interpreter of its own, so that `framework` imports and does not hand over what the
-    host has imported.
+    `spawned` says whether the process has its own interpreter: `framework` then imports the
+    framework; otherwise it returns the module that the host has imported.
     """
-    faulthandler.enable()  # a crash leaves in the log where it was
+    # A crash leaves its traceback in the log.
+    faulthandler.enable()
     outcome = _outcome(request, channel, framework, spawned)
     try:
         channel.send("outcome", **outcome)
@@ -71,7 +73,7 @@ def run(
 
 
 class _Unwritten(importlib.machinery.SourceFileLoader):
-    """Loads a file of a user's and leaves no bytecode in its folder."""
+    """Loads a file of a user and writes no bytecode into its folder."""
 
     def set_data(self, *_: Any, **__: Any) -> None:
         """Where Python would write it."""
@@ -96,14 +98,14 @@ def load_file(path: str) -> Any:
 
 
 def last_lines(text: str) -> str:
-    """The end of a traceback or log, short enough for a record."""
+    """Return the end of a traceback or log, short enough for a record."""
     return "\n".join(text.strip().splitlines()[-_ERROR_LINES:])
 
 
 def _outcome(
     request: Dict[str, Any], channel: Channel, framework: Callable[[], Any], spawned: bool
 ) -> Dict[str, Any]:
-    """Status, error and columns."""
+    """Run the task; return status, error and columns."""
     reserve = mmap.mmap(
         -1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     )  # counted, and not touched
