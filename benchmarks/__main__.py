@@ -10,7 +10,7 @@ from sweep.analysis.quantities import quantity
 
 GROUPS = (  # modules with `figures(quick)`, in the document's order
     *("trials", "overhead", "memory", "startup", "building", "fidelity", "agreement", "train"),
-    *("plan", "scale", "summarize", "report", "coverage", "adaptive"),
+    *("plan", "scale", "summarize", "report", "coverage", "adaptive", "bisect"),
 )
 
 

@@ -188,9 +188,7 @@ def added_trials(decision: Decision, planned: Iterable[Trial]) -> list[Trial]:
     """Return the trials of a decision, with the resources of the planned ones of their cells."""
     models = {trial.cell.id: trial for trial in planned}
     return [
-        _seeded(models[cell_id], seed)
-        for cell_id, seeds in decision.seeds.items()
-        for seed in seeds
+        seeded(models[cell_id], seed) for cell_id, seeds in decision.seeds.items() for seed in seeds
     ]
 
 
@@ -202,13 +200,13 @@ def added_before(sampling_states: Iterable[SamplingState], planned: Iterable[Tri
         models[trial.cell.id] = trial
         seeds[trial.cell.id].add(trial.seed)
     return [
-        _seeded(models[s.cell.id], seed)
+        seeded(models[s.cell.id], seed)
         for s in sampling_states
         for seed in sorted(s.seeds - seeds[s.cell.id])
     ]
 
 
-def _seeded(model: Trial, seed: int) -> Trial:
+def seeded(model: Trial, seed: int) -> Trial:
     """Return a trial of the same cell with another seed and the id that a grid would give it."""
     return Trial(
         identify({**model.cell.settings, "seed": seed}, model.cell.content),

@@ -16,11 +16,11 @@ _ANEW_EVERY_S = 1.0
 
 
 class Ledger:
-    """What is left of a sweep: `todo` among the planned trials, learnt from each record as it comes."""
+    """What is left of a sweep over some cells, learnt from each record as it comes."""
 
-    def __init__(self, planned: Sequence[Trial], todo: Sequence[Trial]) -> None:
+    def __init__(self, cells: Sequence[Cell], todo: Sequence[Trial]) -> None:
         self.failures = 0
-        self._cells = {trial.cell.id: trial.cell for trial in planned}
+        self._cells = {cell.id: cell for cell in cells}
         self._estimate = Estimate(catalog.workloads_of(self._cells.values()))
         counts = Counter(trial.cell.id for trial in todo)
         self._remaining = Remaining(self._estimate, self._cells, counts)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import math
 import os
 import time
 import uuid
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep import __version__, adaptive, calibration, locks, process, resume, schedule
-from sweep.analysis.summary import records_for, summarize
+from sweep import __version__, calibration, locks, process, resume, schedule
+from sweep.additions import Additions, MoreSeeds, NoAdditions
 from sweep.cluster import Cluster, InfeasibleTrial, infeasible_error
+from sweep.environments import Specification
 from sweep.errors import FAILED, SweepError
 from sweep.grid import Expansion, Grid, Trial
 from sweep.heartbeat import Heartbeat, Observer
@@ -66,31 +66,40 @@ class TooManyFailures(SweepError):  # noqa: N818  what happened, as users say it
 
 
 def run(
-    grid: Grid, expansion: Expansion, results: Results, options: Options, observer: Observer
+    grid: Grid,
+    expansion: Expansion,
+    results: Results,
+    options: Options,
+    observer: Observer,
+    additions: Additions | None = None,
 ) -> None:
     """Run the trials that have no record yet and keep what they find.
 
+    `additions` decide what runs beyond these: more seeds as the grid's `until` wants, unless given.
     Raises SweepError for what keeps all of them from running, TooManyFailures, and
     KeyboardInterrupt. Every record that was there by then is kept.
     """
     facts = _facts(grid, expansion, _noise_floor(expansion, options, observer))
     with results.open(facts) as writer, Heartbeat(writer.storage, observer) as heartbeat:
         todo = _without_records(grid, expansion, writer, options, heartbeat)
-        ledger = Ledger(expansion.trials, todo)
+        additions = additions or _additions(grid, expansion.trials)
+        ledger = Ledger(additions.cells, todo)
         ledger.learn(writer)
         done = len(expansion.trials) - len(todo)
         heartbeat.planned(len(expansion.trials), done, ledger.remaining_s())
 
-        seeding = _Seeding(grid, expansion.trials, writer, ledger, heartbeat)
-        rounds = Rounds(todo, options.disturbed_attempts, seeding.further)
+        adding = _Adding(additions, writer, ledger, heartbeat)
+        rounds = Rounds(todo, options.disturbed_attempts, adding.further)
         upcoming = iter(rounds)
         first = next(upcoming, None)
         if first is None:  # every trial has a record: neither environments nor Ray are needed
             return
         keeper = _Keeper(grid, writer, ledger, heartbeat, options.max_failures)
         run_id = uuid.uuid4().hex
-        with _cluster(grid, first.trials, run_id, options, heartbeat) as cluster:
+        provider = _Provider(grid, run_id, options, heartbeat)
+        with _cluster(grid, provider, first.trials, run_id, options, heartbeat) as cluster:
             for each in itertools.chain([first], upcoming):
+                provider.provide(each.trials, cluster)
                 placeable = keeper.begin(each, cluster)
                 with contextlib.closing(
                     cluster.map_together(
@@ -152,18 +161,56 @@ def _without_records(
     return todo
 
 
+class _Provider:
+    """Gives nodes what trials need before any is timed: environments, data sets, reference values."""
+
+    def __init__(self, grid: Grid, run_id: str, options: Options, heartbeat: Heartbeat) -> None:
+        self._grid, self._run_id = grid, run_id
+        self._joined = options.address is not None
+        self._heartbeat = heartbeat
+        self._trials: dict[str, Trial] = {}  # one of each cell that was provided for
+        self._provided: set[Specification] = set()
+
+    def provide(self, trials: Sequence[Trial], cluster: Cluster | None = None) -> None:
+        """Provide what these trials need and none before did; without a cluster, on this machine."""
+        self._trials |= {trial.cell.id: trial for trial in trials}
+        # What was provided before is asked for again: a node that joins now has none of it.
+        every = self._trials.values()
+        needs = provision.needs(every, self._grid.environments, self._run_id)
+        if self._provided.issuperset(needs.specifications):
+            return
+        self._provided |= set(needs.specifications)
+        where = " on the nodes" if self._joined else ""
+        self._heartbeat.phase(f"preparing environments and data{where}")
+        if self._joined and cluster is not None:
+            self._provide_everywhere(cluster, needs)
+        else:
+            for warning in provision.provide(needs, self._heartbeat.note).warnings:
+                self._heartbeat.note(f"warning: {warning}")
+        self._heartbeat.phase("running trials")
+
+    def _provide_everywhere(self, cluster: Cluster, needs: provision.Needs) -> None:
+        environments = counted(len(needs.specifications), "environment")
+        data = counted(len(needs.data), "data set")
+        here = counted(len(cluster.nodes), "node") if cluster.nodes else "every node that comes"
+        self._heartbeat.note(f"preparing {environments} and {data} on {here}")
+        cluster.prepare(provision.provide, needs)
+
+
 @contextlib.contextmanager
 def _cluster(
-    grid: Grid, trials: Sequence[Trial], run_id: str, options: Options, heartbeat: Heartbeat
+    grid: Grid,
+    provider: _Provider,
+    trials: Sequence[Trial],
+    run_id: str,
+    options: Options,
+    heartbeat: Heartbeat,
 ) -> Iterator[Cluster]:
-    """A cluster whose nodes have what the trials need: environments, data sets, reference values."""
+    """A cluster whose nodes have what the trials need."""
     joined = options.address is not None
     locks.work_for(locks.introduction(grid.name))
-    needs = provision.needs(trials, grid.environments, run_id)
     if not joined:  # before Ray starts: what cannot be had ends the sweep sooner
-        heartbeat.phase("preparing environments and data")
-        for warning in provision.provide(needs, heartbeat.note).warnings:
-            heartbeat.note(f"warning: {warning}")
+        provider.provide(trials)
     heartbeat.phase("joining the cluster" if joined else "starting Ray")
     with contextlib.ExitStack() as leaving:
         # Last of all: hosts of this machine that Ray's workers took with them leave their folders.
@@ -172,19 +219,10 @@ def _cluster(
         heartbeat.cluster = cluster
         leaving.enter_context(cluster)
         if joined:
-            heartbeat.phase("preparing environments and data on the nodes")
             leaving.callback(cluster.call_on_leaving, hosts.end_run, run_id)
-            _provide_everywhere(cluster, needs, heartbeat)
+            provider.provide(trials, cluster)
         heartbeat.phase("running trials")
         yield cluster
-
-
-def _provide_everywhere(cluster: Cluster, needs: provision.Needs, heartbeat: Heartbeat) -> None:
-    environments = counted(len(needs.specifications), "environment")
-    data = counted(len(needs.data), "data set")
-    here = counted(len(cluster.nodes), "node") if cluster.nodes else "every node that comes"
-    heartbeat.note(f"preparing {environments} and {data} on {here}")
-    cluster.prepare(provision.provide, needs)
 
 
 def _clear_away(run_id: str) -> None:
@@ -228,50 +266,35 @@ def _limit_s(grid: Grid, options: Options) -> float | None:
     return timeout_s + _NOTICE_S if timeout_s else None
 
 
-class _Seeding:
-    """Adds seeds to cells whose intervals are still too wide, as the grid's `until` wants."""
+class _Adding:
+    """Adds trials to the plan while the sweep runs, as its additions decide."""
 
     def __init__(
-        self,
-        grid: Grid,
-        planned: Sequence[Trial],
-        writer: Writer,
-        ledger: Ledger,
-        heartbeat: Heartbeat,
+        self, additions: Additions, writer: Writer, ledger: Ledger, heartbeat: Heartbeat
     ) -> None:
-        self._grid, self._planned = grid, planned
+        self._additions = additions
         self._writer, self._ledger, self._heartbeat = writer, ledger, heartbeat
-        self._began_at = time.monotonic()
 
-    def further(self) -> list[Trial]:
-        """Trials with more seeds, none where all is narrow enough; the run's plan is brought up to date."""
-        until = self._grid.until
-        if until is None:
+    def further(self) -> Sequence[Trial]:
+        """Trials to run now, none where all is done; the run's plan is brought up to date."""
+        added = self._additions.following(self._writer, self._ledger.seconds)
+        if added is None:
             return []
-        states = self._sampling_states()
-        decision = adaptive.decide(states, until, self._left_s(until.max_time))
-        whole = [*self._planned, *adaptive.added_before(states, self._planned)]
-        chosen = schedule.plan(
-            adaptive.added_trials(decision, self._planned), order=self._grid.order
-        )
-        more = [
-            dataclasses.replace(trial, position=position)
-            for position, trial in enumerate(chosen, start=len(whole))
-        ]
+        before, more = added.before, added.trials
         for trial in more:
             self._ledger.added(trial)
-        self._writer.restate(trials=[*whole, *more], stopped=decision.reasons)
+        self._writer.restate(trials=[*before, *more], stopped=added.stopped)
         remaining_s = self._ledger.remaining_s()
-        self._heartbeat.planned(len(whole) + len(more), len(whole), remaining_s)
+        self._heartbeat.planned(len(before) + len(more), len(before), remaining_s)
         return more
 
-    def _left_s(self, max_time: float | None) -> float:
-        return max_time - (time.monotonic() - self._began_at) if max_time else math.inf
 
-    def _sampling_states(self) -> list[adaptive.SamplingState]:
-        records = records_for(self._writer, None)
-        cells = {trial.cell.id: trial.cell for trial in self._planned}.values()
-        return adaptive.sampling_states(cells, records, summarize(records), self._ledger.seconds)
+def _additions(grid: Grid, planned: Sequence[Trial]) -> Additions:
+    """More seeds where the grid says `until`, else none."""
+    cells = list({trial.cell.id: trial.cell for trial in planned}.values())
+    if grid.until is None:
+        return NoAdditions(cells)
+    return MoreSeeds(cells, planned, grid.until, grid.order)
 
 
 class _Keeper:

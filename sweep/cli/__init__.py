@@ -12,6 +12,7 @@ import typer.core
 from sweep import __version__, homes, signals
 from sweep.cli import (
     analyse,
+    bisect,
     calibrate,
     curves,
     data,
@@ -66,6 +67,7 @@ for _command in (
     plan.plan,
     run.run,
     starters.init,
+    bisect.bisect,
     run.reproduce,
     plan.schema,
     analyse.summarize,

@@ -123,7 +123,7 @@ def expanded(
     networks, data_sets = catalog.networks(), datasets.datasets()
     _add_steps(grid, workloads)
     _add_packages(grid, frameworks)
-    metrics = _directions([*frameworks.values(), *workloads.values()])
+    metrics = directions_of([*frameworks.values(), *workloads.values()])
     undirected = [name for name, direction in metrics.items() if direction == "none"]
     expansion = grids.expand(
         grid,
@@ -149,12 +149,14 @@ def with_versions(grid: Grid, out: str) -> Grid:
     wanted = grid.ranges()
     if not wanted:
         return grid
-    run = _results(grid.name, out)
+    run = results_of(grid.name, out)
     kept = run.facts().versions if run else {}
-    versions: dict[str, Sequence[str]] = {}
+    versions = dict(kept)
+    told: set[str] = set()
     for keys, each in wanted:
         text = str(each)
-        if text not in versions:
+        if text not in told:
+            told.add(text)
             versions[text] = kept.get(text) or _looked_up(grid, keys, each)
             since = f", as {grid.name} has taken them since it began" if text in kept else ""
             count = counted(len(versions[text]), "version")
@@ -201,7 +203,7 @@ def _add_packages(grid: Grid, frameworks: Registry[Framework]) -> None:
             frameworks[name] = catalog.any_package(name)
 
 
-def _directions(files: Iterable[Framework | Workload]) -> dict[str, Direction]:
+def directions_of(files: Iterable[Framework | Workload]) -> dict[str, Direction]:
     """Which way each metric goes: our own, and the columns that files of the catalog state."""
     from sweep.records.columns import METRICS, directions
 
@@ -224,7 +226,7 @@ def tell(
     """What would run: trials on stdout, all about them on stderr; with `nodes`, how long it takes on these."""
     from sweep import resume, schedule
 
-    results = _results(grid.name, out)
+    results = results_of(grid.name, out)
     statuses = results.statuses() if results else {}
     todo = schedule.plan(expansion.trials, statuses, statuses_to_retry(retry), grid.order)
     estimate = _estimate(results, expansion)
@@ -241,7 +243,7 @@ def tell(
     return 0
 
 
-def _results(name: str, out: str) -> Results | None:
+def results_of(name: str, out: str) -> Results | None:
     """The run of this name, where there is one already."""
     if "://" not in out and not paths.path(out).joinpath(name).is_dir():
         return None  # without PyArrow, which takes longer to start than all the rest

@@ -27,13 +27,41 @@ from sweep.cli.plan import (
 )
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, MISSING, UNAVAILABLE, Unavailable
-from sweep.status import Status, without_times
+from sweep.status import Retry, Status, without_times
 
 if TYPE_CHECKING:
     from sweep.records.results import Results
+    from sweep.run import Options
 
 _M_ARENA_MAX = -8  # malloc.h
 
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Join a Ray cluster: auto, host:port or ray://host:10001."
+    ),
+]
+Timeout = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="Kill trials after so long, as 90, 30m or 2h; else after the grid's timeout.",
+    ),
+]
+Wait = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="Wait so long for a node that can hold a trial, as 90, 30m or 2h; else 10 minutes where the cluster "
+        "starts nodes itself, 1 minute on other clusters.",
+    ),
+]
+MaxFailures = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Stop after N failed trials.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would run, as sweep plan does.")
+]
 MaxContention = Annotated[
     float,
     typer.Option(
@@ -51,36 +79,14 @@ def run(
     sets: Sets = None,
     only: Only = None,
     out: Out = runs.RESULTS,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Join a Ray cluster: auto, host:port or ray://host:10001."
-        ),
-    ] = None,
+    address: Address = None,
     retry: RetryWhat = None,
     add_seeds: AddSeeds = 0,
-    timeout: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help="Kill trials after so long, as 90, 30m or 2h; else after the grid's timeout.",
-        ),
-    ] = "",
-    wait: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help="Wait so long for a node that can hold a trial, as 90, 30m or 2h; else 10 minutes where the cluster "
-            "starts nodes itself, 1 minute on other clusters.",
-        ),
-    ] = "",
-    max_failures: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Stop after N failed trials.")
-    ] = None,
+    timeout: Timeout = "",
+    wait: Wait = "",
+    max_failures: MaxFailures = None,
     max_contention: MaxContention = 0.5,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would run, as sweep plan does.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> int:
     """Run what a grid says and has no record yet, and end with the summary.
 
@@ -92,26 +98,15 @@ def run(
     """
     from sweep import run as sweeps
     from sweep.cli.display import display
-    from sweep.grid import duration_s
     from sweep.records.results import Results
     from sweep.records.storage import Storage
 
     chosen, expansion = expanded(grid, sets, only, add_seeds, out)
     if dry_run:
         return tell(chosen, expansion, out, retry)
-    if (
-        "MALLOC_ARENA_MAX" not in os.environ
-    ):  # else each of Ray's many threads has a heap, and in it unused memory
-        _ask_glibc("mallopt", _M_ARENA_MAX, 1)
+    spare_memory()
     results = Results(Storage(out).child(chosen.name))
-    options = sweeps.Options(
-        address=address,
-        retry=statuses_to_retry(retry),
-        timeout_s=duration_s(timeout) if timeout else None,
-        wait_s=duration_s(wait) if wait else None,
-        max_failures=max_failures,
-        max_contention=max_contention,
-    )
+    options = run_options(address, retry, timeout, wait, max_failures, max_contention)
     with interruptible(f"the records so far are safe in {results}; run the same command to go on"):
         with display(chosen.name) as watching:
             sweeps.run(chosen, expansion, results, options, watching)
@@ -122,6 +117,34 @@ def run(
         del expansion  # where there are very many trials, the summary finds their memory free
         _ask_glibc("malloc_trim", 0)  # and what it took to run them
         return _conclude(results, planned, ended)
+
+
+def run_options(
+    address: str | None,
+    retry: Retry | None,
+    timeout: str,
+    wait: str,
+    max_failures: int | None,
+    max_contention: float,
+) -> Options:
+    """How a sweep runs, as the options of the command line say it."""
+    from sweep.grid import duration_s
+    from sweep.run import Options
+
+    return Options(
+        address=address,
+        retry=statuses_to_retry(retry),
+        timeout_s=duration_s(timeout) if timeout else None,
+        wait_s=duration_s(wait) if wait else None,
+        max_failures=max_failures,
+        max_contention=max_contention,
+    )
+
+
+def spare_memory() -> None:
+    """Give each of Ray's many threads no heap of its own, which would hold memory that it does not use."""
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        _ask_glibc("mallopt", _M_ARENA_MAX, 1)
 
 
 def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:

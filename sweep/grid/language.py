@@ -356,17 +356,16 @@ class Grid:
 
     def with_versions(self, versions: Mapping[str, Sequence[str]]) -> Self:
         """Return this grid with its ranges replaced by these versions."""
-        named = {str(wanted) for _, wanted in self.ranges()}
-        if not named:
-            return self
-        used = {text: list(known) for text, known in versions.items() if text in named}
+        known = {text: list(each) for text, each in versions.items()}
+        if not self.ranges():
+            return dataclasses.replace(self, versions=known)
         file = self.file.model_copy(
             update={
-                "axes": _with_versions(self.file.axes, used),
-                "include": [_with_versions(each, used) for each in self.file.include],
+                "axes": _with_versions(self.file.axes, known),
+                "include": [_with_versions(each, known) for each in self.file.include],
             }
         )
-        return dataclasses.replace(self, file=file, versions=used)
+        return dataclasses.replace(self, file=file, versions=known)
 
     def _frameworks(self) -> list[tuple[Keys, Sequence[Scalar]]]:
         """Return the values of `framework` with their keys: in the axes and in each include."""

@@ -105,16 +105,24 @@ def joined(values: Iterable[Any]) -> list[Any]:
 def resolved(values: Iterable[Any], versions: Mapping[str, Sequence[str]]) -> list[Any]:
     """Return the values of `framework` with each range replaced by its versions.
 
-    `versions` are by the text of the range; a range that is not among them remains.
+    `versions` are by the text of the range. A range that is not among them remains, and so does one
+    that is wrong: `parsed` tells of it.
     """
     frameworks: list[Any] = []
     for value in values:
-        wanted = parsed(value)
+        wanted = _understood(value)
         if wanted and str(wanted) in versions:
             frameworks += [f"{wanted.framework}=={version}" for version in versions[str(wanted)]]
         else:
             frameworks.append(value)
     return frameworks
+
+
+def _understood(value: object) -> Range | None:
+    try:
+        return parsed(value)
+    except RangeError:
+        return None
 
 
 def stated(given: Mapping[str, Any]) -> str:
