@@ -251,10 +251,12 @@ class Planned(Protocol):
 
 def workloads_of(cells: Iterable[Planned]) -> Mapping[str, Workload]:
     """Return every workload, and the steps that these cells use, by name."""
+    found = workloads()
     contents = {str(cell.settings["workload"]): cell.content for cell in cells}
-    return workloads() | {
-        name: workload_of(name, each) for name, each in contents.items() if steps.is_step(name)
-    }
+    for name, content in contents.items():
+        if steps.is_step(name):
+            found[name] = workload_of(name, content)
+    return found
 
 
 def workloads() -> Registry[Workload]:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 from commands import Sweep
 
-from sweep import steps
+from sweep import catalog, grid, resume, steps
 from sweep.cli.plan import expanded
 from sweep.environments import Specification
 from sweep.grid import Trial
@@ -574,3 +576,50 @@ def test_a_training_step_of_torch_is_timed_and_its_loss_kept(write: Write) -> No
     assert all(len(record[f"{phase}_s"]) == 3 for phase in ("forward", "backward", "update"))
     assert record["result"] > 0
     assert record["framework_build"].startswith("torch 2.13.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_valid"),
+    [
+        ("{workload: one.py, axes: {framework: [polars==1.0.0], width: [1, 2]}}", True),
+        ("{workload: steps/one.py, axes: {framework: reference}, parameters: {width: 3}}", True),
+        ("{axes: {framework: [torch==2.13.0], batch_size: [8, 16]}}", True),
+        ("{workload: core, axes: {framework: [torch==2.13.0], width: [1, 2]}}", False),
+        ("{axes: {framework: [torch==2.13.0], bacth_size: [8]}}", False),
+        ("{axes: {framework: [polars==1.0.0]}}", False),
+        ("{workload: cor, axes: {framework: [torch==2.13.0]}}", False),
+    ],
+)
+def test_editors_accept_grids_of_steps_and_still_find_misspellings(
+    text: str, is_valid: bool
+) -> None:
+    schema = grid.schema(catalog.frameworks(), catalog.workloads())
+
+    valid = jsonschema.Draft202012Validator(schema).is_valid(yaml.safe_load(text))
+
+    assert valid is is_valid
+
+
+def test_a_package_that_is_nearly_a_framework_is_warned_of(write: Write, sweep: Sweep) -> None:
+    write(one=STEP)
+
+    answer = sweep("plan", "one.py", "--set", "framework=troch==2.13.0")
+
+    assert answer.code == 0
+    assert "troch is taken for the package of that name" in answer.err
+    assert "did you mean 'torch'?" in answer.err
+
+
+def test_an_edited_step_says_that_its_trials_run_anew(write: Write) -> None:
+    path = write(one=STEP)
+    trial = planned(path)[0]
+    record = run_trial(trial)
+    write(one=STEP + "# edited\n")
+    again = planned(path)
+
+    [line] = resume.changes(again, again, {name: [record.get(name)] for name in resume.COLUMNS})
+
+    assert line == (
+        "workload one.py has changed since 1 trial ran: "
+        "they stay in the run as they were, 1 run anew"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sweep.records.results import Results
 
 _REASONS = 10
+_ALIKE = 0.8  # similarity of two names from which on one may be a misspelling of the other
 
 
 GridPath = Annotated[
@@ -199,8 +201,14 @@ def _add_packages(grid: Grid, frameworks: Registry[Framework]) -> None:
     from sweep import catalog
 
     for name in grid.packages() if grid.steps else ():
-        if name not in frameworks:
-            frameworks[name] = catalog.any_package(name)
+        if name in frameworks:
+            continue
+        if close := difflib.get_close_matches(name, frameworks, n=1, cutoff=_ALIKE):
+            output.warn(
+                f"{name} is taken for the package of that name, as sweep knows no such framework; "
+                f"did you mean {close[0]!r}?"
+            )
+        frameworks[name] = catalog.any_package(name)
 
 
 def directions_of(files: Iterable[Framework | Workload]) -> dict[str, Direction]:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sweep.axes import AXES, NOT_AXES, Axis
+from sweep.axes import AXES, BATCH_SIZE, NOT_AXES, Axis
 from sweep.grid.language import GridFile, Until
 from sweep.grid.quantities import ANY_SCALAR, VERSIONS_SCHEMA, values_schema
 from sweep.grid.words import Framework, Workload
+
+_STEP = r"\.py$"  # a path of a step file
 
 
 def schema(
@@ -29,6 +31,7 @@ def schema(
         for each in workloads.values()
         for name, values in each.choices.items()
     }
+    axes[BATCH_SIZE] = values_schema({"type": "integer", "minimum": 1})
     axes |= {
         name: values_schema(choices.get(name, ANY_SCALAR))
         for name in parameters
@@ -40,12 +43,45 @@ def schema(
     settings |= {name: {"type": "object", "description": f"For {name} alone"} for name in workloads}
     settings["until"] = Until.model_json_schema()
     document["properties"]["workload"] |= axes["workload"]
-    document["properties"]["axes"] |= {"properties": axes, "additionalProperties": False}
-    document["properties"]["parameters"] |= {"properties": settings, "additionalProperties": False}
+    of_any_package = {"framework": _without_pattern(axes["framework"])}
+    document["properties"]["axes"] |= {"properties": axes | of_any_package}
+    document["properties"]["parameters"] |= {"properties": settings}
+    document |= _unless_of_a_step(
+        {
+            "axes": dict.fromkeys(axes, True) | {"framework": axes["framework"]},
+            "parameters": dict.fromkeys(settings, True),
+        }
+    )
     titled = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A grid of sweep"}
     return titled | {
         key: _without_titles(value) for key, value in document.items() if key != "title"
     }
+
+
+def _unless_of_a_step(closed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the condition under which these tables have no other keys.
+
+    A step file has parameters of its own, and takes any package for a framework.
+    """
+    names_a_step = {"workload": {"type": "string", "pattern": _STEP}}
+    tables = {
+        name: {"properties": dict(known), "additionalProperties": False}
+        for name, known in closed.items()
+    }
+    return {
+        "if": {"properties": names_a_step, "required": ["workload"]},
+        "then": True,
+        "else": {"properties": tables},
+    }
+
+
+def _without_pattern(value: Any) -> Any:
+    """Return a schema without the patterns of its texts."""
+    if isinstance(value, list):
+        return [_without_pattern(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_pattern(each) for key, each in value.items() if key != "pattern"}
 
 
 def _built_in_axes(
@@ -53,11 +89,11 @@ def _built_in_axes(
 ) -> dict[str, Any]:
     named = "|".join(re.escape(name) for name in frameworks)
     known: dict[str, Iterable[str]] = {
-        "workload": workloads,
         "backend": {backend for framework in frameworks.values() for backend in framework.backends},
         "device": {device for framework in frameworks.values() for device in framework.devices},
     }
     values: dict[str, dict[str, Any]] = {
+        "workload": {"anyOf": [{"enum": sorted(workloads)}, {"type": "string", "pattern": _STEP}]},
         "framework": {"type": "string", "pattern": rf"^\s*({named})\s*([<>=!~]=?.+)?$"},
     }
     return {
