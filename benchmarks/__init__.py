@@ -1,1 +1,4 @@
-"""Benchmarks: what sweep costs, beside what a user would pick instead. `python -m benchmarks [GROUP …] [--quick]`."""
+"""Benchmarks: the cost of sweep, compared with the alternatives of a user.
+
+Run `python -m benchmarks [GROUP …] [--quick]`.
+"""

@@ -1,4 +1,7 @@
-"""Measure groups of figures and write docs/performance.md: `python -m benchmarks [GROUP …] [--quick]`."""
+"""Measure groups of figures and write docs/performance.md.
+
+Run `python -m benchmarks [GROUP …] [--quick]`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ def main() -> None:
         found, machine = [], figures.told()
         for figure in importlib.import_module(f"benchmarks.{group}").figures(options.quick):
             print(
-                f"{figure.what}: {figure.who}: {quantity(figure.value, figure.unit)}  {figure.note}",
+                f"{figure.what}: {figure.who}: {quantity(figure.value, figure.unit)}"
+                f"  {figure.note}",
                 flush=True,
             )
             found.append(figure)

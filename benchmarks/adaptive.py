@@ -1,10 +1,11 @@
-"""What adaptive sampling saves, and whether it says the same: simulated sweeps of the cells of grid.yaml.
+"""How much time adaptive sampling saves, and whether its verdicts are the same.
 
-Each sweep is run twice on the same simulated machine: with the full number of seeds for every cell, and with three
-seeds to begin with and `until: {interval, max_seeds}` for the rest. Processes of a cell differ by a log-normal factor,
-whose spread differs from cell to cell (0.3 % to 1.5 %, one cell in twenty 4 %); a block shares a drift of 1 %. The
-explicit backward changes nothing, 2 % or 10 %, a third of cells each. Verdicts are those at the margin of the grid's
-own claims, 5 %, and an interval of 4 % is what such a margin asks for.
+The cells are those of grid.yaml, and the sweeps are simulated. Each sweep runs twice on the same
+simulated machine: with the full number of seeds for every cell, and with three seeds first and
+`until: {interval, max_seeds}` for the rest. The processes of a cell differ by a log-normal
+factor. Its spread is 0.3 % to 1.5 %, and 4 % for one cell in twenty. All cells of a block share a
+drift of 1 %. The explicit backward changes nothing, 2 % or 10 %, in a third of the cells each.
+Verdicts use the margin of the grid's own claims, 5 %, for which an interval of 4 % is suitable.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 
 def compared(sweeps: int, until: Until) -> Iterator[Figure]:
-    """What so many sweeps take until each interval is narrow enough, and what they then say."""
+    """Yield the time of these sweeps until each interval is narrow enough, and their verdicts."""
     told = Told()
     for number in range(sweeps):
         told.add(Machine(number, SEEDS), until)
@@ -62,7 +63,10 @@ def compared(sweeps: int, until: Until) -> Iterator[Figure]:
     if until.interval == INTERVALS[0]:
         yield target(what, 1 / 3, "share")
     what = f"verdicts that are not those of {fixed}, {narrow}"
-    opposite = f"{told.opposite} of {told.total:,} turned into another, the rest inconclusive in one of them"
+    opposite = (
+        f"{told.opposite} of {told.total:,} turned into another, "
+        "the rest inconclusive in one of them"
+    )
     yield Figure(what, OURS, 1 - told.same / told.total, "share", note=opposite)
     yield target(what, 0.05, "share")
     what = f"intervals that miss the truth, {narrow}"
@@ -72,7 +76,7 @@ def compared(sweeps: int, until: Until) -> Iterator[Figure]:
 
 
 class Told:
-    """What the sweeps of both designs said, pair by pair of cells."""
+    """The verdicts of the sweeps of both designs, pair by pair of cells."""
 
     def __init__(self) -> None:
         self.shares: list[float] = []
@@ -106,7 +110,7 @@ class Told:
 
 
 class Machine:
-    """One sweep's truth, and the process means that it would give: the same for both designs."""
+    """The truth of one sweep and the process means that it gives, the same for both designs."""
 
     def __init__(self, seed: int, seeds: int) -> None:
         random = np.random.default_rng(seed)
@@ -143,7 +147,7 @@ def _cell(key: Key) -> Cell:
 
 
 def adaptively(machine: Machine, until: Until) -> dict[Key, Sequence[int]]:
-    """The seeds that each cell gets."""
+    """Return the seeds that each cell gets."""
     seeds: dict[Key, list[int]] = {key: list(range(PILOT)) for key in machine.cells}
     by_id = {cell.id: key for key, cell in machine.cells.items()}
     while True:
@@ -166,7 +170,7 @@ def adaptively(machine: Machine, until: Until) -> dict[Key, Sequence[int]]:
 def verdicts(
     machine: Machine, seeds: Mapping[Key, Sequence[int]]
 ) -> dict[tuple[Key, Key], tuple[str, bool]]:
-    """Each comparison of frameworks and of backwards, and whether its interval holds the truth."""
+    """Return the verdict on each pair of frameworks and of backwards, and whether it is right."""
     pairs = [
         (("torch", b, e), ("chainer", b, e)) for b in ("autograd", "explicit") for e in range(5)
     ]

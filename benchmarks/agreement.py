@@ -1,8 +1,9 @@
-"""Whether the same step of AlexNet takes as long when `torch.utils.benchmark`, pyperf and sweep measure it.
+"""Whether `torch.utils.benchmark`, pyperf and sweep measure the same time for a step of AlexNet.
 
-Steps, turns, ratios and their intervals are those of *fidelity*. torch.utils.benchmark and what a trial calls take
-turns in one process, with the same step; pyperf, which starts its own, has a step by hand and takes turns with whole
-trials, in the same environment, on the same cores, with as many threads. A ratio of 1 is agreement.
+Steps, turns, ratios and their intervals are as in *fidelity*. torch.utils.benchmark and the code
+that a trial calls take turns in one process, with the same step. pyperf starts its own processes.
+It times a hand-written step, and takes turns with whole trials, in the same environment, on the
+same cores, with the same number of threads. A ratio of 1 is agreement.
 """
 
 from __future__ import annotations

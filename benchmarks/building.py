@@ -1,10 +1,12 @@
-"""How long it takes until a framework can be used: an environment with the same packages, from nothing to an import.
+"""How long it takes to make a framework usable, from nothing to an import.
 
-*Warm*: what was downloaded and built before lies in the tool's cache; *cold*: its cache is empty (torch's wheel still
-lies on a disk where it does on this machine). All build for the same Python, with the versions that `sweep env build`
-chooses, and with the same bound on setuptools where the package is built from source. We choose the versions as well;
-an import of the framework, which compiles what it needs, is part of every time. All take turns, in an order that
-changes; a warm time is the least of four.
+All tools build an environment with the same packages. *Warm* means that the tool's cache holds
+all downloads and builds. *Cold* means that its cache is empty; torch's wheel still comes from a
+local disk if this machine has it. All tools build for the same Python, with the versions that
+`sweep env build` chooses, and with the same bound on setuptools for packages built from source.
+The time of sweep includes the choice of versions. Every time includes an import of the framework,
+which compiles bytecode. All tools take turns in an order that changes. A warm time is the least
+of four.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ FRAMEWORKS = ("chainer==7.8.1", "torch==2.13.0")
 
 
 class Wanted(NamedTuple):
-    """What is to be built: for this Python, these packages; `variables` bound what their builds use."""
+    """The packages to build for this Python; `variables` are bounds for their builds."""
 
     framework: str
     module: str
@@ -76,7 +78,7 @@ def _figures(wanted: Wanted, cold: bool, rounds: int) -> Iterator[Figure]:
 
 
 def _in_turns(ways: Mapping[str, Way], wanted: Wanted, cold: bool, rounds: int) -> dict[str, float]:
-    """The least time of each way that works."""
+    """Return the least time of each tool that works."""
     found: dict[str, list[float]] = {who: [] for who in ways}
     for _ in range(rounds):
         for who in random.sample(list(found), len(found)):
@@ -117,7 +119,11 @@ def _wanted(framework: str, folder: Path) -> Wanted:
 
 
 def _built(way: Way, wanted: Wanted, cold: bool) -> float:
-    """Environments and caches side by side, where ours lie: a file system that uv can link in from its cache."""
+    """Build an environment and return the seconds.
+
+    Its folder is on the file system of sweep's environments, where uv can link files from its
+    cache.
+    """
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWEEP_ENV_DIR")) as folder:
         empty = {"UV_CACHE_DIR": f"{folder}/uv", "PIP_CACHE_DIR": f"{folder}/pip"} if cold else {}
         return way(

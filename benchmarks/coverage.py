@@ -1,10 +1,13 @@
-"""Are the verdicts right as often as they claim to be? Simulated sweeps whose truth is known.
+"""Whether verdicts are right as often as they claim, in simulated sweeps whose truth is known.
 
-Every simulated sweep measures cells in blocks, as `sweep run` does: one process of each cell per block, in random
-order. Processes are apart by a multiple of the variance of samples; samples have one of several kinds of noise. Told
-are: how often 95 % intervals miss the truth; how often any of ten comparisons of identical cells is called faster or
-slower, by sweep and by what other tools do (each pools the samples, or compares minima with the same margin); and how
-often a true difference of 5 % is not found, against how often `statistics.power` says so beforehand.
+Every simulated sweep measures cells in blocks, as `sweep run` does: one process of each cell per
+block, in random order. The variance between processes is a multiple of the variance of samples,
+whose noise is of several kinds. The figures are:
+
+- how often 95 % intervals miss the truth;
+- how often any of ten comparisons of identical cells is called faster or slower, by sweep and by
+  other methods, which pool the samples or compare minima with the same margin;
+- how often a true difference of 5 % is not found, and how often `statistics.power` predicts that.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ TRUE_DIFFERENCE = 0.05
 
 @dataclass(frozen=True)
 class Scenario:
-    """A machine and its noise: variance between processes relative to that of samples, kind of noise, processes."""
+    """A machine: its variance between processes over that of samples, its noise, its processes."""
 
     between: float
     noise: str
@@ -43,7 +46,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Findings:
-    """What became of one scenario; every figure is a share."""
+    """The results of one scenario; every figure is a share."""
 
     scenario: Scenario
     cell_coverage: float
@@ -87,7 +90,7 @@ def white(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 
 def autocorrelated(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """First-order autoregression with correlation 0.7."""
+    """Return first-order autoregressive noise with correlation 0.7."""
     noise = random.normal(0, SAMPLE_SD * math.sqrt(1 - 0.7**2), shape)
     noise[..., 0] = random.normal(0, SAMPLE_SD, shape[:-1])
     for sample in range(1, shape[-1]):
@@ -96,13 +99,13 @@ def autocorrelated(random: np.random.Generator, shape: tuple[int, ...]) -> Float
 
 
 def outliers(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Two samples in a hundred take half as long again, up to three times as long."""
+    """Return noise in which 2 % of the samples take 1.5 to 3 times as long."""
     hit = random.random(shape) < 0.02
     return white(random, shape) + hit * np.log(random.uniform(1.5, 3, shape))
 
 
 def bimodal(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Three samples in ten are a tenth slower."""
+    """Return noise in which 30 % of the samples are 10 % slower."""
     return white(random, shape) + 0.1 * (random.random(shape) < 0.3)
 
 
@@ -118,7 +121,10 @@ NOISES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {
 def measured(
     random: np.random.Generator, scenario: Scenario, cells: int, repetitions: int
 ) -> Floats:
-    """Times of (repetitions, cells, processes, samples), all cells alike; process p of each cell is of block p."""
+    """Return times (repetitions, cells, processes, samples) of identical cells.
+
+    Process p of each cell belongs to block p.
+    """
     shape = (repetitions, cells, scenario.processes, SAMPLES)
     logs = NOISES[scenario.noise](random, shape)
     logs += random.normal(0, SAMPLE_SD * math.sqrt(scenario.between), shape[:-1])[..., np.newaxis]
@@ -129,7 +135,7 @@ def measured(
 
 
 def truth(random: np.random.Generator, scenario: Scenario) -> float:
-    """The mean of process means, from very many processes."""
+    """Return the mean of very many process means."""
     return float(measured(random, scenario, 1, 200_000 // scenario.processes).mean())
 
 
@@ -175,7 +181,7 @@ def differs(family: list[statistics.Ratio], margin: float) -> bool:
 
 
 def _predicted_power(families: list[list[statistics.Ratio]], pairs: int) -> float:
-    """What `statistics.power` says when it is told the true spread of a pair's ratio."""
+    """Return the result of `statistics.power` for the true spread of a pair's ratio."""
     spread = math.sqrt(float(np.mean([ratio.spread**2 for family in families for ratio in family])))
     return statistics.power(
         math.log1p(TRUE_DIFFERENCE), spread, pairs, statistics.equivalence_range(MARGIN)
@@ -183,7 +189,7 @@ def _predicted_power(families: list[list[statistics.Ratio]], pairs: int) -> floa
 
 
 def _family_share(cells: Floats, differ: Callable[[Floats, Floats], NDArray[np.bool_]]) -> float:
-    """How often a method that pools samples calls any of a family of identical cells different from the first."""
+    """Return how often a method that pools samples finds a difference among identical cells."""
     pooled = cells[:200].reshape(len(cells[:200]), cells.shape[1], -1)
     return float(
         np.mean(

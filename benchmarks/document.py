@@ -1,4 +1,4 @@
-"""The document that tells the figures: ratios first, absolute ones beside them, the machine and the day above."""
+"""The document of the figures: ratios, absolute values, the machine and the day."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from sweep.analysis.quantities import factor, quantity
 FILE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 HEAD = """\
 # Performance, beside what one would pick instead
-Written by `python -m benchmarks [GROUP …]`, which measures a group anew and keeps the others; `--quick` does less of
-each. The figures lie in `results/benchmarks`, a Parquet file per group.
+Written by `python -m benchmarks [GROUP …]`, which measures the groups named and keeps the others;
+`--quick` measures less of each. The figures are in `results/benchmarks`, one Parquet file per
+group.
 
-**Less is better everywhere.** Each line sets one figure beside ours of the same thing, and tells how many times ours it
-is: above 1 we are better, below 1 the other one is. A *target* is what we set ourselves, met where it is above 1. Tools
-are timed from outside, each in an environment of its own, with the framework from the same files.
+**Less is better everywhere.** Each line has one figure beside ours for the same task, and its
+ratio to ours: above 1 sweep is better, below 1 the other tool. A *target* is set by ourselves, and
+met where its ratio is above 1. Tools are timed from outside, each in an environment of its own,
+with the framework from the same files.
 """
 Row = dict[str, Any]
 
 
 def write(groups: Sequence[str]) -> None:
-    """Of all groups that were measured, in this order."""
+    """Write the document of all groups that were measured, in this order."""
     told = [_group(name, rows) for name in groups if (rows := kept(name))]
     FILE.write_text("\n".join([HEAD, *told]), encoding="utf-8")
 
@@ -43,7 +45,7 @@ def _group(name: str, rows: list[Row]) -> str:
 
 
 def _tables(whats: list[list[Row]]) -> list[str]:
-    """Things that the same tools do, more of them than tools, as one table with a line each; a table each otherwise."""
+    """Return one table with a line each for several tasks of the same tools, else a table each."""
     tables = []
     for tools, same in groupby(whats, key=lambda rows: [row["who"] for row in rows]):
         together = list(same)
@@ -73,7 +75,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _side_by_side(whats: list[list[Row]]) -> str:
-    """What stands before the colon in all of them is said once."""
+    """Return one table; the text that all tasks share before the colon appears once."""
     tools = [_who(row) for row in whats[0]]
     subjects = {rows[0]["what"].rpartition(": ")[0] for rows in whats}
     subject = subjects.pop() if len(subjects) == 1 else ""

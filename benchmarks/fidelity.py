@@ -1,14 +1,22 @@
-"""Whether sweep times what a hand-written loop times: the ratio of their times, per framework and batch size.
+"""Whether sweep times what a hand-written loop times: ratios by framework and batch size.
 
-Loops and steps by hand are in `benchmarks/plain`. *In turns*, what a trial calls and a loop by hand take one step each
-in one process, round by round, in an order that changes: what others do on this machine hits both alike. With the same
-step in both, arrays and all, the ratio tells what timing adds or leaves out; every round is one, over as many processes
-as it takes until the interval (95 %) is half a per cent to either side. A step by hand has arrays of its own, and how
-they come to lie in memory is worth some per cent: every process is one ratio, the median of its rounds. For all a step
-ends when its gradients are there, before its graph is let go, which takes half a per cent of it. There the C library
-keeps the memory that it is given back: taking it anew from the kernel makes single steps up to a quarter slower, by
-luck. *Whole*: a trial, and a script with the loop, each in a fresh process of the same environment, on the same cores,
-with as many threads, in an order that changes; every process is one. *The timer*: a sample of a step that does nothing.
+The hand-written loops and steps are in `benchmarks/plain`.
+
+*In turns*: the code that a trial calls and a hand-written loop take one step each in one process,
+round by round, in an order that changes, so that other load on the machine affects both alike.
+If both share the step with its arrays, the ratio shows what timing adds or leaves out. Then every
+round is a pair, and processes are added until the 95 % interval is within half a per cent. A
+hand-written step has arrays of its own, whose location in memory changes its time by some per
+cent. Then every process is one pair, the median of its rounds. A step ends when its gradients are
+ready, before its graph is released, which takes half a per cent of a step. The C library is set
+to keep freed memory, since single steps that fetch memory from the kernel are up to a quarter
+slower at random.
+
+*Whole*: a trial, and a script with the loop, each in a fresh process of the same environment, on
+the same cores, with the same number of threads, in an order that changes. Every process is one
+pair.
+
+*The timer*: a sample of a step that does nothing.
 """
 
 from __future__ import annotations
@@ -104,7 +112,7 @@ def step(framework: str, exponent: int) -> str:
 
 
 def timer(framework: str, shortest_s: float) -> Iterator[Figure]:
-    """What timing a step takes, beside the step itself."""
+    """Yield what timing a step takes, apart from the step itself."""
     took = float(peers.run([framework_python(framework), "-I", "-c", TIMER, HOUSE]).output)
     what = f"timing a step that does nothing, {framework.replace('==', ' ')}"
     yield Figure(what, OURS, took, note="part of each time, and not taken off")
@@ -117,7 +125,7 @@ def compared(
     others: dict[str, str],
     of: Callable[[Processes, Processes], Interval],
 ) -> Iterator[Figure]:
-    """The medians of each over all processes, and each one's ratio to ours; `others` is what they are called."""
+    """Yield the medians over all processes, and the ratio of each of `others` to ours."""
     ours = found["sweep"]
     yield Figure(
         what, OURS, middle(ours), note=f"{len(ours)} processes, {sum(map(len, ours))} rounds"
@@ -129,20 +137,23 @@ def compared(
 
 
 def apart(what: str, ratio: Interval) -> Iterator[Figure]:
-    """By the end of the ratio's interval that is further from 1."""
+    """Yield the distance of the ratio from 1, by the farther end of its interval."""
     yield Figure(what, OURS, max(abs(ratio.low - 1), abs(ratio.high - 1)), "share")
     yield target(what, 0.01, "share")
 
 
 def by_round(ours: Processes, theirs: Processes) -> Interval:
-    """Of theirs to ours, with every round a pair: the mean of their logarithms but for a fifth at either end."""
+    """Return the ratio of theirs to ours with every round as a pair.
+
+    It is the mean of logarithms without a fifth at either end.
+    """
     logs = np.log(list(chain.from_iterable(theirs))) - np.log(list(chain.from_iterable(ours)))
     low, high = mstats.trimmed_mean_ci(logs, (TRIMMED, TRIMMED))
     return Interval(*(math.exp(log) for log in (stats.trim_mean(logs, TRIMMED), low, high)))
 
 
 def by_process(ours: Processes, theirs: Processes) -> Interval:
-    """Of theirs to ours: of every process, or pair of them, the median over its rounds."""
+    """Return the ratio of theirs to ours, from the median over the rounds of each process."""
     pairs = zip(theirs, ours, strict=True)
     ratios = [
         statistics.median(a / b for a, b in zip(one, other, strict=True)) for one, other in pairs
@@ -153,7 +164,7 @@ def by_process(ours: Processes, theirs: Processes) -> Interval:
 
 
 def middle(processes: Processes) -> float:
-    """The median over processes of the median over each one's rounds."""
+    """Return the median over processes of the median over each one's rounds."""
     return statistics.median(statistics.median(rounds) for rounds in processes)
 
 
@@ -165,9 +176,9 @@ def in_turns(
     processes: int,
     narrow: float | None = None,
 ) -> dict[str, Processes]:
-    """What `plain/turns.py` found of `sweep` and of the others it knows.
+    """Return the times of `plain/turns.py` for sweep and the others.
 
-    With `narrow`, no more processes than it takes until every ratio by round is known so well, to either side.
+    With `narrow`, processes are added until every ratio by round has an interval that narrow.
     """
     asked = {
         "house": str(HOUSE),
@@ -202,7 +213,7 @@ def in_turns(
 def whole(
     framework: str, exponent: int, processes: int, samples: int
 ) -> tuple[Processes, Processes]:
-    """Of trials, and of scripts, which take turns."""
+    """Return the times of trials and of scripts, which take turns."""
     trial = the_trial(framework, exponent, samples)
     return alternately(
         processes, lambda: by_sweep(trial), lambda: by_hand(framework, exponent, samples)
@@ -212,7 +223,7 @@ def whole(
 def alternately(
     processes: int, ours: Callable[[], list[float]], theirs: Callable[[], list[float]]
 ) -> tuple[Processes, Processes]:
-    """The medians of two that run in processes of their own, in an order that changes."""
+    """Return the medians of two commands that run in processes of their own, in changing order."""
     ways = (ours, theirs)
     found: tuple[Processes, Processes] = ([], [])
     for _ in range(processes):
@@ -234,7 +245,7 @@ def by_sweep(trial: Trial) -> list[float]:
 
 
 def by_hand(framework: str, exponent: int, samples: int) -> list[float]:
-    """The loop's times, with the variables that a trial gets."""
+    """Return the times of the loop, run with the variables of a trial."""
     name = framework.partition("==")[0]
     command: Sequence[str | Path] = [
         framework_python(framework),

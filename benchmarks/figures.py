@@ -1,4 +1,4 @@
-"""Figures: what was measured of whom, kept as Parquet, one file per group."""
+"""Figures: the measurements of each tool, saved as one Parquet file per group."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ TARGET = "target"
 
 
 class Figure(NamedTuple):
-    """One number: `who` took `value` `unit` for `what`; `note` says what else must be known, such as how many.
+    """One number: `who` took `value` `unit` for `what`.
 
-    Less is better, always. The first figure of a `what` is ours, the others are set beside it.
+    `note` has further facts, such as counts. Less is always better. The first figure of a `what`
+    is ours, and the others are compared with it.
     """
 
     what: str
@@ -34,12 +35,12 @@ class Figure(NamedTuple):
 
 
 def target(what: str, value: float, unit: str = "s", note: str = "") -> Figure:
-    """What we set ourselves, where nobody else does it or where there is a promise to keep."""
+    """Return a target of our own, for a task that no other tool does or for a promise."""
     return Figure(what, TARGET, value, unit, note)
 
 
 def keep(group: str, figures: Iterable[Figure], machine: str, quick: bool) -> None:
-    """Replace what was measured of this group before."""
+    """Replace the saved measurements of this group."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="minutes")
     facts = {"group": group, "measured_at": now, "machine": machine, "quick": quick}
     rows = [figure._asdict() | facts for figure in figures]
@@ -48,13 +49,13 @@ def keep(group: str, figures: Iterable[Figure], machine: str, quick: bool) -> No
 
 
 def kept(group: str) -> list[dict[str, object]]:
-    """The rows of a group, none where it was not measured yet."""
+    """Return the saved rows of a group; none where it was not measured yet."""
     file = RESULTS / f"{group}.parquet"
     return pq.read_table(file).to_pylist() if file.exists() else []
 
 
 def told() -> str:
-    """The machine in a line, with what it was busy with before."""
+    """Return one line about the machine and its load."""
     memory = f"{node.memory_bytes() / 2**30:.0f} GiB"
     cores = f"{len(node.usable_cores())} cores, load before {os.getloadavg()[0]:.1f}"
     system = f"Linux {platform.release()}, Python {platform.python_version()}"

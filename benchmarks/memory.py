@@ -1,8 +1,9 @@
-"""What the process that drives a sweep holds at its most, after a few trials and after many.
+"""The peak memory of the process that drives a sweep, after a few trials and after many.
 
-The trials do nothing. While they run, a planned trial and what is kept of one that is over take 0.8 KiB together, and
-folding holds a few megabytes however much it folds; the summary with which a sweep ends reads what it needs of every
-record, 0.2 KiB a trial, each different text once. All that is part of what is told here.
+The trials do nothing. While they run, a planned trial and the facts that are kept of an ended one
+take 0.8 KiB together. Folding takes a few megabytes, however much it folds. The summary at the
+end of a sweep reads the columns that it needs of every record, 0.2 KiB a trial, with each
+distinct text once. The figures include all of that.
 """
 
 from __future__ import annotations

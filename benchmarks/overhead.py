@@ -1,8 +1,9 @@
-"""What a trial costs beyond what it does: its wall time with a workload that does nothing.
+"""The time that a trial takes beyond its work: its wall time with a workload that does nothing.
 
-A trial is forked from a fork server that has the framework. Beside it, in turns: one in an interpreter of its own
-(`process: spawn`), and what one does without either: a script that imports the framework and ends, started over and
-over. *CPU* is what one forked trial takes of the cores in all, orchestrator, fork server and worker: two cores run at
+A trial is forked from a fork server that has imported the framework. It takes turns with a trial
+in an interpreter of its own (`process: spawn`), and with the alternative to both: a script that
+imports the framework and ends, started again and again. *CPU* is the processor time of one
+forked trial in all processes: orchestrator, fork server and worker. Two cores therefore run at
 most 2 s / CPU trials a second.
 """
 
@@ -71,7 +72,7 @@ def measured(framework: str, count: int) -> Iterator[Figure]:
 
 
 def trial_s(trial: Trial) -> float:
-    """Wall time of a trial that does nothing."""
+    """Return the wall time of a trial that does nothing."""
     record = RunTrial()(trial)
     if record["status"] != "ok":
         raise RuntimeError(f"{trial.name} is {record['status']}: {record['error']}")
@@ -79,7 +80,7 @@ def trial_s(trial: Trial) -> float:
 
 
 def cpu_s(trial: Trial, count: int) -> float:
-    """CPU time of one forked trial in all processes, the mean of `count`."""
+    """Return the CPU time of one forked trial in all processes, the mean of `count` trials."""
     host = psutil.Process(hosts.idle()[-1].pid)
 
     def spent() -> float:
@@ -93,7 +94,7 @@ def cpu_s(trial: Trial, count: int) -> float:
 
 
 def script_s(framework: str) -> float:
-    """Wall time of a script that imports the framework's file as a trial does, and ends."""
+    """Return the wall time of a script that imports the framework's file as a trial does."""
     spec = specification(framework, "cpu", "default", {})
     environment = environments.prepare(spec)
     with tempfile.TemporaryDirectory() as empty:

@@ -27,7 +27,7 @@ PLUGINS = HERE / "plugins"
 
 
 class Ran(NamedTuple):
-    """How a command went: seconds from outside, its process's memory at its most, what it said."""
+    """The result of a command: seconds from outside, peak memory of its process, output."""
 
     seconds: float
     peak_rss_bytes: int
@@ -37,9 +37,9 @@ class Ran(NamedTuple):
 def run(
     command: Sequence[str | Path], folder: Path | None = None, more: Mapping[str, str] | None = None
 ) -> Ran:
-    """Run a command to its end; RuntimeError with its last words where it fails.
+    """Run a command to its end. Raises RuntimeError with the end of its output if it fails.
 
-    Every tool may keep the bytecode that it compiles, whatever the shell here says.
+    Every tool may save the bytecode that it compiles, whatever the variables of this shell say.
     """
     known = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     words = [str(word) for word in command]
@@ -65,8 +65,11 @@ def run(
 
 @contextlib.contextmanager
 def _watched(pid: int) -> Iterator[list[int]]:
-    """What the process held at its most, looked at every half second: what the kernel tells of it when it has ended
-    counts what its parent held when it was forked."""
+    """Yield a list that collects the peak memory of a process, read every half second.
+
+    The figure that the kernel reports after its end includes the memory that the parent held when
+    it forked.
+    """
     peaks: list[int] = []
     over = threading.Event()
 
@@ -85,7 +88,7 @@ def _watched(pid: int) -> Iterator[list[int]]:
 
 
 def peak_rss_bytes(pid: int | str = "self") -> int:
-    """What a process has held at its most since it is the program that it is; 0 where it has just ended."""
+    """Return the peak memory of a process since its last exec; 0 if it has just ended."""
     _, there, after = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")
     return int(after.split()[0]) * 1024 if there else 0
 
@@ -95,7 +98,10 @@ def as_a_trial(
     folder: Path = Path(os.sep),
     more: Mapping[str, str] | None = None,
 ) -> str:
-    """What a command prints that gets the cores and the variables that a trial would, nobody else's, and `more`."""
+    """Return the output of a command that runs with the cores and variables of a trial.
+
+    `more` are further variables; no variable of this shell is passed on.
+    """
     cores = len(machine.usable_cores())
     with slots.lease(cores, exclusive=True):
         ended = process.run(
@@ -107,7 +113,7 @@ def as_a_trial(
 
 
 def sweep(*arguments: str | Path, folder: Path, more: Mapping[str, str] | None = None) -> Ran:
-    """`sweep …` of this checkout, which knows the workload of the benchmarks."""
+    """Run `sweep …` of this checkout, with the workload of the benchmarks installed."""
     path = os.pathsep.join([str(HOUSE), str(PLUGINS)])
     return run(
         [sys.executable, "-m", "sweep", *arguments], folder, {"PYTHONPATH": path, **(more or {})}
@@ -115,12 +121,15 @@ def sweep(*arguments: str | Path, folder: Path, more: Mapping[str, str] | None =
 
 
 def framework_python(framework: str) -> Path:
-    """The Python of sweep's own environment of a framework, which every tool gets the framework from."""
+    """Return the Python of sweep's environment of a framework, which every tool uses."""
     return environments.prepare(specification(framework, "cpu", "default", {})).python
 
 
 def environment(*requirements: str, beside: Path | None = None) -> Path:
-    """The Python of an environment with these packages, kept for the next time; `beside`: and with that Python's."""
+    """Return the Python of an environment with these packages, which is kept for later.
+
+    With `beside`, it also sees the packages of that Python.
+    """
     name = "-".join(["".join(c if c.isalnum() else "_" for c in each) for each in requirements])
     name += f"-{beside.parent.parent.name}" if beside else ""
     made = platformdirs.user_cache_path("sweep") / "benchmarks" / name
@@ -154,6 +163,6 @@ def environment(*requirements: str, beside: Path | None = None) -> Path:
 
 
 def version(python: Path, package: str) -> str:
-    """`package 1.2`, as installed in the environment of that Python."""
+    """Return `package 1.2`, as installed in the environment of that Python."""
     script = f"import importlib.metadata as m; print(m.version({package!r}))"
     return f"{package} {run([python, '-c', script]).output.strip()}"

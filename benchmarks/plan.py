@@ -1,6 +1,7 @@
-"""Processor time that it takes to read and expand a grid of a hundred thousand trials, and to put them in order.
+"""Processor time to read, expand and order a grid of a hundred thousand trials.
 
-The others give the same combinations as dictionaries: without names, ids, rules or an order, and from no file.
+The other tools produce the same combinations as dictionaries, without names, ids, rules or an
+order, and from no file.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 
 def planned(axes: str) -> None:
-    """Plan here and print what that took as JSON."""
+    """Plan in this process and print the cost as JSON."""
     frameworks, workloads = catalog.frameworks(), catalog.workloads()
     before, clock = peers.peak_rss_bytes(), time.process_time()
     expansion = grid.expand(

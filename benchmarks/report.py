@@ -1,8 +1,8 @@
-"""How large a report is, how long it takes to write, and how soon a browser has opened and drawn it.
+"""The size of a report, the time to write it, and the time until a browser has drawn it.
 
-The run is made up: framework versions × backward × batch sizes. Opening is timed in headless Chromium, where there is
-one: until the page's tables are filled and can be sorted, and until the last plot is drawn; the best of three. Nothing
-else makes such a page of such a run.
+The run is generated: framework versions × backward × batch sizes. Opening is timed in headless
+Chromium, if it is installed: until the page's tables are filled and can be sorted, and until the
+last plot is drawn, the best of three. No other tool makes such a page of such a run.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def write(folder: Path, cells: int, seeds: int, count: int) -> None:
 
 
 def opened(file: Path) -> tuple[float, float]:
-    """Seconds until the page's tables are there, and until all plots are."""
+    """Return the seconds until the page's tables are filled, and until all plots are drawn."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

@@ -1,10 +1,11 @@
-"""What a sweep of a million trials on a thousand nodes costs the one process that drives it.
+"""The cost of a sweep of a million trials on a thousand nodes, in the one process that drives it.
 
-Each stage runs in a process of its own at a tenth of the size and at the whole, so that what grows faster than the
-number of trials shows. The nodes are simulated, in time too: what is measured is the driver. Nodes die under their
-trials and come back, trials fail. Records are real files; as many as can be appended in a minute are, and the run that
-is resumed is written as folding leaves it. Nothing else runs such a sweep; the targets are what a thousand nodes with
-seven trials of a minute each under way ask for, 8.2 ms a trial, and 2 GiB.
+Each stage runs in a process of its own, at a tenth of the size and at full size, to show costs
+that grow faster than the number of trials. The nodes and their time are simulated, since only the
+driver is measured. Nodes die under their trials and come back, and trials fail. Records are real
+files: as many as can be appended in a minute. The run that is resumed has the files that folding
+leaves. No other tool runs such a sweep. The targets follow from a thousand nodes with seven
+trials of a minute each in flight: 8.2 ms a trial, and 2 GiB.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ MOST_S, MOST_BYTES = TRIAL_S / 7300, 2 * 2**30
 
 
 class Cost(NamedTuple):
-    """What a stage cost: CPU seconds of the driver, memory at its peak, and what else it says."""
+    """The cost of a stage: CPU seconds of the driver, peak memory, and a note."""
 
     seconds: float
     peak_rss_bytes: int
@@ -57,8 +58,10 @@ class Cost(NamedTuple):
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    """Each stage at a tenth of the size, then whole: CPU time for a trial in both, which is the same where cost grows
-    in proportion."""
+    """Yield the figures of each stage at a tenth of the size, then at full size.
+
+    The CPU time of a trial is the same in both if the cost grows in proportion.
+    """
     for name in STAGES:
         whole = (APPENDED if name.startswith("append") else TRIALS) // (10 if quick else 1)
         tenth, cost = (measured(name, trials) for trials in (whole // 10, whole))
@@ -77,7 +80,7 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 
 def planning(trials: int) -> str:
-    """Read, expand and order a grid of so many trials, and that again where half of them have a record."""
+    """Read, expand and order a grid, and order it again when half of its trials have records."""
     planned = schedule.plan(_expansion(trials).trials)
     done = {trial.id: ("ok", 1) for trial in planned[: len(planned) // 2]}
     left = schedule.plan(planned, done)
@@ -115,7 +118,7 @@ class _Exceptions:
 
 @dataclass(eq=False)
 class _InFlight:
-    """What stands for Ray's reference to a trial under way: it says that it has started, then what it found."""
+    """A stand-in for Ray's reference to a running trial: it reports the start, then the result."""
 
     trial: Any
     node: Node
@@ -129,7 +132,7 @@ class _InFlight:
 
 
 class Simulation:
-    """A cluster of nodes that die and come back, in a time of its own: what a `MapExecution` needs of one."""
+    """A cluster whose nodes die and come back in simulated time, for a `MapExecution`."""
 
     attempts = 3
     wait_s = 1e9
@@ -137,7 +140,7 @@ class Simulation:
     refusals: tuple[str, ...] = ()
 
     def __init__(self, nodes: int, is_growing: bool = False) -> None:
-        """Nodes that are there, or as many at most that come when trials want them and go when they idle."""
+        """Start with these nodes, or at most as many on demand that stop when idle."""
         self.random = random.Random(0)
         self._nodes = {} if is_growing else {node.id: node for node in map(_node, range(nodes))}
         gpu_nodes = -(-nodes // 10)
@@ -180,7 +183,7 @@ class Simulation:
         flight.over = True
 
     def request_nodes(self, shapes: Callable[[], Any]) -> None:
-        """Each demand starts a node, as long as there may be another of its type."""
+        """Start a node for each demand, up to the limit of its type."""
         waiting = Counter(shapes())
         if not self._types:
             return
@@ -205,10 +208,10 @@ class Simulation:
         return False
 
     def count_start(self, node: Node) -> None:
-        """Every node here begins what it is given."""
+        """Do nothing: every node starts its trials."""
 
     def probe(self, node: Node) -> None:
-        """A node that has died is known to be gone at once."""
+        """Do nothing: the death of a node is known at once."""
 
     def begin(self, trial: Any, node: Node) -> _InFlight:
         flight = _InFlight(trial, node)
@@ -224,7 +227,7 @@ class Simulation:
         return flight
 
     def wait(self, refs: list[Any]) -> list[Any]:
-        """What has something to say by the next moment at which anything has."""
+        """Advance the time to the next event, and return what is ready then."""
         self.most_under_way = max(self.most_under_way, len(refs))
         heard = self._unheard
         until_s = self._events[0][0] + LOOK_S if self._events else 0.0
@@ -258,7 +261,7 @@ class Simulation:
             self._launching.remove(node)
 
     def _die(self, node: Node) -> Iterator[_InFlight]:
-        """Half of its trials are answered with an error, of the rest nothing is heard."""
+        """End a node: half of its trials return an error, the others never answer."""
         del self._nodes[node.id]
         self.deaths += 1
         self.changes += 1
@@ -284,13 +287,13 @@ class _Bound(NamedTuple):
 
 
 def _node(number: int) -> Node:
-    """Every tenth has GPUs."""
+    """Return a node; every tenth has GPUs."""
     gpus = {"GPU": float(GPUS)} if number % 10 == 0 else {}
     return Node(f"n{number}", f"node-{number}", {"CPU": float(CORES), "memory": 64e9, **gpus})
 
 
 def scheduling(trials: int, nodes: int, is_growing: bool = False) -> str:
-    """Every trial through `MapExecution`: placed, started, moved where its node died, its record taken."""
+    """Run every trial through `MapExecution`: place, start, move after a death, take its record."""
     simulation = Simulation(nodes, is_growing)
     statuses: dict[str, int] = {}
 
@@ -305,7 +308,8 @@ def scheduling(trials: int, nodes: int, is_growing: bool = False) -> str:
         simulation.expecting = sum(statuses.values()) < trials
     told = ", ".join(f"{count:,} {status}" for status, count in statuses.items())
     came = f"{simulation.launched:,} nodes came, " if is_growing else ""
-    return f"{told}; {came}{simulation.deaths:,} nodes died; up to {simulation.most_under_way:,} under way"
+    under_way = f"up to {simulation.most_under_way:,} under way"
+    return f"{told}; {came}{simulation.deaths:,} nodes died; {under_way}"
 
 
 def _nothing(_: Any) -> dict[str, Any]:
@@ -317,7 +321,10 @@ def _failure(trial: Any, status: str, _error: str) -> dict[str, Any]:
 
 
 def _trials(count: int) -> Iterator[Trial]:
-    """In pairs of frameworks: of ten, one has its node to itself, one takes a GPU, the rest share a node."""
+    """Return trials in pairs of frameworks.
+
+    Of ten, one has its node to itself, one takes a GPU, and the others share a node.
+    """
     shapes = [
         Resources(2, exclusive=True),
         Resources(2, gpu=1.0, exclusive=False),
@@ -333,7 +340,7 @@ def _trials(count: int) -> Iterator[Trial]:
 
 
 def appending(trials: int, folder: Path, together: int = 1) -> str:
-    """Records written so many at a time, durable before the next, with the few logs of those that failed."""
+    """Write records in batches, each durable before the next, with the logs of failed trials."""
     from sweep.records.facts import RunFacts
     from sweep.records.results import Results
 
@@ -352,7 +359,9 @@ def _record(number: int) -> dict[str, Any]:
     steps = [] if failed else [0.1 * math.exp(noise.gauss(0, 0.02)) for _ in range(30)]
     return {
         "trial_id": f"{number:016x}",
-        "trial_name": f"torch==2.13.0/core/cpu/autograd/b5/width={number // SEEDS}/s{number % SEEDS}",
+        "trial_name": (
+            f"torch==2.13.0/core/cpu/autograd/b5/width={number // SEEDS}/s{number % SEEDS}"
+        ),
         "cell_id": f"{number // SEEDS:012x}",
         "settings": json.dumps(
             {"framework": "torch==2.13.0", "width": number // SEEDS, "seed": number % SEEDS}
@@ -369,7 +378,7 @@ def _record(number: int) -> dict[str, Any]:
 
 
 def resuming(trials: int, folder: Path) -> str:
-    """What a second `sweep run` does before it starts anything: take the run, read what is done, plan what is left."""
+    """Do what a second `sweep run` does before its first trial: lock, read, plan the rest."""
     from sweep.records.facts import RunFacts
     from sweep.records.results import Results
 
@@ -384,7 +393,7 @@ def resuming(trials: int, folder: Path) -> str:
 
 
 def write_run(trials: int, folder: Path) -> None:
-    """Records of the first half of the plan, in parts of a few thousand."""
+    """Write records of the first half of the plan, in parts of a few thousand."""
     done = schedule.plan(_expansion(trials).trials)[: trials // 2]
     random = np.random.default_rng(0)
     (folder / "records").mkdir(parents=True)
@@ -400,7 +409,7 @@ def write_run(trials: int, folder: Path) -> None:
 
 
 def progress(trials: int) -> str:
-    """The time that is left and the display, told of every trial; of the display what a log gets."""
+    """Update the estimate of the remaining time and a display in a log with every trial."""
     cells = {
         f"{number:012x}": Cell(f"{number:012x}", "", _settings(number), {})
         for number in range(max(1, trials // SEEDS))
@@ -448,7 +457,7 @@ STAGES: dict[str, Callable[[int, Path], str]] = {
 
 
 def stage(name: str, trials: int) -> None:
-    """Run one stage here and print its cost as JSON."""
+    """Run one stage in this process and print its cost as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         if name == "resume":
             write_run(trials, Path(folder))
@@ -459,7 +468,7 @@ def stage(name: str, trials: int) -> None:
 
 
 def measured(name: str, trials: int) -> Cost:
-    """A stage in a process of its own."""
+    """Run a stage in a process of its own and return its cost."""
     script = "import sys; from benchmarks import scale; scale.stage(sys.argv[1], int(sys.argv[2]))"
     output = peers.run([sys.executable, "-c", script, name, str(trials)], peers.HOUSE).output
     return Cost(*json.loads(output.splitlines()[-1]))

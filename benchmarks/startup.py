@@ -1,8 +1,8 @@
-"""How long it takes until something happens: help, a plan, the first trial; and what Ray's start is of that.
+"""The time until help, a plan and the first trial appear, and the share of Ray's start.
 
-Where one trial at a time on one machine is all there is, a plain loop would do, and the last table tells what it would
-save: Ray's start and end, once for a sweep. Ray is started all the same: sweeps last minutes, and a second way to run
-trials would be a second way in which they are interrupted, die and are packed.
+If one trial at a time on one machine is enough, a plain loop would do. The last table shows what
+it would save: the start and end of Ray, once for a sweep. Ray is always used, since sweeps last
+minutes, and a second way to run trials would be a second way to interrupt, resume and place them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _first_trial(times: int) -> Iterator[Figure]:
 
 
 def _swept() -> tuple[float, float]:
-    """Seconds until the first trial has been started on, and until all is over."""
+    """Return the seconds until the first trial starts, and until the sweep ends."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "grid.yaml")
         file.write_text(GRID.format(framework="reference", count=COUNT, exclusive="true"))

@@ -1,8 +1,9 @@
-"""How long it takes to summarise a large run, beside other tools doing the plain mean and variance.
+"""The time to summarize a large run, and of other tools for mean and variance alone.
 
-The run is made up and written as `sweep run` leaves it. Every tool gets the same files and computes mean and variance
-of `step_s` for each cell; *every figure and warning* is all that `sweep summarize` does. Each is run in a process of
-its own, imports apart, taking turns; the best of seven.
+The run is generated and has the files that `sweep run` leaves. Every tool reads the same files
+and computes mean and variance of `step_s` for each cell. *Every figure and warning* is all that
+`sweep summarize` does. Each tool runs in a process of its own, in turns, without the time of its
+imports. The figure is the best of seven.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 
 def tools() -> dict[str, tuple[Path, str]]:
-    """Who does it: which Python has it, and its name in `tools/mean_and_variance.py`."""
-    # what sweep needs and no more, as for the others: PyArrow imports pandas where it is there, and that takes a while
+    """Return the tools: the Python that has each, and its name in `tools/mean_and_variance.py`."""
+    # Sweep gets only what it needs, as do the others: PyArrow imports pandas if it is installed,
+    # which takes long.
     ours = environment(
         *tomllib.loads((peers.HOUSE / "pyproject.toml").read_text())["project"]["dependencies"]
     )
@@ -63,7 +65,7 @@ def tools() -> dict[str, tuple[Path, str]]:
 
 
 def measured(python: Path, tool: str, folder: str) -> tuple[float, int, int]:
-    """Seconds, peak memory in bytes and cells, in a process of its own."""
+    """Return seconds, peak memory in bytes and cells, from a process of its own."""
     command = [python, peers.HERE / "tools" / "mean_and_variance.py", tool, folder]
     more = {"PYTHONPATH": str(peers.HOUSE)} if tool.startswith("sweep") else {}
     seconds, peak_rss_bytes, cells = json.loads(peers.run(command, more=more).output)
@@ -71,7 +73,7 @@ def measured(python: Path, tool: str, folder: str) -> tuple[float, int, int]:
 
 
 def write(folder: Path, trials: int, samples: int) -> None:
-    """Parts of a few thousand records each; every list column filled."""
+    """Write parts of a few thousand records each, with every list column filled."""
     random = np.random.default_rng(0)
     (folder / "records").mkdir(parents=True)
     for start in range(0, trials, ROWS_PER_PART):
@@ -83,7 +85,7 @@ def write(folder: Path, trials: int, samples: int) -> None:
 
 
 def keep(table: pa.Table, folder: Path, number: int) -> None:
-    """A part as folding leaves it, of tables of 64 rows."""
+    """Write a part as folding leaves it, of tables of 64 rows."""
     tables = (table.slice(first, 64) for first in range(0, len(table), 64))
     data = encode(SCHEMA, regroup(tables, SCHEMA))
     (folder / Part.new("records", number, LAST_LEVEL, data).path).write_bytes(data)

@@ -1,10 +1,11 @@
-"""Whether training waits for its data: an epoch of ours beside computing alone, and beside a loop over JPEG files.
+"""Whether training waits for its data: an epoch of `train`, computing alone, and JPEG loops.
 
-All contenders take turns in one process of one environment, `benchmarks/plain/torch_training.py`, in another order in
-each round: computing alone, which is as many steps by hand on a batch that stays where it is; workload `train`; and the
-loop by hand with torch's DataLoader, without and with workers. In brackets is the 95 % interval of the median over
-rounds of the ratio, from drawing rounds with replacement, since now and then others take the cores for a whole epoch.
-The photographs are those of SWEEP_LSPET_DIR; where that is not set, drawn figures saved as JPEG files.
+All contenders take turns in one process of one environment, `benchmarks/plain/torch_training.py`,
+in another order in each round. They are: computing alone, which is as many hand-written steps on
+one batch in memory; workload `train`; and a hand-written loop with torch's DataLoader, without and
+with workers. The brackets contain the 95 % interval of the median over rounds of the ratio, by
+resampling rounds with replacement, since other load may take the cores for a whole epoch. The
+photographs are those of SWEEP_LSPET_DIR, else drawn figures saved as JPEG files.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def measured(
     repeats: int,
     folder: Path,
 ) -> dict[str, Any]:
-    """What the script found, on all cores, with the variables that a trial gets."""
+    """Return the times of the script, run on all cores with the variables of a trial."""
     cores = len(machine.usable_cores())
     asked = {
         "house": str(HOUSE),
@@ -83,7 +84,7 @@ def measured(
 
 
 def told(data: str, exponent: int, found: dict[str, Any]) -> Iterator[Figure]:
-    """The medians, what the rounds say of each one's ratio to ours, and how long ours waited."""
+    """Yield the medians, the ratio of each to ours, and the share that ours waited."""
     what, epochs_s = f"an epoch of {data}, {2**exponent} images in a batch", found["epochs_s"]
     medians = {key: statistics.median(epochs_s[key]) for key in NAMES}
     yield Figure(what, OURS, medians["ours"])
@@ -102,7 +103,7 @@ def told(data: str, exponent: int, found: dict[str, Any]) -> Iterator[Figure]:
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
-    """Of the two in each round, the median over rounds; its 95 % interval from drawing rounds with replacement."""
+    """Return the median ratio over rounds, with its 95 % interval by resampling rounds."""
     random, ratios = (
         Random(0),
         [one / other for one, other in zip(numerators, denominators, strict=True)],
@@ -113,7 +114,7 @@ def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 
 def as_published() -> list[Photograph]:
-    """The photographs that preparation keeps, as they lie on the disk."""
+    """Return the photographs that preparation keeps, as files on disk."""
     source = leeds.read(Path(os.environ["SWEEP_LSPET_DIR"]).expanduser().absolute())
     folder = Path(source.where).parent
     found = []
@@ -125,7 +126,7 @@ def as_published() -> list[Photograph]:
 
 
 def as_drawn(prepared: Prepared, folder: Path) -> list[Photograph]:
-    """The prepared images as JPEG files."""
+    """Return the prepared images as JPEG files."""
     import numpy as np
     from PIL import Image
 

@@ -1,8 +1,9 @@
-"""What a trial costs: the same trials through sweep and through what a user would pick instead.
+"""The cost of a trial in sweep and in the tools that a user might choose instead.
 
-Every tool is timed from outside with few and with many trials: the difference, divided, is what one more trial costs,
-whatever the tool's start takes. Where the framework is small, asv's fork server is quicker: it leases no cores, asks no
-cluster, checks no machine, and does not have each result on disk before it takes the next.
+Every tool is timed from outside with few and with many trials. The difference, divided by the
+number of trials between, is the cost of one more trial, without the start of the tool. With a
+small framework asv's fork server is faster: it leases no cores, has no cluster, checks no machine,
+and does not write each result to disk before the next trial.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _cost(said: str, who: str, run: Run, counts: tuple[int, int]) -> Iterator[Fi
 
 
 def above_its_work(what: str, framework: str, counts: tuple[int, int]) -> Iterator[Figure]:
-    """One trial at a time: what each adds to the time that its workload says it took."""
+    """Yield what each trial adds to the time of its own work, one trial at a time."""
     (first, _), (second, work_s) = (swept(framework, False, count) for count in counts)
     each = (second.seconds - first.seconds) / (counts[1] - counts[0])
     yield Figure(what, OURS, each - work_s, note=f"its own work takes {work_s * 1e3:.1f} ms")
@@ -87,7 +88,7 @@ def by_sweep(framework: str, packed: bool) -> Run:
 
 
 def swept(framework: str, packed: bool, count: int) -> tuple[Ran, float]:
-    """How `sweep run` went with so many trials, and the median of what their own work took, in seconds."""
+    """Return the result of `sweep run`, and the median seconds of the trials' own work."""
     with tempfile.TemporaryDirectory() as folder:
         grid = Path(folder, "grid.yaml")
         grid.write_text(

@@ -1,4 +1,4 @@
-"""A step of AlexNet in Chainer, by hand: forward and backward of so many random images."""
+"""A hand-written step of AlexNet in Chainer: forward and backward of random images."""
 
 import chainer
 import chainer.functions as F  # noqa: N812  as everybody calls it
@@ -9,7 +9,7 @@ JOINTS = 14
 
 
 def network():
-    """The layers of AlexNet that have weights, as DeepPose has them."""
+    """Return the layers of AlexNet that have weights, as in DeepPose."""
     return chainer.ChainList(
         L.Convolution2D(3, 96, 11, stride=4),
         L.Convolution2D(96, 256, 5, pad=2),
@@ -23,7 +23,7 @@ def network():
 
 
 def predicted(model, x):
-    """Joints (batch, 14, 2) of images (batch, 3, 227, 227)."""
+    """Return the joints (batch, 14, 2) of images (batch, 3, 227, 227)."""
     conv1, conv2, conv3, conv4, conv5, fc6, fc7, fc8 = model
     h = F.max_pooling_2d(F.relu(conv1(x)), 3, 2, cover_all=False)
     h = F.max_pooling_2d(F.relu(conv2(h)), 3, 2, cover_all=False)
@@ -35,7 +35,10 @@ def predicted(model, x):
 
 
 def step(batch):
-    """Two functions: one clears the gradients, one takes a step; `torch_step.py` says what is done before."""
+    """Return two functions: one clears the gradients, one takes a step.
+
+    `torch_step.py` explains the preparation.
+    """
     model, random = network(), np.random.RandomState(0)
     images = random.random_sample((batch, 3, 227, 227)).astype(np.float32)
     targets = random.random_sample((batch, JOINTS, 2)).astype(np.float32)

@@ -1,4 +1,7 @@
-"""A hand-written loop around a step. `python loop.py FRAMEWORK BATCH SAMPLES` prints seconds as JSON."""
+"""A hand-written loop around a step.
+
+`python loop.py FRAMEWORK BATCH SAMPLES` prints seconds as JSON.
+"""
 
 import gc
 import importlib
@@ -11,7 +14,7 @@ WARMUP = 3
 
 
 def times(clear, take, samples, warmup=WARMUP):
-    """Seconds of so many steps after those that do not count, the garbage collector off."""
+    """Return the seconds of steps after a warm-up, with the garbage collector off."""
     found = []
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""A step of AlexNet in torch, by hand: forward and backward of so many random images."""
+"""A hand-written step of AlexNet in torch: forward and backward of random images."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ JOINTS = 14
 
 
 def network():
-    """AlexNet, as DeepPose has it."""
+    """Return AlexNet, as in DeepPose."""
     return nn.Sequential(
         *(nn.Conv2d(3, 96, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2)),
         *(nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
@@ -20,11 +20,12 @@ def network():
 
 
 def step(batch):
-    """Two functions: one clears the gradients, giving back 230 MB, which is no part of a step; one takes a step.
+    """Return two functions: one clears the gradients, one takes a step and returns the loss.
 
-    What that returns is the loss, with which its graph is let go: that is no part of a step either.
-    Before, one of eight images is taken, as a trial does in its parity check: how many page faults a later step takes
-    depends on what the C library's allocator has given back so far.
+    Clearing the gradients frees 230 MB and is no part of a step. Neither is the release of the
+    graph, which happens when the loss is freed. One step of eight images is taken first, as by the
+    parity check of a trial: the page faults of a later step depend on the memory that the C
+    library's allocator has returned so far.
     """
     model = network()
     images, targets = torch.rand(batch, 3, 227, 227), torch.rand(batch, JOINTS, 2)

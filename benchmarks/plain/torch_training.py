@@ -1,9 +1,10 @@
-"""Training in torch by hand, and by workload `train`, in turns in one process. `python torch_training.py FILE`
+"""Training in torch by hand and by workload `train`, in turns in one process.
 
-FILE is JSON: `house`, the folder that `workloads` lies in; `data`, a prepared data set; `photographs`, the file of each
-of its examples with the corner of the 256×256 pixels that were prepared; `batch_exponent`; `repeats` of the photographs
-in an epoch; `threads`; `rounds`. Comes out as JSON: seconds of each epoch by who took them, and of ours the share that
-it waited for data.
+`python torch_training.py FILE` reads a JSON file: `house`, the folder of `workloads`; `data`, a
+prepared data set; `photographs`, the file of each of its examples with the corner of the 256×256
+pixels that were prepared; `batch_exponent`; `repeats` of the photographs in an epoch; `threads`;
+and `rounds`. It prints JSON: the seconds of each epoch by contender, and the share of ours that
+waited for data.
 """
 
 import json
@@ -24,18 +25,22 @@ SIDE, CROP = 256, 227
 
 
 class Photographs(Dataset):
-    """Photographs as files, each decoded and cropped around the person when it is asked for."""
+    """Photographs as files, each decoded and cropped around the person when it is read."""
 
     def __init__(self, photographs, folder):
         self.photographs = photographs
         self.joints, self.visible = np.load(folder / "joints.npy"), np.load(folder / "visible.npy")
 
     def __len__(self):
-        """How many there are."""
+        """Return the number of photographs."""
         return len(self.photographs)
 
     def __getitem__(self, index):
-        """Pixels (3, 227, 227) in [0, 1], joints (14, 2) in units of the crop, visibilities (14, 1)."""
+        """Return pixels, joints and visibilities.
+
+        Pixels are (3, 227, 227) in [0, 1], joints (14, 2) in units of the crop, visibilities
+        (14, 1).
+        """
         path, (left, top) = self.photographs[index]
         joints, visible = self.joints[index], self.visible[index]
         seen = joints[visible != 0]
@@ -56,7 +61,7 @@ class ByHand:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
 
     def step(self, images, targets, visible):
-        """One iteration; its loss."""
+        """Take one iteration and return its loss."""
         self.optimizer.zero_grad()
         difference = (self.model(images).view_as(targets) - targets) * visible
         loss = (difference * difference).sum() / visible.sum()
@@ -65,7 +70,7 @@ class ByHand:
         return loss.item()
 
     def epoch_s(self, batches):
-        """Seconds of an epoch over these batches."""
+        """Return the seconds of an epoch over these batches."""
         start = time.perf_counter()
         for batch in batches:
             self.step(*batch)
@@ -94,19 +99,19 @@ class Ours:
         self.epochs = 0
 
     def epoch_s(self):
-        """Seconds of the next epoch, as its record would tell."""
+        """Return the seconds of the next epoch, as in its record."""
         self.epochs += 1
         self.training.train(self.epochs, self.batches)
         return self.training.curve["epoch_s"][-1]
 
     def waiting(self):
-        """The share of its time that it waited for data."""
+        """Return the share of the time that waited for data."""
         curve = self.training.curve
         return sum(curve["data_wait_s"]) / sum(curve["epoch_s"])
 
 
 def main(asked):
-    """Every contender's epochs, in another order in each round, the first of which does not count."""
+    """Time every contender's epochs, in another order in each round; the first does not count."""
     sys.path.insert(0, asked["house"])
     ours, by_hand = Ours(asked), ByHand()
     photographs = ConcatDataset(

@@ -1,9 +1,10 @@
-"""Workload `core`, and others whose steps are compared with its, one step each in turns. `python turns.py FILE`
+"""Workload `core` and other steps, one step each in turns.
 
-FILE is JSON: `house`, the folder that `workloads` lies in; `data`, a prepared data set; `framework`, `batch_exponent`,
-`threads`; `rounds`, in each of which everyone takes one step, in an order that changes; `others`, of a `loop` by hand
-around the step of `core`, a `loop and step` by hand, and the `timer` of torch.utils.benchmark around the step of
-`core`. Comes out as JSON: seconds of each step, by who took it.
+`python turns.py FILE` reads a JSON file: `house`, the folder of `workloads`; `data`, a prepared
+data set; `framework`; `batch_exponent`; `threads`; `rounds`, in each of which every contender
+takes one step, in an order that changes; and `others`. These are a hand-written `loop` around the
+step of `core`, a hand-written `loop and step`, and the `timer` of torch.utils.benchmark around
+the step of `core`. It prints JSON: the seconds of each step by contender.
 """
 
 import gc
@@ -21,7 +22,7 @@ UNCOUNTED = 3  # rounds before those that count
 
 
 def ready(asked):
-    """A model and a batch as a trial has them; what takes a sample as the trial does, and a step of it."""
+    """Return a model and a batch as in a trial, its sampling function, and one of its steps."""
     from workloads import core, deeppose
     from workloads.networks import alexnet
     from workloads.runtime import layers
@@ -50,7 +51,7 @@ def ready(asked):
 
 
 def by_timer(clear, take, threads):
-    """The same of torch.utils.benchmark."""
+    """Return the seconds of one step, by torch.utils.benchmark."""
     from torch.utils.benchmark import Timer
 
     timer = Timer(
@@ -63,7 +64,7 @@ def by_timer(clear, take, threads):
 
 
 def main(asked):
-    """Everyone's steps, round by round."""
+    """Time every contender's steps, round by round."""
     sys.path.insert(0, asked["house"])
     by_sweep, same = ready(asked)
     contenders = {"sweep": by_sweep}

@@ -1,5 +1,6 @@
-"""The same trials as users of other tools would run them: one script per tool, called with COUNT MODULE PYTHON TRIAL.
+"""The same trials as a user of other tools would run them: one script per tool.
 
-COUNT trials import MODULE. Tools that start a command for each trial start `PYTHON TRIAL MODULE`; tools that call a
-function in processes of their own find MODULE in their environment and the trial at `TRIAL`.
+Each script is called with COUNT MODULE PYTHON TRIAL, and its COUNT trials import MODULE. Tools
+that start a command for each trial start `PYTHON TRIAL MODULE`. Tools that call a function in
+processes of their own have MODULE in their environment and the trial at TRIAL.
 """

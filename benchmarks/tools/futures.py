@@ -1,4 +1,4 @@
-"""`concurrent.futures`, a fresh process for every call."""
+"""`concurrent.futures` with a fresh process for every call."""
 
 import multiprocessing
 import sys

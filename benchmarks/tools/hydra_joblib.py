@@ -1,4 +1,7 @@
-"""Hydra's multirun with its joblib launcher: `hydra_joblib.py -m hydra/launcher=joblib 'seed=range(0,COUNT)' …`."""
+"""Hydra's multirun with its joblib launcher.
+
+Run `hydra_joblib.py -m hydra/launcher=joblib 'seed=range(0,COUNT)' …`.
+"""
 
 import subprocess
 

@@ -1,4 +1,7 @@
-"""The jobs that Hydra's basic sweeper makes of a multirun, none of them run: `hydra_product.py AXES` as JSON."""
+"""The jobs that Hydra's basic sweeper makes of a multirun, without running them.
+
+`hydra_product.py AXES` reads JSON.
+"""
 
 import json
 import sys

@@ -1,6 +1,7 @@
-"""Mean and variance of `step_s` for each cell of a run: `mean_and_variance.py TOOL FOLDER` prints JSON.
+"""Mean and variance of `step_s` for each cell of a run.
 
-What is printed: seconds, imports apart, the process's memory at its most in bytes, and the number of cells.
+`mean_and_variance.py TOOL FOLDER` prints JSON: the seconds without imports, the peak memory of
+the process in bytes, and the number of cells.
 """
 
 import importlib
@@ -41,7 +42,10 @@ def with_polars(folder: Path) -> int:
 def with_duckdb(folder: Path) -> int:
     import duckdb
 
-    query = "select cell_id, avg(s), var_samp(s) from (select cell_id, unnest(step_s) s from read_parquet(?)) group by all"
+    query = (
+        "select cell_id, avg(s), var_samp(s) "
+        "from (select cell_id, unnest(step_s) s from read_parquet(?)) group by all"
+    )
     return len(duckdb.sql(query, params=[str(folder / "records" / "*.parquet")]).fetchall())
 
 

@@ -1,4 +1,4 @@
-"""pyperf's runner: each of its worker processes is a trial."""
+"""The runner for pyperf: each of its worker processes is a trial."""
 
 import sys
 from importlib.machinery import SourceFileLoader

@@ -1,4 +1,7 @@
-"""pyperf's runner around a step, one worker process: `pyperf_step.py --batch BATCH --values SAMPLES -o FILE`."""
+"""pyperf's runner around a step, with one worker process.
+
+Run `pyperf_step.py --batch BATCH --values SAMPLES -o FILE`.
+"""
 
 import sys
 import time
@@ -27,7 +30,10 @@ else:
 
 
 def once(_loops):
-    """Seconds of one step, its gradients cleared before: how pyperf times what must not all be timed."""
+    """Return the seconds of one step, with its gradients cleared before.
+
+    pyperf provides this form for code of which only a part is timed.
+    """
     clear()
     start = time.perf_counter()
     loss = take()

@@ -1,4 +1,4 @@
-"""Ray tasks, each of which starts a process: Ray's own workers are used again, and hold what ran before."""
+"""Ray tasks that each start a process, since Ray reuses its workers and their state."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Ray Tune, a grid search over seeds."""
+"""Ray Tune with a grid search over seeds."""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""Ray Tune's variants of a grid search, none of them run: `tune_variants.py AXES` as JSON."""
+"""The variants of Ray Tune's grid search, without running them.
+
+`tune_variants.py AXES` reads JSON.
+"""
 
 import json
 import sys

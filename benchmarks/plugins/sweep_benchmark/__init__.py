@@ -1,1 +1,1 @@
-"""The workload of the benchmarks, found through its entry point where this folder is on PYTHONPATH."""
+"""The workload of the benchmarks, found by its entry point if this folder is on PYTHONPATH."""

@@ -1,6 +1,7 @@
-"""Benchmark: the trial that every tool runs: with NumPy nothing at all, with torch one small step.
+"""Benchmark: the trial that every tool runs.
 
-As a script, `trial.py numpy|torch`, it is what tools run that start an interpreter for every trial.
+It does nothing with NumPy, and takes one small step with torch. Tools that start an interpreter for
+every trial run the script `trial.py numpy|torch`.
 """
 
 import importlib
@@ -12,13 +13,13 @@ WIDTH = 64
 
 
 def run(_framework, settings, _data, _reference, _report):
-    """Times the trial's own work, in the framework that its host has imported."""
+    """Time the trial's own work, in the framework that its host has imported."""
     module = "torch" if settings["framework"].startswith("torch") else "numpy"
     return {"step_s": [work(module)]}
 
 
 def work(module):
-    """Import the framework, do what the trial does, and give the seconds that took without the import."""
+    """Import the framework, do the work, and return the seconds of the work alone."""
     framework = importlib.import_module(module)
     start = time.perf_counter()
     if module == "torch":

@@ -1,4 +1,4 @@
-"""asv's benchmark: each value of its parameter is a trial, in a process of its own."""
+"""The benchmark for asv: each value of its parameter is a trial, in a process of its own."""
 
 import importlib
 import os
