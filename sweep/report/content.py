@@ -1,8 +1,9 @@
-"""What the page's script works with: rows, axes and plots, as JSON."""
+"""The JSON that the report's script works with: rows, axes, columns and plots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sweep.analysis.failures import failures
@@ -16,13 +17,15 @@ from sweep.report.plots import Channel
 
 MOST_PROCESSES = 20_000
 MOST_MISSING = 1000
-_MOST = {"cells": 20, "points": 2000, "panels": 12, "rows": 200}  # that are shown at once
+# Limits on what the page shows at once.
+_MOST = {"cells": 20, "points": 2000, "panels": 12, "rows": 200}
 
 
 class Column(NamedTuple):
-    """A column of a table; `power` is that of the unit of the metric that is chosen, 0 where it has none.
+    """A column of a table.
 
-    The title carries the unit where there is room.
+    `power` is the exponent of the chosen metric's unit: 1 for a mean, 2 for a variance, 0 for a
+    column without that unit. The title names the unit if `has_room`.
     """
 
     key: str
@@ -67,14 +70,13 @@ _COLUMNS = {
 
 
 def content(run: Run, measured: Measured) -> dict[str, Any]:
+    """Return all that the script needs, as values that JSON can hold."""
     axes = measured.cells.axes
     view = plots.View(elapsed=f"elapsed time ({figures.elapsed_scale(run).sign})")
     return {
         "name": run.name,
         "axes": [_axis(each, channel) for each, channel in axes.items()],
-        "across": {axis: figures.across(axes, axis).field for axis in axes}
-        if len(axes) > 1
-        else {},
+        "across": _across(axes),
         "nothing": {"encodings": plots.encodings(plots.NOTHING)},
         "metrics": [
             {"name": m.name, "title": m.title, "sign": m.scale.sign, "scales": _scales(m)}
@@ -93,8 +95,15 @@ def content(run: Run, measured: Measured) -> dict[str, Any]:
     }
 
 
+def _across(axes: Mapping[str, Channel]) -> dict[str, str]:
+    """Return the field along x of a map, for each axis that may be compared over."""
+    if len(axes) < 2:
+        return {}
+    return {axis: figures.across(axes, axis).field for axis in axes}
+
+
 def _plot(name: str, kind: plots.Kind, view: plots.View) -> dict[str, Any]:
-    """A plot along placeholders, with what the script must know to fill them."""
+    """Return a plot along placeholders, with what the script needs to replace them."""
     over_time = kind.rows in figures.COURSES
     return {
         "rows": kind.rows,
@@ -117,14 +126,14 @@ def _axis(axis: str, channel: Channel) -> dict[str, Any]:
 
 
 def _scales(metric: figures.Metric) -> list[dict[str, Any]]:
-    """From where on each unit is used, where the cells of a metric lie too far apart for one."""
+    """Return each unit with the least value that uses it; empty if all cells share one unit."""
     if not isinstance(metric.scale, OwnScale):
         return []
     return [{"least": least(each), **each._asdict()} for each in scales_of(metric.scale.unit)]
 
 
 def _chosen(measured: Measured) -> dict[str, str]:
-    """What is looked at at first."""
+    """Return the choices that the page starts with."""
     roles = {
         role: channel.field for role, channel in figures.usual_roles(measured.cells.axes).items()
     }
@@ -133,21 +142,25 @@ def _chosen(measured: Measured) -> dict[str, str]:
 
 
 def _rows(run: Run, measured: Measured) -> dict[str, list[Row]]:
-    found = measured.summaries
-    shown_by_process = set(_by_process(measured))
+    """Return the rows of each table and plot."""
+    by_metric = measured.summaries
+    with_processes = set(_metrics_with_processes(measured))
     summaries: list[Row] = []
     processes: list[Row] = []
     for metric in measured.metrics:
         own = {"metric": metric.name}
-        summaries += [own | row for row in figures.cells(found[metric.name], metric)]
-        if metric.name in shown_by_process:
-            processes += [own | row for row in figures.processes(found[metric.name], metric)]
-    both = "forward_s" in found and "backward_s" in found
+        summaries += [own | row for row in figures.cells(by_metric[metric.name], metric)]
+        if metric.name in with_processes:
+            processes += [own | row for row in figures.processes(by_metric[metric.name], metric)]
+    has_parts = "forward_s" in by_metric and "backward_s" in by_metric
+    parts = figures.parts(by_metric["forward_s"], by_metric["backward_s"]) if has_parts else []
+    # Even the usual metric alone may have too many processes: then every nth is embedded.
+    step = max(1, math.ceil(len(processes) / MOST_PROCESSES))
     return {
         "cells": list(measured.cells.rows),
         "summaries": summaries,
-        "processes": processes[:: -(-len(processes) // MOST_PROCESSES) or 1],
-        "parts": figures.parts(found["forward_s"], found["backward_s"]) if both else [],
+        "processes": processes[::step],
+        "parts": parts,
         "ratios": _ratios(measured),
         "curves": [row for row in figures.curves(run, measured.cells) if figures.drawable(row)],
         "causes": [failure._asdict() for failure in failures(run.records)],
@@ -157,26 +170,28 @@ def _rows(run: Run, measured: Measured) -> dict[str, list[Row]]:
 
 
 def _ratios(measured: Measured) -> list[Row]:
-    """Every comparison, with the kinds of its warnings."""
+    """Return the rows of all comparisons, with the kinds of their warnings."""
     cache: WarningCache = {}
     found = measured.comparisons.values()
     return [row for each in found for row in figures.ratios(each, measured.cells, cache)]
 
 
-def _by_process(measured: Measured) -> list[str]:
-    """The metrics whose every process is embedded: as many as there is room for, the usual one always."""
-    each = sum(summary.processes for summary in measured.usual)
-    return [metric.name for metric in measured.metrics[: max(1, MOST_PROCESSES // max(1, each))]]
+def _metrics_with_processes(measured: Measured) -> list[str]:
+    """Return the metrics whose processes are embedded: the usual one, and others while they fit."""
+    processes = sum(summary.processes for summary in measured.usual)
+    count = max(1, MOST_PROCESSES // max(1, processes))
+    return [metric.name for metric in measured.metrics[:count]]
 
 
 def _absent(measured: Measured) -> dict[str, str]:
-    """What is to be said where processes are not embedded."""
-    there = _by_process(measured)
-    told = f"There are too many processes to embed those of every metric: here they are of {', '.join(there)}."
-    return {metric.name: told for metric in measured.metrics if metric.name not in there}
+    """Return a note for each metric whose processes are not embedded."""
+    embedded = _metrics_with_processes(measured)
+    reason = "There are too many processes to embed those of every metric"
+    note = f"{reason}: here they are of {', '.join(embedded)}."
+    return {metric.name: note for metric in measured.metrics if metric.name not in embedded}
 
 
 def _columnwise(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """The same as columns, which repeat no names."""
+    """Return the rows as columns, which hold each name only once."""
     names = dict.fromkeys(key for row in rows for key in row)
     return {key: [row.get(key) for row in rows] for key in names}

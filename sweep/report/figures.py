@@ -1,7 +1,8 @@
-"""Figures: a run as rows to draw, and single pictures drawn from them.
+"""Figures: the rows that plots are drawn from, and single plots of a run.
 
-Rows are plain: numbers in the unit that is shown, texts for people. Axes are fields named `a0`, `a1` …, since an axis
-may be called anything.
+Rows hold numbers in the unit that is shown, and texts for people. The fields of axes are named
+`a0`, `a1` and so on, since an axis may have any name, and Vega-Lite reads dots and brackets in
+the name of a field as a path.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ COURSES = {
 
 
 class Metric(NamedTuple):
-    """A metric in the unit in which it is shown."""
+    """A metric, with the unit in which it is shown."""
 
     name: str
     scale: Scale | OwnScale
@@ -60,7 +61,7 @@ class Metric(NamedTuple):
 
     @property
     def better(self) -> str:
-        """How a speed-up is said that a number and a baseline surround: `2.3 times as fast as torch`."""
+        """The words between a speed-up and its baseline: `2.3 times as fast as torch`."""
         if self.metadata.unit == "s" or self.metadata.unit.endswith("/s"):
             return "times as fast as"
         return f"times {self.metadata.direction} {self.name} than"
@@ -72,20 +73,22 @@ class Metric(NamedTuple):
 
     @property
     def title(self) -> str:
+        """The heading of the metric, with its unit."""
         sign = f" ({self.sign})" if self.sign else ""
         return f"{self.name.removesuffix('_s').removesuffix('_bytes').replace('_', ' ')}{sign}"
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a run in their order, and the axes that tell them apart."""
+    """The cells of a run in their order, and the axes that distinguish them."""
 
     axes: Mapping[str, Channel]
     rows: Sequence[Row] = field(repr=False)
-    _places: Mapping[str, int] = field(repr=False)
+    _indices: Mapping[str, int] = field(repr=False)
 
     @classmethod
     def of(cls, summaries: Sequence[Summary]) -> Cells:
+        """Return the cells of these summaries."""
         every = [summary.axes for summary in summaries]
         axes = {
             name: channel(i, name, [each.get(name) for each in every])
@@ -94,14 +97,17 @@ class Cells:
         rows = [fields(each, axes) | {"label": label(each, axes)} for each in every]
         return cls(axes, rows, {_key(each): i for i, each in enumerate(every)})
 
-    def place(self, axes: Axes) -> int | None:
-        """Its number in the list."""
-        return self._places.get(_key(axes))
+    def index(self, axes: Axes) -> int | None:
+        """Return the index of the cell with these axes; None if there is none."""
+        return self._indices.get(_key(axes))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a single picture is to show: axes by their names, the usual ones unless given."""
+    """What a single plot shows; what is not given has its usual value.
+
+    `roles` maps ROLES to names of axes.
+    """
 
     metric: str | None = None
     where: Mapping[str, Any] | None = None
@@ -111,7 +117,10 @@ class Choice:
 
 
 def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
-    """A plot of the run with its rows, as Vega-Lite. Raises SweepError where there is nothing to draw."""
+    """Return a plot of the run with its rows, as a Vega-Lite specification.
+
+    Raises SweepError where there is nothing to draw.
+    """
     wanted = plots.kind_named(kind).rows
     chosen = choice.metric or run.summary(where=choice.where)[0].metric
     summaries = run.summary(metric=chosen, where=choice.where)
@@ -138,16 +147,19 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
 
 
 def over_time(roles: Mapping[str, Channel]) -> dict[str, Channel]:
-    """Where time runs along x, the axis that stands there elsewhere is told by dashes, unless something else is."""
+    """Return the roles of a plot over elapsed time, whose x axis shows no axis of the grid.
+
+    The axis of x is shown by dashes instead, unless it has another role or dashes are taken.
+    """
     taken = {roles[role].field for role in ("colour", "panels")} | {plots.NOTHING.field}
     free = roles["shape"].field == plots.NOTHING.field and roles["x"].field not in taken
     return {**roles, "shape": roles["x"]} if free else dict(roles)
 
 
 def across(axes: Mapping[str, Channel], over: str, x: Channel | None = None) -> Channel:
-    """The axis along x of a map: the one given, or the usual one beside the axis that is compared over.
+    """Return the axis along x of a map: the given one, or the usual one among the others.
 
-    Raises SweepError where it would be the same axis twice.
+    Raises SweepError where it would be the axis that is compared over.
     """
     others = {name: channel for name, channel in axes.items() if name not in axes_of(over)}
     if not others:
@@ -162,7 +174,10 @@ def across(axes: Mapping[str, Channel], over: str, x: Channel | None = None) -> 
 
 
 def apart(row: Row, axes: Iterable[Channel], left: Collection[str]) -> str:
-    """What tells the line, band or panel of a row from others: its axes but for the fields that are left out."""
+    """Return the text that identifies the line, band or panel of a row.
+
+    It names the values of all axes except those whose fields are in `left`.
+    """
     texts = [
         dict(zip(axis.values, axis.said, strict=True)).get(row.get(axis.field))
         for axis in axes
@@ -172,53 +187,55 @@ def apart(row: Row, axes: Iterable[Channel], left: Collection[str]) -> str:
 
 
 def channel(place: int, name: str, values: Iterable[Any]) -> Channel:
-    """An axis as a plot draws it; `batch_exponent` by the batch size that it stands for."""
-    found = sorted({repr(v): v for v in values}.values(), key=natural)
-    numbers = [v for v in found if v is not None]
-    numeric = bool(numbers) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in numbers
+    """Return the channel of an axis; `batch_exponent` is drawn by its batch size."""
+    distinct = sorted({repr(v): v for v in values}.values(), key=natural)
+    present = [v for v in distinct if v is not None]
+    numeric = bool(present) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in present
     )
-    drawn = {plotted_value(name, v, numeric): value_label(name, v) for v in found}
-    drawn.pop(None, None)
-    return Channel(f"a{place}", built_in.title(name), list(drawn), numeric, list(drawn.values()))
+    labels = {plotted_value(name, v, numeric): value_label(name, v) for v in distinct}
+    # A missing value has no position on a numeric scale.
+    labels.pop(None, None)
+    return Channel(f"a{place}", built_in.title(name), list(labels), numeric, list(labels.values()))
 
 
 def fields(axes: Axes, channels: Mapping[str, Channel]) -> Row:
-    """The axes of a cell as fields of a row."""
+    """Return the axes of a cell as fields of a row."""
     return {
-        drawn.field: plotted_value(name, axes.get(name), drawn.numeric)
-        for name, drawn in channels.items()
+        channel.field: plotted_value(name, axes.get(name), channel.numeric)
+        for name, channel in channels.items()
     }
 
 
 def label(axes: Axes, names: Iterable[str]) -> str:
-    """A cell in few words, by the axes named: `torch==2.13.0 · batch 32`."""
-    return (
-        " · ".join(value_label(name, axes[name]) for name in names if axes.get(name) is not None)
-        or "all"
-    )
+    """Return a short text for a cell, by the axes named: `torch==2.13.0 · batch 32`."""
+    labels = [value_label(name, axes[name]) for name in names if axes.get(name) is not None]
+    return " · ".join(labels) or "all"
 
 
 def plotted_value(name: str, value: Any, numeric: bool) -> Any:
-    """A value of an axis as a plot places it."""
+    """Return the value of an axis as rows hold it."""
     if numeric:
         return built_in.number(name, value)
     return NOTHING if value is None else shown(value)
 
 
 def value_label(name: str, value: Any) -> str:
-    """A value of an axis that says by itself what it is of."""
+    """Return a text for the value of an axis that is clear without the axis: `batch 32`."""
     return NOTHING if value is None else built_in.labelled(name, value)
 
 
 def usual_roles(
     axes: Mapping[str, Channel], given: Mapping[str, Channel] | None = None
 ) -> dict[str, Channel]:
-    """What is drawn along which axis: what is `given`, and of the rest batch size along x, frameworks by colour."""
+    """Return the channel of each role: those `given`, else the batch size along x and so on.
+
+    Frameworks have colours, and devices and workloads have panels.
+    """
     roles = dict(given or {})
-    taken = {drawn.field for drawn in roles.values()}
-    left = {name: drawn for name, drawn in axes.items() if drawn.field not in taken}
-    numeric = [name for name, drawn in left.items() if drawn.numeric]
+    taken = {channel.field for channel in roles.values()}
+    left = {name: channel for name, channel in axes.items() if channel.field not in taken}
+    numeric = [name for name, channel in left.items() if channel.numeric]
     preferred = {
         "x": ["batch_exponent", *numeric, "framework", *left],
         "colour": ["framework", "version", *left],
@@ -227,26 +244,26 @@ def usual_roles(
     }
     for role, names in preferred.items():
         if role not in roles:
-            roles[role] = left.pop(
-                next((name for name in names if name in left), ""), plots.NOTHING
-            )
+            name = next((name for name in names if name in left), "")
+            roles[role] = left.pop(name, plots.NOTHING)
+    # An axis without a role would make points of several cells coincide.
     if roles["panels"] is plots.NOTHING and "panels" not in (given or {}):
         roles["panels"] = next(iter(left.values()), plots.NOTHING)
     return roles
 
 
 def usual_over(axes: Mapping[str, Channel]) -> str:
-    """The axis that is compared over unless another is chosen."""
-    asked = comparable_axes(axes)
-    if "framework" in asked or not axes:
+    """Return the axis that is compared over by default."""
+    comparable = comparable_axes(axes)
+    if "framework" in comparable or not axes:
         return "framework"
-    return next(iter(asked or axes))
+    return next(iter(comparable or axes))
 
 
 def metrics_of(run: Run) -> list[str]:
-    """The times, sizes and rates that some trial that went well holds, the usual ones first.
+    """Return the times, sizes and rates that some trial holds, the usual ones first.
 
-    A column of a plug-in is one of them where its file says which way is better.
+    The column of a plug-in is among them if the plug-in's file states its better direction.
     """
     table = run.records.filter(pc.equal(run.records["status"], Status.OK))
     ours = [
@@ -258,6 +275,7 @@ def metrics_of(run: Run) -> list[str]:
 
 
 def metric_of(summaries: Sequence[Summary]) -> Metric:
+    """Return the metric of these summaries, in a unit that suits all of them."""
     first = summaries[0]
     return Metric(
         first.metric, column_scale(first.unit, [s.mean for s in summaries]), first.metadata
@@ -265,45 +283,51 @@ def metric_of(summaries: Sequence[Summary]) -> Metric:
 
 
 def cells(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
-    """Each cell's figures."""
+    """Return a row with the figures of each cell."""
     return [
-        {"cell": place, "processes": s.processes, "samples": len(s.samples), "failed": failed(s)}
+        {"cell": index, "processes": s.processes, "samples": len(s.samples), "failed": failed(s)}
         | _figures(s, metric)
-        for place, s in enumerate(summaries)
+        for index, s in enumerate(summaries)
     ]
 
 
 def failed(summary: Summary) -> int:
+    """Return the number of trials that ended without times."""
     return without_times(summary.statuses)
 
 
 def processes(summaries: Sequence[Summary], metric: Metric) -> list[Row]:
-    """Each process's distribution, when it ran, and how its mean compares with that of its cell."""
-    moments = [moment for summary in summaries for moment in summary.column("started_at") if moment]
-    first = min(moments, default=None)
+    """Return a row for each trial: its distribution, its start, and its mean over its cell's."""
+    starts = [start for summary in summaries for start in summary.column("started_at") if start]
+    first = min(starts, default=None)
     return [
         row
-        for place, each in enumerate(summaries)
-        for row in _processes(place, each, metric, first)
+        for index, each in enumerate(summaries)
+        for row in _processes(index, each, metric, first)
     ]
 
 
 def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
-    """Forward and backward of each cell that has both, with their shares."""
+    """Return rows for forward and backward of each cell that has both, with their shares."""
     rows = []
-    for place, pair in enumerate(zip(forward, backward, strict=True)):
+    for index, pair in enumerate(zip(forward, backward, strict=True)):
         whole = sum(summary.mean for summary in pair)
-        for rank, summary in enumerate(pair if math.isfinite(whole) and whole else ()):
-            told = {"part": summary.metric.removesuffix("_s"), "time": quantity(summary.mean, "s")}
+        if not math.isfinite(whole) or not whole:
+            continue
+        for rank, summary in enumerate(pair):
+            texts = {"part": summary.metric.removesuffix("_s"), "time": quantity(summary.mean, "s")}
             figures = _rounded({"mean": summary.mean, "share": summary.mean / whole})
-            rows.append({"cell": place, "rank": rank} | told | figures)
+            rows.append({"cell": index, "rank": rank} | texts | figures)
     return rows
 
 
 def ratios(
     found: Sequence[Comparison], known: Cells, cache: WarningCache | None = None
 ) -> list[Row]:
-    """Comparisons as speed-ups: the baseline's time by the subject's; `cache` is kept from one call to the next."""
+    """Return a row with the speed-up of each comparison and the kinds of its warnings.
+
+    `cache` keeps the warnings about cells for the next call.
+    """
     warnings = [
         ", ".join(dict.fromkeys(warning.kind for warning in each))
         for each in verdict_warnings(found, cache)
@@ -313,20 +337,23 @@ def ratios(
 
 
 def curves(run: Run, known: Cells) -> list[Row]:
-    """How losses and accuracy of each cell go over elapsed time: mean and extent over seeds, thinned to few points."""
+    """Return rows of the losses and accuracies of each cell over elapsed time.
+
+    They have the mean and the extremes over seeds, at a limited number of points.
+    """
     trained = run.records.filter(pc.equal(run.records["status"], Status.OK))
-    axes, of_row = cells_of(trained)
-    places = [known.place(each) for each in axes]
-    by, rows = elapsed_scale(run).factor, []
+    axes, cell_of_row = cells_of(trained)
+    indices = [known.index(each) for each in axes]
+    unit_s, rows = elapsed_scale(run).factor, []
     for measured in COURSES:
-        for cell, logs in _logs(trained, of_row, measured).items():
-            own = {"cell": places[cell], "of": measured}
-            rows += [own | row for row in _course(logs, measured, by)]
+        for cell, logs in _logs(trained, cell_of_row, measured).items():
+            own = {"cell": indices[cell], "of": measured}
+            rows += [own | row for row in _course(logs, measured, unit_s)]
     return [row for row in rows if row["cell"] is not None]
 
 
 def unusable(run: Run) -> str:
-    """What is to be said of logged losses that cannot be drawn; empty where there are none."""
+    """Return a note on logged losses that cannot be drawn; empty where there are none."""
     trained = run.records.filter(pc.equal(run.records["status"], Status.OK))
     every = [
         _logs(trained, np.zeros(len(trained), dtype=np.int64), loss)
@@ -336,12 +363,12 @@ def unusable(run: Run) -> str:
 
 
 def drawable(row: Row) -> bool:
-    """Whether a point of a course has a place on its scale: losses are drawn by their logarithm."""
+    """Whether a point has a position on its scale, which is logarithmic for losses."""
     return bool(row["of"] == "validation_pck" or (row["low"] or 0) > 0)
 
 
 def elapsed_scale(run: Run) -> Scale:
-    """The unit in which the time that the run's trainings took is read well."""
+    """Return the unit for the elapsed time of the run's trainings."""
     elapsed = pc.list_flatten(run.records["elapsed_s"])
     longest = pc.max(elapsed.filter(pc.is_finite(elapsed))).as_py() or 0.0
     if longest < 300:
@@ -350,7 +377,7 @@ def elapsed_scale(run: Run) -> Scale:
 
 
 def number(value: float | None, digits: int = 5) -> float | None:
-    """As exact as a plot can show; None where there is no number."""
+    """Return a number, rounded to what a plot can show; None where it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")
@@ -359,6 +386,7 @@ def number(value: float | None, digits: int = 5) -> float | None:
 def _rows_of(
     run: Run, wanted: str, summaries: Sequence[Summary], metric: Metric, choice: Choice
 ) -> list[Row]:
+    """Return the rows of a plot that shows neither comparisons nor courses."""
     if wanted == "parts":
         halves = (
             run.summary(metric=half, where=choice.where) for half in ("forward_s", "backward_s")
@@ -372,19 +400,27 @@ def _rows_of(
 def _roles(
     kind: str, axes: Mapping[str, Channel], chosen: Mapping[str, str], over: str
 ) -> dict[str, Channel]:
-    """The axis of each role in a plot of this kind. Raises SweepError for a map of an axis against itself."""
+    """Return the channel of each role in a plot of this kind.
+
+    Raises SweepError for a map of an axis against itself.
+    """
     given = {role: _axis(name, axes) for role, name in chosen.items()}
     if kind == "heatmap":
         given["x"] = across(axes, over, given.get("x"))
-    several = Channel("subject", built_in.title(over))
-    roles = {**usual_roles(axes, given), "over": axes.get(over, several)}
+    # Several axes that are compared over together have no channel: rows hold their values.
+    combined = Channel("subject", built_in.title(over))
+    roles = {**usual_roles(axes, given), "over": axes.get(over, combined)}
     return over_time(roles) if plots.kind_named(kind).rows in COURSES else roles
 
 
 def _left(along: Sequence[str], x: Channel, over: str, axes: Mapping[str, Channel]) -> set[str]:
-    """The fields of the axes that run along a plot."""
-    compared = {axes[name].field for name in axes_of(over) if name in axes}
-    return ({x.field} if "x" in along else set()) | (compared if "over" in along else set())
+    """Return the fields of the axes that run along a plot."""
+    left = set()
+    if "x" in along:
+        left.add(x.field)
+    if "over" in along:
+        left |= {axes[name].field for name in axes_of(over) if name in axes}
+    return left
 
 
 def _view(
@@ -407,7 +443,7 @@ def _view(
 
 
 def _drawable(row: Row, known: Cells, left: Collection[str]) -> Row:
-    """A row with the fields of its cell, and what tells its line, band or panel from others."""
+    """Return a row with the fields of its cell and the text of its line, band or panel."""
     cell = known.rows[row["cell"]] if row.get("cell") is not None else {}
     whole = {"when": row.get("position"), **cell, **row}
     return {**whole, "apart": apart(whole, known.axes.values(), left)}
@@ -422,39 +458,39 @@ def _axis(name: str, axes: Mapping[str, Channel]) -> Channel:
 
 
 def _figures(summary: Summary, metric: Metric) -> Row:
-    by, interval = metric.scale.factor, summary.interval
+    """Return the figures of a cell in the unit of the metric."""
+    unit_size, interval = metric.scale.factor, summary.interval
     names = ("mean", "sd", "median", "mad", "min", "p5", "p95")
-    told = {name: getattr(summary, name) / by for name in names} | {
-        "variance": summary.variance / by**2
-    }
-    ends = (interval.low / by, interval.high / by) if interval else (None, None)
-    return _rounded(told | dict(zip(("low", "high"), ends, strict=True)))
+    figures: dict[str, float | None] = {name: getattr(summary, name) / unit_size for name in names}
+    figures["variance"] = summary.variance / unit_size**2
+    figures["low"] = interval.low / unit_size if interval else None
+    figures["high"] = interval.high / unit_size if interval else None
+    return _rounded(figures)
 
 
 def _processes(
-    place: int, summary: Summary, metric: Metric, first: dt.datetime | None
+    index: int, summary: Summary, metric: Metric, first: dt.datetime | None
 ) -> list[Row]:
-    """The processes of one cell; quantiles are relative to the cell's mean."""
+    """Return a row for each trial of one cell; quantiles are relative to the cell's mean."""
     facts = [
         summary.column(name) or [None] * summary.processes
         for name in ("seed", "position", "node", "started_at")
     ]
     rows = []
-    for turn, (samples, mean) in enumerate(
-        zip(summary.by_process(), summary.process_means, strict=True)
-    ):
+    trials = zip(summary.by_process(), summary.process_means, strict=True)
+    for turn, (samples, mean) in enumerate(trials):
         seed, position, node, started = (column[turn] for column in facts)
-        told: Row = {"cell": place, "turn": turn, "seed": seed, "position": position, "node": node}
-        told |= {"of": metric.scale.with_sign(summary.mean), **_moment(started, first)}
-        spread = np.quantile(samples, _QUANTILES) / summary.mean
-        figures = dict(zip(("p5", "q1", "median", "q3", "p95"), spread, strict=True))
+        row: Row = {"cell": index, "turn": turn, "seed": seed, "position": position, "node": node}
+        row |= {"of": metric.scale.with_sign(summary.mean), **_start(started, first)}
+        quantiles = np.quantile(samples, _QUANTILES) / summary.mean
+        figures = dict(zip(("p5", "q1", "median", "q3", "p95"), quantiles, strict=True))
         figures |= {"mean": mean / metric.scale.factor, "relative": mean / summary.mean}
-        rows.append(told | _rounded(figures))
+        rows.append(row | _rounded(figures))
     return rows
 
 
-def _moment(started: dt.datetime | None, first: dt.datetime | None) -> Row:
-    """When a trial started: as text, and in minutes since the first one."""
+def _start(started: dt.datetime | None, first: dt.datetime | None) -> Row:
+    """Return the start of a trial as text, and in minutes since the first one."""
     if started is None or first is None:
         return {"at": None, "started": None}
     minutes = (started - first).total_seconds() / 60
@@ -462,13 +498,14 @@ def _moment(started: dt.datetime | None, first: dt.datetime | None) -> Row:
 
 
 def _ratio(comparison: Comparison, known: Cells) -> Row:
-    better = comparison.speedup
-    speedup, interval = (better.estimate, better.interval()) if better else (None, None)
+    """Return the row of a comparison, with its speed-up."""
+    speedup = comparison.speedup.estimate if comparison.speedup else None
+    interval = comparison.speedup.interval() if comparison.speedup else None
     ends = (interval.low, interval.high) if interval else (None, None)
     axes = comparison.subject_axes
     machine = [name for name in MACHINES if name in comparison.axes]
     return {
-        "cell": known.place(comparison.subject.axes) if comparison.subject else None,
+        "cell": known.index(comparison.subject.axes) if comparison.subject else None,
         **fields(axes, known.axes),
         "label": label(axes, [*known.axes, *machine]),
         "over": comparison.over,
@@ -484,7 +521,7 @@ def _ratio(comparison: Comparison, known: Cells) -> Row:
 
 
 def _side(over: str, value: Any) -> str:
-    """A value of the axis that is compared over, or of several."""
+    """Return a text for the value of the axis that is compared over, or of several axes."""
     values = value if isinstance(value, tuple) else (value,)
     return " · ".join(
         value_label(name, each) for name, each in zip(axes_of(over), values, strict=True)
@@ -492,33 +529,34 @@ def _side(over: str, value: Any) -> str:
 
 
 def _short(comparison: Comparison) -> str:
-    """A speed-up in a few characters, with a sign where it is no difference: `=` equivalent, `?` inconclusive."""
+    """Return a speed-up in a few characters; ` =` marks equivalent, ` ?` inconclusive.
+
+    The squares of a map have room for no more.
+    """
     if comparison.speedup is None:
         return NOTHING
     speedup = comparison.speedup.estimate
-    told = (
-        f"{speedup:.2f}" if 0.1 < speedup < 0.9 else factor(speedup)
-    )  # the squares of a map are small
-    told = f"{speedup:.0e}" if len(told) > _MOST_LETTERS else told
-    return told + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
+    text = f"{speedup:.2f}" if 0.1 < speedup < 0.9 else factor(speedup)
+    if len(text) > _MOST_LETTERS:
+        text = f"{speedup:.0e}"
+    return text + {"equivalent": " =", "inconclusive": " ?"}.get(comparison.verdict, "×")
 
 
-def _logs(trained: pa.Table, of_row: Ints, measured: str) -> dict[int, list[Log]]:
-    """What each training has logged of a quantity, by the number of its cell; those that have not are left out."""
+def _logs(trained: pa.Table, cell_of_row: Ints, measured: str) -> dict[int, list[Log]]:
+    """Return the logs of a quantity by the index of the cell, without trainings that lack it."""
     logs: dict[int, list[Log]] = defaultdict(list)
     step, elapsed = COURSES[measured]
     if not {step, elapsed, measured} <= set(trained.column_names):
         return logs
-    for cell, row in zip(
-        of_row.tolist(), trained.select([step, elapsed, measured]).to_pylist(), strict=True
-    ):
+    rows = trained.select([step, elapsed, measured]).to_pylist()
+    for cell, row in zip(cell_of_row.tolist(), rows, strict=True):
         if row[step] and row[measured]:
             logs[cell].append(log_of(row, step, [elapsed, measured]))
     return logs
 
 
-def _course(logs: Sequence[Log], measured: str, by: float) -> list[Row]:
-    """The steps that every seed has logged, evenly spread over the logarithm of their number."""
+def _course(logs: Sequence[Log], measured: str, unit_s: float) -> list[Row]:
+    """Return rows for steps that every seed logged, evenly spaced on a logarithmic scale."""
     step, timed = COURSES[measured]
     usable = [log for log in logs if len(log.steps)]
     if not usable:
@@ -527,12 +565,13 @@ def _course(logs: Sequence[Log], measured: str, by: float) -> list[Row]:
     if not len(common):
         return []
     wanted = common[np.unique(np.geomspace(1, len(common), _POINTS_OF_A_CURVE).astype(int) - 1)]
-    places = [np.searchsorted(log.steps, wanted) for log in usable]
+    indices = [np.searchsorted(log.steps, wanted) for log in usable]
+    # (seeds, steps)
     elapsed, values = (
-        np.stack([log.values[name][at] for log, at in zip(usable, places, strict=True)])
+        np.stack([log.values[name][at] for log, at in zip(usable, indices, strict=True)])
         for name in (timed, measured)
     )
-    elapsed = elapsed.mean(axis=0) / by
+    elapsed = elapsed.mean(axis=0) / unit_s
     return [
         {"at": f"{step.removeprefix('validation_')} {wanted[i]:g}", "seeds": len(usable)}
         | _rounded({"elapsed": elapsed[i], "value": values[:, i].mean()})

@@ -1,4 +1,4 @@
-"""What of a run is shown: its metrics, cells, summaries and comparisons."""
+"""The figures of a run that the report shows: its metrics, cells, summaries and comparisons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MOST_COMPARISONS = 6000
 
 
 class Measured(NamedTuple):
-    """All that is drawn: metrics with their summaries, cells, comparisons by metric and axis."""
+    """The metrics with their summaries, the cells, and the comparisons by metric and axis.
+
+    The first metric is the usual one, which the report shows first.
+    """
 
     metrics: Sequence[Metric]
     summaries: Mapping[str, Sequence[Summary]]
@@ -26,16 +29,18 @@ class Measured(NamedTuple):
 
     @property
     def usual(self) -> Sequence[Summary]:
+        """The summaries of the usual metric."""
         return self.summaries[self.metrics[0].name]
 
     @property
     def overs(self) -> list[str]:
-        """The axes over which there are comparisons, the usual one first."""
+        """The axes over which the usual metric is compared, the usual axis first."""
         axes = [axis for metric, axis in self.comparisons if metric == self.metrics[0].name]
         return sorted(axes, key=lambda axis: axis != figures.usual_over(self.cells.axes))
 
 
 def measure(run: Run) -> Measured:
+    """Return the figures of a run. Raises SweepError where it has no records."""
     names = dict.fromkeys([run.summary()[0].metric, *figures.metrics_of(run)])
     summaries = {each: run.summary(metric=each) for each in names}
     usual = next(iter(summaries.values()))
@@ -46,15 +51,14 @@ def measure(run: Run) -> Measured:
 def _comparisons(
     run: Run, cells: Cells, metrics: Sequence[Metric]
 ) -> dict[tuple[str, str], Sequence[Comparison]]:
-    """Of every time and rate over every axis; of the usual one alone where that would be too many."""
+    """Compare every time and rate over every axis, or only the usual metric in a large run."""
     speeds = [m.name for m in metrics if _is_speed(m) and (m.name != "wall_s" or m is metrics[0])]
     many = len(speeds) * len(cells.axes) * len(cells.rows) > MOST_COMPARISONS
     found = {}
     for metric in speeds[:1] if many else speeds:
         for axis in cells.axes:
-            with contextlib.suppress(
-                SweepError
-            ):  # each cell has a value of its own: nothing to compare
+            # There is nothing to compare where each cell has a value of its own.
+            with contextlib.suppress(SweepError):
                 found[metric, axis] = run.compare(axis, metric=metric)
     return {key: each for key, each in found.items() if each}
 

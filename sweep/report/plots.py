@@ -1,7 +1,8 @@
-"""Plots: what a run looks like, in Vega-Lite; the one module that draws.
+"""Plots: the specifications of all plots in Vega-Lite.
 
-A plot is drawn from rows (`figures.py`) along channels: the axes of the grid that its reader has chosen. The
-report draws each plot once, along placeholders (`@x`), which its reader's choices replace in the browser.
+A plot is drawn from rows (`figures.py`) along channels: the axes of the grid that the reader has
+chosen. The report holds each plot once, with placeholders such as `@x` for the channels. The
+page's script replaces them by the reader's choices.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import vl_convert
 from sweep.errors import SweepError, nearest
 from sweep.texts import printable
 
-_Layered = alt.LayerChart | alt.FacetChart  # what Altair says that alt.layer gives
+# The declared return type of alt.layer.
+_Layered = alt.LayerChart | alt.FacetChart
 
 FORMATS = ("png", "svg", "pdf")
 _VEGA_LITE = alt.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
@@ -40,16 +42,19 @@ _COLOURS = [
 ]
 _SLOWER_EVEN_FASTER = ["#b6480f", "#e9a06a", "#f2f1ee", "#7fb0da", "#1d63a3"]
 _PARTS = ["#3b82c4", "#e07b39"]
-LEAST_REACH = 0.14  # a tenth faster or slower: less than that never looks strong
+# The least end of a map's colour scale, as log2 of a speed-up: a difference of a tenth or less
+# never has a strong colour.
+LEAST_REACH = 0.14
 _RELATIVE = "relative to the mean of the cell"
 _CONNECTED, _REACH = "connected", "reach"
 
 
 @dataclass(frozen=True)
 class Channel:
-    """An axis of the grid as a plot may be drawn along it: a field of the rows, with its values in order.
+    """An axis of the grid that a plot may be drawn along: a field of the rows.
 
-    `said` are the same values as texts that tell by themselves what they are of: `batch 32`.
+    `values` are its values in order, and `said` the same values as texts that are clear without
+    the axis, such as `batch 32`.
     """
 
     field: str
@@ -60,7 +65,7 @@ class Channel:
 
     @property
     def base(self) -> int:
-        """Base of the logarithmic scale that suits the values, 0 for a linear one."""
+        """The base of the logarithmic scale that suits the values; 0 for a linear scale."""
         numbers = [v for v in self.values if v is not None] if self.numeric else []
         if len(numbers) < 2 or min(numbers) <= 0 or max(numbers) < 8 * min(numbers):
             return 0
@@ -76,13 +81,14 @@ PLACEHOLDERS = {
 
 @dataclass(frozen=True)
 class View:
-    """How a plot is to be looked at: the channels, and the names of what is measured."""
+    """The channels of a plot, and the titles of its quantities."""
 
     x: Channel = PLACEHOLDERS["x"]
     over: Channel = PLACEHOLDERS["over"]
     colour: Channel = PLACEHOLDERS["colour"]
     shape: Channel = PLACEHOLDERS["shape"]
-    dash: Channel = PLACEHOLDERS["dash"]  # what shapes tell too
+    # The same axis as `shape`, for lines.
+    dash: Channel = PLACEHOLDERS["dash"]
     panels: Channel = PLACEHOLDERS["panels"]
     metric: str = "@metric"
     better: str = "times as fast as"
@@ -95,10 +101,11 @@ class View:
 
 
 class Kind(NamedTuple):
-    """A kind of plot: its title, what it shows, which rows it is drawn from, and how.
+    """A kind of plot: its title, what it shows, its rows, and the function that draws it.
 
-    `along` are the roles whose axes run along the plot. The other axes tell a line, a band or a panel from its
-    neighbours: no line or band joins rows that differ in them. The page's script reads the same table.
+    `along` are the roles whose axes run along the plot. The other axes separate lines, bands and
+    panels: no line or band joins rows that differ in them. The page's script reads the same
+    table.
     """
 
     title: str
@@ -111,22 +118,25 @@ class Kind(NamedTuple):
 
 
 def spec(kind: str, view: View, rows: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """The plot as Vega-Lite; without rows it has data named `rows`, to be given when it is shown."""
-    drawn: dict[str, Any] = kind_named(kind).draw(view).to_dict()
+    """Return the plot as Vega-Lite; without rows its data is named `rows` and given later."""
+    specification: dict[str, Any] = kind_named(kind).draw(view).to_dict()
     if rows is not None:
-        drawn["data"] = {"values": list(rows)}
-    return drawn
+        specification["data"] = {"values": list(rows)}
+    return specification
 
 
 def kind_named(kind: str) -> Kind:
-    """The kind itself; raises SweepError with the nearest word."""
+    """Return the kind of plot with this name. Raises SweepError with the nearest name."""
     if kind not in KINDS:
         raise SweepError(f"there is no plot {kind!r}", nearest(kind, KINDS))
     return KINDS[kind]
 
 
 def image(drawn: Mapping[str, Any], form: str) -> bytes:
-    """A spec with its rows as PNG, SVG or PDF; needs no network and takes none."""
+    """Return a specification with its rows as PNG, SVG or PDF.
+
+    Drawing uses no network: without allowed addresses, no row can make it load an image.
+    """
     themed = _printable({**drawn, "config": _paper()})
     options: dict[str, Any] = {"vl_version": _VEGA_LITE, "allowed_base_urls": []}
     if form == "png":
@@ -136,7 +146,10 @@ def image(drawn: Mapping[str, Any], form: str) -> bytes:
 
 
 def _printable(node: Any) -> Any:
-    """The same with escapes for control characters: an SVG cannot hold them, and drawing ends the whole process."""
+    """Return a specification with escapes for control characters.
+
+    An SVG cannot hold them, and drawing them aborts the process.
+    """
     if isinstance(node, Mapping):
         return {_printable(key): _printable(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -146,7 +159,7 @@ def _printable(node: Any) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def javascript() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, which defines `vega` and `vegaEmbed`."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which defines `vega` and `vegaEmbed`."""
     bundle: str = vl_convert.javascript_bundle(
         "window.vega = vega; window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE
     )
@@ -154,7 +167,7 @@ def javascript() -> str:
 
 
 def encodings(channel: Channel) -> dict[str, Any]:
-    """What takes each placeholder's place where this channel is chosen for it."""
+    """Return the encoding that replaces each placeholder if this channel is chosen for it."""
     drawn = {
         "x": _along(channel),
         "steps": _steps(channel),
@@ -168,12 +181,12 @@ def encodings(channel: Channel) -> dict[str, Any]:
 
 
 def theme() -> dict[str, Any]:
-    """Colours for a page whose own colour says whether it is light, dark or paper."""
+    """Return the theme of the page, whose text colour follows a light, dark or printed page."""
     return _themed("currentColor")
 
 
 def _time(view: View) -> alt.FacetChart:
-    """Mean and interval of each cell; lines join the cells that differ in x alone."""
+    """Draw mean and interval of each cell; lines join cells that differ only in x."""
     chart = _chart()
     y, ends = (alt.Y(field, title=view.metric, **_logarithmic()) for field in ("mean:Q", "from:Q"))
     picked = alt.selection_point(name="picked", bind="legend", encodings=["color"])
@@ -187,13 +200,13 @@ def _time(view: View) -> alt.FacetChart:
     )
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
-        y=y, shape=_shape(view.shape), tooltip=_told(*_FIGURES)
+        y=y, shape=_shape(view.shape), tooltip=_tooltip(*_FIGURES)
     )
     return _in_panels(_with_ends(alt.layer(line.add_params(picked), interval, point), "mean"), view)
 
 
 def _speedup(view: View) -> alt.FacetChart:
-    """How many times faster than the baseline, with its interval; 1 is as fast."""
+    """Draw the speed-up over the baseline with its interval; at 1 both are equally fast."""
     chart = _chart()
     scaled = _logarithmic()
     y, ends = (
@@ -205,7 +218,7 @@ def _speedup(view: View) -> alt.FacetChart:
     )
     interval = common.mark_rule(strokeWidth=1.6).encode(y=ends, y2="to:Q")
     point = common.mark_point(filled=True, size=46, opacity=1).encode(
-        y=y, shape=_shape(view.shape), tooltip=_told(*_COMPARED)
+        y=y, shape=_shape(view.shape), tooltip=_tooltip(*_COMPARED)
     )
     even = chart.mark_rule(strokeDash=[4, 4], opacity=0.5, color=_ink()).encode(
         y=alt.YDatum(1, scale=scaled["scale"])
@@ -214,7 +227,7 @@ def _speedup(view: View) -> alt.FacetChart:
 
 
 def _heatmap(view: View) -> alt.FacetChart:
-    """Speed-ups as a map; a darker cell is further from the baseline."""
+    """Draw speed-ups as a map; a darker square is further from the baseline."""
     reach = alt.param(name=_REACH, value=view.reach)
     domain: list[Any] = [
         alt.expr("-reach"),
@@ -232,7 +245,7 @@ def _heatmap(view: View) -> alt.FacetChart:
     )
     chart = _chart().encode(x=_steps(view.x), y=_levels(view.over))
     square = chart.mark_rect(stroke=_ink(), strokeOpacity=0.15).encode(
-        color=alt.Color("log_speedup:Q", scale=scale, legend=legend), tooltip=_told(*_COMPARED)
+        color=alt.Color("log_speedup:Q", scale=scale, legend=legend), tooltip=_tooltip(*_COMPARED)
     )
     dark = "isValid(datum.log_speedup) && abs(datum.log_speedup) > 0.7 * reach"
     ink = alt.condition(dark, alt.value("white"), alt.value("#1b1f24"))
@@ -245,7 +258,7 @@ def _heatmap(view: View) -> alt.FacetChart:
 
 
 def _split(view: View) -> alt.FacetChart:
-    """The share of the step that goes forward and backward."""
+    """Draw the shares of the step that forward and backward take."""
     parts = alt.Scale(domain=["forward", "backward"], range=_PARTS)
     bar = (
         _chart()
@@ -257,7 +270,7 @@ def _split(view: View) -> alt.FacetChart:
             ),
             color=alt.Color("part:N", scale=parts, title="pass", legend=alt.Legend(orient="top")),
             order="rank:Q",
-            tooltip=_told(("part", "pass"), ("time", "mean"), ("share", "share of the step")),
+            tooltip=_tooltip(("part", "pass"), ("time", "mean"), ("share", "share of the step")),
         )
         .properties(width=alt.Step(22), height=130)
     )
@@ -266,7 +279,7 @@ def _split(view: View) -> alt.FacetChart:
 
 
 def _processes(view: View) -> alt.FacetChart:
-    """Every process on a line of its own: 5th to 95th percentile thin, quartiles thick, its mean a point."""
+    """Draw a line for each process: 5th to 95th percentile thin, quartiles thick, mean a point."""
     chart = _chart().encode(
         y=alt.Y(
             "named:N",
@@ -277,13 +290,13 @@ def _processes(view: View) -> alt.FacetChart:
         yOffset=alt.YOffset("turn:N", sort=alt.SortField("turn")),
         color=_colour(view.colour),
     )
-    told = _told(
+    tooltip = _tooltip(
         ("seed", "seed"), ("mean", "mean"), ("p5", "5 %"), ("median", "median"), ("p95", "95 %")
     )
     thin = chart.mark_rule(strokeWidth=1).encode(x=_relative("p5"), x2="p95:Q")
     thick = chart.mark_rule(strokeWidth=4, opacity=0.5).encode(x=_relative("q1"), x2="q3:Q")
     point = chart.mark_point(filled=True, size=24, opacity=1).encode(
-        x=_relative("relative"), tooltip=told
+        x=_relative("relative"), tooltip=tooltip
     )
     layered = alt.layer(thin, thick, point).transform_calculate(
         named="datum.label + ' · ' + datum.of"
@@ -293,7 +306,7 @@ def _processes(view: View) -> alt.FacetChart:
 
 
 def _order(view: View) -> alt.FacetChart:
-    """Each process by when it ran, against the mean of its cell: a slope is drift of the machine."""
+    """Draw each process's mean over its cell's by the time it ran: a slope is machine drift."""
     y = alt.Y(
         "relative:Q",
         title=_RELATIVE,
@@ -303,15 +316,15 @@ def _order(view: View) -> alt.FacetChart:
     scale = alt.Scale(zero=False, nice=False, padding=12)
     x = alt.X("when:Q", title=view.when, scale=scale, axis=alt.Axis(tickMinStep=1))
     chart = _chart().encode(x=x, y=y)
-    told = _told(
+    tooltip = _tooltip(
         ("seed", "seed"),
         ("mean", "mean"),
         ("relative", "of its cell's mean"),
         ("position", "position"),
     )
-    told += [alt.Tooltip("at:N", title="started"), alt.Tooltip("node:N", title="node")]
+    tooltip += [alt.Tooltip("at:N", title="started"), alt.Tooltip("node:N", title="node")]
     point = chart.mark_point(filled=True, size=34, opacity=0.75).encode(
-        color=_colour(view.colour), tooltip=told
+        color=_colour(view.colour), tooltip=tooltip
     )
     trend = chart.transform_regression("when", "relative").mark_line(
         strokeDash=[6, 3], color=_ink(), opacity=0.7
@@ -332,16 +345,16 @@ def _pck(view: View) -> alt.FacetChart:
 
 
 def _course(view: View, title: str, scaled: Mapping[str, Any]) -> alt.FacetChart:
-    """A quantity over elapsed time, mean over seeds, with a band from the least to the greatest of them."""
+    """Draw a quantity over elapsed time: the mean over seeds, and a band between its extremes."""
     x = alt.X("elapsed:Q", title=view.elapsed, **_logarithmic())
     chart = _chart().encode(x=x, color=_colour(view.colour), detail="apart:N")
     low, y = (alt.Y(field, title=title, **scaled) for field in ("low:Q", "value:Q"))
     band = chart.mark_area(opacity=0.18, line=False).encode(y=low, y2="high:Q")
     line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(view.shape, in_legend=True))
-    told = _told(
+    tooltip = _tooltip(
         ("value", title), ("low", "least"), ("high", "greatest"), ("at", "at"), ("seeds", "seeds")
     )
-    point = chart.mark_point(filled=True, size=14, opacity=1).encode(y=y, tooltip=told)
+    point = chart.mark_point(filled=True, size=14, opacity=1).encode(y=y, tooltip=tooltip)
     return _in_panels(alt.layer(band, line, point), view, connected=False)
 
 
@@ -403,6 +416,8 @@ _FIGURES = (
     ("processes", "processes"),
 )
 _COMPARED = (("speedup", "speed-up"), ("low", "95 % from"), ("high", "95 % to"))
+# Fields of rows that tooltips show as they are.
+_TEXTS = frozenset({"part", "seed", "time", "at"})
 
 
 def _chart() -> alt.Chart:
@@ -410,17 +425,21 @@ def _chart() -> alt.Chart:
 
 
 def _in_panels(layered: _Layered, view: View, connected: bool = True) -> alt.FacetChart:
-    """A panel for each value of the channel, `connected` by lines where x is a quantity."""
-    drawn = _panelled(layered.properties(width=view.width, height=view.height), view.panels)
-    return (
-        drawn.add_params(alt.param(name=_CONNECTED, value=int(view.x.numeric)))
-        if connected
-        else drawn
+    """Return the chart with a panel for each value of the channel.
+
+    `connected` charts have a parameter that hides their lines unless x is numeric.
+    """
+    panels = _panelled(layered.properties(width=view.width, height=view.height), view.panels)
+    if not connected:
+        return panels
+    connects: alt.FacetChart = panels.add_params(
+        alt.param(name=_CONNECTED, value=int(view.x.numeric))
     )
+    return connects
 
 
 def _with_ends(layered: _Layered, middle: str) -> _Layered:
-    """The ends of each interval; of no length where there is none."""
+    """Return the chart with the ends of each interval; they coincide where there is none."""
     return layered.transform_calculate(
         **{"from": f"isValid(datum.low) ? datum.low : datum.{middle}"},
         to=f"isValid(datum.high) ? datum.high : datum.{middle}",
@@ -429,24 +448,23 @@ def _with_ends(layered: _Layered, middle: str) -> _Layered:
 
 def _panelled(chart: alt.Chart | _Layered, channel: Channel) -> alt.FacetChart:
     faceted: alt.FacetChart = chart.facet(facet=_panels(channel), columns=2)
-    return faceted.transform_calculate(
-        **{NOTHING.field: "''"}
-    )  # else a mark would say that it is undefined
+    # Without this field the tooltip of a mark would show "undefined".
+    return faceted.transform_calculate(**{NOTHING.field: "''"})
 
 
 def _along(channel: Channel) -> alt.X | alt.XDatum:
-    """A position: on a scale where the values are numbers; one and the same where there is no axis."""
+    """Return a position on a scale for numbers, else on one step per value.
+
+    Without an axis all marks have the same position.
+    """
     if channel.field == NOTHING.field:
         return _in_the_middle()
     if not channel.numeric:
         return alt.X(
             field=channel.field, type="nominal", title=channel.title, sort=list(channel.values)
         )
-    scale = (
-        alt.Scale(type="log", base=channel.base, nice=False, padding=14)
-        if channel.base
-        else _linear()
-    )
+    logarithmic = alt.Scale(type="log", base=channel.base or _DECADE, nice=False, padding=14)
+    scale = logarithmic if channel.base else _linear()
     axis = alt.Axis(values=_ticks(channel.values), format="~r" if channel.base else "~g", grid=True)
     return alt.X(
         field=channel.field, type="quantitative", title=channel.title, scale=scale, axis=axis
@@ -454,7 +472,10 @@ def _along(channel: Channel) -> alt.X | alt.XDatum:
 
 
 def _logarithmic() -> dict[str, Any]:
-    """Scale and axis; all ticks have labels but for 60, 70, 80 and 90 where Vega leaves out some itself."""
+    """Return the scale and axis of a logarithmic position.
+
+    All ticks have labels, except 60, 70, 80 and 90 where Vega leaves out some labels itself.
+    """
     first = "datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9))"
     shown = f"datum.label || {first} < 5.5 || abs({first} - round({first})) > 0.01"
     axis = alt.Axis(
@@ -464,7 +485,7 @@ def _logarithmic() -> dict[str, Any]:
 
 
 def _short_number(value: str) -> str:
-    """An expression for a number as people write it, with an exponent where it would be long."""
+    """Return a Vega expression that formats a number, with an exponent where it would be long."""
     return f"format({value}, {value} < 1e-4 || {value} >= 1e7 ? '.3~e' : ',.3~r')"
 
 
@@ -482,20 +503,20 @@ def _relative(field: str) -> alt.X:
 
 
 def _ticks(values: Sequence[Any]) -> list[Any]:
-    """The values themselves, thinned out where they are many."""
+    """Return the values as ticks, at most about twelve of them."""
     numbers = sorted(v for v in values if v is not None)
     return numbers[:: math.ceil(len(numbers) / 12)] if numbers else []
 
 
 def _in_the_middle() -> alt.XDatum:
-    """One place for every mark, without a tick."""
+    """Return one position for every mark, without a tick."""
     return alt.XDatum(
         "", type="nominal", title="", axis=alt.Axis(labels=False, ticks=False, domain=False)
     )
 
 
 def _steps(channel: Channel) -> alt.X | alt.XDatum:
-    """A position in steps of equal width."""
+    """Return a position along x in steps of equal width."""
     if channel.field == NOTHING.field:
         return _in_the_middle()
     axis = alt.Axis(labelAngle=0 if channel.numeric else -30, labelLimit=160)
@@ -509,24 +530,21 @@ def _steps(channel: Channel) -> alt.X | alt.XDatum:
 
 
 def _levels(channel: Channel) -> alt.Y:
-    """The same upwards; values without an order of their own stand in that of the rows."""
+    """Return a position along y in equal steps; without values, in the order of the rows."""
     sort = list(channel.values) or None
     return alt.Y(field=channel.field, type="ordinal", title=channel.title or None, sort=sort)
 
 
 def _colour(channel: Channel) -> alt.Color:
-    """Colours of their own for a few values, shades in their order for numbers and for many.
+    """Return distinct colours for a few values, ordered shades for numbers and for many values.
 
-    A field even where there is no axis, since the legend of `time` picks by it.
+    It is a field even without an axis, since the legend of `time` selects by it.
     """
     legend = alt.Legend(
         orient="top", columns=6, labelLimit=260, symbolOpacity=1, symbolType="circle"
     )
-    shown = (
-        legend
-        if channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND
-        else None
-    )
+    has_legend = channel.field != NOTHING.field and len(channel.values) <= _LONGEST_LEGEND
+    shown = legend if has_legend else None
     shades = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.25, 0.9]))
     if channel.numeric or len(channel.values) > len(_COLOURS):
         sort = list(channel.values)
@@ -538,11 +556,9 @@ def _colour(channel: Channel) -> alt.Color:
             sort=sort,
             legend=shown,
         )
-    scale = (
-        alt.Scale(domain=list(channel.values), range=_COLOURS)
-        if channel.values
-        else alt.Scale(range=_COLOURS)
-    )
+    # A domain fixes the colour of a value, whichever values a filter leaves.
+    domain = list(channel.values) or alt.Undefined
+    scale = alt.Scale(domain=domain, range=_COLOURS)
     return alt.Color(
         field=channel.field, type="nominal", title=channel.title, scale=scale, legend=shown
     )
@@ -555,21 +571,25 @@ def _shape(channel: Channel) -> alt.Shape | alt.ShapeValue:
 
 
 def _dash(channel: Channel, in_legend: bool = False) -> alt.StrokeDash | alt.StrokeDashValue:
-    """Lines of a plot; where points have shapes, these stand in the legend for both."""
+    """Return the dashes of lines; the legend of shapes stands for both where points have them."""
     if channel.field == NOTHING.field:
         return alt.StrokeDashValue([1, 0])
     return alt.StrokeDash(**_distinguished(channel, in_legend))
 
 
 def _distinguished(channel: Channel, in_legend: bool = True) -> dict[str, Any]:
+    """Return the properties that shapes and dashes share."""
     ink = _ink()
     legend = alt.Legend(
         orient="top", columns=6, labelLimit=260, symbolFillColor=ink, symbolStrokeColor=ink
     )
     shown = in_legend and len(channel.values) <= _LONGEST_LEGEND
-    sort = sorted(channel.values) if channel.numeric else list(channel.values)
-    return {"field": channel.field, "type": "nominal", "title": channel.title, "sort": sort} | {
-        "legend": legend if shown else None
+    return {
+        "field": channel.field,
+        "type": "nominal",
+        "title": channel.title,
+        "sort": sorted(channel.values) if channel.numeric else list(channel.values),
+        "legend": legend if shown else None,
     }
 
 
@@ -582,14 +602,15 @@ def _panels(channel: Channel) -> alt.Facet:
     return alt.Facet(field=channel.field, type="nominal", sort=sort, header=header)
 
 
-def _told(*fields: tuple[str, str]) -> list[alt.Tooltip]:
-    """What is told of a mark: its cell, and figures as exact as they are meant."""
-    return [alt.Tooltip("label:N", title="cell")] + [
-        alt.Tooltip(f"{field}:N", title=title)
-        if field in ("part", "seed", "time", "at")
-        else alt.Tooltip(f"{field}:Q", title=title, format=".4~g")
-        for field, title in fields
-    ]
+def _tooltip(*fields: tuple[str, str]) -> list[alt.Tooltip]:
+    """Return the tooltip of a mark: its cell, then these fields with their titles."""
+    lines = [alt.Tooltip("label:N", title="cell")]
+    for field, title in fields:
+        if field in _TEXTS:
+            lines.append(alt.Tooltip(f"{field}:N", title=title))
+        else:
+            lines.append(alt.Tooltip(f"{field}:Q", title=title, format=".4~g"))
+    return lines
 
 
 def _speedup_over(view: View) -> str:
@@ -597,7 +618,7 @@ def _speedup_over(view: View) -> str:
 
 
 def _ink() -> str:
-    """The colour of text; the report's theme and paper's agree in calling it so."""
+    """Return the colour of text, which the theme of a page or of paper resolves."""
     return "currentColor"
 
 
