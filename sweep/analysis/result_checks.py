@@ -1,9 +1,9 @@
-"""Result checks: whether two cells of a step of one's own computed the same.
+"""Result checks: whether two cells of a user's own step computed the same.
 
-A step that returns a number lets its speed be compared with that of another framework or version at all: what computes
-something else may be faster for that. Results are compared for the same seed. They are no gate, as the parity check of
-sweep's own network is: a step's author knows better which difference matters, so both cells are timed and the
-difference is said before the verdict.
+A step that computes something else may be faster for that reason. A step may therefore return a
+number, and the numbers of two cells are compared for the same seed. A difference prevents no
+trial, unlike the parity check of sweep's own networks: the author of a step knows better which
+difference matters. Both cells are timed, and the difference is stated before the verdict.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ NOT_CHECKED = "results not checked"
 KIND = "results"
 _FIX = "make both compute the same, or set a tolerance that allows it"
 _RETURN_FIX = "return a number or an array from the first phase"
-# a step computes the same whatever these are
-_OF_NO_MATTER = frozenset({*COMPARED, "version", "device", "threads", "process"})
+# Axes that should not change what a step computes.
+_WITHOUT_EFFECT = frozenset({*COMPARED, "version", "device", "threads", "process"})
 
 
 @dataclass(frozen=True)
 class ResultCheck:
-    """What the results of two cells say of each other.
+    """The comparison of two cells' results.
 
-    `seeds` have a result on both sides, `apart` are those whose results differ by more than `tolerance`, relative to the
-    larger one. `farthest` is the seed whose results differ most, `pair` these two results.
+    `seeds` is the number of seeds with a result on both sides. `apart` is the number of those
+    whose results differ by more than `tolerance`, relative to the larger one. `farthest` is the
+    seed whose results differ most, and `pair` has its two results.
     """
 
     seeds: int
@@ -42,23 +43,24 @@ class ResultCheck:
 
     @property
     def text(self) -> str:
-        """What is wrong, in words; empty where the results agree."""
+        """What is wrong with the results; "" where they agree."""
         if not self.seeds:
             return NOT_CHECKED
         if not self.apart:
             return ""
         one, other = (f"{value:.6g}" for value in self.pair)
-        of = f"{self.apart} of {counted(self.seeds, 'seed')}"
-        return f"results differ: {one} and {other} with seed {self.farthest}, in {of}"
+        share = f"{self.apart} of {counted(self.seeds, 'seed')}"
+        return f"results differ: {one} and {other} with seed {self.farthest}, in {share}"
 
     @property
     def fix(self) -> str:
+        """How to make the results agree, or be compared at all."""
         return _FIX if self.seeds else _RETURN_FIX
 
 
 def check(one: Summary | None, other: Summary | None) -> ResultCheck | None:
-    """The results of two cells held against each other; None where they are not both of a step, or have no trials."""
-    if not one or not other or not all(map(_is_of_step, (one, other))):
+    """Compare the results of two cells; None unless both are cells of a step with trials."""
+    if not one or not other or not _is_of_step(one) or not _is_of_step(other):
         return None
     results, others = _results(one), _results(other)
     seeds = sorted(results.keys() & others.keys())
@@ -68,44 +70,43 @@ def check(one: Summary | None, other: Summary | None) -> ResultCheck | None:
     if not apart:
         return ResultCheck(len(seeds), 0, tolerance)
     farthest = max(apart, key=distances.__getitem__)
-    return ResultCheck(
-        len(seeds), len(apart), tolerance, farthest, (results[farthest], others[farthest])
-    )
+    pair = (results[farthest], others[farthest])
+    return ResultCheck(len(seeds), len(apart), tolerance, farthest, pair)
 
 
 def of_run(summaries: Sequence[Summary]) -> list[tuple[str, str]]:
-    """What is wrong with the results of cells that ought to compute the same, each with its fix."""
-    found = {}
-    for one, other in _alike(summaries):
+    """Return what is wrong with the results of cells that should agree, each with its fix."""
+    problems = {}
+    for one, other in _pairs_that_should_agree(summaries):
         results = check(one, other)
         if results and results.text:
-            whose = f" ({_named(one, other)} and {_named(other, one)})" if results.seeds else ""
-            found[results.text + whose] = results.fix
-    return list(found.items())
+            names = f" ({_distinct_axes(one, other)} and {_distinct_axes(other, one)})"
+            problems[results.text + (names if results.seeds else "")] = results.fix
+    return list(problems.items())
 
 
-def _named(summary: Summary, other: Summary) -> str:
-    """A cell by what it has otherwise than another one."""
+def _distinct_axes(summary: Summary, other: Summary) -> str:
+    """Return the name of a cell by the axes in which it differs from another one."""
     own = {name: value for name, value in summary.axes.items() if value != other.axes.get(name)}
     return ", ".join(phrase(name, value) for name, value in own.items())
 
 
 def distance(one: float, other: float) -> float:
-    """How far apart two results are, relative to the larger one; infinite where one of them is no number."""
+    """Return the relative difference of two results; infinite where one is not finite."""
     if one == other:
         return 0.0
     larger = max(abs(one), abs(other))
     return abs(one - other) / larger if math.isfinite(larger) else math.inf
 
 
-def _alike(summaries: Sequence[Summary]) -> Iterable[tuple[Summary, Summary]]:
-    """Each cell of a step with the first that differs from it in nothing that should change its result."""
+def _pairs_that_should_agree(summaries: Sequence[Summary]) -> Iterable[tuple[Summary, Summary]]:
+    """Yield each cell of a step after the first one with which it should agree."""
     first: dict[str, Summary] = {}
     for summary in filter(_is_of_step, summaries):
-        rest = {name: value for name, value in summary.axes.items() if name not in _OF_NO_MATTER}
-        known = first.setdefault(f"{summary.metric} {rest!r}", summary)
-        if known is not summary:
-            yield known, summary
+        rest = {name: value for name, value in summary.axes.items() if name not in _WITHOUT_EFFECT}
+        reference = first.setdefault(f"{summary.metric} {rest!r}", summary)
+        if reference is not summary:
+            yield reference, summary
 
 
 def _is_of_step(summary: Summary) -> bool:
@@ -113,7 +114,7 @@ def _is_of_step(summary: Summary) -> bool:
 
 
 def _results(summary: Summary) -> dict[int, float]:
-    """The result of each seed that has one."""
+    """Return the result of each seed that has one."""
     pairs = zip(summary.column("seed"), summary.column("result"), strict=False)
     return {seed: result for seed, result in pairs if seed is not None and result is not None}
 
