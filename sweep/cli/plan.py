@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweep.cli import output, paths, runs
-from sweep.cli.tables import Column, Format, emit
+from sweep.cli.tables import Column, Format, emit, emit_one_by_one
 from sweep.errors import SweepError, nearest
 from sweep.status import Retry
 from sweep.texts import counted
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _REASONS = 10
 _ALIKE = 0.8  # similarity of two names from which on one may be a misspelling of the other
+_SHOWN = 1000  # trials that are listed for people
 
 
 GridPath = Annotated[
@@ -245,10 +247,21 @@ def tell(
     if nodes and todo:
         for line in _on_nodes(todo, nodes, estimate):
             output.say(line)
-    rows = [_row(trial, estimate) for trial in todo]
-    if rows or form is not Format.TABLE:
-        emit(form, _columns(rows), rows)
+    _list(todo, estimate, form)
     return 0
+
+
+def _list(todo: Sequence[Trial], estimate: Estimate, form: Format) -> None:
+    """Every trial, written as it is made; in the table for people the first of them."""
+    rows = (_row(trial, estimate) for trial in todo)
+    if form in (Format.JSON, Format.CSV, Format.CSV_RAW):
+        emit_one_by_one(form, rows)
+        return
+    shown = list(itertools.islice(rows, _SHOWN if form is Format.TABLE else None))
+    if shown or form is not Format.TABLE:
+        emit(form, _columns(shown), shown)
+    if left := len(todo) - len(shown):
+        output.say(f"and {counted(left, 'trial')} more: --format csv lists all")
 
 
 def results_of(name: str, out: str) -> Results | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import enum
 import io
+import itertools
 import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.cells import cell_len
@@ -20,6 +21,7 @@ from sweep.texts import printable
 
 _GAP = "  "
 _FILE_WIDTH = 120  # characters
+_AT_ONCE = 10_000  # rows that are written together
 # What CommonMark and GitHub's tables interpret: brackets that end the text of a link, underscores
 # that are not within a word, and `#` and `@` where GitHub makes links of them.
 _MARKDOWN = re.compile(r"[\\`*<>&~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|(?<!\w)[#@](?=\w)")
@@ -92,6 +94,40 @@ def emit(
         output.emit(as_latex(columns))
     else:
         output.emit("\n".join(filter(None, [title, as_text(columns, line_width())])))
+
+
+def emit_one_by_one(form: Format, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows for programs as `emit` does, without holding them all; each has the first one's columns."""
+    if form is Format.JSON:
+        _emit_array(rows)
+        return
+    for number, some in enumerate(_batches(rows)):
+        text = as_csv(some, raw=form is Format.CSV_RAW)
+        names, _, others = text.partition("\n")
+        output.emit(others if number else f"{names}\n{others}")
+
+
+def _emit_array(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON array, laid out as `json.dumps` lays out the whole of it."""
+    batches = _batches(rows)
+    some = next(batches, None)
+    if some is None:
+        output.emit("[]")
+        return
+    output.emit("[")
+    while some is not None:
+        following = next(batches, None)
+        text = json.dumps([plain(row) for row in some], indent=1, ensure_ascii=False)
+        inner = text.removeprefix("[\n").removesuffix("\n]")
+        output.emit(f"{inner}," if following else inner)
+        some = following
+    output.emit("]")
+
+
+def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    rest = iter(rows)
+    while some := list(itertools.islice(rest, _AT_ONCE)):
+        yield some
 
 
 def row(axes: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
