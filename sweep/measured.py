@@ -61,6 +61,14 @@ def contents_of(
         return _environment(framework, overrides.get(framework, {}))
 
     @functools.cache
+    def of_workload(name: str) -> str:
+        return _workload_word(workloads[name])
+
+    @functools.cache
+    def of_framework(name: str) -> str:
+        return _framework_word(name)
+
+    @functools.cache
     def of_data(name: str | None) -> str:
         return _data(name)
 
@@ -72,8 +80,8 @@ def contents_of(
         workload: str, framework: str, data: str | None, network: str | None = None
     ) -> Content:
         return _content(
-            workloads[workload],
-            framework,
+            of_workload(workload),
+            of_framework(framework.partition("==")[0]),
             environment(framework),
             of_data(data),
             of_network(network),
@@ -99,7 +107,13 @@ def check(
         )
     data = _data(settings.get("data")) if DATA in content else ""
     network = _network(settings.get("network")) if NETWORK in content else ""
-    now = _content(workload, framework, environment, data, network)
+    now = _content(
+        _workload_word(workload),
+        _framework_word(framework.partition("==")[0]),
+        environment,
+        data,
+        network,
+    )
     if changed := differences(content, now, settings):
         hint = (
             "if it was edited meanwhile, start sweep run again;"
@@ -121,26 +135,29 @@ def differences(one: Content, other: Content, settings: Settings) -> list[str]:
     return [phrase for name, phrase in words.items() if one.get(name) != other.get(name)]
 
 
-def _content(
-    workload: Workload, framework: str, environment: str, data: str, network: str
-) -> Content:
-    # The reference of the parity check is left out: it decides whether a trial is timed, and not
-    # what its times are.
-    of_trial = dependencies.files_of(_EVERY_TRIAL) | dependencies.files_of(
-        workload.path, without=_FRAMEWORKS
-    )
-    of_trial |= workload.step.files if workload.step else {}
-    of_framework = dependencies.files_of(_framework(framework.partition("==")[0]).path)
+def _content(workload: str, framework: str, environment: str, data: str, network: str) -> Content:
     words = {
-        WORKLOAD: _word(of_trial.items()),
-        FRAMEWORK: _word(
-            (name, path) for name, path in of_framework.items() if _is_of_a_framework(path)
-        ),
+        WORKLOAD: workload,
+        FRAMEWORK: framework,
         ENVIRONMENT: environment,
         DATA: data,
         NETWORK: network,
     }
     return {name: word for name, word in words.items() if word}
+
+
+def _workload_word(workload: Workload) -> str:
+    # The reference is left out: a parity check compares with it and decides whether a trial is
+    # timed, not how long it takes.
+    files = dependencies.files_of(_EVERY_TRIAL)
+    files |= dependencies.files_of(workload.path, without=_FRAMEWORKS)
+    files |= workload.step.files if workload.step else {}
+    return _word(files.items())
+
+
+def _framework_word(name: str) -> str:
+    files = dependencies.files_of(_framework(name).path)
+    return _word((name, path) for name, path in files.items() if _is_of_a_framework(path))
 
 
 def _is_of_a_framework(path: Path) -> bool:

@@ -317,3 +317,46 @@ def test_more_threads_than_this_machine_has_cores_are_warned_of(sweep: Sweep) ->
     assert "this machine has" not in sweep("plan", "grid.yaml").err
     grid.write_text("axes: {framework: reference}\nresources: {cpu: 4096}")
     assert "want up to 4096 cores" in " ".join(sweep("plan", "grid.yaml").err.split())
+
+
+def test_of_a_long_plan_people_see_the_first_trials_and_programs_all(sweep: Sweep) -> None:
+    Path("grid.yaml").write_text(
+        "axes: {framework: [reference], batch_exponent: 0, threads: {range: [1, 30]}, "
+        "seed: {range: [0, 39]}}"
+    )
+    people = sweep("plan", "grid.yaml")
+    assert len(people.out.splitlines()) == 2 + 1000
+    assert "and 200 trials more: --format csv lists all" in people.err
+
+    listed = json.loads(sweep("plan", "grid.yaml", "--format", "json").out)
+    assert [row["position"] for row in listed] == list(range(1200))
+    text = sweep("plan", "grid.yaml", "--format", "csv").out
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["id"] for row in rows] == [row["id"] for row in listed]
+    assert people.out.splitlines()[2].startswith(rows[0]["id"])
+
+
+def test_rows_written_one_by_one_are_laid_out_as_all_at_once(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("grid.yaml").write_text("axes: {framework: [reference], seed: {range: [0, 6]}}")
+    whole = {form: sweep("plan", "grid.yaml", "--format", form).out for form in ("json", "csv")}
+    monkeypatch.setattr(tables, "_AT_ONCE", 3)
+    for form, text in whole.items():
+        assert sweep("plan", "grid.yaml", "--format", form).out == text
+    rows = json.loads(whole["json"])
+    assert whole["json"] == json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+
+
+def test_thousands_of_versions_read_the_catalog_a_few_times(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = ", ".join(f"reference==1.{n}.0" for n in range(300))
+    Path("grid.yaml").write_text(f"axes: {{framework: [{versions}], batch_exponent: 0, seed: 0}}")
+    reads = []
+    read = catalog.read_framework
+    monkeypatch.setattr(catalog, "read_framework", lambda *a, **k: reads.append(a) or read(*a, **k))
+    planned = sweep("plan", "grid.yaml")
+    assert "300 cells" in planned.err
+    assert "and 251 more" in planned.err  # with the one that computes reference values
+    assert len(reads) < 100

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _REASONS = 10
 _ALIKE = 0.8  # similarity of two names from which on one may be a misspelling of the other
+_NAMED = 50  # environments
 _SHOWN = 1000  # trials that are listed for people
 
 
@@ -304,7 +305,8 @@ def _summary(
         return
     needs = provision.needs(todo, grid.environments)
     for state, specs in _environments(needs).items():
-        yield f"environments {state}: {', '.join(specs)}"
+        more = f" and {len(specs) - _NAMED:,} more" if len(specs) > _NAMED else ""
+        yield f"environments {state}: {', '.join(specs[:_NAMED])}{more}"
     if data := _data(needs):
         yield f"data: {', '.join(data)}"
     yield from _data_warnings(needs)

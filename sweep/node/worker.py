@@ -135,7 +135,10 @@ class RunTrial:
             "environment_id": environment.id,
             "packages": list(environment.packages),
             "data_id": data.id if data else None,
-            "columns": {**_framework(settings["framework"]).columns, **workload.columns},
+            "columns": {
+                **_framework(settings["framework"].partition("==")[0]).columns,
+                **workload.columns,
+            },
         }
         return record | self._run_on_cores(trial, request, key)
 
@@ -267,9 +270,8 @@ def _specification(
     pythons: str,
 ) -> environments.Specification:
     name, _, version = framework.partition("==")
-    found = catalog.framework_or_package(name)
     return environments.specify(
-        found, version or None, device, backend, json.loads(override), requires, pythons
+        _framework(name), version or None, device, backend, json.loads(override), requires, pythons
     )
 
 
@@ -319,9 +321,10 @@ def _known_workload(name: str) -> Workload:
     return catalog.get_workload(name)
 
 
+# Reading the catalog takes a tenth of a second, and a grid may name thousands of versions.
 @functools.lru_cache(maxsize=64)
-def _framework(requirement: str) -> catalog.Framework:
-    return catalog.framework_or_package(requirement.partition("==")[0])
+def _framework(name: str) -> catalog.Framework:
+    return catalog.framework_or_package(name)
 
 
 def _data(settings: Mapping[str, Any]) -> datasets.Prepared | None:
