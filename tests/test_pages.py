@@ -31,7 +31,7 @@ PAGES = sorted([*HOUSE.glob("*.md"), *(HOUSE / "docs").glob("*.md")])
 NAMES = [str(page.relative_to(HOUSE)) for page in PAGES]
 
 # folders of the user's cache and of Ray's, which are no files of the project
-ELSEWHERE = {"sweep/data", "sweep/reference", "sweep/environments"}
+ELSEWHERE = {"sweep/data", "sweep/reference", "sweep/environments", "sweep/weights"}
 # options of pip, uv, Ray and a project's own scripts, which pages speak of too
 OF_OTHERS = {
     "--autoscaler",
