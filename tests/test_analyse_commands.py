@@ -55,7 +55,10 @@ def test_summarize_shows_mean_variance_and_interval(sweep: Sweep) -> None:
     said = sweep("summarize")
     assert said.code == 0
     lines = said.out.splitlines()
-    assert lines[0] == "step_s: each sample's step: forward and backward together; in infer forward"
+    assert (
+        lines[0]
+        == "step_s: each sample's step: forward and backward; infer: forward; own step: all"
+    )
     assert lines[1] == "workload core, device cpu, backward autograd, threads 2"
     assert lines[3].split()[:6] == ["framework", "batch", "n", "mean", "ms", "variance"]
     assert lines[5].split()[:3] == [CHAINER, "1", "3"]

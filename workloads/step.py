@@ -4,11 +4,12 @@ The file is run as Python would run it, from a copy that nothing else writes to.
 file that the user edits. `SETTINGS` are those of every step, besides the parameters of its file.
 """
 
+import importlib.machinery
+import importlib.util
 import inspect
 import linecache
 import os
 import sys
-import types
 from collections import abc
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
@@ -88,23 +89,37 @@ def run(
     return dict(columns, result=result.value)
 
 
-def _executed(file: str, origin: str) -> Any:
-    """Run a step file and return its module; `origin` is where the user edits it.
+class _Copy(importlib.machinery.SourceFileLoader):
+    """Loads the copy of a step; its code names the file that the author edits."""
 
-    If that path is on this machine, code and tracebacks name it. They show the lines that were run,
-    even if the file has been edited since.
+    def __init__(self, name: str, path: str, shown: str) -> None:
+        super().__init__(name, path)
+        self._shown = shown
+
+    def get_code(self, fullname: str) -> Any:  # noqa: ARG002  the signature is the base class's
+        """Return the code of the file; no bytecode is read or written."""
+        return self.source_to_code(self.get_data(self.path), self._shown)
+
+
+def _executed(file: str, origin: str) -> Any:
+    """Return the module of a step file; `origin` is where its author edits it.
+
+    Where that is on this machine, code and tracebacks name it. They show the lines that were run,
+    whether the file was edited since or not.
     """
     name = os.path.basename(file)[: -len(".py")]
+    name = name if name not in sys.modules else "step_" + name
     shown = origin if os.path.exists(origin) else file
-    with open(file, "rb") as stream:
-        source = stream.read()
-    text = source.decode("utf-8-sig")
+    loader = _Copy(name, file, shown)
+    text = loader.get_data(file).decode("utf-8-sig")
     linecache.cache[shown] = (len(text), None, text.splitlines(True), shown)
-    module = types.ModuleType(name if name not in sys.modules else "step_" + name)
-    module.__file__ = file
-    sys.modules[module.__name__] = module
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    if spec is None:
+        raise WrongStep("{} is no Python file".format(file))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     sys.path.insert(0, os.path.dirname(file))
-    exec(compile(source, shown, "exec"), module.__dict__)
+    loader.exec_module(module)
     return module
 
 

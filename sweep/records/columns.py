@@ -319,8 +319,7 @@ _SAMPLES = [
         "step_s",
         _FLOATS,
         "s",
-        "each sample's step: forward and backward together; in infer forward; in a step of one's own "
-        "all phases",
+        "each sample's step: forward and backward; infer: forward; own step: all",
         "less",
     ),
     _column(
