@@ -1,4 +1,4 @@
-"""Scripts: the block of TOML that a Python file may begin with, as PEP 723 defines it."""
+"""Scripts: the block of TOML at the head of a Python file, as PEP 723 defines it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 @dataclass(frozen=True)
 class Block:
-    """The block of a file as TOML's values, and its lines without the comment signs.
+    """The block of a file: its TOML values, and its lines without the comment characters.
 
     `first_line` is the number of the first of these lines in the file.
     """
@@ -28,24 +28,24 @@ class Block:
     first_line: int
 
     def line_of(self, table: str, key: str) -> int | None:
-        """The line of the file that sets `key` in the table called `table`, as `tool.sweep.axes`; None where none does.
+        """Return the line that sets `key` in a table such as `tool.sweep.axes`, or None.
 
-        Only the usual way to write a table is looked for: its header on a line, then a key a line.
+        Only the usual layout is found: the table's header on a line, then a key per line.
         """
-        here = ""
+        current = ""
         setting = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]")
         for number, line in enumerate(self.lines, self.first_line):
             if header := re.fullmatch(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?", line):
-                here = header[1].strip()
-                if here == f"{table}.{key}":
+                current = header[1].strip()
+                if current == f"{table}.{key}":
                     return number
-            elif here == table and setting.match(line):
+            elif current == table and setting.match(line):
                 return number
         return None
 
 
 def block(path: Path, hint: str) -> Block | None:
-    """The block of a file, None where it has none; SweepError with `hint` where it is no TOML, or there are several."""
+    """Return the block of a file, or None; SweepError with `hint` for invalid or several blocks."""
     text = literals.text(path)
     blocks = list(_BLOCK.finditer(text))
     if not blocks:

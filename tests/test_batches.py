@@ -10,7 +10,7 @@ from made_up import keep, record
 
 from sweep import catalog, grid
 from sweep.analysis.run import Run
-from sweep.cli.plan import expanded
+from sweep.cli.plan import expand_grid
 from sweep.errors import SweepError
 from sweep.grid import Trial
 
@@ -89,7 +89,7 @@ def test_a_step_takes_any_batch_size_and_exponents_too(tmp_path: Path) -> None:
     step.write_text(STEP)
 
     def planned(*sets: str) -> list[Trial]:
-        return list(expanded(step, ["framework=reference", "seed=0", *sets])[1].trials)
+        return list(expand_grid(step, ["framework=reference", "seed=0", *sets])[1].trials)
 
     assert [trial.settings["batch_size"] for trial in planned("batch_size=8,48")] == [8, 48]
     assert ids(planned("batch_exponent=3")) == ids(planned("batch_size=8"))
@@ -102,7 +102,7 @@ def test_a_step_without_batches_has_no_such_axis(tmp_path: Path) -> None:
     step.write_text("def setup():\n    return float\n")
 
     with pytest.raises(SweepError) as error:
-        expanded(step, ["framework=reference", "batch_exponent=1,2"])
+        expand_grid(step, ["framework=reference", "batch_exponent=1,2"])
 
     assert "'batch_exponent' is neither an axis nor a parameter of step.py" in error.value.message
 
@@ -115,7 +115,7 @@ def test_workloads_and_steps_in_one_grid_each_have_their_own_spelling(tmp_path: 
         "exclude: [{batch_size: 1, workload: core}]\n"
     )
 
-    names = sorted(trial.cell.name for trial in expanded(path)[1].trials)
+    names = sorted(trial.cell.name for trial in expand_grid(path)[1].trials)
 
     assert names == [
         "reference/core/cpu/autograd/b1",

@@ -1,4 +1,4 @@
-"""`sweep bisect`: which version brought a difference, found with few trials."""
+"""The command `sweep bisect`: find the version that changed the speed, with few trials."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sweep.cli.plan import (
     RetryWhat,
     Sets,
     directions_of,
-    expanded,
+    expand_grid,
     results_of,
-    tell,
+    show_plan,
     with_versions,
 )
 from sweep.cli.run import (
@@ -47,7 +47,7 @@ MARGIN = 0.05
 
 
 class Every(enum.StrEnum):
-    """Which releases between two versions are looked at."""
+    """Which releases between two versions are searched."""
 
     MINOR = "minor"
     PATCH = "patch"
@@ -123,12 +123,12 @@ def bisect(
 
     written = with_versions(grids.load(grid, sets or []), out)
     values = _values(written, over, (start, end), every)
-    chosen, expansion = expanded(grid, [*(sets or []), f"{over}={values}"], only, 0, out)
+    chosen, expansion = expand_grid(grid, [*(sets or []), f"{over}={values}"], only, 0, out)
     chosen = replace(chosen, versions={**written.versions, **chosen.versions})
     search = _search(chosen, expansion, over, (start, end), margin, metric, max_seeds, address)
     planned = _planned(expansion, search, results_of(chosen.name, out))
     if dry_run:
-        return tell(chosen, planned, out, retry)
+        return show_plan(chosen, planned, out, retry)
     spare_memory()
     results = Results(Storage(out).child(chosen.name))
     options = run_options(address, retry, timeout, wait, max_failures, max_contention)
@@ -146,7 +146,7 @@ def bisect(
 
 
 def _values(written: Grid, over: str, ends: tuple[str, str], every: Every) -> str:
-    """The values to search, as `--set` takes them: those of the grid, or a range of versions."""
+    """Return the values to search, as `--set` takes them: those of the grid, or a version range."""
     start, end = (_spelled(each) for each in ends)
     given = list(written.file.axes.get(over, ()))
     if not given and over != "framework":
@@ -155,9 +155,8 @@ def _values(written: Grid, over: str, ends: tuple[str, str], every: Every) -> st
     places = {_spelled(value): place for place, value in reversed(list(enumerate(given)))}
     if start in places and end in places:
         listed = _between(given, places[start], places[end], ends)
-        if (
-            over != "framework" or len(listed) > 2
-        ):  # a grid of the two ends alone says nothing of what lies between
+        # A grid with only the two ends does not say which versions lie between them.
+        if over != "framework" or len(listed) > 2:
             return json.dumps(listed)[1:-1]
     if over != "framework":
         missing = next(each for each in (start, end) if each not in places)
@@ -182,7 +181,7 @@ def _between(values: Sequence[Any], first: int, last: int, ends: tuple[str, str]
 
 
 def _versions_between(start: str, end: str, every: Every) -> str:
-    """A range of versions with its ends."""
+    """Return a range of versions with both ends."""
     from packaging.version import InvalidVersion, Version
 
     (framework, _, first), (other, _, last) = (each.partition("==") for each in (start, end))
@@ -215,7 +214,7 @@ def _search(
     most_blocks: int,
     address: str | None,
 ) -> Bisection:
-    """The search over the cells of an expansion: one for each value of the axis."""
+    """Return the search over the cells of an expansion, one per value of the axis."""
     from sweep import calibration
     from sweep.additions import Bisection
 
@@ -241,7 +240,7 @@ def _check_metric(metric: str, expansion: Expansion) -> None:
 
 
 def _models(expansion: Expansion, over: str) -> list[Trial]:
-    """A trial of each value's cell, in the order of the grid; SweepError where one has several."""
+    """Return a trial per value, in the grid's order; SweepError if a value has several cells."""
     from sweep.selection import shown, varying
 
     models = list({trial.cell.id: trial for trial in expansion.trials}.values())
@@ -265,7 +264,7 @@ def _listed(cells: Sequence[Cell], name: str) -> str:
 
 
 def _left_out(expansion: Expansion, end: str) -> SweepError:
-    """What is said of an end that has no cell."""
+    """Return the error about an end that has no cell."""
     name = _spelled(end)
     reason = next((each.reason for each in expansion.exclusions if each.name.startswith(name)), "")
     return SweepError(
@@ -274,5 +273,5 @@ def _left_out(expansion: Expansion, end: str) -> SweepError:
 
 
 def _planned(expansion: Expansion, search: Bisection, results: Results | None) -> Expansion:
-    """The expansion with the trials of the search instead of the grid's."""
+    """Return the expansion with the trials of the search instead of the grid's."""
     return replace(expansion, trials=search.planned(results))

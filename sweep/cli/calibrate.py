@@ -10,7 +10,7 @@ import typer
 
 from sweep.axes import FEWEST_SEEDS
 from sweep.cli import output, runs
-from sweep.cli.plan import GridPath, Only, Out, Sets, expanded
+from sweep.cli.plan import GridPath, Only, Out, Sets, expand_grid
 from sweep.cli.run import MaxContention, interruptible
 from sweep.texts import counted
 
@@ -54,7 +54,7 @@ def calibrate(
     from sweep.records.results import Results
     from sweep.records.storage import Storage
 
-    chosen, expansion = expanded(grid, sets, only)
+    chosen, expansion = expand_grid(grid, sets, only)
     cell, doubled = calibration.paired_plan(expansion, seeds)
     name = f"calibration-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
     results = Results(Storage(out).child(name))

@@ -1,4 +1,4 @@
-"""Changes: how what a bisection has found is written."""
+"""Changes: the output of what a bisection has found."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from sweep.bisection import Found, Pair
     from sweep.records.results import Results
 
-_MOST_TOLD = 8  # of what else changed
+_MOST_SHOWN = 8  # of what else changed
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a search has found, with the run that its trials are in."""
+    """What a search has found, with the results of its run."""
 
     search: Bisection
     results: Results
@@ -43,7 +43,7 @@ class Changes:
         return self.search.summaries(self.results)
 
     def write(self, form: Format | None) -> None:
-        """Sentences, or a row for each finding, on stdout."""
+        """Write sentences, or a row per finding, to stdout."""
         rows = list(self._rows())
         if form is None:
             output.emit("\n".join(self._sentences()))
@@ -68,7 +68,7 @@ class Changes:
             yield "no change was found between neighbours"
 
     def _sentence(self, pair: Pair) -> str:
-        """How the later value stands to the earlier one."""
+        """Return how the later value compares with the earlier one."""
         from sweep.analysis.quantities import factors
         from sweep.analysis.wording import inverse, percent, phrases
 
@@ -122,7 +122,7 @@ class Changes:
         }
 
     def _changed(self, pair: Pair) -> list[str]:
-        """What else differs between two neighbours, beneath the framework and beside it."""
+        """Return what else differs between two neighbours: packages, builds and settings."""
         from sweep.analysis import packages
         from sweep.analysis.verdict_warnings import beneath
 
@@ -147,7 +147,7 @@ class Changes:
 
     @functools.cached_property
     def _frameworks(self) -> set[str]:
-        """The packages that are compared: that they differ goes without saying."""
+        """The packages that are compared: their difference is not worth a note."""
         from packaging.utils import canonicalize_name
 
         from sweep import catalog
@@ -158,13 +158,13 @@ class Changes:
         return {canonicalize_name(package or "numpy") for package in packages}
 
     def _failures(self, value: int) -> str:
-        """How the trials of a value ended, and the last line of what the last of them said."""
+        """Return how the trials of a value ended, with the last line of the last error."""
         rows = self.results.records(["cell_id", "status", "error"]).to_pylist()
         mine = [row for row in rows if row["cell_id"] == self.search.cells[value].id]
         counts = Counter(row["status"] for row in mine)
-        said = [line for row in mine for line in (row["error"] or "").splitlines() if line.strip()]
+        lines = [line for row in mine for line in (row["error"] or "").splitlines() if line.strip()]
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        return f"{statuses}: {said[-1]}" if said else statuses
+        return f"{statuses}: {lines[-1]}" if lines else statuses
 
     def _value(self, value: int) -> str:
         from sweep.selection import shown
@@ -178,14 +178,14 @@ class Changes:
 
 
 def _last(summary: Summary, column: str) -> str:
-    """The value of the newest trial that counts."""
+    """Return the value of the newest trial that counts."""
     return next((str(value) for value in reversed(summary.column(column)) if value), "")
 
 
 def _few(changed: Sequence[str]) -> str:
-    more = len(changed) - _MOST_TOLD
+    more = len(changed) - _MOST_SHOWN
     rest = f" and {more} more: --format json has them all" if more > 0 else ""
-    return "; ".join(changed[:_MOST_TOLD]) + rest
+    return "; ".join(changed[:_MOST_SHOWN]) + rest
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:

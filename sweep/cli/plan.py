@@ -1,4 +1,4 @@
-"""`sweep plan` and `sweep schema`: what a grid would run, before anything runs; what a grid may say."""
+"""The commands `sweep plan` and `schema`: what a grid would run, and what a grid may contain."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from sweep.records.declared import Direction
     from sweep.records.results import Results
 
-_REASONS = 10
-_ALIKE = 0.8  # similarity of two names from which on one may be a misspelling of the other
+_REASONS = 10  # of exclusions
+# From this similarity on, one name may be a misspelling of the other.
+_ALIKE = 0.8
 _NAMED = 50  # environments
 _SHOWN = 1000  # trials that are listed for people
 
@@ -86,39 +87,41 @@ def plan(
     nodes: _Nodes = "",
     cluster: _ClusterFile = Path("cluster.yaml"),
 ) -> int:
-    """Show what would run, in which order, what is left out and why, what has to be built, and how long it takes.
+    """Show what would run, in which order, what is left out, what must be built, and how long it
+    takes.
 
-    Nothing is run, built or written. Trials on stdout, the rest on stderr. With --nodes also how many hours of each
-    type of node it takes, by what earlier trials of the run took.
+    Nothing is run, built or written. Trials are on stdout, the rest on stderr. With --nodes it also
+    shows how many hours of each type of node it takes, estimated from earlier trials of the run.
 
     Example: `sweep plan grid.yaml --nodes cpu=4,gpu-1=2`
     """
-    chosen, expansion = expanded(grid, sets, only, add_seeds, out)
-    return tell(chosen, expansion, out, retry, form, _types(cluster, nodes) if nodes else {})
+    chosen, expansion = expand_grid(grid, sets, only, add_seeds, out)
+    types = _types(cluster, nodes) if nodes else {}
+    return show_plan(chosen, expansion, out, retry, form, types)
 
 
 def schema() -> None:
-    """Print the JSON Schema of grid files, for editors that complete and check while one types.
+    """Print the JSON Schema of grid files, for editors that complete and check them.
 
     Example: `sweep schema > grid.schema.json`
     """
     from sweep import catalog
     from sweep import grid as grids
 
-    found = grids.schema(catalog.frameworks(), catalog.workloads())
-    output.emit(json.dumps(found, indent=1, ensure_ascii=False))
+    document = grids.schema(catalog.frameworks(), catalog.workloads())
+    output.emit(json.dumps(document, indent=1, ensure_ascii=False))
 
 
-def expanded(
+def expand_grid(
     path: Path,
     sets: Iterable[str] | None = None,
     only: Iterable[str] | None = None,
     add_seeds: int = 0,
     out: str = runs.RESULTS,
 ) -> tuple[Grid, Expansion]:
-    """A grid file and all that it expands to, every word of it looked up; what may not be meant is warned of.
+    """Return a grid file and its expansion; names are looked up, and notes are shown as warnings.
 
-    Ranges of versions are looked up once for each run, of which `out` may hold one already.
+    Ranges of versions are resolved once per run: the run of this name under `out` may have them.
     """
     from sweep import catalog, datasets, measured
     from sweep import grid as grids
@@ -141,8 +144,8 @@ def expanded(
         undirected=undirected,
         content=measured.contents_of(workloads, grid.environments),
     )
-    for found in (frameworks, workloads, networks, data_sets):
-        for name, error in found.broken.items():
+    for registry in (frameworks, workloads, networks, data_sets):
+        for name, error in registry.broken.items():
             output.warn(f"{name} cannot be used, and this grid does not: {error.message}")
     for note in expansion.notes:
         output.warn(note)
@@ -150,27 +153,31 @@ def expanded(
 
 
 def with_versions(grid: Grid, out: str) -> Grid:
-    """The grid with versions in the place of its ranges: those that its run has kept, else those to be had now."""
+    """Return the grid with its ranges replaced by versions.
+
+    They are those that its run has recorded, else those that the indexes have now.
+    """
     wanted = grid.ranges()
     if not wanted:
         return grid
     run = results_of(grid.name, out)
     kept = run.facts().versions if run else {}
     versions = dict(kept)
-    told: set[str] = set()
+    shown: set[str] = set()
     for keys, each in wanted:
         text = str(each)
-        if text not in told:
-            told.add(text)
-            versions[text] = kept.get(text) or _looked_up(grid, keys, each)
-            since = f", as {grid.name} has taken them since it began" if text in kept else ""
-            count = counted(len(versions[text]), "version")
-            output.say(f"{text} is {count}{since}: {', '.join(versions[text])}")
+        if text in shown:
+            continue
+        shown.add(text)
+        versions[text] = kept.get(text) or _look_up(grid, keys, each)
+        since = f", as {grid.name} has taken them since it began" if text in kept else ""
+        count = counted(len(versions[text]), "version")
+        output.say(f"{text} is {count}{since}: {', '.join(versions[text])}")
     return grid.with_versions(versions)
 
 
-def _looked_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
-    """The versions of a range, from the configured indexes; what went wrong there is told."""
+def _look_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
+    """Return the versions of a range from the configured indexes; warn of those that fail."""
     from sweep import catalog
     from sweep.environments import indexes, releases
 
@@ -181,8 +188,8 @@ def _looked_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
         raise grid.error(keys, f"there is no framework {wanted.framework!r}", hint)
     framework = frameworks[wanted.framework]
     listed = releases.releases(framework.package or "numpy", indexes.configured())
-    for place in listed.unanswered:
-        output.warn(f"{place}: versions that only it has are not in {wanted}")
+    for index in listed.unanswered:
+        output.warn(f"{index}: versions that only it has are not in {wanted}")
     try:
         return releases.chosen(wanted, framework, listed, grid.environments)
     except SweepError as error:
@@ -190,7 +197,7 @@ def _looked_up(grid: Grid, keys: Keys, wanted: Range) -> Sequence[str]:
 
 
 def _add_steps(grid: Grid, workloads: Registry[Workload]) -> None:
-    """The steps of a grid among the workloads that it may name."""
+    """Add the steps of a grid to the workloads that it may name."""
     from sweep import catalog, steps
 
     for name, path in grid.steps.items():
@@ -200,33 +207,36 @@ def _add_steps(grid: Grid, workloads: Registry[Workload]) -> None:
 
 
 def _add_packages(grid: Grid, frameworks: Registry[Framework]) -> None:
-    """Packages that only steps can take for a framework, where the grid has steps."""
+    """Add packages that the grid names to its frameworks; only steps may use them."""
     from sweep import catalog
 
-    for name in grid.packages() if grid.steps else ():
+    if not grid.steps:
+        return
+    for name in grid.packages():
         if name in frameworks:
             continue
         if close := difflib.get_close_matches(name, frameworks, n=1, cutoff=_ALIKE):
             output.warn(
-                f"{name} is taken for the package of that name, as sweep knows no such framework; "
-                f"did you mean {close[0]!r}?"
+                f"{name} is taken for the package of that name, as sweep knows no such framework;"
+                f" did you mean {close[0]!r}?"
             )
         frameworks[name] = catalog.any_package(name)
 
 
 def directions_of(files: Iterable[Framework | Workload]) -> dict[str, Direction]:
-    """Which way each metric goes: our own, and the columns that files of the catalog state."""
+    """Return which direction of each metric is better, for built-in columns and the files'."""
     from sweep.records.columns import METRICS, directions
 
-    stated = {name: said for file in files for name, said in file.columns.items()}
+    stated = {name: facts for file in files for name, facts in file.columns.items()}
     return directions(METRICS, stated)
 
 
 def statuses_to_retry(what: Retry | None) -> frozenset[str]:
+    """Return the statuses whose trials `--retry` repeats."""
     return what.statuses if what else frozenset()
 
 
-def tell(
+def show_plan(
     grid: Grid,
     expansion: Expansion,
     out: str = runs.RESULTS,
@@ -234,7 +244,10 @@ def tell(
     form: Format = Format.TABLE,
     nodes: NodeTypes | None = None,
 ) -> int:
-    """What would run: trials on stdout, all about them on stderr; with `nodes`, how long it takes on these."""
+    """Show what would run: trials on stdout, all else on stderr.
+
+    With `nodes`, it also shows how long the trials take on these nodes.
+    """
     from sweep import resume, schedule
 
     results = results_of(grid.name, out)
@@ -243,8 +256,9 @@ def tell(
     estimate = _estimate(results, expansion)
     for line in _summary(grid, expansion, todo, estimate):
         output.say(line)
-    for change in resume.change_lines(results, expansion.trials, todo, statuses) if results else ():
-        output.say(change)
+    if results:
+        for change in resume.change_lines(results, expansion.trials, todo, statuses):
+            output.say(change)
     if nodes and todo:
         for line in _on_nodes(todo, nodes, estimate):
             output.say(line)
@@ -253,7 +267,7 @@ def tell(
 
 
 def _list(todo: Sequence[Trial], estimate: Estimate, form: Format) -> None:
-    """Every trial, written as it is made; in the table for people the first of them."""
+    """Write every trial as it is made; the table for people has the first ones."""
     rows = (_row(trial, estimate) for trial in todo)
     if form in (Format.JSON, Format.CSV, Format.CSV_RAW):
         emit_one_by_one(form, rows)
@@ -266,9 +280,10 @@ def _list(todo: Sequence[Trial], estimate: Estimate, form: Format) -> None:
 
 
 def results_of(name: str, out: str) -> Results | None:
-    """The run of this name, where there is one already."""
+    """Return the results of the run of this name, or None if there are none yet."""
+    # Importing PyArrow takes longer than all the rest of a plan: here it is not needed.
     if "://" not in out and not paths.path(out).joinpath(name).is_dir():
-        return None  # without PyArrow, which takes longer to start than all the rest
+        return None
     from sweep.records.results import Results
     from sweep.records.storage import Storage
 
@@ -277,7 +292,7 @@ def results_of(name: str, out: str) -> Results | None:
 
 
 def _estimate(results: Results | None, expansion: Expansion) -> Estimate:
-    """What the run's own records teach about how long its trials take."""
+    """Return an estimate of times, from the run's own records."""
     from sweep import catalog
     from sweep.estimate import LEARNT_FROM, Estimate
 
@@ -298,7 +313,8 @@ def _summary(
     cells, total = len(expansion.cells), len(expansion.trials)
     blocks = len({trial.seed for trial in expansion.trials})
     done = f", {total - len(todo):,} done, {len(todo):,} to run" if len(todo) < total else ""
-    yield f"{grid.name}: {_many(cells, 'cell')}, {_many(total, 'trial')} in {_many(blocks, 'block')}{done}"
+    counts = f"{counted(cells, 'cell')}, {counted(total, 'trial')} in {counted(blocks, 'block')}"
+    yield f"{grid.name}: {counts}{done}"
     yield from _reasons(expansion)
     yield from _too_large(todo)
     if not todo:
@@ -317,7 +333,7 @@ def _summary(
 
 
 def _reasons(expansion: Expansion) -> Iterator[str]:
-    """What is left out, by reason, the most frequent first."""
+    """Yield what is left out, by reason, the most frequent first."""
     counts = Counter(exclusion.reason for exclusion in expansion.exclusions)
     for reason, count in counts.most_common(_REASONS):
         yield f"left out, {count}: {reason}"
@@ -327,50 +343,47 @@ def _reasons(expansion: Expansion) -> Iterator[str]:
 
 
 def _too_large(todo: Sequence[Trial]) -> Iterator[str]:
-    """Trials that this machine has too few cores for, as many as their threads where the grid says no resources.cpu."""
+    """Yield a warning about trials that need more cores than this machine has."""
     from sweep.node import limits
 
     cores = limits.core_count()
     wanted = [trial.resources.cpu for trial in todo if trial.resources.cpu > cores]
     if wanted:
         yield (
-            f"warning: {len(wanted):,} of {_many(len(todo), 'trial')} want up to {max(wanted)} cores and this machine "
-            f"has {cores}: lower threads or resources.cpu, unless they run on larger nodes"
+            f"warning: {len(wanted):,} of {counted(len(todo), 'trial')} want up to {max(wanted)}"
+            f" cores and this machine has {cores}: lower threads or resources.cpu, unless they run"
+            " on larger nodes"
         )
 
 
 def _environments(needs: Needs) -> dict[str, list[str]]:
-    """The environments that the trials need, by whether they are there."""
+    """Return the environments that the trials need, by whether they exist."""
     from sweep.environments.store import load
 
     states: dict[str, list[str]] = {}
     for spec in needs.specifications:
-        state = "of your own" if spec.interpreter else "built" if load(spec.id) else "to build"
-        states.setdefault(state, []).append(
-            f"{spec.framework} for GPUs" if spec in needs.gpu_only else spec.framework
-        )
+        state = "built" if load(spec.id) else "to build"
+        if spec.interpreter:
+            state = "of your own"
+        purpose = " for GPUs" if spec in needs.gpu_only else ""
+        states.setdefault(state, []).append(f"{spec.framework}{purpose}")
     return states
 
 
 def _data(needs: Needs) -> list[str]:
-    """The data sets that the trials need, and whether they would have to be prepared by hand."""
+    """Return the data sets that the trials need, and which must be prepared by hand."""
     from sweep import datasets
     from sweep.datasets import store
 
-    wanted = list(needs.data)
-    there = [
-        (name, path)
-        for name, path in wanted
-        if datasets.get(name).generated or path or store.everything(name)
-    ]
-    return [
-        name if (name, path) in there else f"{name} (not prepared on this machine)"
-        for name, path in wanted
-    ]
+    listed = []
+    for name, path in needs.data:
+        is_available = datasets.get(name).generated or path or store.everything(name)
+        listed.append(name if is_available else f"{name} (not prepared on this machine)")
+    return listed
 
 
 def _data_warnings(needs: Needs) -> Iterator[str]:
-    """Of data sets that are prepared here and that no path names: of the others nothing is known yet."""
+    """Yield warnings about the data sets that are prepared here and have no path in the grid."""
     from sweep.datasets import store
 
     for name in dict.fromkeys(name for name, path in needs.data if not path):
@@ -385,7 +398,7 @@ def _types(file: Path, wanted: str) -> NodeTypes:
 
 
 def _on_nodes(todo: Sequence[Trial], nodes: NodeTypes, estimate: Estimate) -> Iterator[str]:
-    """How long the trials take on these nodes, and how many hours of each type that is."""
+    """Yield how long the trials take on these nodes, and how many hours of each type that is."""
     from sweep.cli.display import duration
     from sweep.cluster.forecast import forecast
 
@@ -396,13 +409,16 @@ def _on_nodes(todo: Sequence[Trial], nodes: NodeTypes, estimate: Estimate) -> It
     if unknown:
         yield f"on these nodes: not known, as no trial like {unknown:,} of these has ended yet"
         return
-    found = forecast(todo, nodes, lambda trial: seconds[trial.cell.id] or 0.0)
-    named = ", ".join(f"{usage.nodes} {name}" for name, usage in found.types.items())
-    yield f"on {named}: about {duration(found.wall_s)}, without what nodes take to start and to build environments"
-    for name, usage in found.types.items():
-        yield f"  {name}: {usage.up_s / 3600:.3g} node-hours for {_many(usage.trials, 'trial')}"
-    if found.infeasible:
-        yield f"warning: {_many(found.infeasible, 'trial')} fit on none of these nodes"
+    result = forecast(todo, nodes, lambda trial: seconds[trial.cell.id] or 0.0)
+    named = ", ".join(f"{usage.nodes} {name}" for name, usage in result.types.items())
+    yield (
+        f"on {named}: about {duration(result.wall_s)},"
+        " without what nodes take to start and to build environments"
+    )
+    for name, usage in result.types.items():
+        yield f"  {name}: {usage.up_s / 3600:.3g} node-hours for {counted(usage.trials, 'trial')}"
+    if result.infeasible:
+        yield f"warning: {counted(result.infeasible, 'trial')} fit on none of these nodes"
 
 
 def _total_s(todo: Sequence[Trial], estimate: Estimate) -> float | None:
@@ -437,7 +453,3 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("position", [str(row["position"]) for row in rows], rank=2),
         Column("estimate", times, rank=3),
     ]
-
-
-def _many(count: int, thing: str) -> str:
-    return counted(count, thing)

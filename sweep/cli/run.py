@@ -1,4 +1,4 @@
-"""`sweep run` and `sweep reproduce`: from a grid to its records, and one trial again."""
+"""The commands `sweep run` and `reproduce`: from a grid to its records, and one trial again."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sweep.cli.plan import (
     Out,
     RetryWhat,
     Sets,
-    expanded,
+    expand_grid,
+    show_plan,
     statuses_to_retry,
-    tell,
 )
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED, MISSING, UNAVAILABLE, Unavailable
@@ -52,8 +52,8 @@ Wait = Annotated[
     str,
     typer.Option(
         metavar="TIME",
-        help="Wait so long for a node that can hold a trial, as 90, 30m or 2h; else 10 minutes where the cluster "
-        "starts nodes itself, 1 minute on other clusters.",
+        help="Wait so long for a node that can hold a trial, as 90, 30m or 2h; else 10 minutes"
+        " if the cluster starts nodes itself, 1 minute on other clusters.",
     ),
 ]
 MaxFailures = Annotated[
@@ -68,8 +68,8 @@ MaxContention = Annotated[
         envvar="SWEEP_MAX_CONTENTION",
         metavar="SHARE",
         parser=shares.or_any("--max-contention"),
-        help="A trial that has its node to itself is invalid, and tried again, where other processes took more "
-        "than this share of its cores' time, as 50% or 0.5; any: whatever they took.",
+        help="A trial that has its node to itself is invalid, and tried again, if other processes"
+        " took more than this share of its cores' time, as 50% or 0.5; any: whatever they took.",
     ),
 ]
 
@@ -90,9 +90,9 @@ def run(
 ) -> int:
     """Run what a grid says and has no record yet, and end with the summary.
 
-    Environments and data are made where they are missing. Run it again after a crash, a Ctrl-C, or with more values on
-    an axis: nothing runs twice. Ends with 1 where trials failed, with 130 after Ctrl-C and 143 after SIGTERM, all
-    records so far safe.
+    Environments and data are made if they are missing. Run it again after a crash, a Ctrl-C, or
+    with more values on an axis: nothing runs twice. Ends with 1 if trials failed, with 130 after
+    Ctrl-C and 143 after SIGTERM, all records so far safe.
 
     Example: `sweep run grid.yaml --set batch_exponent=0,3 --add-seeds 2`
     """
@@ -101,21 +101,21 @@ def run(
     from sweep.records.results import Results
     from sweep.records.storage import Storage
 
-    chosen, expansion = expanded(grid, sets, only, add_seeds, out)
+    chosen, expansion = expand_grid(grid, sets, only, add_seeds, out)
     if dry_run:
-        return tell(chosen, expansion, out, retry)
+        return show_plan(chosen, expansion, out, retry)
     spare_memory()
     results = Results(Storage(out).child(chosen.name))
     options = run_options(address, retry, timeout, wait, max_failures, max_contention)
     with interruptible(f"the records so far are safe in {results}; run the same command to go on"):
         with display(chosen.name) as watching:
             sweeps.run(chosen, expansion, results, options, watching)
-        planned, ended = (
-            len(expansion.trials),
-            results.ended(trial.id for trial in expansion.trials),
-        )
-        del expansion  # where there are very many trials, the summary finds their memory free
-        _ask_glibc("malloc_trim", 0)  # and what it took to run them
+        planned = len(expansion.trials)
+        ended = results.ended(trial.id for trial in expansion.trials)
+        # A million trials occupy gigabytes, which the summary needs: they are returned to the
+        # system first.
+        del expansion
+        _call_glibc("malloc_trim", 0)
         return _conclude(results, planned, ended)
 
 
@@ -127,7 +127,7 @@ def run_options(
     max_failures: int | None,
     max_contention: float,
 ) -> Options:
-    """How a sweep runs, as the options of the command line say it."""
+    """Return the options of a sweep from those of the command line."""
     from sweep.grid import duration_s
     from sweep.run import Options
 
@@ -142,21 +142,26 @@ def run_options(
 
 
 def spare_memory() -> None:
-    """Give each of Ray's many threads no heap of its own, which would hold memory that it does not use."""
+    """Keep Ray's many threads from having heaps of their own, with memory that they do not use."""
     if "MALLOC_ARENA_MAX" not in os.environ:
-        _ask_glibc("mallopt", _M_ARENA_MAX, 1)
+        _call_glibc("mallopt", _M_ARENA_MAX, 1)
 
 
 def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
-    """The summary of the run, and what to look at next; `ended` counts planned trials by status."""
+    """Show the summary of the run and what to look at next; return the exit code.
+
+    `ended` counts planned trials by status.
+    """
     from sweep.analysis.run import NoRecords, Run
     from sweep.cli.answers import write_summaries
 
     try:
         write_summaries(Run(results.storage).summary())
-    except NoRecords:  # all failed: status says how
+    except NoRecords:
+        # All trials failed: sweep status shows how.
         pass
-    except (BrokenPipeError, Unavailable) as error:  # the exit code is the work's, which is done
+    except (BrokenPipeError, Unavailable) as error:
+        # The trials have run: the exit code is theirs, not that of the output.
         output.warn(f"the summary was not shown: {error}; see sweep summarize {results}")
     failed = without_times(ended)
     if failed:
@@ -169,8 +174,8 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
     return MISSING if ended.total() < planned else 0
 
 
-def _ask_glibc(function: str, *arguments: int) -> None:
-    """Call a function of it; does nothing where another C library is in its place."""
+def _call_glibc(function: str, *arguments: int) -> None:
+    """Call a function of glibc; do nothing with another C library."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):
             getattr(ctypes.CDLL(None), function)(*arguments)
@@ -178,7 +183,7 @@ def _ask_glibc(function: str, *arguments: int) -> None:
 
 @contextlib.contextmanager
 def interruptible(what_is_left: str) -> Iterator[None]:
-    """Where Ctrl-C or a signal ends the command, it says what is left and ends with that signal's exit code."""
+    """If Ctrl-C or a signal ends the block, say `what_is_left`; end with the signal's exit code."""
     try:
         yield
     except KeyboardInterrupt:
@@ -197,9 +202,10 @@ def reproduce(
         ),
     ],
 ) -> int:
-    """Run one recorded trial again, on this machine, in the same environment, and set it beside its record.
+    """Run one recorded trial again, on this machine, and show the new record beside the old one.
 
-    Nothing is added to the run. Ends with 1 where the trial does not end well.
+    The environment is the same. Nothing is added to the run. Ends with 1 if the trial does not end
+    well.
 
     Example: `sweep reproduce core-time 'torch==2.13.0/core/cpu/autograd/b5/s0'`
     """
@@ -215,32 +221,37 @@ def reproduce(
     rerun = run_again(loaded.facts, record)
     if record["environment_id"] and rerun.get("environment_id") != record["environment_id"]:
         output.warn(
-            f"its environment was {record['environment_id']}; now it ran in {rerun.get('environment_id')}"
+            f"its environment was {record['environment_id']};"
+            f" now it ran in {rerun.get('environment_id')}"
         )
-    names = [
-        name for name in _SET_BESIDE if record.get(name) is not None or rerun.get(name) is not None
-    ]
-    columns = [
-        Column("", names, is_text=True),
-        Column("recorded", [_told(name, record) for name in names], is_text=True),
-        Column("now", [_told(name, rerun) for name in names], is_text=True),
-    ]
-    emit(
-        Format.TABLE,
-        columns,
-        [{"column": n, "recorded": record.get(n), "now": rerun.get(n)} for n in names],
-    )
+    _compare(record, rerun)
     return 0 if rerun["status"] == Status.OK else FAILED
 
 
-_SET_BESIDE = (
-    "status", "error", "node", "cpu_model", "device_name", "cores", "threads", "python", "numpy", "environment_id",
-    "loss", "gradient_norm", "forward_s", "backward_s", "step_s", "validation_loss", "peak_rss_bytes", "wall_s",
-)  # fmt: skip
+def _compare(record: Mapping[str, Any], rerun: Mapping[str, Any]) -> None:
+    names = [
+        name for name in _COMPARED if record.get(name) is not None or rerun.get(name) is not None
+    ]
+    columns = [
+        Column("", names, is_text=True),
+        Column("recorded", [_value_text(name, record) for name in names], is_text=True),
+        Column("now", [_value_text(name, rerun) for name in names], is_text=True),
+    ]
+    rows = [
+        {"column": name, "recorded": record.get(name), "now": rerun.get(name)} for name in names
+    ]
+    emit(Format.TABLE, columns, rows)
 
 
-def _told(name: str, record: Mapping[str, Any]) -> str:
-    """A column of one record; samples by their median."""
+_COMPARED = (
+    *("status", "error", "node", "cpu_model", "device_name", "cores", "threads"),
+    *("python", "numpy", "environment_id", "loss", "gradient_norm"),
+    *("forward_s", "backward_s", "step_s", "validation_loss", "peak_rss_bytes", "wall_s"),
+)
+
+
+def _value_text(name: str, record: Mapping[str, Any]) -> str:
+    """Return a column of a record as text; samples by their median, losses by the last one."""
     from statistics import median
 
     from sweep.analysis.quantities import quantity
@@ -250,9 +261,8 @@ def _told(name: str, record: Mapping[str, Any]) -> str:
     if value is None or value == "":
         return ""
     if name == "loss" or unit(name) == "norm":
-        return ", ".join(
-            f"{each:.9g}" for each in (value if isinstance(value, list) else [value])[-1:]
-        )
+        numbers = value if isinstance(value, list) else [value]
+        return f"{numbers[-1]:.9g}" if numbers else ""
     if isinstance(value, list) and unit(name):
         return f"{quantity(median(value), unit(name))} (median of {len(value)})"
     return quantity(value, unit(name)) if unit(name) in ("s", "B") else str(value)

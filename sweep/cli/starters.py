@@ -1,4 +1,4 @@
-"""`sweep init`: a file to begin with, which runs as it is."""
+"""The command `sweep init`: a starter file, which runs without changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STEP = '''\
 # [tool.sweep.axes]                # every combination of these is measured
 # framework = ["numpy==1.26.4", "numpy==2.2.6"]    # or "torch==2.6.0": any package, any version
 # width = [256]
-# seed = [0, 1, 2]                 # trials of each combination, a process each; an interval takes three
+# seed = [0, 1, 2]                 # a trial and process each; an interval takes three
 #
 # [tool.sweep.parameters]
 # samples = 30                     # timed steps in each trial
@@ -45,7 +45,8 @@ def setup(width, batch_size, seed):
     def backward(outputs):  # gets what the phase before it returned
         return inputs.T @ (outputs > 0)
 
-    # Phases are timed in this order, each by itself. What the first one returns is compared between frameworks.
+    # Phases are timed in this order, each by itself. The result of the first one is compared
+    # between frameworks.
     return {"forward": forward, "backward": backward}
 '''
 
@@ -57,7 +58,7 @@ axes:
   framework: [torch==2.13.0]        # any version, each in its own environment
   backward: [autograd, explicit]    # how the loss is differentiated
   batch_size: [1]
-  seed: [0, 1, 2]                   # trials of each combination, a process each; an interval takes three
+  seed: [0, 1, 2]                   # a trial and process each; an interval takes three
 parameters:
   samples: 5                        # timed steps in each trial
   warmup: 2
@@ -79,9 +80,9 @@ def init(
         bool, typer.Option("--grid", help="Write a grid file instead of a step file.")
     ] = False,
 ) -> None:
-    """Write a commented file to begin with: a step of your own, or with --grid a grid.
+    """Write a commented starter file: a step of your own, or with --grid a grid.
 
-    It runs as it is. A file that is there already stays as it is.
+    It runs without changes. An existing file is not overwritten.
 
     Example: `sweep init train_step.py`
     """

@@ -1,4 +1,4 @@
-"""`sweep try`: one short trial in the foreground, for writing a step or a grid."""
+"""The command `sweep try`: one short trial in the foreground, while writing a step or a grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sweep.cli import output
-from sweep.cli.plan import GridPath, Only, Sets, expanded
+from sweep.cli.plan import GridPath, Only, Sets, expand_grid
 from sweep.cli.tables import Column, Format, emit
 from sweep.errors import FAILED
 from sweep.status import Status
@@ -17,6 +17,7 @@ from sweep.texts import counted
 if TYPE_CHECKING:
     from sweep.grid import Grid, Trial
 
+# Values of settings that make a trial short.
 _SHORT = {"samples": 5, "warmup": 1, "epochs": 1}
 _FIGURES = (
     "first_step_s",
@@ -29,14 +30,15 @@ _FIGURES = (
 
 
 def try_(grid: GridPath, sets: Sets = None, only: Only = None) -> int:
-    """Run the first trial of a step or a grid, cut short, and show what it writes, how long its phases take, or its error.
+    """Run the first trial of a step or a grid, cut short, and show its output and times, or the
+    error.
 
-    Environments and data are made where they are missing. No record is kept. Ends with 1 where the trial does not end
-    well.
+    Environments and data are made if they are missing. No record is kept. Ends with 1 if the trial
+    does not end well.
 
     Example: `sweep try train_step.py --set width=512`
     """
-    chosen, expansion = expanded(grid, sets, only)
+    chosen, expansion = expand_grid(grid, sets, only)
     given = {option.partition("=")[0].strip() for option in sets or ()}
     trial = _cut_short(expansion.trials[0], given)
     output.say(f"trying {trial.name}, the first of {counted(len(expansion.trials), 'trial')}")
@@ -53,7 +55,7 @@ def try_(grid: GridPath, sets: Sets = None, only: Only = None) -> int:
 
 
 def _cut_short(trial: Trial, given: set[str]) -> Trial:
-    """The trial with few samples, unless the command line says how many."""
+    """Return the trial with few samples, unless the command line says how many."""
     changed = {
         name: value
         for name, value in _SHORT.items()
@@ -64,7 +66,10 @@ def _cut_short(trial: Trial, given: set[str]) -> Trial:
 
 
 def _run(grid: Grid, trial: Trial) -> dict[str, Any]:
-    """Its record, in this process's own fork server; whatever others do on its cores does not matter."""
+    """Run a trial in this process's own fork server; return its record.
+
+    Other processes on its cores do not make it invalid.
+    """
     from sweep.node import provision
     from sweep.node.worker import RunTrial
 
@@ -80,7 +85,7 @@ def _run(grid: Grid, trial: Trial) -> dict[str, Any]:
 
 
 def _show(record: Mapping[str, Any]) -> None:
-    """Its phases as a table, and what else people look for."""
+    """Show the phases as a table, and other figures of interest."""
     from sweep.analysis.quantities import quantity
     from sweep.records.columns import unit
 
@@ -91,19 +96,21 @@ def _show(record: Mapping[str, Any]) -> None:
         for title, figure in (("median", median), ("min", min), ("max", max))
     ]
     emit(Format.TABLE, columns, [{"phase": name, "samples": samples} for name, samples in rows])
-    told = [f"{name} {quantity(record[name], unit(name))}" for name in _FIGURES if record.get(name)]
-    output.say(", ".join(told))
-    if "first_step_s" in record:
-        result = record.get("result")
-        output.say(
-            "the step returns nothing that can be compared"
-            if result is None
-            else f"result {result:.9g}"
-        )
+    figures = [
+        f"{name} {quantity(record[name], unit(name))}" for name in _FIGURES if record.get(name)
+    ]
+    output.say(", ".join(figures))
+    if "first_step_s" not in record:
+        return
+    result = record.get("result")
+    if result is None:
+        output.say("the step returns nothing that can be compared")
+    else:
+        output.say(f"result {result:.9g}")
 
 
 def _timed(record: Mapping[str, Any]) -> Iterator[tuple[str, list[float]]]:
-    """The columns that have a time for each sample, the whole step last."""
+    """Yield the columns with a time per sample, the whole step last."""
     step = "step_s"
     samples = len(record.get(step) or ())
     for name, value in record.items():

@@ -51,8 +51,7 @@ __all__ = [
 def load(path: str | Path, sets: Iterable[str] = ()) -> Grid:
     """Return the grid in a file, overlaid with `--set` options such as `axis=value1,value2`.
 
-    The grid of a step file is the one in its header. SweepError with file, line and key if it is
-    invalid.
+    The grid of a step file is in its header. SweepError with file, line and key if it is invalid.
     """
     source = stepfiles.source(Path(path)) if steps.is_step(str(path)) else sources.read(path)
     return _grid(source, path, list(sets))

@@ -1,8 +1,9 @@
-"""Batches: `batch_size` and `batch_exponent` mean one axis, and a grid may write either.
+"""Batches: `batch_size` and `batch_exponent` are two spellings of one axis; a grid may use either.
 
-Workloads of sweep have batches of 2**n examples, and the axis `batch_exponent`, so that sizes are spread evenly and ids
-stay what they were. A step of one's own takes any `batch_size`. What a grid writes is turned into what its workloads
-have, before anything is looked up, so that both spellings give the same ids.
+Workloads of sweep have the axis `batch_exponent`, with batches of 2**n examples: sizes are spread
+evenly, and ids remain those of earlier versions. A step of the user's own has any `batch_size`. The
+spelling of the grid is converted to that of its workloads before anything is looked up, so that
+both give the same ids.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MOST_EXPONENT = 30
 
 
 class Workload(Protocol):
-    """What is needed of a workload of the catalog."""
+    """What this module needs of a workload of the catalog."""
 
     @property
     def parameters(self) -> Mapping[str, Any]: ...
@@ -30,7 +31,7 @@ class Workload(Protocol):
 
 
 def respelled(grid: Grid, workloads: Sequence[Workload]) -> Grid:
-    """The grid with the spelling that its workloads have; with both where some have the one and some the other."""
+    """Return the grid with the spelling of its workloads; with both spellings if these differ."""
     has = {
         EXPONENT: any(EXPONENT not in workload.without for workload in workloads),
         BATCH_SIZE: any(BATCH_SIZE in workload.parameters for workload in workloads),
@@ -45,7 +46,7 @@ def respelled(grid: Grid, workloads: Sequence[Workload]) -> Grid:
     changes = {
         "axes": _axes(grid, ("axes",), axes, wanted),
         "include": [
-            _axes(grid, ("include", place), each, wanted) for place, each in enumerate(file.include)
+            _axes(grid, ("include", i), include, wanted) for i, include in enumerate(file.include)
         ],
         "zip": [_names(group, wanted) for group in file.zip],
         "when": {
@@ -61,28 +62,27 @@ def respelled(grid: Grid, workloads: Sequence[Workload]) -> Grid:
 def _axes(
     grid: Grid, keys: Keys, axes: Mapping[str, Sequence[Scalar]], wanted: Sequence[str]
 ) -> dict[str, Sequence[Scalar]]:
-    """Axes in the spelling that is wanted, in the order that they had."""
+    """Return axes in the wanted spelling, in the same order."""
     if not wanted or not _is_one_spelling(axes):
         return dict(axes)
-    found: dict[str, Sequence[Scalar]] = {}
+    converted: dict[str, Sequence[Scalar]] = {}
     for name, values in axes.items():
         for spelling in _names([name], wanted):
-            is_other = spelling != name
-            found[spelling] = (
-                [_other(grid, (*keys, name), name, value) for value in values]
-                if is_other
-                else values
-            )
-    return found
+            converted[spelling] = values
+            if spelling != name:
+                path = (*keys, name)
+                converted[spelling] = [_other(grid, path, name, value) for value in values]
+    return converted
 
 
 def _names(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Names of axes in the spelling that is wanted."""
+    """Return names of axes in the wanted spelling."""
     if not wanted or not _is_one_spelling(names):
         return list(names)
-    return [
-        each for name in names for each in (wanted if name in (EXPONENT, BATCH_SIZE) else [name])
-    ]
+    converted: list[str] = []
+    for name in names:
+        converted += wanted if name in (EXPONENT, BATCH_SIZE) else [name]
+    return converted
 
 
 def _is_one_spelling(names: Collection[str]) -> bool:
@@ -90,7 +90,7 @@ def _is_one_spelling(names: Collection[str]) -> bool:
 
 
 def _other(grid: Grid, keys: Keys, name: str, value: Any) -> int:
-    """A value of one spelling in the other: the batch size of an exponent, the exponent of a batch size."""
+    """Return a value in the other spelling: the size of an exponent, or the exponent of a size."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise grid.error(keys, f"{value!r} is not an integer", "write one, without quotes")
     if name == EXPONENT:

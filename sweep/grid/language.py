@@ -317,10 +317,10 @@ class Grid:
         return {spelled[name]: _given(each) for name, each in self.file.environments.items()}
 
     def packages(self) -> list[str]:
-        """The frameworks that the grid names, without their versions."""
+        """Return the frameworks that the grid names, without versions."""
         named = [str(value) for _, values in self._frameworks() for value in values]
-        names = [_NAME.match(each.strip()) for each in named]
-        return list(dict.fromkeys(found[0] for found in names if found))
+        matches = [_NAME.match(each.strip()) for each in named]
+        return list(dict.fromkeys(match[0] for match in matches if match))
 
     def is_overridden(self, axis: str) -> bool:
         """Return whether the command line gave the values of an axis."""
@@ -378,10 +378,9 @@ class Grid:
         ]
 
     def error_at_workload(self, message: str, hint: str = "") -> SweepError:
-        """What is wrong about a workload, where the grid names it."""
-        return self.error(
-            ("axes", "workload") if self.file.workload is None else ("workload",), message, hint
-        )
+        """Return a SweepError about a workload, located where the grid names it."""
+        is_axis = self.file.workload is None
+        return self.error(("axes", "workload") if is_axis else ("workload",), message, hint)
 
     def error(self, keys: Keys, message: str, hint: str = "") -> SweepError:
         """Return a SweepError about a path of keys, with file and line."""

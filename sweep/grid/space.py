@@ -64,7 +64,10 @@ class Space:
         return [*self.axes.get(axis, ()), *included]
 
     def has(self, workload: str, axis: str) -> bool:
-        """Whether cells of a workload have an axis: a built-in one that applies to it, or one of its parameters."""
+        """Return whether cells of a workload have an axis.
+
+        A built-in axis may not apply to the workload; any other must be one of its parameters.
+        """
         if axis in CELL_AXES:
             return axis not in self._words.all_workloads[workload].without
         return axis in self.parameters[workload]
@@ -81,7 +84,10 @@ class Space:
         given = {"workload": self._words.workload_values}
         given |= {name: values for name, values in grid.file.axes.items() if name != SEED}
         if "framework" not in given and not any("framework" in each for each in grid.file.include):
-            hint = "write framework: [torch==VERSION, …] under axes, or use --set framework=torch==VERSION"
+            hint = (
+                "write framework: [torch==VERSION, …] under axes,"
+                " or use --set framework=torch==VERSION"
+            )
             raise grid.error(("axes",), "no framework is given", hint)
         names = [*CELL_AXES, *(name for name in given if name not in CELL_AXES)]
         return {

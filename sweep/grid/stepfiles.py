@@ -1,4 +1,4 @@
-"""Step files in a grid: workloads that are named by a path, and called by their file's name from there on."""
+"""Step files in a grid: workloads named by a path, and from then on by their file's name."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TABLE = "tool.sweep"
 
 
 def source(path: Path) -> Source:
-    """The grid that the header of a step file says, `[tool.sweep]`, as the text of a grid file."""
+    """Return the grid in the header of a step file, `[tool.sweep]`, as the text of a grid file."""
     return _Header(steps.read(path), printable(str(path)))
 
 
 class _Header(Source):
-    """A grid out of a step's header. Errors name the lines of the step file."""
+    """A grid from a step's header. Errors name the lines of the step file."""
 
     def __init__(self, step: Step, shown: str) -> None:
         document = {"workload": step.name, **step.grid}
@@ -32,7 +32,7 @@ class _Header(Source):
         self._block = step.block
 
     def _line(self, keys: Keys) -> int | None:
-        """The line of the innermost table or key that is written in the usual way."""
+        """Return the line of the innermost table or key that is written in the usual way."""
         names = [str(key) for key in keys if isinstance(key, str)]
         for length in range(len(names), 0, -1):
             table = ".".join([_TABLE, *names[: length - 1]])
@@ -42,9 +42,9 @@ class _Header(Source):
 
 
 class StepFiles:
-    """Takes the paths of step files out of a grid's document. `found` holds them by the names that stay there.
+    """Replaces the paths of step files in a grid's document by names; `found` maps names to paths.
 
-    Names of trials cannot hold a path, and a trial's id must not depend on where a file lies.
+    Names of trials cannot contain a path, and a trial's id must not depend on a file's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +52,7 @@ class StepFiles:
         self.found: dict[str, Path] = {}
 
     def taken_out(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The document with names in place of paths, wherever a workload is named."""
+        """Return the document with names in place of paths, wherever a workload is named."""
         renamed: dict[str, Any] = self._within(document)
         if isinstance(own := renamed.get("parameters"), dict):
             renamed["parameters"] = {self._named(key): value for key, value in own.items()}
@@ -69,7 +69,7 @@ class StepFiles:
         }
 
     def _workloads(self, value: Any) -> Any:
-        """What stands under a key `workload`: a name, several, or a table by names."""
+        """Return a value of a key `workload` with names: one, several, or a table by names."""
         if isinstance(value, list):
             return [self._named(each) for each in value]
         if isinstance(value, dict):
@@ -79,7 +79,8 @@ class StepFiles:
     def _named(self, value: Any) -> Any:
         if not steps.is_step(value):
             return value
-        path = Path(os.path.abspath(self._folder / Path(value).expanduser()))  # noqa: PTH100  symlinks stay
+        # Path.resolve() would follow links, and so leave the folder that the user named.
+        path = Path(os.path.abspath(self._folder / Path(value).expanduser()))  # noqa: PTH100
         known = self.found.setdefault(path.name, path)
         if known != path and (Path(value).name != value):
             message = f"two step files are called {path.name}: {known} and {path}"

@@ -56,7 +56,7 @@ class Workload(Protocol):
 
 
 class Network(Protocol):
-    """What is needed of a network of the catalog."""
+    """What the grid needs of a network of the catalog."""
 
     def lacking(self, framework: Any, version: str | None) -> str | None: ...
 
