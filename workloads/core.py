@@ -1,6 +1,6 @@
 """Core: the loss of one batch and its gradient, forward and backward timed sample by sample.
 
-`docs/workloads.md` says what exactly is timed.
+`docs/workloads.md` describes exactly what is timed.
 """
 
 import time
@@ -41,7 +41,8 @@ REFERENCE = (
     "network",
 )  # the settings that `reference_values` depends on
 
-_SUMMED_AT_ONCE = 1 << 20  # bounds the float64 copies of gradients to 8 MiB
+# Numbers summed at once: bounds the float64 copies of gradients to 8 MiB.
+_SUMMED_AT_ONCE = 1 << 20
 
 
 def run(
@@ -51,10 +52,10 @@ def run(
     reference: Optional[Dict[str, float]],
     report: Callable[[Dict[str, Any]], None],
 ) -> Dict[str, Any]:
-    """Times the framework on the prepared data set in folder `data`; gives the record's columns.
+    """Time the framework on the prepared data set in folder `data`; return the record's columns.
 
-    `reference` is what `reference_values` gave for the same settings and data; without it nothing is compared. Raises
-    NotComparable or Unsupported before anything is timed.
+    `reference` is what `reference_values` returned for the same settings and data; None skips the
+    comparison. Raises NotComparable or Unsupported before anything is timed.
     """
     poses = deeppose.Poses(data)
     framework.load(settings)
@@ -76,7 +77,10 @@ def run(
 
 
 def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
-    """Loss and gradient norm, in float64, of what the parity check looks at; of `settings` only REFERENCE is there."""
+    """Return loss and gradient norm of the parity batch in float64.
+
+    Of `settings` only those in REFERENCE are given.
+    """
     from workloads.frameworks import reference as numpy_reference
 
     network = networks.get(settings["network"])
@@ -88,9 +92,9 @@ def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
 def parity_check(
     model: Any, batch: deeppose.Batch, reference: Optional[Dict[str, float]], tolerance: float
 ) -> Dict[str, Optional[float]]:
-    """Loss and gradient norm without dropout, and how far they are from the reference's.
+    """Return loss and gradient norm without dropout, and their differences from the reference's.
 
-    NotComparable where that is more than `parity_tolerance`, relative.
+    NotComparable if a relative difference exceeds `tolerance`.
     """
     found = evaluate(model, batch)
     if reference is None:
@@ -101,9 +105,11 @@ def parity_check(
         for name in ("loss", "gradient_norm")
     }
     for name, difference in off.items():
-        if not difference <= tolerance:  # NaN is beyond every tolerance
+        # `not <=` also refuses NaN.
+        if not difference <= tolerance:
             raise NotComparable(
-                "{} is {:.9g}, the reference's {:.9g}: they differ by {:.1e}, more than tolerance {:g}".format(
+                "{} is {:.9g}, the reference's {:.9g}:"
+                " they differ by {:.1e}, more than tolerance {:g}".format(
                     name.replace("_", " "), found[name], reference[name], difference, tolerance
                 )
             )
@@ -111,7 +117,10 @@ def parity_check(
 
 
 def evaluate(model: Any, batch: deeppose.Batch) -> Dict[str, float]:
-    """Loss and global gradient norm of a batch, without dropout, and the parameters' count; leaves no gradients."""
+    """Return loss, global gradient norm and number of parameters of a batch, without dropout.
+
+    It leaves no gradients.
+    """
     model.dropout = False
     model.zero_grad()
     loss = model.forward(model.to_device(*batch))
@@ -128,21 +137,22 @@ def evaluate(model: Any, batch: deeppose.Batch) -> Dict[str, float]:
 
 
 def parity_batch(poses: deeppose.Poses, settings: Dict[str, Any]) -> deeppose.Batch:
-    """The first `parity_examples` examples of the seed's order, whatever the batch size.
+    """Return the first `parity_examples` examples in the seed's order, whatever the batch size.
 
-    A rectifier or maximum that float32 tips the other way weighs too much in a batch of one.
+    With one example, a single ReLU or max-pool decided differently in float32 can exceed the
+    tolerance.
     """
     chosen = deeppose.batch_indices(len(poses), settings["parity_examples"], settings["seed"], 0)
     return poses.batch(chosen, settings["use_visibility"])
 
 
 def batch_size(settings: Dict[str, Any]) -> int:
-    """2 to the power of axis `batch_exponent`."""
+    """Return 2 to the power of `batch_exponent`."""
     return int(2 ** settings["batch_exponent"])
 
 
 def norm(arrays: Dict[str, np.ndarray]) -> float:
-    """Euclidean norm of all the arrays' numbers together, summed in float64."""
+    """Return the Euclidean norm of all the arrays' numbers together, summed in float64."""
     total = 0.0
     for array in arrays.values():
         flat = array.reshape(-1)
@@ -153,14 +163,17 @@ def norm(arrays: Dict[str, np.ndarray]) -> float:
 
 
 def relative_difference(found: float, expected: float) -> float:
-    """|found - expected| / |expected|; 0 where they are equal, infinite where only `expected` is 0."""
+    """Return |found - expected| / |expected|; 0 if equal, infinite if only `expected` is 0."""
     if found == expected:
         return 0.0
     return abs(found - expected) / abs(expected) if expected else float("inf")
 
 
 class Batches:
-    """Where samples get their batches: `first` over and over, or with `include_data` one after the other, read anew."""
+    """The batches of samples.
+
+    It is `first` in every sample; with `include_data`, each sample reads the next one.
+    """
 
     def __init__(self, poses: deeppose.Poses, model: Any, settings: Dict[str, Any]) -> None:
         self.poses = poses
@@ -175,7 +188,7 @@ class Batches:
         )
 
     def next(self) -> Any:
-        """The next sample's batch."""
+        """Return the next sample's batch."""
         chosen = next(self._to_come, None)
         if chosen is None:
             return self.first
@@ -186,12 +199,15 @@ class Batches:
         return placed
 
     def _read(self, chosen: np.ndarray) -> Any:
-        """Crops, normalises, lays out and transfers the examples `chosen`."""
+        """Crop, normalise, lay out and transfer the examples `chosen`."""
         return self.model.to_device(*self.poses.batch(chosen, self.use_visibility))
 
 
 def samples(model: Any, batches: Batches, settings: Dict[str, Any]) -> Dict[str, Any]:
-    """The samples' columns; with `include_data` also `data_s`, which is part of `step_s` and not of `forward_s`."""
+    """Return the samples' columns.
+
+    With `include_data` there is also `data_s`, which is part of `step_s` and not of `forward_s`.
+    """
     columns: Dict[str, Any] = timing.measure(
         forward=lambda: model.forward(batches.next()),
         backward=model.backward,
@@ -210,7 +226,10 @@ def samples(model: Any, batches: Batches, settings: Dict[str, Any]) -> Dict[str,
 
 
 def compile_time(model: Any, batch: Any, dropout: bool) -> float:
-    """Seconds of the first step, in which backends that compile do so; a step's own time is in it."""
+    """Return the seconds of the first step, in which some backends compile.
+
+    The time of a step itself is part of it.
+    """
     model.dropout = dropout
     model.zero_grad()
     start = time.perf_counter()

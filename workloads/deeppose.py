@@ -1,12 +1,14 @@
 """DeepPose: regress the joints of a person from one image (Toshev and Szegedy 2014).
 
-Loss, one definition in every framework, with v the 0/1 visibility of each joint (all ones without visibility):
+The loss has one definition in every framework, with v the 0/1 visibility of each joint (all ones
+without visibility):
 
     loss = sum((v * (prediction - target)) ** 2) / N        over examples, joints and coordinates
-    N    = number of visible joints in the batch, or 1 where there is none
+    N    = number of visible joints in the batch, or 1 if there is none
     d loss / d prediction = 2 / N * v * (prediction - target)
 
-Weights and batches come from NumPy alone, so that every framework sees the same bits. Networks: `workloads/networks`.
+Weights and batches come from NumPy alone, so that every framework sees the same bits. The networks
+are in `workloads/networks`.
 """
 
 import json
@@ -16,12 +18,15 @@ from typing import Any, Dict, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-CROP = 227  # pixels of a side of what the network sees
+CROP = 227  # pixels, the side of the network's input
 JOINTS = 14
 
 
 class Batch(NamedTuple):
-    """One batch on the host, all float32: pixels in [0, 1], joints in units of the crop, visibility 0 or 1."""
+    """One batch on the host, all float32.
+
+    Pixels are in [0, 1], joints in units of the crop, visibility is 0 or 1.
+    """
 
     images: np.ndarray  # (batch, 3, 227, 227)
     targets: np.ndarray  # (batch, 14, 2)
@@ -33,9 +38,8 @@ class Poses:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.images = np.load(
-            os.path.join(folder, "images.npy"), mmap_mode="r"
-        )  # (n, 256, 256, 3) uint8
+        # (n, 256, 256, 3) uint8
+        self.images = np.load(os.path.join(folder, "images.npy"), mmap_mode="r")
         self.joints = np.load(os.path.join(folder, "joints.npy"))  # (n, 14, 2) x, y in pixels
         self.visible = np.load(os.path.join(folder, "visible.npy"))  # (n, 14) uint8
         if not len(self.images):
@@ -45,24 +49,24 @@ class Poses:
         return len(self.images)
 
     def split(self) -> np.ndarray:
-        """(n,) 0 for the examples to train on, 1 for those to test on."""
+        """Return (n,) 0 for the examples to train on, 1 for those to test on."""
         return np.load(os.path.join(self.folder, "split.npy"))
 
     def meta(self) -> Dict[str, Any]:
-        """What the arrays are: `docs/data.md`."""
+        """Return the facts about the arrays; `docs/data.md` lists them."""
         with open(os.path.join(self.folder, "meta.json")) as file:
             return dict(json.load(file))
 
     def batch(self, chosen: np.ndarray, use_visibility: bool = True) -> Batch:
-        """The examples of the indices `chosen`, each cropped around its visible joints."""
+        """Return the examples of the indices `chosen`, each cropped around its visible joints."""
         return self.cut(chosen, self.corners(chosen), use_visibility)
 
     def corners(self, chosen: np.ndarray) -> np.ndarray:
-        """Upper left corners (batch, 2) of the crops around the visible joints."""
+        """Return the upper left corners (batch, 2) of the crops around the visible joints."""
         return crop_corners(self.joints[chosen], self.visible[chosen] != 0, self.images.shape[1:3])
 
     def cut(self, chosen: np.ndarray, corners: np.ndarray, use_visibility: bool = True) -> Batch:
-        """The examples of the indices `chosen`, cropped at `corners`."""
+        """Return the examples of the indices `chosen`, cropped at `corners`."""
         visible = self.visible[chosen] != 0
         return Batch(
             images=_pixels(self.images, chosen, corners),
@@ -74,12 +78,15 @@ class Poses:
 
 
 def order(examples: int, seed: int, epoch: int = 0) -> np.ndarray:
-    """The order in which epoch `epoch` goes through the examples; any epoch's can be had without those before it."""
+    """Return the order of the examples in an epoch; it does not depend on the epochs before."""
     return np.random.RandomState((seed, epoch)).permutation(examples)
 
 
 def batch_indices(examples: int, batch_size: int, seed: int, number: int) -> np.ndarray:
-    """Indices of batch `number` of an endless pass, epoch after epoch; batches reach over the ends of epochs."""
+    """Return the indices of batch `number` of an endless pass through the epochs.
+
+    A batch may contain the end of one epoch and the beginning of the next.
+    """
     positions = np.arange(number * batch_size, (number + 1) * batch_size)
     epochs = positions // examples
     return np.concatenate(
@@ -91,9 +98,10 @@ def batch_indices(examples: int, batch_size: int, seed: int, number: int) -> np.
 
 
 def crop_corners(joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]") -> np.ndarray:
-    """Upper left corners (batch, 2), as x, y, of the crops centred on the visible joints' bounding boxes.
+    """Return upper left corners (batch, 2), as x, y, of crops around the visible joints.
 
-    Crops stay inside images of `size` (height, width). Without visible joints the crop is the image's centre.
+    A crop is centred on the visible joints' bounding box and stays inside images of `size` (height,
+    width). Without visible joints it is the image's centre.
     """
     limit = np.array([size[1] - CROP, size[0] - CROP])
     seen = visible[:, :, None]
@@ -107,7 +115,7 @@ def crop_corners(joints: np.ndarray, visible: np.ndarray, size: "tuple[int, int]
 
 
 def _pixels(images: np.ndarray, chosen: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Crops as float32 (batch, 3, 227, 227) in [0, 1]: picked as windows of the whole array, in one indexing."""
+    """Return crops as float32 (batch, 3, 227, 227) in [0, 1], from one indexing of all windows."""
     images = np.asarray(images)
     n, height, width, channels = images.shape
     example, row, column, channel = images.strides
@@ -119,7 +127,6 @@ def _pixels(images: np.ndarray, chosen: np.ndarray, corners: np.ndarray) -> np.n
     )
     crops = windows[chosen, corners[:, 1], corners[:, 0]]  # (batch, 227, 227, 3) uint8
     pixels = crops.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    pixels /= np.float32(
-        255
-    )  # in place, on what lies in order: a fifth of the time of dividing while casting
+    # Division in place on contiguous memory takes a fifth of the time of dividing in the cast.
+    pixels /= np.float32(255)
     return pixels

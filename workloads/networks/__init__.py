@@ -1,4 +1,7 @@
-"""Networks by name: what a trial computes. Each is one file of this folder, or of a plug-in, that assigns NETWORK."""
+"""Networks by name: what a trial computes.
+
+Each is a file of this folder, or of a plug-in, that assigns NETWORK.
+"""
 
 import importlib
 from typing import Any, Dict  # noqa: F401  of a comment that says a type
@@ -7,12 +10,12 @@ _PLUGGED = {}  # type: Dict[str, Any]
 
 
 def get(name: str) -> Any:
-    """The network of that name: one that was added, else that of the file in this folder."""
+    """Return the network called `name`: an added one, else that of the file in this folder."""
     if name in _PLUGGED:
         return _PLUGGED[name]
     return importlib.import_module("workloads.networks." + name).NETWORK
 
 
 def add(name: str, network: Any) -> None:
-    """Gives this process a network of a plug-in, whose file does not lie in this folder."""
+    """Register a network of a plug-in, whose file is elsewhere, in this process."""
     _PLUGGED[name] = network

@@ -1,4 +1,7 @@
-"""AlexNet in DeepPose (Krizhevsky et al. 2012, Toshev and Szegedy 2014): five convolutions and three dense layers."""
+"""AlexNet as in DeepPose: five convolutions and three dense layers.
+
+Krizhevsky et al. 2012, Toshev and Szegedy 2014.
+"""
 
 from workloads.deeppose import CROP, JOINTS
 from workloads.runtime.layers import Conv, Dense, Dropout, Flatten, MaxPool, Network, Relu

@@ -1,4 +1,4 @@
-"""A multilayer perceptron on the pixels: dense layers alone, the first of which has nearly all weights."""
+"""A multilayer perceptron on the pixels: dense layers, of which the first has most weights."""
 
 from workloads.deeppose import CROP, JOINTS
 from workloads.runtime.layers import Dense, Flatten, Network, Relu

@@ -1,22 +1,24 @@
-"""What the orchestrator and a host say to each other: JSON, one object a line, over pipes.
+"""The protocol between the orchestrator and a host: JSON, one object per line, over pipes.
 
-The orchestrator sends requests, one at a time: `Request.message()`, or `STOP` to end the trial that runs.
-The host and the trial answer with events, each an object with the key `event`:
+The orchestrator sends requests, one at a time: `Request.message()`, or `STOP` to end the running
+trial. The host and the trial answer with events, objects with the key `event`:
 
     ready         the framework is imported: `import_s`, `python`, `executable`, `pid`
-    unimportable  it is not: `error`, the last lines of it; the host ends
-    started       the trial's process is bound to its cores, has the framework and begins: `pid`, whether it was
-                  `spawned` and so imported the framework itself, and what it took to get there, `import_s`, `cpu_s`
-    progress      `facts`: what a long trial says of itself, as it likes: `epoch`, `epochs`, `loss`, `eta_s` …
+    unimportable  it is not: `error`, its last lines; the host ends
+    started       the trial's process is bound to its cores, has the framework and begins: `pid`,
+                  whether it was `spawned` and so imported the framework itself, and what that
+                  took, `import_s`, `cpu_s`
+    progress      `facts`: what a long trial reports: `epoch`, `epochs`, `loss`, `eta_s` …
     outcome       how the trial's work ended: `status`, `error`, `columns` of the record
     exit          how its process ended: `returncode` (negative: the signal), `user_s`, `system_s`,
-                  `max_rss_bytes`, `involuntary_switches`; `left_behind_s`, the CPU time of what it had left behind;
-                  and `log`, the first and last of what it wrote
+                  `max_rss_bytes`, `involuntary_switches`; `left_behind_s`, the CPU time of the
+                  processes it left behind; and `log`, the beginning and end of its output
 
-Numbers that JSON lacks (NaN, Infinity) are written as Python's `json` writes and reads them: both sides are Python, and
-a loss that is NaN shall arrive as what it is. A line that is no message is passed over; a writer that dies within a
-line leaves its end to the host, whose next event starts a new one.
-This is the one file of `workloads/` that the orchestrator imports.
+Numbers that JSON lacks (NaN, Infinity) are written and read in the way of Python's `json`: both
+sides are Python, and a loss that is NaN must arrive as NaN. An invalid line is ignored. If a writer
+dies within a line, the host ends that line before its next event.
+
+This is the only file of `workloads/` that the orchestrator imports.
 """
 
 import json
@@ -59,14 +61,14 @@ class Request(NamedTuple):
     network_file: Optional[str] = None  # of the network that the settings name
 
     def message(self) -> Dict[str, Any]:
-        """What is sent."""
+        """Return the request as a message."""
         return dict(self._asdict())
 
 
 def encode(message: Dict[str, Any]) -> bytes:
-    """A message as one line. NumPy's scalars and arrays become numbers and lists.
+    """Return a message as one line; NumPy's scalars and arrays become numbers and lists.
 
-    Raises TypeError or ValueError for what JSON cannot say, and for a message beyond MOST_BYTES.
+    TypeError or ValueError for what JSON lacks, and for a message beyond MOST_BYTES.
     """
     line = (json.dumps(message, default=_plain, ensure_ascii=False) + "\n").encode(
         "utf-8", "replace"
@@ -79,7 +81,7 @@ def encode(message: Dict[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> Optional[Dict[str, Any]]:
-    """The message of a line; None where the line is none, as when its writer died in the middle."""
+    """Return the message of a line; None if it is invalid, such as after its writer's death."""
     try:
         message = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -88,7 +90,7 @@ def decode(line: bytes) -> Optional[Dict[str, Any]]:
 
 
 def tells_of_memory(text: str) -> bool:
-    """Whether these words of an interpreter, a framework or a library mean that memory has run out."""
+    """Return whether an error text of an interpreter, framework or library means out of memory."""
     said = text.lower()
     return any(phrase in said for phrase in _OUT_OF_MEMORY)
 

@@ -1,9 +1,9 @@
-"""Initial weights from a file that every process maps, so that each is drawn once per node, network and seed.
+"""Initial weights from a memory-mapped file, drawn once per node, network and seed.
 
-Drawing the weights of AlexNet takes longer than a step of it. The file holds the parameters one after the other, as
-float32. It is written whole or not at all, and synced, so that writing it back does not disturb what is timed next.
-The mapping is private: what a framework writes into its weights stays in its own process. The folder is bounded: the
-files that were used longest ago are removed.
+Drawing the weights of AlexNet takes longer than a step of it. The file holds the parameters one
+after the other, as float32. It is complete or absent, and synced, so that its write-back does not
+disturb later timings. The mapping is private: what a framework writes into its weights stays in its
+own process. The folder has a size limit: the files used least recently are removed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _NUMBER = np.dtype(np.float32)
 
 
 def initial(network: layers.Network, seed: int) -> Dict[str, np.ndarray]:
-    """What `layers.draw_weights` gives; mapped from a file where this process has a folder for it."""
+    """Return what `layers.draw_weights` returns, mapped from a file if there is a folder for it."""
     folder = folders.weights
     if folder is None:
         return layers.draw_weights(network, seed)
@@ -35,20 +35,22 @@ def initial(network: layers.Network, seed: int) -> Dict[str, np.ndarray]:
     try:
         _write(path, drawn)
         remove_oldest(folder, path)
-    except OSError as error:  # a full disk, say: each process draws its own
+    except OSError as error:
+        # The disk may be full: each process then draws its own weights.
         sys.stderr.write("initial weights are not kept in {}: {}\n".format(folder, error))
         return drawn
     return _mapped(path, network) or drawn
 
 
 def remove_oldest(folder: str, latest: str, most_bytes: int = MOST_BYTES) -> None:
-    """Removes the files used longest ago until `most_bytes` are left; `latest` stays, whatever its size."""
+    """Remove the least recently used files until `most_bytes` are left, but never `latest`."""
     files = []
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         try:
             status = os.stat(path)
-        except FileNotFoundError:  # removed meanwhile by another process
+        except FileNotFoundError:
+            # Another process has removed it meanwhile.
             continue
         if path != latest:
             files.append((status.st_mtime, status.st_size, path))
@@ -60,14 +62,14 @@ def remove_oldest(folder: str, latest: str, most_bytes: int = MOST_BYTES) -> Non
 
 
 def _key(network: layers.Network, seed: int) -> str:
-    """Digest of all that decides the numbers: network, seed, and the code that draws them."""
+    """Return a digest of all that decides the numbers: network, seed, and the code that draws."""
     with open(str(layers.__file__), "rb") as code:
         told = repr((network, seed)).encode() + code.read()
     return hashlib.sha256(told).hexdigest()[:16]
 
 
 def _mapped(path: str, network: layers.Network) -> Optional[Dict[str, np.ndarray]]:
-    """Views of the file; None where there is no whole one."""
+    """Return views of the file, or None if there is no complete one."""
     shapes = layers.parameter_shapes(network)
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
     try:
@@ -75,7 +77,8 @@ def _mapped(path: str, network: layers.Network) -> Optional[Dict[str, np.ndarray
             return None
         numbers = np.asarray(np.memmap(path, dtype=_NUMBER, mode="c"))
         _touch(path)
-    except OSError:  # there is none, or it was removed meanwhile
+    except OSError:
+        # There is none, or another process has removed it meanwhile.
         return None
     found: "OrderedDict[str, np.ndarray]" = OrderedDict()
     start = 0
@@ -86,10 +89,11 @@ def _mapped(path: str, network: layers.Network) -> Optional[Dict[str, np.ndarray
 
 
 def _touch(path: str) -> None:
-    """Marks a file as just used."""
+    """Mark a file as just used."""
     try:
         os.utime(path)
-    except OSError:  # a folder that cannot be written to: no file is removed from it either
+    except OSError:
+        # The folder is read-only: no file is removed from it either.
         return
 
 
@@ -111,5 +115,6 @@ def _write(path: str, drawn: Dict[str, np.ndarray]) -> None:
 def _remove(path: str) -> None:
     try:
         os.unlink(path)
-    except FileNotFoundError:  # removed meanwhile by another process
+    except FileNotFoundError:
+        # Another process has removed it meanwhile.
         return
