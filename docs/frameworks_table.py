@@ -1,10 +1,12 @@
-"""Write `docs/frameworks.md`: which versions and backends work here, found by trying them.
+"""Write `docs/frameworks.md`: which versions and backends work, found by trying them.
 
-python docs/frameworks_table.py                                  # the page, from docs/frameworks.json
-python docs/frameworks_table.py --try torch==1.4.0 chainer==7.8.1/ideep    # build, run one step, discard: those rows
-python docs/frameworks_table.py --resolve torch==1.1.0           # only see what would be installed: those rows
+    python docs/frameworks_table.py                         # write the page from frameworks.json
+    python docs/frameworks_table.py --try torch==1.4.0 chainer==7.8.1/ideep
+                                                # build these, run one step, discard; update rows
+    python docs/frameworks_table.py --resolve torch==1.1.0  # only resolve these; update rows
 
-A row is named by version and backend. A row once tried is not overwritten by what --resolve finds, unless that fails.
+A row is named by version and backend. The result of --resolve does not replace that of --try,
+unless resolving fails.
 """
 
 from __future__ import annotations
@@ -28,74 +30,83 @@ LONGEST_REASON = 160
 Row = dict[str, Any]
 
 BEFORE = """\
-# Frameworks that can be had
-<!-- written by docs/frameworks_table.py from docs/frameworks.json, which it writes too when it tries versions -->
+# Frameworks that can be used
+<!-- written by docs/frameworks_table.py from docs/frameworks.json, which it updates by trying -->
 
-Each row was found by trying it on an x86-64 Linux machine without a GPU, with the recipe at the head of the framework's
-file and nothing else:
+Each row was tried on an x86-64 Linux machine without a GPU, with the recipe at the head of the
+framework's file and nothing else:
 
-- **runs**: the environment was built, the framework imported, and one step of the network gave the loss and the
-  gradient norm of the reference;
-- **resolves**: only the packages that would be installed were looked up (`sweep env build --dry-run`);
-- **no**: it cannot be had or does not work, for the reason given.
+- **runs**: the environment was built, the framework imported, and one step of the network gave the
+  loss and the gradient norm of the reference;
+- **resolves**: only the packages that would be installed were looked up
+  (`sweep env build --dry-run`);
+- **no**: it is not available or does not work, for the given reason.
 
-Size is that of the environment on disk. On your own machine, `sweep env build --probe --discard torch==1.4.0` tries a
-version and removes it again; `python docs/frameworks_table.py --try torch==1.4.0` refreshes its row here. What goes
-into an environment: [environments](environments.md). GPUs have a page of their own: [gpu](gpu.md).
+Size is that of the environment on disk. On your own machine,
+`sweep env build --probe --discard torch==1.4.0` tries a version and removes it again;
+`python docs/frameworks_table.py --try torch==1.4.0` updates its row here. What goes into an
+environment: [environments](environments.md). GPUs have a page of their own: [gpu](gpu.md).
 """
 
 AFTER = """
 ## What a backend is
-An axis value, `backend: [default, …]`, with the framework's own words. One that a version lacks is an *exclusion* with
-the reason where the version alone tells, and a record with status `unsupported` where only the build or the machine
-does. What was in use is read back into the record: `framework_build`, `blas` and `threads`, and what each framework
-tells in [columns of its own](results.md#of-single-frameworks-and-workloads).
+A backend is a value of the axis `backend: [default, …]`, in the framework's own words. One that a
+version lacks is an *exclusion* with the reason, if the version alone decides. If the build or the
+machine decides, the record has the status `unsupported`. What was in use is read back into the
+record: `framework_build`, `blas` and `threads`, and each framework's
+[own columns](results.md#of-single-frameworks-and-workloads).
 
 | framework | backend | computes with | since |
 |---|---|---|---|
-| torch | `default` | what torch chooses: oneDNN for convolutions on the CPU, cuDNN on a GPU | |
+| torch | `default` | torch's choice: oneDNN for convolutions on the CPU, cuDNN on a GPU | |
 | | `native` | its own kernels, oneDNN switched off | 1.3 |
-| | `onednn` | oneDNN, or `unsupported` where the build has none | 1.0 |
+| | `onednn` | oneDNN, or `unsupported` if the build has none | 1.0 |
 | | `script` | the network through `torch.jit.script` | 1.2 |
-| | `inductor` | network and loss through `torch.compile`, anew in every trial; `compile_s` tells how long | 2.0 |
+| | `inductor` | network and loss through `torch.compile` in every trial; see `compile_s` | 2.0 |
 | chainer | `default`, `numpy` | NumPy, whose BLAS is in the record | |
 | | `ideep` | Intel's iDeep | 4.0, Python 3.6 and 3.7 |
 | | `cupy` | CuPy, on a GPU | 2.0 |
-| | `chainerx` | ChainerX, in a build of your own: no index has it, and building fetches sources | 6.0 |
-| jax | `default` | two functions compiled as wholes, the loss and its vector-Jacobian product; `compile_s` | |
+| | `chainerx` | ChainerX, in a build of your own: no index has it | 6.0 |
+| jax | `default` | two compiled functions: the loss, its vector-Jacobian product; `compile_s` | |
 | | `eager` | operation by operation | |
-| reference | `default` | NumPy by hand: the reference, not a contestant | |
+| reference | `default` | NumPy without a framework: the reference, not a competitor | |
 
-`memory_format: channels_last` is a parameter, or an axis: torch from 1.5 on and JAX know it, the others refuse it.
+`memory_format: channels_last` is a parameter, or an axis: torch from 1.5 on and JAX support it, the
+others refuse it.
 
 ## What to know before comparing
-**torch before 0.4** is another dialect: Variables around tensors, losses of shape (1,), nothing broadcasts, no
-`no_grad`, old-style functions. The adapter speaks it, and finds out by itself. No package index has these versions, so
-a grid names a wheel (`environments: {torch==0.1.12.post2: {wheel: …}}`). Tests speak it to torch 1.0.1, from which
-whatever came after 0.1.10 is hidden; what cannot be hidden, broadcasting for one, they do not see.
-Its tensors on the CPU are copies of the batch's arrays, where later versions share their memory: shared, its backward
-thread frees an array without the interpreter lock, and the process crashes. With `include_data` the copy is timed.
+**torch before 0.4** has another interface: Variables around tensors, losses of shape (1,), no
+broadcasting, no `no_grad`, old-style functions. The adapter detects and supports it. No package
+index has these versions, so a grid names a wheel
+(`environments: {torch==0.1.12.post2: {wheel: …}}`). Tests run it on torch 1.0.1, from which
+everything newer than 0.1.10 is hidden, except what cannot be hidden, such as broadcasting.
+Its tensors on the CPU are copies of the batch's arrays; later versions share the arrays' memory. If
+the memory were shared, its backward thread would free an array without the interpreter lock, and
+the process would crash. With `include_data` the copy is timed.
 
-**iDeep's dropout** seeds its generator in every call with the clock's whole seconds: within one second, layers of the
-same shape drop the same, and no seed makes it repeat. It costs what it costs, but training with it is another method.
+**iDeep's dropout** seeds its generator in every call with the clock's whole seconds. Within one
+second, layers of the same shape drop the same units, and no seed makes it repeatable. Its time is
+right, but training with it is another method.
 
-**JAX** starts its threads when the first array is made, not when it is imported, so that trials can be forked. Its pool
-on the CPU obeys the cores a trial is bound to, and takes as many threads as `threads` says; newer versions name them,
-and there the number is read back.
+**JAX** starts its threads when the first array is made, and not when it is imported, so that trials
+can be forked. Its thread pool on the CPU stays on the trial's cores and has the size of the
+parameter `threads`. Newer versions name the threads, so that their number is read back.
 
-**NumPy's BLAS is as old as NumPy.** NumPy 1.19.5, the newest that Chainer before 7 takes, brings OpenBLAS 0.3.13, which
-takes CPUs that came later for a Prescott of 2004: on a Xeon with AVX-512 a product of matrices took four times what
-it takes with the core to choose (0.159 s against 0.038 s of CPU time, 1500 x 1500, float32, 2026-11-25). Column
-`blas` tells which core it took, and a summary of such trials says so. `OPENBLAS_CORETYPE=Haswell sweep run …` reaches
-the trials, of every framework: choose a core that all of them know, or leave Chainer before 7 out of what you compare.
+**NumPy's BLAS is as old as NumPy.** NumPy 1.19.5, the newest for Chainer before 7, contains
+OpenBLAS 0.3.13, which takes newer CPUs for a Prescott of 2004. On a Xeon with AVX-512, a matrix
+product took four times as long as with the right core (0.159 s against 0.038 s of CPU time, 1500
+x 1500, float32, 2026-11-25). The column `blas` names the core, and a summary of such trials
+warns. `OPENBLAS_CORETYPE=Haswell sweep run …` reaches the trials of every framework: choose a
+core that all of them know, or leave Chainer before 7 out of the comparison.
 
-**The CPU builds of torch** on the index bring CUDA's libraries from 1.13 on. A build without is looked for first, and
-used where there is one; the rows above say where there was none. It makes no difference to what runs on the CPU.
+**The CPU builds of torch** on the index contain CUDA's libraries from 1.13 on. A build without them
+is looked for first and used if there is one; the rows above say where there was none. It makes no
+difference to what runs on the CPU.
 """
 
 
 def page(rows: Iterable[Row]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     rows = sorted(rows, key=_order)
     lines = [BEFORE.rstrip()]
     for name in sorted({_name(row) for row in rows}):
@@ -110,7 +121,7 @@ def page(rows: Iterable[Row]) -> str:
 
 
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """`new` rows in place of `old` ones; a step that was run says more than a look at the index does."""
+    """Return `old` rows with `new` ones in their place; a step that ran outweighs a look-up."""
     kept = {_key(row): row for row in old}
     for row in new:
         known = kept.get(_key(row))
@@ -120,18 +131,18 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
 
 def tried(named: str) -> Row:
-    """Builds `torch==1.4.0` or `chainer==7.8.1/ideep`, runs a step, discards it."""
-    ended = _sweep("--probe", "--discard", "--format", "json", *_asked(named))
+    """Build `torch==1.4.0` or `chainer==7.8.1/ideep`, run a step, discard it; return the row."""
+    ended = _sweep("--probe", "--discard", "--format", "json", *_arguments(named))
     if ended.returncode:
         return _row(named, STEP, works=False, reason=_error(ended.stderr))
-    (found,) = json.loads(ended.stdout)
-    kept = {key: found[key] for key in ("python", "numpy", "size_bytes", "reason")}
-    return _row(named, STEP, works=found["works"] == "yes", **kept)
+    (probe,) = json.loads(ended.stdout)
+    facts = {key: probe[key] for key in ("python", "numpy", "size_bytes", "reason")}
+    return _row(named, STEP, works=probe["works"] == "yes", **facts)
 
 
 def resolved(named: str) -> Row:
-    """What would be installed for it."""
-    ended = _sweep("--dry-run", *_asked(named))
+    """Return the row of what would be installed."""
+    ended = _sweep("--dry-run", *_arguments(named))
     if ended.returncode:
         return _row(named, RESOLVE, works=False, reason=_error(ended.stderr))
     head, *packages = ended.stdout.splitlines()
@@ -152,20 +163,23 @@ def _sweep(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent)
 
 
-def _asked(named: str) -> list[str]:
+def _arguments(named: str) -> list[str]:
     framework, _, backend = named.partition("/")
     return [framework, "--backend", backend or "default"]
 
 
-def _error(said: str) -> str:
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    return (errors or said.strip().splitlines() or ["it failed without a word"])[-1].removeprefix(
-        "error: "
-    )
+def _error(output: str) -> str:
+    """Return the last error in a command's output, or its last line."""
+    lines = output.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    last = (errors or lines or ["it failed without a message"])[-1]
+    return last.removeprefix("error: ")
 
 
 def _line(row: Row) -> str:
-    works = {STEP: "runs", RESOLVE: "resolves"}[row["tried"]] if row["works"] else "no"
+    works = "no"
+    if row["works"]:
+        works = {STEP: "runs", RESOLVE: "resolves"}[row["tried"]]
     size = f"{row['size_bytes'] / 2**20:,.0f} MiB" if row["size_bytes"] else ""
     note = row["reason"].replace("|", "\\|")
     note = note if len(note) <= LONGEST_REASON else note[:LONGEST_REASON] + " …"
@@ -187,24 +201,24 @@ def _order(row: Row) -> tuple[str, Version, str]:
 
 
 def _refresh(named: Iterable[str], find: Callable[[str], Row]) -> None:
-    """Row by row, so that what is known stays known when a later one is interrupted."""
+    """Update row by row, so that an interruption loses one row at most."""
     for each in named:
         write_rows(merged(read_rows(), [find(each)]))
 
 
 def read_rows() -> list[Row]:
-    """The rows of the data file."""
+    """Return the rows of the data file."""
     return list(json.loads(DATA.read_text(encoding="utf-8"))) if DATA.exists() else []
 
 
 def write_rows(rows: Iterable[Row]) -> None:
-    """One row a line, so that a change shows as what it is."""
+    """Write one row per line, so that changes are easy to review."""
     lines = ",\n ".join(json.dumps(row) for row in rows)
     DATA.write_text(f"[{lines}]\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Try what is asked for, then write the page."""
+    """Try what the arguments name, then write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
