@@ -1,7 +1,7 @@
-"""Atomic writes: a file or a folder is there as a whole or not at all, whenever a process dies.
+"""Atomic writes: a file or folder is there completely or not at all, whenever a process dies.
 
-It is written under another name in the same folder and renamed. With `durable` it also survives a power failure: the
-file is synced before it is renamed, and the folder after.
+It is written under another name in the same folder and then renamed. With `durable` it also
+survives a power failure: the file is synced before it is renamed, and the folder afterwards.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import shutil
 import threading
 from pathlib import Path
 
-SUFFIX = ".tmp"  # of a file that is being written; its name begins with a dot
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # CIFS, some FUSE file systems
+SUFFIX = ".tmp"  # of a partial file, whose name also begins with a dot
+# CIFS and some FUSE file systems cannot sync a folder.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 def write(path: Path, data: bytes | memoryview, durable: bool = True) -> None:
-    """Write a file; its folder is made where there is none. Nothing is left behind where that fails."""
+    """Write a file, and create its folder if necessary. A failure leaves no partial file behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{os.getpid()}-{threading.get_native_id()}"
     partial = path.with_name(f".{path.name}.{writer}{SUFFIX}")
     try:
-        partial.unlink(
-            missing_ok=True
-        )  # of a killed process of this number, or a link, which is not followed
+        # A killed process with the same id may have left it. It could also be a link, which must
+        # not be followed.
+        partial.unlink(missing_ok=True)
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
@@ -39,13 +40,13 @@ def write(path: Path, data: bytes | memoryview, durable: bool = True) -> None:
 
 
 def put(finished: Path, path: Path) -> None:
-    """Give a finished and synced file its name."""
+    """Rename a complete and synced file to its final path."""
     finished.replace(path)
     sync_folder(path.parent)
 
 
 def put_folder(finished: Path, path: Path) -> None:
-    """Give a finished folder its name, in place of what is there; the files in it are synced first."""
+    """Sync the files of a complete folder, and rename it to its final path, which it replaces."""
     for file in finished.iterdir():
         sync(file)
     sync_folder(finished)
@@ -56,13 +57,13 @@ def put_folder(finished: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Return once the content of a file is on the disk."""
+    """Write the contents of a file to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Return once the names in a folder are on the disk, where its file system can say so."""
+    """Write the names in a folder to the disk, where its file system can do so."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""The heartbeat: a sweep tells in its run, every few seconds, how it stands, for `sweep status` from anywhere.
+"""The heartbeat: a sweep writes its state into the run every few seconds, for `sweep status`.
 
-A thread writes it, since one long trial may keep the driver waiting for hours. It looks at the sweep only when it
-writes: per trial this costs the driver nothing that grows.
+A thread writes it, since one long trial may keep the driver waiting for hours. The state is read
+from the sweep only when it is written, so that a trial costs the driver nothing more.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from sweep.records.layout import DRIVER_FILE
 from sweep.records.storage import Storage
 
 EVERY_S = 5.0
-EVERY_S_OF_A_STORE = 15.0  # each request is paid for
-_STOP_S = 10.0  # how long a write that is under way may take when the sweep ends
-_TRIALS = 200  # running ones that are named
+STORE_EVERY_S = 15.0  # object stores charge for each request
+_STOP_TIMEOUT_S = 10.0  # for a write that is under way when the sweep ends
+_TRIALS = 200  # running trials that are listed
 _MESSAGES = 5
 _LONGEST_MESSAGE = 500
 
 
 class Observer(Protocol):
-    """Who watches a sweep; see `sweep.cli.display`."""
+    """The receiver of a sweep's events; see `sweep.cli.display`."""
 
     def planned(self, total: int, done: int, remaining_s: float | None) -> None: ...
     def started(self, device: str) -> None: ...
@@ -50,7 +50,7 @@ class _Node(Protocol):
 
 
 class Nodes(Protocol):
-    """What a heartbeat asks of a cluster, from a thread of its own; see `sweep.cluster.Cluster`."""
+    """What a heartbeat reads from a cluster, in another thread; see `sweep.cluster.Cluster`."""
 
     running: dict[str, str]
 
@@ -63,22 +63,23 @@ class Nodes(Protocol):
 
 
 class Heartbeat:
-    """An observer that passes on to another what it hears, and keeps `driver.json` in the run up to date meanwhile.
+    """An observer that passes events on to another one and keeps `driver.json` up to date.
 
-    The file goes when the sweep ends well. It stays, with the reason, when the sweep ends by an error or an interrupt.
+    The file is removed when the sweep ends well. After an error or an interrupt it stays, with the
+    reason.
     """
 
-    def __init__(self, place: Storage, observer: Observer, every_s: float | None = None) -> None:
+    def __init__(self, storage: Storage, observer: Observer, every_s: float | None = None) -> None:
         self.cluster: Nodes | None = None
-        self._place, self._observer = place, observer
-        self._every_s = every_s or (EVERY_S_OF_A_STORE if place.folder is None else EVERY_S)
+        self._storage, self._observer = storage, observer
+        default_s = STORE_EVERY_S if storage.folder is None else EVERY_S
+        self._every_s = every_s or default_s
         self._started_at = time.time()
         self._phase = ("planning", self._started_at)
         self._planned = self._ended = 0
         self._remaining_s: float | None = None
-        self._messages: tuple[
-            tuple[float, str], ...
-        ] = ()  # replaced as a whole: the thread reads it
+        # Replaced as a whole, since the thread reads it.
+        self._messages: tuple[tuple[float, str], ...] = ()
         self._is_over = threading.Event()
         self._has_failed = False
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -95,14 +96,14 @@ class Heartbeat:
         trace: TracebackType | None,
     ) -> None:
         self._is_over.set()
-        self._thread.join(_STOP_S)
+        self._thread.join(_STOP_TIMEOUT_S)
         if error is None:
-            self._place.delete(DRIVER_FILE)
+            self._storage.delete(DRIVER_FILE)
         else:
             self._write(end=_reason(error))
 
     def phase(self, name: str) -> None:
-        """What the sweep does from now on."""
+        """Set what the sweep does from now on."""
         self._phase = (name, time.time())
 
     def planned(self, total: int, done: int, remaining_s: float | None) -> None:
@@ -133,13 +134,10 @@ class Heartbeat:
             self._write()
 
     def _write(self, end: str = "") -> None:
-        """Nothing raised here ends a sweep: its records are what matters."""
+        """Write the file. A failure is reported once and does not end the sweep."""
+        text = self._driver(end).text().encode("utf-8", errors="replace")
         try:
-            self._place.write(
-                DRIVER_FILE,
-                self._driver(end).text().encode("utf-8", errors="replace"),
-                durable=False,
-            )
+            self._storage.write(DRIVER_FILE, text, durable=False)
         except Unavailable as error:
             if not self._has_failed:
                 self._observer.note(
@@ -149,11 +147,11 @@ class Heartbeat:
 
     def _driver(self, end: str) -> Driver:
         cluster = self.cluster
-        running = (
-            dict(cluster.running) if cluster else {}
-        )  # copied at once: the sweep goes on meanwhile
+        # A copy, since the sweep goes on meanwhile.
+        running = dict(cluster.running) if cluster else {}
         by_node = Counter(running.values())
         nodes = list(cluster.nodes) if cluster else []
+        listed = itertools.islice(running.items(), _TRIALS)
         phase, since = self._phase
         return Driver(
             **this_process(),
@@ -167,15 +165,12 @@ class Heartbeat:
             ended=self._ended,
             running=len(running),
             remaining_s=self._remaining_s,
-            trials=[
-                {"trial": name, "node": node}
-                for name, node in itertools.islice(running.items(), _TRIALS)
-            ],
+            trials=[{"trial": name, "node": node} for name, node in listed],
             nodes=[
                 {"name": n.name, "resources": dict(n.resources), "running": by_node[n.name]}
                 for n in nodes
             ],
-            refused_nodes=[redacted(each) for each in cluster.refusals] if cluster else [],
+            refused_nodes=[redacted(reason) for reason in cluster.refusals] if cluster else [],
             asked_for=cluster.asked_for if cluster else {},
             messages=[
                 {"at": at, "text": redacted(text[:_LONGEST_MESSAGE])} for at, text in self._messages
@@ -185,7 +180,7 @@ class Heartbeat:
 
 
 def _command() -> str:
-    """This command as it was called, without credentials."""
+    """Return the command line of this process, without credentials."""
     name = Path(sys.argv[0]).name
     words = ["sweep" if name == "__main__.py" else name, *sys.argv[1:]]
     return shlex.join(redacted_url(redacted(word)) for word in words)

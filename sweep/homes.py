@@ -1,7 +1,7 @@
-"""Homes: where this program keeps what outlives a command, and what the user's variables name, seen from anywhere.
+"""Folders outside of a run: where sweep keeps what outlives a command, and the user's own.
 
-Trials, builds and Ray's workers run in folders of their own. A relative path in a variable is meant from the folder in
-which the command was typed, so it is made absolute once, before anything is started.
+Trials, builds and Ray's workers run in other folders than the command. A relative path in a
+variable is meant from the command's folder, so it is made absolute once, before anything starts.
 """
 
 from __future__ import annotations
@@ -19,41 +19,42 @@ from sweep.errors import Unavailable
 
 VARIABLE = "SWEEP_HOME"
 
+# Variables that name a folder or file.
 _FOLDERS = (
-    *(
-        VARIABLE,
-        "SWEEP_ENV_DIR",
-        "SWEEP_DATA_DIR",
-        "TMPDIR",
-        "XDG_CACHE_HOME",
-        "XDG_DATA_HOME",
-        "PYENV_ROOT",
-    ),
-    *(
-        "UV_CACHE_DIR",
-        "UV_PYTHON_INSTALL_DIR",
-        "PIP_CONFIG_FILE",
-        "PIP_CERT",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "NETRC",
-    ),
+    VARIABLE,
+    "SWEEP_ENV_DIR",
+    "SWEEP_DATA_DIR",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "PYENV_ROOT",
+    "UV_CACHE_DIR",
+    "UV_PYTHON_INSTALL_DIR",
+    "PIP_CONFIG_FILE",
+    "PIP_CERT",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NETRC",
 )
+# Variables that hold several paths, with the separator; None means blanks.
 _LISTS = {
     "PIP_FIND_LINKS": None,
     "UV_FIND_LINKS": ",",
     "PIP_CONSTRAINT": None,
-}  # by what their words are separated
+}
 
 
 def cache(name: str, variable: str = "") -> Path:
-    """The folder of one kind of thing: that of `variable` where it is set, else below the one of all kinds."""
+    """Return the folder for one kind of files: that in `variable`, else `name` below `root`."""
     chosen = os.environ.get(variable) if variable else ""
     return Path(chosen).expanduser().absolute() if chosen else root() / name
 
 
 def root() -> Path:
-    """`SWEEP_HOME`, else in the user's cache; a user without a home has it among the temporary files."""
+    """Return `SWEEP_HOME`, else a folder in the user's cache.
+
+    A user without a home folder has it among the temporary files.
+    """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).expanduser().absolute()
     if user_home() is None and not os.environ.get("XDG_CACHE_HOME"):
@@ -62,29 +63,38 @@ def root() -> Path:
 
 
 def hint(variable: str, error: OSError) -> str:
-    """What helps where a folder of ours cannot be written to, by what went wrong."""
+    """Return the hint for an error in writing to a folder that `variable` names."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"free some disk, as with sweep env rm, or set {variable} or {VARIABLE} to a folder with more room"
+        return (
+            "free some disk, as with sweep env rm, "
+            f"or set {variable} or {VARIABLE} to a folder with more room"
+        )
     if error.errno in (errno.ENOLCK, errno.ENOTSUP):
-        return f"its file system has no locks: set {variable} or {VARIABLE} to a folder on one that has"
+        return (
+            "its file system has no locks: "
+            f"set {variable} or {VARIABLE} to a folder on one that has"
+        )
     return f"set {variable} or {VARIABLE} to a folder that you can write to"
 
 
 def user_home() -> Path | None:
-    """The user's folder; None for a user that has none, as one without a passwd entry in a container."""
+    """Return the user's home folder.
+
+    Return None for a user without one, as in a container without a passwd entry.
+    """
     home = os.environ.get("HOME") or _passwd_home()
     return Path(home) if home and home != "/" else None
 
 
 def configuration(program: str, file: str) -> list[Path]:
-    """Where the user configures another program; nowhere for a user without a home."""
+    """Return the user's configuration file of another program; none without a home folder."""
     if user_home() is None and not os.environ.get("XDG_CONFIG_HOME"):
         return []
     return [Path(platformdirs.user_config_dir(program, appauthor=False)) / file]
 
 
 def make_absolute() -> None:
-    """Make absolute what this process's variables name by relative paths."""
+    """Make relative paths in this process's environment variables absolute."""
     for name in _FOLDERS:
         if value := os.environ.get(name):
             os.environ[name] = _absolute(value)
@@ -95,7 +105,10 @@ def make_absolute() -> None:
 
 
 def _temporary() -> Path:
-    """Programs are started from there: nobody else may have made it."""
+    """Return a folder among the temporary files; raise Unavailable where another user made it.
+
+    Programs are started from it, so its owner must be trusted.
+    """
     folder = Path(tempfile.gettempdir()) / f"sweep-home-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     facts = folder.lstat()
@@ -112,7 +125,7 @@ def _passwd_home() -> str:
 
 
 def _absolute(path: str) -> str:
-    """URLs, and devices as os.devnull, stay as they are."""
+    """Return a path made absolute; URLs and absolute paths stay as they are."""
     if not path or "://" in path or path.startswith(("/", "~", "file:")):
         return path
     return os.path.abspath(path)  # noqa: PTH100  resolve() would follow symlinks

@@ -1,7 +1,7 @@
-"""Locks that others wait for: who holds one is written down, and said to those who wait long for it.
+"""Locks that processes wait for: each names its holder, and long waits are reported to the user.
 
-The kernel lets go of a lock when its holder dies. What the holder wrote stays then; it is read only while somebody
-holds the lock.
+The kernel releases a lock when its holder dies. The holder's description stays then, so it is read
+only while some process holds the lock.
 """
 
 from __future__ import annotations
@@ -16,51 +16,55 @@ from pathlib import Path
 
 import filelock
 
-PATIENCE_S = 2.0  # others are named after so long
+PATIENCE_S = 2.0  # a longer wait is reported, with the holder
 
 Say = Callable[[str], None]
-_command = ""  # whose work this process does, where that is another's
+_command = ""  # the command that this process works for, if it is not its own
 
 
 def silent(_: str) -> None:
-    """Where nobody asked what is waited for."""
+    """Report nothing."""
 
 
 def work_for(command: str) -> None:
-    """From here on this process takes locks for a command, as `introduction` describes it."""
+    """Name a command as the holder of this process's locks, as `introduction` describes it."""
     global _command
     _command = command
 
 
 def introduction(run: str = "") -> str:
-    """This process, so that a user can find it."""
+    """Return a description of this process, so that a user can find it."""
     process = f"process {os.getpid()} on {socket.gethostname()}"
     return f"run {run} ({process})" if run else process
 
 
 def holding() -> str:
-    """What whoever takes a lock now writes into it."""
+    """Return the description of a holder that takes a lock now."""
     return f"{_command or introduction()} since {dt.datetime.now().astimezone():%H:%M:%S}"
 
 
 def try_lock(descriptor: int, shared: bool = False) -> bool:
-    """Lock an open file until all descriptors of it are closed; False at once where another holds it."""
+    """Lock an open file until all its descriptors are closed; return False if it is locked."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def describe(descriptor: int, holder: str) -> None:
-    """Write into a lock file who holds it."""
+    """Write the description of its holder into a lock file."""
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, holder.encode(), 0)
 
 
 @contextlib.contextmanager
 def held(path: Path, what: str, say: Say = silent, timeout_s: float = -1) -> Iterator[None]:
-    """Hold the lock at `path`; `say` hears who is waited for. filelock.Timeout past `timeout_s`."""
+    """Hold the lock at `path`; `say` is called with the holder of a lock that is waited for.
+
+    Raises filelock.Timeout after `timeout_s`; a negative number waits without limit.
+    """
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=PATIENCE_S if timeout_s < 0 else timeout_s)
@@ -78,12 +82,15 @@ def held(path: Path, what: str, say: Say = silent, timeout_s: float = -1) -> Ite
 
 
 def holder(path: Path) -> str:
-    """Who holds the lock at `path`, for a user."""
+    """Return the description of the holder of the lock at `path`."""
     with contextlib.suppress(OSError):
         return _note(path).read_text(encoding="utf-8") or "another process"
-    return "another process"  # which has just taken it
+    return "another process"  # which has not written its description yet
 
 
 def _note(path: Path) -> Path:
-    """Beside the lock: the library that locks empties the file when it opens it."""
+    """Return the file with the holder's description.
+
+    It is not the lock itself, since `filelock` empties that when it opens it.
+    """
     return path.with_name(f"{path.name}.holder")

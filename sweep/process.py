@@ -1,4 +1,4 @@
-"""Child processes: the one place that starts them."""
+"""Child processes: no other module starts any."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from typing import IO, Any
 
 import psutil
 
-_LOOK_S = 1.0  # how often one looks whether a silent child still lives
-_MARK = "SWEEP_PROCESS"  # a variable by which descendants are known that have left the tree
+_POLL_S = 1.0  # interval of checks whether a silent child still runs
+_READ_BYTES = 1 << 20
+# A variable that marks all descendants of a child, also those that have left its process tree.
+_MARK = "SWEEP_PROCESS"
 _PR_SET_PDEATHSIG = 1
+# Sets the parent-death signal, unblocks signals, and replaces itself by the command. If the parent
+# has died before the signal was set, it does nothing.
 _TETHER = f"""
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
@@ -33,7 +37,7 @@ if os.getppid() == int(sys.argv[1]):
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command ended; `returncode` is negative where a signal ended it."""
+    """The result of a command; `returncode` is the negative number of a signal that ended it."""
 
     returncode: int
     stdout: str
@@ -47,7 +51,10 @@ def run(
     timeout_s: float | None = None,
     cwd: Path | None = None,
 ) -> Completed:
-    """Run a command to its end, in a session of its own; past `timeout_s` all that it started is killed with it."""
+    """Run a command in a new session and wait for its end.
+
+    After `timeout_s` the command and all its descendants are killed.
+    """
     mark = uuid.uuid4().hex
     with subprocess.Popen(
         list(args),
@@ -66,18 +73,20 @@ def run(
             _kill_all(child, mark)
             stdout, stderr = child.communicate()
             return Completed(child.returncode, stdout, stderr, timed_out=True)
-        except BaseException:  # an interrupt: nothing goes on behind the user's back
+        except BaseException:
+            # After an interrupt nothing may go on unseen.
             _kill_all(child, mark)
             raise
     return Completed(child.returncode, stdout, stderr)
 
 
 class Child:
-    """A process in a session of its own that is talked to in lines; what it writes to stderr is at `log`."""
+    """A process in a new session that reads and writes lines; its stderr goes to the file `log`."""
 
     def __init__(self, args: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> None:
         self._mark = uuid.uuid4().hex
-        with hold(log) as stderr:  # from here on the child does
+        # The child inherits the lock of the log, and holds it after we have closed the file.
+        with hold(log) as stderr:
             self._process = subprocess.Popen(
                 list(args),
                 env={**env, _MARK: self._mark},
@@ -88,69 +97,73 @@ class Child:
                 bufsize=0,
                 start_new_session=True,
             )
-        self._to, self._from = (
-            pipe.fileno() for pipe in (self._process.stdin, self._process.stdout) if pipe
-        )
-        os.set_blocking(self._to, False)
-        os.set_blocking(self._from, False)
+        pipes = (self._process.stdin, self._process.stdout)
+        self._stdin, self._stdout = (pipe.fileno() for pipe in pipes if pipe)
+        os.set_blocking(self._stdin, False)
+        os.set_blocking(self._stdout, False)
         self.pid = self._process.pid
-        self._read = bytearray()
-        self._ended = False
+        self._buffer = bytearray()
+        self._is_closed = False
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def send(self, data: bytes, timeout_s: float) -> bool:
-        """Write all of `data`; False where the child takes no more of it."""
+        """Write all of `data`; return False where the child does not read it in time."""
         deadline = time.monotonic() + timeout_s
         while data:
-            if not _ready(self._to, select.POLLOUT, deadline - time.monotonic()):
+            if not _ready(self._stdin, select.POLLOUT, deadline - time.monotonic()):
                 return False
             try:
-                data = data[os.write(self._to, data) :]
+                data = data[os.write(self._stdin, data) :]
             except BrokenPipeError:
                 return False
         return True
 
     def line(self, timeout_s: float | None) -> bytes | None:
-        """The next line without its end; None when the child has ended. TimeoutError when none has come in time."""
+        """Return the next line without its end, or None when the child has ended.
+
+        Raises TimeoutError when no line has come in time.
+        """
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         searched = 0
-        while (end := self._read.find(b"\n", searched)) < 0:
-            searched = len(self._read)
-            if self._ended:
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if self._is_closed:
                 return None
-            alive = self.alive  # asked first: what it wrote before its end is there to be read
-            wait_s = min(_LOOK_S if alive else 0.0, max(0.0, deadline - time.monotonic()))
-            if _ready(self._from, select.POLLIN, wait_s):
-                self._take()
-            elif not alive:  # others may hold the pipe open still
-                self._ended = True
+            # Checked before reading: what a child wrote before its end can still be read.
+            alive = self.alive
+            wait_s = min(_POLL_S if alive else 0.0, max(0.0, deadline - time.monotonic()))
+            if _ready(self._stdout, select.POLLIN, wait_s):
+                self._fill_buffer()
+            elif not alive:
+                # Descendants of the child may keep the pipe open, so there may be no end of file.
+                self._is_closed = True
             elif time.monotonic() >= deadline:
                 raise TimeoutError
-        line = bytes(self._read[:end])
-        del self._read[: end + 1]
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         return line
 
     def end(self) -> int:
-        """Kill it with all its descendants, wherever they have gone, and reap it; its exit status."""
+        """Kill the child and all its descendants, and return its exit status."""
         _kill_all(self._process, self._mark)
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()
         return self._process.wait()
 
-    def _take(self) -> None:
-        data = os.read(self._from, 1 << 20)
-        self._ended = not data
-        self._read += data
+    def _fill_buffer(self) -> None:
+        data = os.read(self._stdout, _READ_BYTES)
+        self._is_closed = not data
+        self._buffer += data
 
 
 def kill_tree(pid: int) -> None:
-    """SIGKILL `pid` and all its descendants, also stopped ones and those in sessions of their own.
+    """Kill a process and all its descendants, also stopped ones and those in other sessions.
 
-    They are stopped first, so that none starts another while it is looked for.
+    They are stopped first, so that none starts another process during the search.
     """
     try:
         root = psutil.Process(pid)
@@ -166,21 +179,21 @@ def kill_tree(pid: int) -> None:
 
 
 def tether() -> list[str]:
-    """What to start a command with so that the kernel kills it when this process dies; nothing where it cannot.
+    """Return a prefix for a command, with which the kernel kills it when this process dies.
 
-    For what writes where this process holds a lock: were it to go on, it would write into what the next holder makes.
+    It is for commands that write where this process holds a lock: otherwise they could write into
+    the files of the next holder. Return [] on systems other than Linux.
     """
-    return (
-        [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())]
-        if sys.platform == "linux"
-        else []
-    )
+    if sys.platform != "linux":
+        return []
+    return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())]
 
 
 def hold(path: Path) -> IO[bytes]:
-    """A new file that says that its owner lives: until all who have it open are gone, it is not `abandoned`.
+    """Create a locked file that shows that its owner runs.
 
-    It is locked before anybody sees it under its name.
+    It is `abandoned` once all processes that have it open are gone. It is locked before it gets
+    its name.
     """
     file = path.with_name(f"{path.name}.new").open("wb")
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -189,17 +202,17 @@ def hold(path: Path) -> IO[bytes]:
 
 
 def abandoned(paths: Iterable[Path]) -> Iterator[Path]:
-    """Those of these files that nobody holds any more, each held while the caller has it: to remove what it is of.
+    """Yield those of these files that no process holds; each is locked while the caller has it.
 
-    Another user's are not ours to remove, nor is what a link leads to.
+    The caller removes what belongs to the file. Other users' files and links are left out.
     """
     for path in paths:
-        with contextlib.suppress(OSError), open(path, "r+b", opener=_open_ours) as file:
+        with contextlib.suppress(OSError), open(path, "r+b", opener=_open_own) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield path
 
 
-def _open_ours(path: str, flags: int) -> int:
+def _open_own(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if os.fstat(descriptor).st_uid != os.getuid():
         os.close(descriptor)
@@ -208,7 +221,7 @@ def _open_ours(path: str, flags: int) -> int:
 
 
 def kill_those_in(folders: Iterable[Path]) -> None:
-    """SIGKILL those whose working folder is one of these, with all their descendants."""
+    """Kill the processes whose working folder is one of these, with all their descendants."""
     wanted = {str(folder) for folder in folders}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -217,7 +230,7 @@ def kill_those_in(folders: Iterable[Path]) -> None:
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of a process; 0 once it has ended."""
+    """Return the resident memory of a process, 0 once it has ended."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
@@ -225,7 +238,7 @@ def rss_bytes(pid: int) -> int:
 
 
 def ended(returncode: int) -> str:
-    """How a process ended, in words: `killed by SIGSEGV`, `exit status 3`."""
+    """Return how a process ended, as in `killed by SIGSEGV` or `exit status 3`."""
     if returncode >= 0:
         return f"exit status {returncode}"
     try:
@@ -235,16 +248,20 @@ def ended(returncode: int) -> str:
 
 
 def _kill_all(child: subprocess.Popen[Any], mark: str) -> None:
-    if child.poll() is None:  # else its number may be another's by now
+    # Once the child is reaped, another process may have its id.
+    if child.poll() is None:
         kill_tree(child.pid)
     for pid in _marked(f"{_MARK}={mark}".encode()):
         _send(pid, signal.SIGKILL)
 
 
-def _ready(descriptor: int, for_what: int, wait_s: float) -> bool:
-    """By poll, for select ends at descriptor 1023, and a driver may have more."""
+def _ready(descriptor: int, event: int, wait_s: float) -> bool:
+    """Return whether a descriptor becomes ready in time.
+
+    `poll` is used, since `select` fails for descriptors above 1023, and a driver may have more.
+    """
     poll = select.poll()
-    poll.register(descriptor, for_what)
+    poll.register(descriptor, event)
     return bool(poll.poll(max(0.0, wait_s) * 1000))
 
 
@@ -255,14 +272,13 @@ def _family(root: psutil.Process) -> Iterator[psutil.Process]:
 
 
 def _send(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(
-        ProcessLookupError, PermissionError
-    ):  # it has ended meanwhile, or is another user's
+    # The process may have ended meanwhile, or belong to another user.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
 def _marked(variable: bytes) -> Iterator[int]:
-    """Processes that were started with this variable, or by one that was."""
+    """Yield the processes that have this variable in their environment."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if variable in (folder / "environ").read_bytes().split(b"\0"):

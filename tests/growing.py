@@ -1,7 +1,8 @@
-"""A cluster on this machine whose autoscaler starts and ends nodes, as after `ray up cluster.yaml`.
+"""A cluster on this machine with an autoscaler that launches nodes, as after `ray up`.
 
-Ray's own fake provider starts raylets here, but all of them share one temporary folder, one port and one fate. The
-provider below gives each node a folder and variables of its own, and can refuse a launch or lose what it has launched.
+Ray's own fake provider starts raylets here, but they share one temporary folder and one port and
+end together. The provider below gives each node its own folder and variables. It can also refuse a
+launch, or lose a node that it has launched.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ _MARK = "SWEEP_TEST_CLUSTER"
 
 @dataclass(frozen=True)
 class NodeType:
-    """A type of nodes. `fate` of its first `cursed` launches: `refused`, or `lost` before it has joined."""
+    """A type of nodes. Its first `cursed` launches have the `fate` "refused" or "lost".
+
+    A lost node ends before it has joined.
+    """
 
     most: int
     resources: Mapping[str, float]
@@ -53,7 +57,7 @@ class NodeType:
 
 
 class Provider(FakeMultiNodeProvider):
-    """Runs in the autoscaler's process; its configuration names the folders below which nodes have their own."""
+    """The node provider, which runs in the autoscaler's process. Each node has its own folder."""
 
     def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
         super().__init__(provider_config, cluster_name)
@@ -93,9 +97,10 @@ class Provider(FakeMultiNodeProvider):
             starting.start()
 
     def _start(self, node_id: str, name: str, resources: dict[str, float], fate: str) -> None:
-        """A machine takes a while to come up, and the autoscaler does not wait for it.
+        """Start a raylet, or lose the node.
 
-        One at a time: on a busy machine Ray's own patience with the start of a raylet is too short for several.
+        This runs in a thread, since the autoscaler does not wait for a machine to come up. Raylets
+        start one after the other: on a busy machine, Ray's time limit is too short for several.
         """
         if fate == "lost":
             time.sleep(2)
@@ -105,9 +110,8 @@ class Provider(FakeMultiNodeProvider):
             with self._starting:
                 self._nodes[node_id]["node"] = self._raylet(node_id, name, resources)
         except Exception:
-            self._nodes.pop(
-                node_id
-            )  # as a machine that does not come up; the autoscaler starts another
+            # The machine did not come up. The autoscaler launches another.
+            self._nodes.pop(node_id)
             raise
 
     def _raylet(
@@ -148,7 +152,7 @@ class Provider(FakeMultiNodeProvider):
         )
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
-        """A node whose raylet was killed is gone, as a machine that was taken away."""
+        """List the nodes; one whose raylet was killed is gone, as a machine that was taken away."""
         with self.lock:
             for node_id, each in list(self._nodes.items()):
                 if each.get("node") is not None and not each["node"].remaining_processes_alive():
@@ -166,10 +170,10 @@ def _end(node: dict[str, Any]) -> None:
 
 
 class Growing:
-    """A head without cores, and an autoscaler of either version that starts nodes of these types.
+    """A head without cores, and an autoscaler of either version with nodes of these types.
 
-    All of its files lie below `folder`, but for those of the nodes' trials where `nodes` is another: each node has the
-    folder of its name there as TMPDIR. Names are a type and a number.
+    All files are below `folder`. The files of trials can be elsewhere, below `nodes`: each node
+    has the folder of its name there as TMPDIR. A name is a type and a number.
     """
 
     def __init__(
@@ -206,7 +210,7 @@ class Growing:
         )
         for line in self._head.stdout:
             self._log.write(line)
-            if "--block" in line:  # Ray's last words once all of it has started
+            if "--block" in line:  # Ray prints it last, when everything has started
                 return
         self.__exit__()
         raise RuntimeError((folder / "head.log").read_text())
@@ -226,7 +230,7 @@ class Growing:
 
     @property
     def started(self) -> list[str]:
-        """The names of all nodes that were ever started."""
+        """The names of all nodes that were ever launched."""
         return [path.name for path in self.nodes.iterdir()]
 
     @property
@@ -235,7 +239,7 @@ class Growing:
         return [name for name in self.started if any(self._processes(name))]
 
     def kill(self, name: str) -> int:
-        """SIGKILL for every process of a node at once, as when it is taken away; how many there were."""
+        """Kill all processes of a node at once, as when it is taken away; return how many."""
         processes = list(self._processes(name))
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -243,7 +247,7 @@ class Growing:
         return len(processes)
 
     def add(self, *_: str) -> None:
-        """Nodes come by themselves."""
+        """Do nothing: the autoscaler launches nodes."""
 
     def _processes(self, name: str) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():
@@ -252,7 +256,7 @@ class Growing:
                     yield process
 
     def demand(self) -> Counter[str]:
-        """The resources that waiting tasks ask the autoscaler for."""
+        """Return the resources that pending tasks request from the autoscaler."""
         reply = GetClusterStatusReply()
         reply.ParseFromString(GcsClient(address=self.address).get_cluster_status())
         asked: Counter[str] = Counter()
@@ -266,7 +270,10 @@ class Growing:
         return asked
 
     def processes(self) -> Iterator[psutil.Process]:
-        """All that belongs to the cluster: its nodes leave the tree of their parents, their variables stay."""
+        """Yield all processes of the cluster.
+
+        Raylets leave the process tree of their parents, but keep their environment variables.
+        """
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(_MARK) == str(self.folder):

@@ -1,4 +1,4 @@
-"""Somebody's cluster, here several raylets on one machine: each a node with files, cores and locks of its own."""
+"""A cluster of several raylets on one machine: each is a node with its own files and locks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ HEAD = "head"
 
 
 class Raylets:
-    """A head that runs no trials, and nodes that can be added and killed by name, all below `folder`.
+    """A head that runs no trials, and nodes that can be added and killed by name.
 
-    A node is what has the folder of its name as TMPDIR: its raylet, Ray workers, fork servers and trials. `variables`
-    are those that its trials need, as PYTHONPATH. With `client_port` it is there for `ray://`, too.
+    All files are below `folder`. A node consists of the processes whose TMPDIR is the folder of
+    its name: raylet, Ray workers, fork servers and trials. `variables` are those that trials need,
+    as PYTHONPATH. With `client_port` the head also serves `ray://`.
     """
 
     def __init__(
@@ -39,9 +40,8 @@ class Raylets:
         self._nodes: dict[str, object] = {}
         ray_folder.mkdir()
         with self._as_node(HEAD), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ResourceWarning
-            )  # Ray forgets to close the logs of its client server
+            # Ray does not close the logs of its client server.
+            warnings.simplefilter("ignore", ResourceWarning)
             head = {
                 "num_cpus": 0,
                 "include_dashboard": False,
@@ -50,7 +50,7 @@ class Raylets:
             }
             self._cluster = Cluster(initialize_head=True, head_node_args=head)
             gc.collect()
-        # it comes up after everything else
+        # The client server comes up last.
         assert client_port is None or until(lambda: connects("127.0.0.1", client_port))
 
     def __enter__(self) -> Self:
@@ -66,11 +66,11 @@ class Raylets:
 
     @property
     def names(self) -> list[str]:
-        """The nodes that are up, the head left out."""
+        """The nodes that are up, without the head."""
         return list(self._nodes)
 
     def add(self, *names: str) -> None:
-        """Start nodes, or those again that were killed; they are there when this returns."""
+        """Start nodes, also again after a kill, and wait for them."""
         for name in names:
             with self._as_node(name):
                 self._nodes[name] = self._cluster.add_node(
@@ -79,7 +79,7 @@ class Raylets:
         self._cluster.wait_for_nodes()
 
     def kill(self, name: str) -> int:
-        """SIGKILL for every process of a node at once, as when its plug is pulled; how many there were."""
+        """Kill all processes of a node at once, as a power failure does; return how many."""
         processes = list(self._processes(name))
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -95,7 +95,7 @@ class Raylets:
 
     @contextlib.contextmanager
     def _as_node(self, name: str) -> Iterator[None]:
-        """What is started meanwhile belongs to that node."""
+        """Let processes that are started meanwhile belong to a node."""
         (self._folder / name).mkdir(exist_ok=True)
         before = dict(os.environ)
         os.environ.update(self._variables, TMPDIR=str(self._folder / name))

@@ -1,8 +1,8 @@
-"""Environments: isolated Pythons, each with one framework version, specified purely and built by uv.
+"""Environments: isolated Pythons, each with one version of one framework, built by uv.
 
 spec = specify(frameworks()["torch"], "2.13.0", device="cpu", backend="default")
-environment = prepare(spec)        # found, or built once; EnvironmentFailed says why not
-environment.python                 # start workers with it
+environment = prepare(spec)  # loaded or built; raises EnvironmentFailed
+environment.python  # the interpreter for workers
 """
 
 from sweep.environments.building import Plan, lock, plan, prepare

@@ -1,4 +1,4 @@
-"""Building: from a specification to an environment that is complete, checked and never changed afterwards."""
+"""Building: make an environment from a specification, complete, checked and never changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ if len(sys.argv) > 3:
     from runpy import run_path
     sys.argv[1] = run_path(sys.argv[3])["module_of"](sys.argv[1])
 module = import_module(sys.argv[1])
-facts = {"python": "%d.%d.%d" % sys.version_info[:3], "version": str(getattr(module, "__version__", ""))}
+facts = {"python": "%d.%d.%d" % sys.version_info[:3]}
+facts["version"] = str(getattr(module, "__version__", ""))
 print("\\n" + sys.argv[2] + json.dumps(facts))
 """
 _MARK = "sweep-facts: "  # what a start-up or an exit prints beside it is passed over
@@ -41,7 +42,7 @@ _IMPORT_HINT = "requires: in the grid's environments adds or bounds packages"
 
 @dataclass(frozen=True)
 class Plan:
-    """What building a specification would install here: for which Python, and the exact packages."""
+    """What a build would install here: the version of Python and the exact packages."""
 
     python: str
     packages: tuple[str, ...]
@@ -58,10 +59,11 @@ def prepare(
     run_id: str = "",
     keep_downloads: bool = True,
 ) -> Environment:
-    """The environment of `spec`: found complete, or built; built once however many processes ask.
+    """Return the environment of a specification; build it where it does not exist.
 
-    Raises EnvironmentFailed. A failure is remembered under `run_id`: asked again with the same one, it fails at once.
-    `keep_downloads=False` leaves nothing in uv's cache, for environments that are looked at once.
+    It is built once, however many processes ask for it. Raises EnvironmentFailed. A failure is
+    remembered for `run_id`: the next call with the same one fails at once. `keep_downloads=False`
+    leaves nothing in uv's cache, for environments that are used only once.
     """
     if spec.interpreter:
         return _brought(spec)
@@ -78,7 +80,7 @@ def prepare(
 
 
 def plan(spec: Specification) -> Plan:
-    """What `prepare` would install. Nothing is installed, no Python either where it is not here."""
+    """Return what `prepare` would install, without installing packages or a Python."""
     if spec.interpreter:
         brought = _brought(spec)
         return Plan(brought.python_version, brought.packages, ())
@@ -95,7 +97,10 @@ def plan(spec: Specification) -> Plan:
 
 
 def lock(environment: Environment) -> str:
-    """The text of a lock file: with `lock: FILE` in the grid's environments these very versions are installed again."""
+    """Return the text of a lock file.
+
+    `lock: FILE` in the grid's environments installs exactly these versions again.
+    """
     head = [
         f"# {environment.framework}, locked by sweep {__version__}",
         "# use it with lock: in the grid's environments, or sweep env build --lock",
@@ -108,7 +113,10 @@ def lock(environment: Environment) -> str:
 def _build(
     spec: Specification, progress: Callable[[str], None], keep_downloads: bool
 ) -> Environment:
-    """In place, for a virtual environment cannot be moved; the marker that makes it count is written last."""
+    """Build an environment in its final folder, since a virtual environment cannot be moved.
+
+    The marker that completes it is written last.
+    """
     resolver = _resolver(spec)
     interpreter = interpreters.find(_pythons(spec, resolver), resolver.indexes.variables, progress)
     place = store.folder(spec.id)
@@ -127,16 +135,17 @@ def _build(
             environment = _described(spec, facts, resolution, packages.result(), size.result())
         (place / "build.log").write_text(said + installed, encoding="utf-8")
         store.complete(environment)
-    except BaseException:  # an interrupt as well: nothing half made stays
+    except BaseException:  # also an interrupt: no incomplete environment stays
         store.wipe(spec.id)
         raise
     return environment
 
 
 def _pythons(spec: Specification, resolver: Resolver) -> tuple[str, ...]:
-    """The Pythons to take, in order. Of any package nothing is known: the newest one that has wheels of everything.
+    """Return the Pythons to try, in order.
 
-    Where none has, the newest one for which it can be built. Pythons that are on this machine come first.
+    A package without a recipe takes the newest Python for which all requirements have wheels, or
+    else the newest one for which it can be built. Pythons on this machine come first.
     """
     if not spec.any_python or spec.pins:
         return spec.python
@@ -181,7 +190,7 @@ def _resolver(spec: Specification) -> Resolver:
 
 
 def _protected(configured: indexes.Indexes) -> indexes.Indexes:
-    """The indexes as they are; EnvironmentFailed where one could be changed on the way."""
+    """Return the indexes; raise EnvironmentFailed where one is not protected."""
     if places := configured.unprotected:
         hint = "name it with https://, or its host as trusted-host in pip's configuration"
         raise EnvironmentFailed(f"{places[0]} could be changed by anyone on the way here", hint)
@@ -193,11 +202,11 @@ def _plain_environment() -> dict[str, str]:
 
 
 def _imported(spec: Specification, python: Path) -> dict[str, Any]:
-    """What the framework says when it is imported; EnvironmentFailed where it cannot be.
+    """Import the framework and return facts about it; raise EnvironmentFailed where that fails.
 
-    Python keeps the bytecode of what it imports here: compiling all that is installed takes several times as long as
-    installing it, and most of that is never imported. What a trial imports beyond is kept when the first one does.
-    The import dies with this process, which holds the environment's lock, as uv does.
+    This import also writes bytecode for what it loads. Compiling everything that is installed
+    would take several times as long as the installation, and most of it is never imported. The
+    process dies with this one, which holds the environment's lock.
     """
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
         flags = ["-I", "-B"] if spec.interpreter else ["-I"]
@@ -212,21 +221,24 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
 
 
 def _facts(spec: Specification, said: str) -> dict[str, Any]:
-    """The marked line; EnvironmentFailed, with what was said, where there is none."""
+    """Return the facts in the marked line; raise EnvironmentFailed where there is none."""
     for line in said.splitlines():
         with contextlib.suppress(ValueError):
             if line.startswith(_MARK):
                 return dict(json.loads(line.removeprefix(_MARK)))
     last = (tail(said).splitlines() or ["nothing"])[-1]
     what = spec.module or spec.package
-    message = f"the interpreter of {spec.framework} does not answer when it imports {what}: it printed {last!r}"
+    message = (
+        f"the interpreter of {spec.framework} does not answer when it imports {what}: "
+        f"it printed {last!r}"
+    )
     raise EnvironmentFailed(
         message, "see what its sitecustomize does, and leave out what ends it early", tail(said)
     )
 
 
 def _brought(spec: Specification) -> Environment:
-    """An environment of the user's own: looked at, never written to."""
+    """Return the user's own environment, which is inspected and never changed."""
     python = interpreters.program(spec.interpreter)
     if not interpreters.inspect(python):
         hint = "interpreter: names a Python, or the folder of a virtual environment"

@@ -1,7 +1,8 @@
-"""Contents: what is really in an environment that a grid changes, without building it.
+"""Contents: what an environment that the grid changes really contains, without building it.
 
-A recipe's environment follows from the version and from sweep. What a grid says instead can change behind its words:
-the wheel at a path is built anew, a lock is written anew, something is installed into an environment of the user's own.
+The environment of a recipe is determined by its version and by sweep. What the grid names can
+change while its text stays: a wheel is built again, a lock is written again, a package is installed
+into an environment of the user's own.
 """
 
 from __future__ import annotations
@@ -25,27 +26,30 @@ from sweep.errors import SweepError
 
 _AS_WRITTEN = ("python", "requires", "build", "torch_backend")
 _INSTALLED = ("site-packages", "dist-packages")
-_SYS_PATH = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.version.split()[0], sys.path[1:]]))"
-_HOUSE = (
-    Path(__file__).resolve().parent.parent.parent
-)  # what carries a trial is not what it measures
-_OURS = "sweep_frameworks-"
+_SYS_PATH = """
+import json, sys
+print(json.dumps([sys.prefix, sys.base_prefix, sys.version.split()[0], sys.path[1:]]))
+"""
+# sweep itself runs the trials and is not part of what they measure.
+_OWN_FOLDER = Path(__file__).resolve().parent.parent.parent
+_OWN_DISTRIBUTION = "sweep_frameworks-"
 
 
 def content(framework: Framework, version: str | None, override: Mapping[str, Any]) -> str:
-    """Short digest of what an entry of the grid's `environments` comes to; empty where it changes nothing.
+    """Return a short digest of what an entry of the grid's `environments` contains.
 
-    Where packages come from (`index_url`, `find_links`) does not count. SweepError for what is not there or does not
-    go together, as a wheel of another version.
+    Return "" where it changes nothing. The places of packages (`index_url`, `find_links`) do not
+    count. Raises SweepError for a missing file, and for one that does not fit, as a wheel of
+    another version.
     """
     requirement = f"{framework.name}=={version}" if version else framework.name
     check_there(requirement, override)
     specify(framework, version, override=override)
     facts: dict[str, Any] = {
-        key: _contained(override[key]) for key in _AS_WRITTEN if override.get(key)
+        key: _packages(override[key]) for key in _AS_WRITTEN if override.get(key)
     }
     if wheel := override.get("wheel"):
-        facts["wheel"] = _place(wheel)
+        facts["wheel"] = _file_or_url(wheel)
     if lock := override.get("lock"):
         python, pins = read_lock(Path(lock).expanduser())
         facts["lock"] = [python, *map(_package, pins)]
@@ -54,18 +58,19 @@ def content(framework: Framework, version: str | None, override: Mapping[str, An
     return digests.of_values(facts) if facts else ""
 
 
-def _contained(value: Any) -> list[str]:
-    return [_package(each) for each in ([value] if isinstance(value, str) else value)]
+def _packages(value: Any) -> list[str]:
+    texts = [value] if isinstance(value, str) else value
+    return [_package(text) for text in texts]
 
 
 def _package(requirement: str) -> str:
-    """A requirement; one that names a file with that file's digest instead of its place."""
+    """Return a requirement; for a file, its path is replaced by its digest."""
     name, at, place = requirement.partition("@")
-    return f"{name.strip()} @ {_place(place.strip())}" if at else requirement
+    return f"{name.strip()} @ {_file_or_url(place.strip())}" if at else requirement
 
 
-def _place(place: str) -> str:
-    """What a wheel is, at a path or URL: its digest where it is here."""
+def _file_or_url(place: str) -> str:
+    """Return the digest of a file or folder on this machine, or a URL without credentials."""
     path = _path(place)
     if path is None:
         return redacted(place)
@@ -73,14 +78,17 @@ def _place(place: str) -> str:
 
 
 def _path(place: str) -> Path | None:
-    """The path of a place on this machine; None for one on the network."""
+    """Return the path of a place on this machine, None for one on the network."""
     if place.startswith("file://"):
         return Path(unquote(urlsplit(place).path))
     return None if "://" in place else Path(place.partition("#")[0]).expanduser()
 
 
 def _installed(python: Path, requirement: str) -> list[str]:
-    """All that an interpreter can import beside its standard library: packages with versions, and code in the open."""
+    """Return everything that an interpreter can import beside its standard library.
+
+    These are packages with versions and digests, and folders of code with their digests.
+    """
     if not interpreters.inspect(python):
         hint = "interpreter: names a Python, or the folder of a virtual environment"
         raise SweepError(
@@ -96,49 +104,54 @@ def _installed(python: Path, requirement: str) -> list[str]:
             f"{python} does not say what it can import: {redacted(tail(ended.stderr))}"
         )
     prefix, base, version, folders = json.loads(ended.stdout)
-    found = {version}
+    contents = {version}
+    ignored = [_OWN_FOLDER, *_standard_library(prefix, base)]
     for folder in map(Path, folders):
         if folder.name in _INSTALLED:
-            found |= set(_distributions(folder))
-        elif folder.is_dir() and not any(
-            folder.is_relative_to(home) for home in [_HOUSE, *_standard(prefix, base)]
-        ):
-            found.add(f"{folder.name} {digests.of_code(folder)}")
-    return sorted(found)
+            contents |= set(_distributions(folder))
+        elif folder.is_dir() and not any(folder.is_relative_to(other) for other in ignored):
+            contents.add(f"{folder.name} {digests.of_code(folder)}")
+    return sorted(contents)
 
 
-def _standard(*prefixes: str) -> Iterator[Path]:
-    """Where the standard library lies."""
+def _standard_library(*prefixes: str) -> Iterator[Path]:
     for prefix in prefixes:
         yield from Path(prefix).glob("lib*/python3*")
 
 
 def _distributions(folder: Path) -> Iterator[str]:
+    """Yield the distributions in a folder, as name and version with a digest of their files."""
     for entry in sorted(folder.iterdir()):
-        if entry.suffix in (".dist-info", ".egg-info") and not entry.name.startswith(_OURS):
+        if entry.suffix in (".dist-info", ".egg-info") and not entry.name.startswith(
+            _OWN_DISTRIBUTION
+        ):
             yield f"{entry.stem} {_files_of(entry)}"
 
 
 def _files_of(entry: Path) -> str:
-    """Digest of a distribution's files as it recorded them, and of the code that an editable one is installed from.
+    """Return a digest of a distribution's recorded files, and of the code of an editable one.
 
-    Scripts and what pip notes about the installation differ from machine to machine, and are not looked at.
+    Scripts and pip's own notes are left out, since they differ from machine to machine.
     """
     record, origin = entry / "RECORD", entry / "direct_url.json"
-    lines = (
-        record.read_text(encoding="utf-8", errors="replace").splitlines()
-        if record.is_file()
-        else []
-    )
+    lines: list[str] = []
+    if record.is_file():
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
     files = dict(_recorded(entry.parent, csv.reader(lines)))
-    told = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
-    source = _path(told.get("url", "")) if told.get("dir_info", {}).get("editable") else None
-    return digests.of_values([files, digests.of_code(source) if source and source.is_dir() else ""])
+    facts = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
+    is_editable = facts.get("dir_info", {}).get("editable")
+    source = _path(facts.get("url", "")) if is_editable else None
+    code = digests.of_code(source) if source and source.is_dir() else ""
+    return digests.of_values([files, code])
 
 
 def _recorded(folder: Path, rows: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
-    """Name and digest of a distribution's own files; one that is recorded without digest is read."""
-    for name, *digest in rows:
-        if not name.startswith("..") and ".dist-info/" not in name and not name.endswith(".pyc"):
-            path = folder / name
-            yield name, "".join(digest[:1]) or (digests.of_file(path) if path.is_file() else "")
+    """Yield name and digest of a distribution's files; a missing digest is computed."""
+    for name, *columns in rows:
+        if name.startswith("..") or ".dist-info/" in name or name.endswith(".pyc"):
+            continue
+        digest = "".join(columns[:1])
+        path = folder / name
+        if not digest and path.is_file():
+            digest = digests.of_file(path)
+        yield name, digest

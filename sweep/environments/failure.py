@@ -1,4 +1,4 @@
-"""The one way in which an environment cannot be had."""
+"""The error for environments that cannot be built or used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _TAIL_LINES = 20
 
 
 class EnvironmentFailed(Unavailable):
-    """An environment that could not be built or does not work; `log_tail` is the end of what the tools said."""
+    """An environment that cannot be built or does not work; `log_tail` is the end of the log."""
 
     def __init__(self, message: str, hint: str = "", log_tail: str = "") -> None:
         super().__init__(message, hint)
@@ -16,5 +16,5 @@ class EnvironmentFailed(Unavailable):
 
 
 def tail(log: str) -> str:
-    """The last lines of a log, without empty ones."""
+    """Return the last lines of a log, without empty ones."""
     return "\n".join([line.rstrip() for line in log.splitlines() if line.strip()][-_TAIL_LINES:])

@@ -1,8 +1,9 @@
-"""Indexes: where packages come from, as pip is configured on this machine, told to uv.
+"""Indexes: the places of packages that pip and uv are configured with, passed on to uv.
 
-uv does not read pip's configuration, and a machine's mirror, wheel folder and certificate are often told to pip alone.
-They go to uv as environment variables, not arguments: an index URL may carry a password, and arguments can be read by
-everyone on the machine. What the user tells uv itself wins.
+uv does not read pip's configuration, but a machine's mirror, wheel folder and certificate are often
+configured for pip only. They are passed to uv in environment variables rather than arguments: an
+index URL may contain a password, and every user of a machine can read arguments. What the user
+configures for uv itself takes precedence.
 """
 
 from __future__ import annotations
@@ -23,17 +24,38 @@ from sweep import homes
 from sweep.credentials import redacted, redacted_url, remember_index
 from sweep.environments import sources
 
-# what would make uv build something else than the specification says, or somewhere else
+# Variables that would change what uv builds, or where.
 _MISLEADING = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
-# all that is honoured of uv's own variables: where things come from and how they are fetched, not what is chosen
+# The variables of uv that are respected: places and downloads, but not the choice of versions.
 _HONOURED_UV = (
-    "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX_STRATEGY",
-    "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_KEYRING_PROVIDER", "UV_CREDENTIALS_DIR",
-    "UV_CACHE_DIR", "UV_NO_CACHE", "UV_OFFLINE", "UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "UV_HTTP_RETRIES",
-    "UV_HTTP_CONNECT_TIMEOUT", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_BUILDS", "UV_CONCURRENT_INSTALLS",
-    "UV_PYTHON_INSTALL_DIR", "UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS", "UV_PYTHON_DOWNLOADS_JSON_URL",
-    "UV_LINK_MODE", "UV_LOCK_TIMEOUT",
-)  # fmt: skip
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_INDEX_STRATEGY",
+    "UV_INSECURE_HOST",
+    "UV_NATIVE_TLS",
+    "UV_SYSTEM_CERTS",
+    "UV_KEYRING_PROVIDER",
+    "UV_CREDENTIALS_DIR",
+    "UV_CACHE_DIR",
+    "UV_NO_CACHE",
+    "UV_OFFLINE",
+    "UV_HTTP_TIMEOUT",
+    "UV_REQUEST_TIMEOUT",
+    "UV_HTTP_RETRIES",
+    "UV_HTTP_CONNECT_TIMEOUT",
+    "UV_CONCURRENT_DOWNLOADS",
+    "UV_CONCURRENT_BUILDS",
+    "UV_CONCURRENT_INSTALLS",
+    "UV_PYTHON_INSTALL_DIR",
+    "UV_PYTHON_INSTALL_MIRROR",
+    "UV_PYTHON_DOWNLOADS",
+    "UV_PYTHON_DOWNLOADS_JSON_URL",
+    "UV_LINK_MODE",
+    "UV_LOCK_TIMEOUT",
+)
 _CREDENTIALS = "UV_INDEX_"  # UV_INDEX_<NAME>_USERNAME and _PASSWORD
 _PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 _PLACES_OF_PYTHONS = ("UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS_JSON_URL")
@@ -41,22 +63,22 @@ _PLACES_OF_PYTHONS = ("UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS_JSON_URL"
 
 @dataclass(frozen=True)
 class Indexes:
-    """What uv is started with, and whether it may ask an index at all, which it takes from its arguments alone."""
+    """The environment variables for uv. `no_index` is an argument of uv and has no variable."""
 
     variables: Mapping[str, str] = field(repr=False)
     no_index: bool = False
 
     @property
     def places(self) -> list[str]:
-        """Where packages are looked for beside or instead of uv's own index, as may be shown: without credentials."""
+        """The configured places of packages, without credentials."""
         told = (self.variables.get(name, "").replace(",", " ").split() for name in _PLACES)
         return [redacted(redacted_url(place)) for places in told for place in places]
 
     @property
     def unprotected(self) -> list[str]:
-        """Where code would come from unencrypted, without credentials.
+        """The places that are not encrypted, without credentials.
 
-        A host that the user's own configuration calls trusted is let through, as pip does.
+        A host that the user's configuration calls trusted is accepted, as by pip.
         """
         trusted = self.variables.get("UV_INSECURE_HOST", "").lower().replace(",", " ").split()
         told = (self.variables.get(name, "") for name in (*_PLACES, *_PLACES_OF_PYTHONS))
@@ -68,7 +90,10 @@ class Indexes:
 
 
 def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
-    """What uv is started with: this process's variables, pip's configuration in uv's words, and overrides."""
+    """Return the configuration for uv.
+
+    It consists of this process's variables, pip's configuration and the given overrides.
+    """
     inherited = {key: value for key, value in os.environ.items() if not _misleads(key, value)}
     inherited = uv_configuration() | inherited
     pip = pip_configuration(inherited)
@@ -80,16 +105,20 @@ def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
 
 
 def ignored() -> str:
-    """What the user has configured and is not followed, or an empty text."""
+    """Return a note on what the user has configured and is ignored, or ""."""
     if found := pip_configuration(os.environ).get("constraint"):
-        return f"pip's constraint {found} is not used: requires: in the grid's environments bounds packages"
+        return (
+            f"pip's constraint {found} is not used: "
+            "requires: in the grid's environments bounds packages"
+        )
     return ""
 
 
 def uv_configuration() -> dict[str, str]:
-    """What is honoured of uv's configuration files, in its variables: indexes, links, hosts and certificates.
+    """Return the indexes, links, hosts and certificates in uv's configuration files, as variables.
 
-    uv itself does not read these files: a bound or a date in them would change what an id stands for.
+    uv itself is kept from reading these files, since a constraint or a date in them would change
+    the contents behind an id.
     """
     told: dict[str, str] = {}
     for path in _uv_files():
@@ -100,7 +129,10 @@ def uv_configuration() -> dict[str, str]:
 def pip_configuration(
     environment: Mapping[str, str], files: Iterable[Path] | None = None
 ) -> dict[str, str]:
-    """pip's options by long name (`extra-index-url`): files from general to special, then `PIP_*` variables."""
+    """Return pip's options by their long names, as `extra-index-url`.
+
+    Files are read from general to specific; `PIP_*` variables come last.
+    """
     options: dict[str, str] = {}
     for path in _pip_files(environment) if files is None else files:
         options |= _read(path)
@@ -146,9 +178,8 @@ def _told_to_uv(
 
 
 def _misleads(key: str, value: str) -> bool:
-    if (
-        key == "UV_LINK_MODE" and value == "symlink"
-    ):  # an environment would break when the cache is cleaned
+    # With symlinks, an environment would break when the cache is cleaned.
+    if key == "UV_LINK_MODE" and value == "symlink":
         return True
     if key.startswith("UV_"):
         return key not in _HONOURED_UV and not key.startswith(_CREDENTIALS)
@@ -156,7 +187,7 @@ def _misleads(key: str, value: str) -> bool:
 
 
 def _uv_files() -> list[Path]:
-    """From general to special, as uv looks; a file that is named is the only one."""
+    """Return uv's configuration files, from general to specific; a named file is the only one."""
     if chosen := os.environ.get("UV_CONFIG_FILE"):
         return [Path(chosen)]
     if os.environ.get("UV_NO_CONFIG", "0") not in ("0", "", "false"):
@@ -172,12 +203,12 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _uv_variables(options: Mapping[str, Any]) -> dict[str, str]:
-    """The section `pip` wins over the top level, as for `uv pip`."""
+    """Return uv's options as variables. The section `pip` takes precedence, as for `uv pip`."""
     options = {**options, **options.get("pip", {})}
     named = [
-        (each.get("name"), each["url"], each.get("default"))
-        for each in options.get("index", [])
-        if "url" in each
+        (index.get("name"), index["url"], index.get("default"))
+        for index in options.get("index", [])
+        if "url" in index
     ]
     spelt = [(f"{name}={url}" if name else url, default) for name, url, default in named]
     told = {
@@ -194,7 +225,7 @@ def _uv_variables(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _pip_files(environment: Mapping[str, str]) -> list[Path]:
-    """Where pip looks, as `pip config debug` lists it."""
+    """Return pip's configuration files, in the order of `pip config debug`."""
     chosen = environment.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:
         return []
@@ -225,7 +256,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _exists(link: str) -> bool:
-    """pip passes over a folder that is not there, uv stops."""
+    """Return whether a link exists; pip skips missing folders, but uv fails."""
     url = urlsplit(link)
     if url.scheme == "file":
         return Path(unquote(url.path)).exists()

@@ -1,4 +1,4 @@
-"""Interpreters: a CPython of a wanted version, found on this machine or installed by uv."""
+"""Interpreters: find a CPython of a wanted version on this machine, or let uv install it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from sweep import homes, process
 from sweep.credentials import redacted
 from sweep.environments.failure import EnvironmentFailed, tail
 
-_MARK = "sweep-version:"  # wrappers may print beside it
-_ASK = f"import sys; print('{_MARK} %s %d.%d.%d' % ((sys.implementation.name,) + sys.version_info[:3]))"
+_MARK = "sweep-version:"  # wrapper scripts may print other lines
+_VERSION_SCRIPT = (
+    "import sys; "
+    f"print('{_MARK} %s %d.%d.%d' % ((sys.implementation.name,) + sys.version_info[:3]))"
+)
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python that runs: its path with symlinks kept, and its full version."""
+    """A working Python: its path, with symlinks kept, and its full version."""
 
     path: Path
     version: str
@@ -33,7 +36,10 @@ class Interpreter:
 def find(
     wanted: tuple[str, ...], environment: Mapping[str, str], progress: Callable[[str], None]
 ) -> Interpreter:
-    """The first of the `wanted` versions (`3.10` or `3.10.13`) that this machine has, or that uv can install."""
+    """Return the first of the wanted versions (`3.10` or `3.10.13`) that is here or installable.
+
+    Raises EnvironmentFailed where there is none.
+    """
     if found := present(wanted, environment):
         return found
     failures = []
@@ -47,9 +53,10 @@ def find(
 
 
 def present(wanted: tuple[str, ...], environment: Mapping[str, str]) -> Interpreter | None:
-    """The first of the `wanted` versions that this machine has; nothing is installed.
+    """Return the first of the wanted versions on this machine, or None; install nothing.
 
-    uv's own search stops at pyenv's shims for versions that are not active, so pyenv's folders are looked into first.
+    pyenv's folders are searched first, because uv's search stops at pyenv's shims for versions
+    that are not active.
     """
     matching = (
         _matching(path, version) for version in wanted for path in _candidates(version, environment)
@@ -58,7 +65,10 @@ def present(wanted: tuple[str, ...], environment: Mapping[str, str]) -> Interpre
 
 
 def installable(wanted: tuple[str, ...], environment: Mapping[str, str]) -> str:
-    """The first of the `wanted` versions that uv knows how to install; EnvironmentFailed where it knows none."""
+    """Return the first of the wanted versions that uv can install.
+
+    Raises EnvironmentFailed where there is none.
+    """
     for version in wanted:
         asked = [
             uv.find_uv_bin(),
@@ -80,7 +90,7 @@ def installable(wanted: tuple[str, ...], environment: Mapping[str, str]) -> str:
 def everywhere(
     environment: Mapping[str, str], minors: Iterable[int] = range(6, 15)
 ) -> list[Interpreter]:
-    """The first Python found of each version 3.x, nothing installed."""
+    """Return the first Python of each version 3.x on this machine."""
 
     def first(version: str) -> Interpreter | None:
         matching = (_matching(path, version) for path in _candidates(version, environment))
@@ -90,17 +100,17 @@ def everywhere(
 
 
 def program(place: str) -> Path:
-    """The Python that `place` names: a program, or the folder of a virtual environment."""
+    """Return the Python at a path, which is a program or the folder of a virtual environment."""
     path = Path(place).expanduser()
     return path / "bin" / "python" if path.is_dir() else path
 
 
 @functools.lru_cache(maxsize=256)
 def inspect(path: Path) -> Interpreter | None:
-    """What the interpreter at `path` says of itself; None where it does not run or is no CPython."""
+    """Run an interpreter and return its version; None where it does not run or is not CPython."""
     try:
         ended = process.run(
-            [str(path), "-I", "-S", "-B", "-c", _ASK], env=dict(os.environ), timeout_s=30
+            [str(path), "-I", "-S", "-B", "-c", _VERSION_SCRIPT], env=dict(os.environ), timeout_s=30
         )
     except OSError:  # not a program of this machine
         return None
@@ -121,7 +131,7 @@ def _candidates(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _pyenv(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
-    """The newest patch release first."""
+    """Yield pyenv's interpreters of a version, the newest patch release first."""
     root = _pyenv_root(environment)
     folders = [root / name for name in _names(root) if re.fullmatch(r"\d+\.\d+\.\d+", name)]
     for folder in sorted(
@@ -137,7 +147,7 @@ def _pyenv_root(environment: Mapping[str, str]) -> Path:
 
 
 def _names(folder: Path) -> list[str]:
-    """What lies in a folder; nothing where it cannot be read, as another user's home."""
+    """Return the names in a folder; none where it cannot be read, as in another user's home."""
     try:
         return os.listdir(folder)  # noqa: PTH208  the names alone
     except OSError:
@@ -184,6 +194,7 @@ def _missing(wanted: tuple[str, ...], failures: Iterable[str]) -> EnvironmentFai
     which = " or ".join(wanted)
     return EnvironmentFailed(
         f"no Python {which} on this machine, and uv cannot install one",
-        f"install one, as with pyenv install {wanted[0]}, or name one with interpreter: in the grid's environments",
+        f"install one, as with pyenv install {wanted[0]}, "
+        "or name one with interpreter: in the grid's environments",
         "\n".join(failures),
     )

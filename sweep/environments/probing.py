@@ -1,4 +1,4 @@
-"""Probes: a specification tried out, and what came of it."""
+"""Probes: try a specification and report whether it works."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _REFUSED = "workloads.runtime.refusals.Unsupported: "
 
 @dataclass(frozen=True)
 class Probe:
-    """What trying `framework` showed: `works`, or else the `reason`; empty texts and 0 where it could not be built."""
+    """The result of trying a framework. `reason` is the failure, or a note on the build.
+
+    Texts are empty and the size is 0 where the environment could not be built.
+    """
 
     framework: str
     works: bool
@@ -39,11 +42,12 @@ def probe(
     progress: Callable[[str], None],
     discard: bool = False,
 ) -> Probe:
-    """Build `spec`, import the framework, run `trial` in it (it returns why it failed, or an empty text).
+    """Build `spec`, import the framework, and run `trial`, which returns an error message or "".
 
-    With `discard` an environment that was not there before is removed again, with its downloads: disks are finite.
+    With `discard`, an environment that did not exist before is removed again with its downloads,
+    to save disk space.
     """
-    known = store.load(spec.id) is not None
+    existed = store.load(spec.id) is not None
     try:
         environment = building.prepare(spec, progress, keep_downloads=not discard)
     except EnvironmentFailed as error:
@@ -51,7 +55,7 @@ def probe(
     try:
         reason = trial(environment)
     finally:
-        if discard and not known:
+        if discard and not existed:
             store.remove(spec.id)
     return Probe(
         framework=spec.framework,
@@ -65,7 +69,7 @@ def probe(
 
 
 def step(environment: Environment, framework: Framework, backend: str, device: str) -> str:
-    """Forward and backward of the DeepPose network in `environment`; why that fails, or an empty text."""
+    """Run forward and backward of the DeepPose network; return an error message or ""."""
     settings = {
         "framework": environment.framework,
         "backend": backend,

@@ -1,8 +1,8 @@
-"""Releases: which versions of a package there are to install, as the configured indexes and wheel folders list them.
+"""Releases: the versions of a package that the configured indexes and wheel folders list.
 
-uv installs versions and does not list them, so the lists are read here: pages of PEP 503 and PEP 691, and flat folders
-or pages of `find-links`. Places, certificates, trusted hosts, proxies and credentials in URLs are those that uv is
-started with (`indexes`); a keyring is not asked. Nothing but lists is fetched.
+uv installs versions but does not list them, so the lists are read here: pages of PEP 503 and
+PEP 691, and flat folders or pages of `find-links`. Places, certificates, trusted hosts, proxies and
+credentials in URLs are those of uv (`indexes`); a keyring is not used. Only lists are downloaded.
 """
 
 from __future__ import annotations
@@ -33,34 +33,41 @@ from sweep.errors import SweepError, Unavailable
 from sweep.grid.ranges import Range
 from sweep.versions import normal
 
-_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+_ACCEPT = (
+    "application/vnd.pypi.simple.v1+json, "
+    "application/vnd.pypi.simple.v1+html;q=0.2, "
+    "text/html;q=0.1"
+)
 _TIMEOUT_S = 30.0
 Overrides = Mapping[str, Mapping[str, Any]]  # the grid's `environments`
 
 _YES = ("1", "true", "yes", "on")
-_HINT = "sweep doctor shows where packages are looked for; without a network, name exact versions instead of a range"
+_HINT = (
+    "sweep doctor shows where packages are looked for; "
+    "without a network, name exact versions instead of a range"
+)
 
 
 class Unanswered(Exception):  # noqa: N818  what happened
-    """A place gives no list; the message says why."""
+    """A place gives no list. The message is the reason."""
 
 
 class File(NamedTuple):
-    """A wheel, with its tags, or a source distribution (which has none) of one release, for some Pythons."""
+    """A wheel or source distribution of a release; only wheels have tags."""
 
     version: Version
     tags: frozenset[tags.Tag]
     requires_python: str
 
     def suits(self, python: str) -> bool:
-        """Whether it can be installed on this Python, `3.10`, on this machine."""
+        """Return whether this machine can install the file on a Python, as `3.10`."""
         is_of_this_platform = not self.tags or not self.tags.isdisjoint(_tags_of(python))
         return is_of_this_platform and _admits(self.requires_python, python)
 
 
 @dataclass(frozen=True)
 class Releases:
-    """The files of a package that are not yanked, and the places that did not answer, each with the reason."""
+    """The files of a package that are not yanked, and places without an answer, with reasons."""
 
     files: Sequence[File]
     unanswered: Sequence[str] = ()
@@ -74,17 +81,17 @@ class Releases:
 
     @property
     def versions(self) -> list[Version]:
-        """Every release that has a file, without local labels: `2.13.0+cpu` is a build of 2.13.0."""
+        """Every release with a file, without local labels: `2.13.0+cpu` is a build of 2.13.0."""
         return sorted(self._by_version)
 
     def suits(self, version: Version, pythons: Iterable[str]) -> bool:
-        """Whether this machine can install a release on one of these Pythons."""
+        """Return whether this machine can install a release on one of these Pythons."""
         files = self._by_version.get(version, ())
         return any(file.suits(python) for python in pythons for file in files)
 
 
 def releases(package: str, indexes: Indexes) -> Releases:
-    """What the configured places have of a package; Unavailable where none has it, or none answers."""
+    """Return the releases of a package; raise Unavailable where no place lists any."""
     if unprotected := indexes.unprotected:
         hint = "name it with https://, or its host as trusted-host in pip's configuration"
         raise Unavailable(f"{unprotected[0]} could be changed by anyone on the way here", hint)
@@ -108,9 +115,10 @@ def releases(package: str, indexes: Indexes) -> Releases:
 def chosen(
     wanted: Range, framework: Framework, listed: Releases, overrides: Overrides
 ) -> list[str]:
-    """The versions that a range takes of those listed: only such as this machine can install.
+    """Return the listed versions that a range takes and that this machine can install.
 
-    Which Pythons count for a version its recipe says, and the grid's `environments`. SweepError where none is left.
+    The Pythons for a version are those of its recipe or of the grid's `environments`. Raises
+    SweepError where no version is left.
     """
 
     def pythons(version: Version) -> Sequence[str]:
@@ -137,7 +145,7 @@ def chosen(
 
 
 class _Listed(NamedTuple):
-    """A file as a place lists it."""
+    """A file in the list of a place."""
 
     name: str
     requires_python: str = ""
@@ -148,7 +156,7 @@ _List = Callable[[str], Sequence[_Listed]]  # of the files of a package
 
 
 def _places(indexes: Indexes) -> Iterator[tuple[str, _List]]:
-    """Every place where uv would look, with what lists its files."""
+    """Yield every place where uv searches, with the function that lists its files."""
     variables = indexes.variables
     for link in variables.get("UV_FIND_LINKS", "").split(","):
         if link.strip():
@@ -164,7 +172,7 @@ def _places(indexes: Indexes) -> Iterator[tuple[str, _List]]:
 
 @functools.cache
 def _default() -> str:
-    """The index that uv asks where nothing else is configured: what it would write into a lock of nothing."""
+    """Return uv's default index, which it writes into the lock file of no requirements."""
     options = ["--emit-index-url", "--no-header", "--no-config", "--offline", "--quiet"]
     ended = process.run(
         [uv.find_uv_bin(), "pip", "compile", "-", *options], env={"PATH": "/usr/bin:/bin"}
@@ -173,13 +181,13 @@ def _default() -> str:
 
 
 def _without_name(index: str) -> str:
-    """The URL of `corporate=https://host/simple`."""
+    """Return the URL of a named index, as `corporate=https://host/simple`."""
     name, equal, url = index.partition("=")
     return url if equal and "/" not in name else index
 
 
 def _of_index(url: str, variables: Mapping[str, str], package: str) -> Sequence[_Listed]:
-    """The files that an index lists of a package; none where it does not know it."""
+    """Return the files of a package in an index; none where the index does not have it."""
     folder = _folder(url)
     if folder is None:
         return _parsed(*_fetched(f"{url}/{package}/", variables, may_be_absent=True))
@@ -188,7 +196,7 @@ def _of_index(url: str, variables: Mapping[str, str], package: str) -> Sequence[
 
 
 def _of_link(link: str, variables: Mapping[str, str], _package: str) -> Sequence[_Listed]:
-    """All files of a flat folder, or those that a page links to."""
+    """Return all files in a flat folder, or those that a page links to."""
     place = _folder(link)
     if place is None:
         return _parsed(*_fetched(link, variables))
@@ -201,7 +209,7 @@ def _of_link(link: str, variables: Mapping[str, str], _package: str) -> Sequence
 
 
 def _folder(place: str) -> Path | None:
-    """The path of a place on this machine; None for one on the network."""
+    """Return the path of a place on this machine, None for one on the network."""
     parts = urlsplit(place)
     if parts.scheme == "file":
         return Path(unquote(parts.path))
@@ -211,7 +219,7 @@ def _folder(place: str) -> Path | None:
 def _fetched(
     url: str, variables: Mapping[str, str], may_be_absent: bool = False
 ) -> tuple[str, str]:
-    """The text of a page and its type; an empty page where there may be none. Raises Unanswered."""
+    """Return text and type of a page; "" where it `may_be_absent` and is. Raises Unanswered."""
     if variables.get("UV_OFFLINE", "").lower() in _YES:
         raise Unanswered("not asked, since UV_OFFLINE is set")
     proxy = variables.get("ALL_PROXY", "")
@@ -239,14 +247,17 @@ def _fetched(
 
 
 def _first_cause(error: BaseException) -> str:
-    """What the innermost of the errors says: those around it repeat it with addresses of objects."""
+    """Return the message of the innermost error; outer ones add only addresses of objects."""
     inner = getattr(error.args[0], "reason", None) if error.args else None
     text = str(inner or error)
     return text.partition(": ")[2] or text if inner else text
 
 
 def _parsed(text: str, kind: str) -> list[_Listed]:
-    """The files of a page of an index, in JSON (PEP 691) or HTML (PEP 503); raises Unanswered for neither."""
+    """Return the files in a page of an index, in JSON (PEP 691) or HTML (PEP 503).
+
+    Raises Unanswered where it is neither.
+    """
     if "json" not in kind:
         page = _Page()
         page.feed(text)
@@ -265,7 +276,7 @@ def _of_json(entry: Mapping[str, Any]) -> _Listed:
 
 
 class _Page(html.parser.HTMLParser):
-    """The links of a page, by the last part of their path."""
+    """A parser of the links in a page; a file's name is the last part of the path."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -281,7 +292,7 @@ class _Page(html.parser.HTMLParser):
 
 
 def _file(listed: _Listed, package: str) -> File | None:
-    """A file that can be installed; None for other files, other packages and yanked ones."""
+    """Return a file that can be installed; None for yanked files and those of other packages."""
     if listed.yanked:
         return None
     try:
@@ -298,7 +309,7 @@ def _file(listed: _Listed, package: str) -> File | None:
 
 @functools.cache
 def _tags_of(python: str) -> frozenset[tags.Tag]:
-    """What a CPython of this version can install on this machine."""
+    """Return the wheel tags that a CPython of this version accepts on this machine."""
     version = tuple(map(int, python.split(".")[:2]))
     platforms = list(tags.platform_tags())
     interpreter = f"cp{version[0]}{version[1]}"
@@ -307,7 +318,10 @@ def _tags_of(python: str) -> frozenset[tags.Tag]:
 
 
 def _admits(requires_python: str, python: str) -> bool:
-    """Whether some patch release of a Python meets the bounds of a file; bounds that are none hold nothing back."""
+    """Return whether some patch release of a Python meets the bounds of a file.
+
+    Invalid bounds admit every Python.
+    """
     try:
         bounds = SpecifierSet(requires_python)
     except InvalidSpecifier:

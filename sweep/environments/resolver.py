@@ -1,4 +1,4 @@
-"""The resolver: uv, asked for one step at a time."""
+"""The resolver: calls of uv, one for each step."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ _PROBE_TIMEOUT_S = 60
 _INSTALL_TIMEOUT_S = 3600
 _WANTED = "requirements.txt"
 _UNMET = "its requirements cannot be met"
-# a CPU build is looked for briefly: where the network is closed the answer is no, not a minute of retries
+# A CPU build is searched with a short time limit: without a network, uv would retry for a minute.
 _BRIEFLY = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
-# built from source it has whatever BLAS is at hand, or none, and what is timed is that
+# Built from source, NumPy gets whatever BLAS the machine has, or none, which decides its speed.
 WHEELS_ALONE = ("numpy",)
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """What to install: requirements, where uv takes torch from, and what the reader should know.
+    """What to install: requirements, the backend that uv takes torch for, and notes for the user.
 
-    Where they are `exact` every package is named, with its version; else uv chooses as it installs.
+    `exact` requirements name every package with its version. Otherwise uv chooses versions when it
+    installs.
     """
 
     requirements: tuple[str, ...]
@@ -43,17 +44,20 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Resolver:
-    """uv, asked for one specification with the indexes of this machine; EnvironmentFailed where a step fails."""
+    """uv for one specification, with the indexes of this machine.
+
+    Methods raise EnvironmentFailed where a step fails.
+    """
 
     spec: Specification
     indexes: Indexes
 
     def resolve(self, python: Path | str) -> Resolution:
-        """What the specification comes down to for the interpreter at `python`, or for a version that is not here.
+        """Return what to install for the interpreter at `python`, or for a version that is absent.
 
-        A CPU build is looked for first where the specification prefers one: under the local version `+cpu` in the
-        configured indexes and wheel folders, then with uv's `--torch-backend cpu`; else the index's own build is taken,
-        with a note.
+        Where the specification prefers a CPU build, it is searched first: as the local version
+        `+cpu` in the configured indexes and wheel folders, then with uv's `--torch-backend cpu`.
+        Otherwise the index's own build is taken, with a note.
         """
         if self.spec.pins:
             return Resolution(self.spec.pins, self.spec.torch_backend)
@@ -64,7 +68,7 @@ class Resolver:
         return self._resolve_elsewhere(python)
 
     def suits(self, python: Path | str, only_wheels: bool) -> bool | None:
-        """Whether the requirements can be met on a Python; None where that does not depend on the Python."""
+        """Return whether a Python can meet the requirements; None where no Python changes that."""
         more = ["--only-binary", ":all:"] if only_wheels else []
         ended = self._compile(
             self.spec.requires, self.spec.torch_backend, python, {}, _PROBE_TIMEOUT_S, more
@@ -75,7 +79,7 @@ class Resolver:
         return None if is_nowhere or (only_wheels and not _unsolved(ended)) else False
 
     def _resolve_elsewhere(self, python: Path | str) -> Resolution:
-        """As `resolve`, where nothing is pinned and no version `+cpu` is to be had."""
+        """Resolve without pins and without a version `+cpu`."""
         spec = self.spec
         if self._prefers_cpu:
             ended = self._compile(spec.requires, "cpu", python, _BRIEFLY, _PROBE_TIMEOUT_S)
@@ -90,7 +94,7 @@ class Resolver:
         return self.spec.cpu_build and sys.platform == "linux"
 
     def create(self, interpreter: Path, place: Path) -> str:
-        """An empty virtual environment at `place`; what uv said."""
+        """Create an empty virtual environment at `place`; return uv's output."""
         ended = self._uv(
             ["venv", "--no-project", "--allow-existing", "--python", str(interpreter), str(place)],
             {},
@@ -103,10 +107,11 @@ class Resolver:
     def fill(
         self, python: Path, keep_downloads: bool, say: Callable[[str], None]
     ) -> tuple[Resolution, str]:
-        """Install what `resolve` would choose into the environment of `python`; what that was, and what uv said.
+        """Install what `resolve` would choose; return that, and uv's output.
 
-        uv chooses as it installs, or it would do the same work twice, but where it is to give up soon or to be asked
-        what it would install. The reader is told of that before, for it may take long.
+        uv chooses versions while it installs, since a separate resolution would do the same work
+        twice. Only a fallback from a CPU build is resolved first, so that its notes reach the user
+        before a long download.
         """
         spec = self.spec
         if spec.pins or not self._prefers_cpu:
@@ -135,7 +140,7 @@ class Resolver:
         return self._with_files(arguments, wanted, resolution.torch_backend, {}, _INSTALL_TIMEOUT_S)
 
     def freeze(self, python: Path) -> tuple[str, ...]:
-        """The packages installed beside `python`, as `name==version`."""
+        """Return the packages of the environment of `python`, as `name==version`."""
         ended = self._uv(["pip", "freeze", "--python", str(python)], {}, 120)
         lines = self._checked(ended, "its packages cannot be listed").stdout.splitlines()
         return tuple(redacted(line) for line in lines if line.strip())
@@ -150,9 +155,8 @@ class Resolver:
         more: Sequence[str] = (),
     ) -> process.Completed:
         which = ["--python", str(python)]
-        if isinstance(
-            python, str
-        ):  # uv still runs some Python, and would fetch that version where it may
+        if isinstance(python, str):
+            # uv runs some Python in any case, and would download that version where it may.
             which = ["--python", sys.executable, "--python-version", python]
         arguments = ["compile", _WANTED, *which, "--no-header", "--no-annotate", *more]
         variables = {**variables, "UV_PYTHON_DOWNLOADS": "never"}
@@ -166,7 +170,7 @@ class Resolver:
         variables: Mapping[str, str],
         timeout_s: float,
     ) -> process.Completed:
-        """`uv pip …` where the requirements are in a file, `_WANTED`."""
+        """Run `uv pip …` in a folder with the requirements in the file `_WANTED`."""
         with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
             wanted, build = Path(folder, _WANTED), Path(folder, "build.txt")
             wanted.write_text("\n".join(requirements), encoding="utf-8")
@@ -199,7 +203,7 @@ class Resolver:
 
 
 def refusal(indexes: Indexes, package: str = "numpy") -> str:
-    """Why uv finds no `package` where it would look for packages now, past its cache; empty where it does."""
+    """Return why uv finds no `package` in the configured places, without its cache, or ""."""
     if places := indexes.unprotected:
         return f"{places[0]} is not asked: it could be changed by anyone on the way here"
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
@@ -221,7 +225,7 @@ def refusal(indexes: Indexes, package: str = "numpy") -> str:
 
 
 def _cpu_local(spec: Specification) -> tuple[str, ...]:
-    """`torch==2.13.0` as `torch==2.13.0+cpu`."""
+    """Return the requirements with the framework's CPU build, as `torch==2.13.0+cpu`."""
     return tuple(f"{r}+cpu" if r == spec.framework and "+" not in r else r for r in spec.requires)
 
 
@@ -238,15 +242,17 @@ def _pins(output: str) -> tuple[str, ...]:
 
 
 def _exact(pins: tuple[str, ...]) -> tuple[str, ...]:
-    """`===`, for `==2.13.0` would admit `2.13.0+cpu` as well."""
+    """Return pins with `===`, since `==2.13.0` would admit `2.13.0+cpu` as well."""
     return tuple(re.sub(r"^([\w.-]+)==", r"\1===", pin) for pin in pins)
 
 
 def _cuda_note(spec: Specification, pins: tuple[str, ...]) -> tuple[str, ...]:
     if spec.cpu_build and any(pin.startswith("nvidia-") for pin in pins):
-        return (
-            f"no CPU build of {spec.framework} was to be had, so one with CUDA libraries is used: several GB",
+        note = (
+            f"no CPU build of {spec.framework} was to be had, "
+            "so one with CUDA libraries is used: several GB"
         )
+        return (note,)
     return ()
 
 
@@ -254,19 +260,20 @@ _NO_CAUSES = ("hint:", "For more information, try", "  [possible values:")
 
 
 def _cause(log: str) -> str:
-    """The sentence that says why, on one line: the end of a failed build's output, or uv's innermost cause."""
-    told = [line for line in log.splitlines() if line.strip() and not line.startswith(_NO_CAUSES)]
-    lines = [" ".join(line.split()) for line in told]
-    causes = [
-        found[1] for line in lines if (found := re.match(r"(?:cause: |Caused by: )(.+)", line))
+    """Return the cause of a failure on one line.
+
+    That is the end of a failed build's output, or uv's innermost cause.
+    """
+    relevant = [
+        line for line in log.splitlines() if line.strip() and not line.startswith(_NO_CAUSES)
     ]
-    why = (
-        lines[-1]
-        if "[stderr]" in lines
-        else (causes or lines or ["nothing was said"])[-1].removeprefix("error: ")
-    )
-    short = re.match(r"Because (.+?)(?: and you require [^,]+)?, we can conclude", why)
-    return textwrap.shorten(short[1] if short else why, 240, placeholder=" …")
+    lines = [" ".join(line.split()) for line in relevant]
+    matches = [re.match(r"(?:cause: |Caused by: )(.+)", line) for line in lines]
+    causes = [match[1] for match in matches if match]
+    innermost = (causes or lines or ["nothing was said"])[-1].removeprefix("error: ")
+    cause = lines[-1] if "[stderr]" in lines else innermost
+    short = re.match(r"Because (.+?)(?: and you require [^,]+)?, we can conclude", cause)
+    return textwrap.shorten(short[1] if short else cause, 240, placeholder=" …")
 
 
 def _hint(log: str) -> str:
@@ -275,7 +282,16 @@ def _hint(log: str) -> str:
             "free some disk: sweep env list shows what environments take, sweep env rm removes them"
         )
     if "no usable wheels" in log or "no wheels with a matching Python" in log:
-        return "there is no wheel for this Python: choose another with python: in the grid's environments"
+        return (
+            "there is no wheel for this Python: "
+            "choose another with python: in the grid's environments"
+        )
     if "no version of" in log or "not found in the package registry" in log:
-        return "check the version, or name its index with index_url: or find_links: in the grid's environments"
-    return "the end of the log says more; requires: and build: in the grid's environments change the recipe"
+        return (
+            "check the version, "
+            "or name its index with index_url: or find_links: in the grid's environments"
+        )
+    return (
+        "the end of the log says more; "
+        "requires: and build: in the grid's environments change the recipe"
+    )

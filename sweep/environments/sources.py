@@ -1,9 +1,11 @@
-"""Sources: where code that is installed may come from, and which text of a grid reaches uv.
+"""Sources: the places that packages may come from, and the texts of a grid that may reach uv.
 
-What is installed is run. It comes encrypted, or as a wheel with its whole hash, or from this machine.
+Installed code is executed. So it must come over an encrypted connection, as a wheel with its
+complete hash, or from this machine.
 
-uv reads a line that starts with `-` as an option, several places in one variable, and variables in
-URLs. A text of the grid therefore reaches uv only as one requirement, one place or one version.
+uv takes a line that starts with `-` for an option, reads several places from one variable, and
+expands variables in URLs. So a text of the grid reaches uv only as exactly one requirement, one
+place or one version.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HASH = re.compile(r"sha256=[0-9a-f]{64}")
 _PYTHON = re.compile(r"[0-9]+(\.[0-9]+)*")
 _BACKEND = re.compile(r"[a-z][a-z0-9.]*")
-_MISREAD = ("\\", "${")  # another reader takes `\` for `/`, and uv fills in variables
+# Some URL parsers take `\` for `/`, and uv expands variables.
+_MISREAD = ("\\", "${")
 _HTTPS_HINT = "write https://, or for a wheel add its hash: URL#sha256=…"
 
 
 def check(key: str, text: str) -> None:
-    """SweepError where the text is not what an environment's `key` may hold."""
+    """Raise SweepError where a text is not valid for the key of an environment."""
     if not text.isprintable():
         raise SweepError(
             f"an environment's {key} holds control characters: {text!r}", "write it on one line"
@@ -37,40 +40,48 @@ def check(key: str, text: str) -> None:
 
 
 def check_requirement(text: str) -> None:
-    """SweepError for what is no requirement, and for one whose URL is not protected."""
+    """Raise SweepError for an invalid requirement, and for one with an unprotected URL."""
     try:
         url = Requirement(text).url
     except InvalidRequirement:
         hint = 'write it as pip takes it: "numpy<2"'
         if text.lstrip().startswith("-"):
-            hint = "options are no requirements: index_url: and find_links: say where packages come from"
+            hint = (
+                "options are no requirements: "
+                "index_url: and find_links: say where packages come from"
+            )
         raise SweepError(f"{redacted_url(text)!r} is no requirement", hint) from None
     if url:
         _check_url(url, may_be_wheel=True)
 
 
 def check_python(text: str) -> None:
+    """Raise SweepError where a text is not a version of Python."""
     if not _PYTHON.fullmatch(text):
         raise SweepError(f"{text!r} is no version of Python", 'write one as in python: "3.10"')
 
 
 def is_whole_hash(fragment: str) -> bool:
+    """Return whether the fragment of a URL is a complete SHA-256 hash."""
     return bool(_HASH.fullmatch(fragment))
 
 
 def unprotected(places: str, trusted: Collection[str] = ()) -> list[str]:
-    """Those of the places in one of uv's variables that are neither encrypted, nor here, nor `trusted`."""
-    return [place for place in _apart(places) if not _is_protected(place, trusted)]
+    """Return the places in one of uv's variables that are not protected.
+
+    A place is protected if it is encrypted, on this machine, or on a `trusted` host.
+    """
+    return [place for place in _split_places(places) if not _is_protected(place, trusted)]
 
 
-def _apart(places: str) -> list[str]:
-    """The places of a variable, each without its name: `corporate=https://host/simple`."""
-    found = []
+def _split_places(places: str) -> list[str]:
+    """Return the places in a variable, without names as in `corporate=https://host/simple`."""
+    urls = []
     for place in places.replace(",", " ").split():
         name, equal, url = place.partition("=")
         is_named = bool(equal) and bool(re.fullmatch(r"[\w.-]+", name))
-        found.append(url if is_named else place)
-    return found
+        urls.append(url if is_named else place)
+    return urls
 
 
 def _check_index(text: str) -> None:
@@ -79,7 +90,8 @@ def _check_index(text: str) -> None:
 
 
 def _check_link(text: str) -> None:
-    if "," in text or "://" in text:  # a path may hold blanks
+    # A path may contain blanks.
+    if "," in text or "://" in text:
         _check_single("find_links", text)
     _check_url(text)
 
@@ -91,7 +103,10 @@ def _check_wheel(text: str) -> None:
 
 
 def _check_single(key: str, text: str) -> None:
-    """A comma or blank separates two places in uv's variables, and a URL from what follows it in a line."""
+    """Raise SweepError for a comma or blank.
+
+    They separate places in uv's variables, and a URL from what follows it in a line.
+    """
     if re.search(r"[\s,]", text):
         message = f"an environment's {key} is not one place: {redacted_url(text)!r}"
         raise SweepError(message, "name one place, with %20 for a blank and %2C for a comma")

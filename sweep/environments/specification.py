@@ -1,4 +1,4 @@
-"""Specifications: what an environment is to hold, decided without looking at the machine."""
+"""Specifications: what an environment contains, decided without a look at the machine."""
 
 from __future__ import annotations
 
@@ -43,18 +43,21 @@ _EVERY_PYTHON = ("3.13", "3.12", "3.11", "3.10", "3.9", "3.8", "3.7", "3.6")  # 
 
 @dataclass(frozen=True)
 class Specification:
-    """What an environment is to hold; equal specifications share one environment.
+    """What an environment contains. Equal specifications share one environment.
 
-    `python`: versions in order of preference. `pins`: every package of a lock file, installed instead of `requires`.
-    `interpreter`: an environment of the user's own, used as it is. `cpu_build`: prefer a build without CUDA libraries.
+    `module` must be importable; it is "" where the package itself tells its module. `python` has
+    versions in order of preference; with `any_python`, the first one for which all requirements
+    have wheels is taken. `pins` are all packages of a lock file, installed instead of `requires`.
+    `environment` has variables for building source distributions. `interpreter` is an environment
+    of the user's own, used as it is. `cpu_build` prefers a build without CUDA libraries.
     """
 
     framework: str  # as in the grid: "torch==2.13.0"
-    module: str  # what must be importable; empty where the package itself says what that is
+    module: str
     python: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     build: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()  # variables while source distributions are built
+    environment: tuple[tuple[str, str], ...] = ()
     pins: tuple[str, ...] = ()
     interpreter: str = ""
     wheel_sha256: str = ""
@@ -63,13 +66,17 @@ class Specification:
     index_url: str = field(default="", repr=False)  # may carry credentials
     find_links: tuple[str, ...] = field(default=(), repr=False)
     hint: str = field(default="", compare=False, repr=False)
-    any_python: bool = False  # of the versions in `python` the first that has wheels of everything
+    any_python: bool = False
 
     @functools.cached_property
     def id(self) -> str:
-        """12 hex digits of everything that decides the content; the same on every machine, whatever the credentials."""
+        """12 hexadecimal digits of everything that decides the contents.
+
+        They are the same on every machine, and do not depend on credentials.
+        """
         facts = {key: _public(value) for key, value in asdict(self).items() if key != "hint"}
-        if not self.any_python:  # came later: other specifications keep their ids
+        # The field was added later; without it, older specifications keep their ids.
+        if not self.any_python:
             del facts["any_python"]
         return hashlib.sha256(redacted(json.dumps(facts, sort_keys=True)).encode()).hexdigest()[:12]
 
@@ -88,11 +95,12 @@ def specify(
     extra_requires: Iterable[str] = (),
     pythons: str = "",
 ) -> Specification:
-    """The specification of `framework` at `version` (None: any, for `reference`) on `device` with `backend`.
+    """Return the specification of a framework's version; None stands for any, for `reference`.
 
-    `override` is an entry of the grid's `environments` (see OVERRIDES); its requirements replace the recipe's of the
-    same name. `pythons` bounds the Python, as `>=3.10`, where the override names none. SweepError for an unknown key, a
-    requirement that is none, or a lock that cannot be read.
+    `override` is an entry of the grid's `environments` (see OVERRIDES); its requirements replace
+    the recipe's requirements of the same package. `pythons` bounds the version of Python, as
+    `>=3.10`, where the override names none. Raises SweepError for an unknown key, an invalid
+    requirement, and a lock that cannot be read.
     """
     given = _checked(override or {})
     recipe = framework.recipe(version)
@@ -107,31 +115,24 @@ def specify(
     )
     no_cpu_build = indexed and device == "gpu"
     name = f"{framework.name}=={version}" if version else framework.name
-    bounds = "" if given.get("python") or given.get("interpreter") else pythons
+    names_python = bool(given.get("python") or given.get("interpreter"))
+    bounds = "" if names_python else pythons
     usual = _EVERY_PYTHON if framework.is_any_package else recipe.python
     for requirement in extra_requires:
         sources.check_requirement(requirement)
+    allowed = _pythons(given.get("python"), wheel, [v.python for v in variants], usual)
+    companions = [*framework.dependencies, *recipe.requires]
+    companions += [requirement for variant in variants for requirement in variant.requires]
+    chosen = [
+        _itself(framework, version, wheel, no_cpu_build) + hashed,
+        *_listed(given.get("requires")),
+        *extra_requires,
+    ]
     spec = Specification(
         framework=name,
         module=framework.module,
-        python=_bounded(
-            _pythons(given.get("python"), wheel, [v.python for v in variants], usual), bounds, name
-        ),
-        requires=_merged(
-            _filled(
-                [
-                    *framework.dependencies,
-                    *recipe.requires,
-                    *(r for v in variants for r in v.requires),
-                ],
-                version,
-            ),
-            [
-                _itself(framework, version, wheel, no_cpu_build) + hashed,
-                *_listed(given.get("requires")),
-                *extra_requires,
-            ],
-        ),
+        python=_bounded(allowed, bounds, name),
+        requires=_merged(_filled(companions, version), chosen),
         build=_merged(recipe.build, _listed(given.get("build"))),
         environment=tuple(sorted(recipe.environment.items())),
         interpreter=_absolute(given.get("interpreter", "")),
@@ -141,9 +142,7 @@ def specify(
         index_url=given.get("index_url", ""),
         find_links=tuple(_located(link) for link in _listed(given.get("find_links"))),
         hint=next((v.hint for v in variants if v.hint), recipe.hint),
-        any_python=framework.is_any_package
-        and not given.get("python")
-        and not given.get("interpreter"),
+        any_python=framework.is_any_package and not names_python,
     )
     return _locked(spec, Path(given["lock"]).expanduser()) if given.get("lock") else spec
 
@@ -172,7 +171,7 @@ def _check_kind(key: str, value: Any) -> None:
 
 
 def _wheel(given: str) -> tuple[str, str]:
-    """Where the wheel is, and `#sha256=…` where its hash is given, which uv checks when it installs."""
+    """Return the place of a wheel, and its hash as `#sha256=…`, which uv checks, or ""."""
     place, mark, fragment = given.partition("#")
     if mark and not sources.is_whole_hash(fragment):
         raise SweepError(
@@ -183,24 +182,27 @@ def _wheel(given: str) -> tuple[str, str]:
 
 
 def _public(value: Any) -> Any:
-    """A field of a specification without credentials."""
+    """Return a field of a specification without credentials."""
     if isinstance(value, list | tuple):
-        return [_public(each) for each in value]
+        return [_public(item) for item in value]
     return redacted_url(value) if isinstance(value, str) else value
 
 
 def check_there(requirement: str, override: Mapping[str, Any]) -> None:
-    """SweepError where a file or interpreter that an override names is not on this machine."""
+    """Raise SweepError where this machine lacks a file or interpreter that an override names."""
     for key in _FILES:
         place = override.get(key) or ""
         path = Path(_located(place.partition("#")[0]))
         if place and "://" not in place and not path.exists():
-            hint = "paths in a grid start at its folder; a cluster's nodes need it at the same place as this machine"
+            hint = (
+                "paths in a grid start at its folder; "
+                "a cluster's nodes need it at the same place as this machine"
+            )
             raise SweepError(f"the {key} of {requirement} is not there: {path}", hint)
 
 
 def _check_is_of(wheel: str, framework: Framework, version: str | None) -> None:
-    """SweepError where a wheel is of another project, or of another version, than is asked for."""
+    """Raise SweepError where a wheel is of another project or version than the framework."""
     file = _wheel_file(wheel)
     if not file.endswith(".whl"):
         return
@@ -208,7 +210,10 @@ def _check_is_of(wheel: str, framework: Framework, version: str | None) -> None:
     try:
         name, found, *_ = parse_wheel_filename(file)
     except InvalidWheelFilename as error:
-        hint = "a wheel keeps the name that it was built with, as torch-2.13.0-cp311-cp311-linux_x86_64.whl"
+        hint = (
+            "a wheel keeps the name that it was built with, "
+            "as torch-2.13.0-cp311-cp311-linux_x86_64.whl"
+        )
         raise SweepError(f"{file} is no name of a wheel: {error}", hint) from None
     if name != canonicalize_name(package):
         raise SweepError(
@@ -225,7 +230,7 @@ def _check_is_of(wheel: str, framework: Framework, version: str | None) -> None:
 
 
 def _wheel_file(wheel: str) -> str:
-    """The file's name, of a path or URL."""
+    """Return the file name of a path or URL."""
     path = urlsplit(wheel).path if "://" in wheel else wheel
     return unquote(path.rpartition("/")[2])
 
@@ -237,7 +242,10 @@ def _listed(value: Any) -> tuple[str, ...]:
 def _pythons(
     chosen: Any, wheel: str, variants: list[tuple[str, ...]], recipe: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The user's word first, then the wheel's tag, then the variants (what all of them allow), then the recipe."""
+    """Return the Pythons that the user names, else the wheel's tags, the variants or the recipe.
+
+    Of several variants, only the Pythons that all of them allow are taken.
+    """
     if chosen:
         return _listed(chosen)
     if tagged := _wheel_pythons(wheel):
@@ -277,7 +285,7 @@ def _admits(bounds: str, python: str) -> bool:
 
 
 def _filled(requires: Iterable[str], version: str | None) -> list[str]:
-    """For companions that carry the framework's own version number: `cupy-cuda101=={version}`."""
+    """Fill in the framework's version, for companions as `cupy-cuda101=={version}`."""
     return [
         r.replace("{version}", version) if version else r.replace("=={version}", "")
         for r in requires
@@ -285,9 +293,10 @@ def _filled(requires: Iterable[str], version: str | None) -> list[str]:
 
 
 def _itself(framework: Framework, version: str | None, wheel: str, no_cpu_build: bool) -> str:
-    """The framework's own requirement: its wheel, its version, or any version.
+    """Return the requirement of the framework itself: its wheel, its version, or any version.
 
-    `==2.13.0` admits `2.13.0+cpu`, and prefers it where a wheel folder has it.
+    `==2.13.0` admits `2.13.0+cpu`, and prefers it where a wheel folder has it, so a GPU build
+    excludes that.
     """
     package = framework.package or "numpy"
     if wheel:
@@ -298,22 +307,25 @@ def _itself(framework: Framework, version: str | None, wheel: str, no_cpu_build:
 
 
 def _merged(recipe: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
-    """Both lists without doubles; what the user requires replaces the recipe's requirement of the same name."""
+    """Return both lists without duplicates; given requirements replace the recipe's by name."""
     given = list(dict.fromkeys(given))
     names = {_name(requirement) for requirement in given}
     kept = [r for r in dict.fromkeys(recipe) if _name(r) not in names]
-    bare = {_name(r) for r in kept if r != _name(r)}  # "numpy" says nothing beside "numpy<2"
+    # "numpy" adds nothing to "numpy<2".
+    bare = {_name(r) for r in kept if r != _name(r)}
     return tuple(sorted([r for r in kept if r not in bare] + given))
 
 
 def _name(requirement: str) -> str:
-    """The distribution's name; builds of one project for several CUDA versions exclude each other and count as one."""
+    """Return the name of a distribution.
+
+    Builds of one project for several CUDA versions exclude each other and have one name here.
+    """
     try:
         name = Requirement(requirement).name
     except InvalidRequirement:
-        start = re.match(
-            r"[\w.-]+", requirement
-        )  # `torch==mybuild`: the resolver says what is wrong with it
+        # For example `torch==mybuild`; the resolver has a better message for it.
+        start = re.match(r"[\w.-]+", requirement)
         if not start:
             raise SweepError(
                 f"{requirement!r} is no requirement", 'write it as pip takes it: "numpy<2"'
@@ -323,13 +335,14 @@ def _name(requirement: str) -> str:
 
 
 def _located(place: str) -> str:
-    """A URL as it is, a path made absolute."""
+    """Return a URL as it is, and a path made absolute."""
     return place if "://" in place else _absolute(place)
 
 
 def _absolute(path: str) -> str:
-    """Absolute, with symlinks kept: the `python` of a virtual environment is one."""
-    return os.path.abspath(Path(path).expanduser()) if path else ""  # noqa: PTH100  resolve() would follow symlinks
+    """Return an absolute path, with symlinks kept: a virtual environment's `python` is one."""
+    # `Path.resolve` would follow symlinks.
+    return os.path.abspath(Path(path).expanduser()) if path else ""  # noqa: PTH100
 
 
 def _digest(wheel: str) -> str:
@@ -338,14 +351,17 @@ def _digest(wheel: str) -> str:
 
 
 def _locked(spec: Specification, lock: Path) -> Specification:
-    """`spec` with the exact interpreter version and packages of a lock file."""
+    """Return the specification with the exact Python version and packages of a lock file."""
     python, pins = read_lock(lock)
     minor = ".".join(python.split(".")[:2])
     return replace(spec, pins=pins, python=(python, minor), requires=())
 
 
 def read_lock(lock: Path) -> tuple[str, tuple[str, ...]]:
-    """Python's version and the packages of a file that `sweep env lock` has written; SweepError where it is none."""
+    """Return the version of Python and the packages in a file of `sweep env lock`.
+
+    Raises SweepError where it is not such a file.
+    """
     try:
         if lock.exists() and not lock.is_file():
             raise SweepError(f"the lock {lock} is no regular file", "write one with sweep env lock")

@@ -1,4 +1,4 @@
-"""The store: environments on disk, each complete or absent, in a folder named by its specification."""
+"""The store: environments on disk, each complete or absent, in a folder named by its id."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ import psutil
 from sweep import atomic, homes, locks
 from sweep.errors import SweepError, Unavailable
 
-_MARKER = "environment.json"
+_MARKER = "environment.json"  # written last; a folder without it is incomplete
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An isolated Python that holds one framework, ready to use.
+    """An isolated Python with one framework, ready for use.
 
-    `id` is made of what is in it, interpreter version and packages: equal ids mean equal content on any machine.
+    `id` is a hash of interpreter version and packages: equal ids mean equal contents on any
+    machine. `specification` is the id of the specification, "" for a user's own environment.
     """
 
     id: str
@@ -32,61 +33,64 @@ class Environment:
     python: Path
     python_version: str
     packages: tuple[str, ...]  # as `name==version`
-    specification: str = ""  # id of the specification; empty for an environment of the user's own
-    notes: tuple[str, ...] = ()  # what the reader should know, as "no CPU build could be had"
+    specification: str = ""
+    notes: tuple[str, ...] = ()  # for the user, as "no CPU build of … was to be had"
     built_at: str = ""
     size_bytes: int = 0
 
     @property
     def numpy(self) -> str:
-        """Its NumPy's version, or an empty string."""
+        """The version of NumPy, "" without one."""
         return next((p.partition("==")[2] for p in self.packages if p.startswith("numpy==")), "")
 
 
 def identify(python_version: str, packages: tuple[str, ...]) -> str:
-    """12 hex digits of what an environment holds."""
+    """Return 12 hexadecimal digits that identify the contents of an environment."""
     return hashlib.sha256("\n".join([python_version, *packages]).encode()).hexdigest()[:12]
 
 
 def root() -> Path:
-    """The folder of all environments: `SWEEP_ENV_DIR`, or below the home of all that is kept."""
+    """Return the folder of all environments: `SWEEP_ENV_DIR`, or one below `SWEEP_HOME`."""
     return homes.cache("environments", "SWEEP_ENV_DIR")
 
 
 def folder(specification: str) -> Path:
+    """Return the folder of an environment, which may not exist."""
     return root() / specification
 
 
 def load(specification: str) -> Environment | None:
-    """The complete environment of that specification; None where it is unfinished or its interpreter is gone.
+    """Return the complete environment of a specification.
 
-    What this user may not read, as in another's store, is not there.
+    Return None where it is incomplete, where its interpreter is gone, or where this user may not
+    read it.
     """
     try:
         facts = json.loads((folder(specification) / _MARKER).read_text(encoding="utf-8"))
-        environment = Environment(
-            **facts | {key: tuple(facts[key]) for key in ("packages", "notes")} | _python(facts)
-        )
+        facts |= {key: tuple(facts[key]) for key in ("packages", "notes")}
+        # Relative in the file, so that the store can be moved.
+        facts["python"] = folder(facts["specification"]) / facts["python"]
+        environment = Environment(**facts)
         return environment if environment.python.exists() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def complete(environment: Environment) -> None:
-    """Write the marker, the last act of building: durable, and there as a whole or not at all."""
-    place = folder(environment.specification)
-    facts = asdict(environment) | {"python": str(environment.python.relative_to(place))}
-    atomic.write(place / _MARKER, json.dumps(facts, indent=1).encode())
+    """Write the marker that completes an environment, atomically and durably."""
+    target = folder(environment.specification)
+    facts = asdict(environment) | {"python": str(environment.python.relative_to(target))}
+    atomic.write(target / _MARKER, json.dumps(facts, indent=1).encode())
 
 
 def environments() -> list[Environment]:
-    """Every complete environment, by framework."""
-    found = [load(name) for name in _folders()]
-    return sorted((e for e in found if e), key=lambda e: (e.framework, e.id))
+    """Return every complete environment, sorted by framework."""
+    loaded = [environment for name in _folders() if (environment := load(name))]
+    return sorted(loaded, key=lambda environment: (environment.framework, environment.id))
 
 
 def unfinished() -> list[str]:
-    """Specifications whose folder is there and not complete: interrupted builds, and ones going on now."""
+    """Return the specifications of incomplete environments: builds interrupted or under way."""
     return sorted(name for name in _folders() if not load(name))
 
 
@@ -94,7 +98,10 @@ def unfinished() -> list[str]:
 def locked(
     specification: str, framework: str, say: locks.Say = locks.silent, timeout_s: float = -1
 ) -> Iterator[None]:
-    """Hold the specification's lock, gone with its holder; Unavailable where another holds it past `timeout_s`."""
+    """Hold the lock of a specification; raise Unavailable after `timeout_s`.
+
+    The kernel releases it when the holder dies. A negative time waits without limit.
+    """
     lock = root() / f".{specification}.lock"
     try:
         root().mkdir(parents=True, exist_ok=True)
@@ -106,15 +113,21 @@ def locked(
 
 
 def wipe(specification: str) -> None:
-    """Remove whatever is in the folder, the marker first: what is left of a removal is never taken for complete."""
-    place = folder(specification)
-    (place / _MARKER).unlink(missing_ok=True)
-    if place.exists():
-        shutil.rmtree(place)
+    """Remove the folder of a specification.
+
+    The marker goes first, so that an interrupted removal leaves an incomplete environment.
+    """
+    target = folder(specification)
+    (target / _MARKER).unlink(missing_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
 
 
 def remove(specification: str) -> None:
-    """Remove an environment; SweepError while a process runs in it, Unavailable while it is being built."""
+    """Remove an environment.
+
+    Raises SweepError while a process runs in it, and Unavailable while it is being built.
+    """
     with locked(specification, specification, timeout_s=0):
         if users := _users(folder(specification)):
             which = ", ".join(map(str, users))
@@ -125,10 +138,10 @@ def remove(specification: str) -> None:
         wipe(specification)
 
 
-def size_bytes(place: str | Path) -> int:
-    """What was installed in a folder: links are not followed, and the bytecode that imports leave is not counted."""
+def size_bytes(folder: str | Path) -> int:
+    """Return the size of the installed files in a folder, without links and bytecode."""
     total = 0
-    with os.scandir(place) as entries:
+    with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
                 total += entry.stat(follow_symlinks=False).st_size
@@ -138,7 +151,7 @@ def size_bytes(place: str | Path) -> int:
 
 
 def _folders() -> list[str]:
-    """The specifications that have a folder; none where the store cannot be read."""
+    """Return the specifications that have a folder; none where the store cannot be read."""
     try:
         with os.scandir(root()) as entries:
             return [
@@ -148,11 +161,12 @@ def _folders() -> list[str]:
         return []
 
 
-def _python(facts: dict[str, str]) -> dict[str, Path]:
-    return {"python": folder(facts["specification"]) / facts["python"]}
-
-
-def _users(place: Path) -> list[int]:
-    mine = f"{place}{os.sep}"
-    found = psutil.process_iter(["cmdline"])
-    return [p.pid for p in found if any(word.startswith(mine) for word in p.info["cmdline"] or ())]
+def _users(folder: Path) -> list[int]:
+    """Return the ids of processes whose command line names a file in a folder."""
+    prefix = f"{folder}{os.sep}"
+    users = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ()
+        if any(word.startswith(prefix) for word in words):
+            users.append(process.pid)
+    return users

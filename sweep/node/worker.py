@@ -306,7 +306,7 @@ def _environment(spec: environments.Specification, run_id: str) -> Environment:
 
 
 def _step(workload: Workload) -> dict[str, Any]:
-    """What the module that runs steps is told beside a trial's settings: which file, and where its author edits it."""
+    """Return the settings of the module that runs steps: the file, and its original path."""
     step = workload.step
     return {"step": {"file": str(step.path), "origin": step.origin}} if step else {}
 

@@ -1,12 +1,13 @@
-"""A sweep on a cluster of several nodes that is broken while it runs, and an account of what was lost.
+"""A sweep on a cluster whose parts are killed while it runs, and an account of what was lost.
 
-    python tests/cluster/storm.py                              # a node and the driver are killed; a minute
-    python tests/cluster/storm.py --trials 2000 --every 4      # a soak: something dies every few seconds
-    python tests/cluster/storm.py --autoscaler v2              # from no node: the cluster starts and ends them itself
+    python tests/cluster/storm.py                        # kill a node and the driver; a minute
+    python tests/cluster/storm.py --trials 2000 --every 4  # a soak: a kill every few seconds
+    python tests/cluster/storm.py --autoscaler v2        # the cluster launches the nodes itself
 
-Each node is a raylet on this machine with temporary files, cores and locks of its own. Every kill is a SIGKILL; a
-node's is one for each of its processes at once. What is lost is counted from the plan and the records, and by looking
-for processes and files that nobody needs any more. Ends with 1 where anything is lost or left.
+Each node is a raylet on this machine with its own temporary files, cores and locks. Every kill is a
+SIGKILL, for a node one for each of its processes at once. Losses are counted from the plan and the
+records, and by a search for leftover processes and files. The exit code is 1 where anything is lost
+or left.
 """
 
 from __future__ import annotations
@@ -38,20 +39,21 @@ from trials import until
 from sweep.records.results import Results
 
 NODES = ("one", "two", "three", "four", "five", "six", "seven", "eight")
-DISASTERS = (("node", 0.2), ("driver", 0.5))  # and the share of records after which they come
+DISASTERS = (("node", 0.2), ("driver", 0.5))  # with the share of records before each
+# Relative frequencies.
 SOAK = {
     "trial": 8,
     "fork server": 4,
     "Ray worker": 4,
     "node": 2,
     "driver": 1,
-}  # how often each is drawn
+}
 RUNS_MOST = 300
 LOOK_S = 0.3
 
 
 class Fault(NamedTuple):
-    """What was killed, of how many processes it was, and which trials had a record by then."""
+    """What was killed, its number of processes, and the trials that had a record by then."""
 
     part: str
     name: str
@@ -61,7 +63,7 @@ class Fault(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What is there when all is over. `crashed` are records of trials that were killed, and so ran again."""
+    """The state after the sweep. `crashed` are records of killed trials, which ran again."""
 
     faults: list[Fault]
     runs: int
@@ -79,13 +81,13 @@ class Outcome(NamedTuple):
         return self.account.clean and not (self.orphans or self.locks or self.temporary_files)
 
     def lost(self, faults: Iterable[Fault]) -> int:
-        """Trials that had a record when one of these faults came, and have none now."""
+        """Return how many trials had a record at one of these faults and have none now."""
         return len(frozenset().union(*(fault.recorded for fault in faults)) - self.recorded)
 
 
 @dataclass
 class Storm:
-    """A sweep, the nodes that it runs on, and what has been done to both."""
+    """A sweep, its nodes, and the faults so far."""
 
     sweep: Sweep
     nodes: Raylets | Growing
@@ -97,7 +99,7 @@ class Storm:
     began: float = field(default_factory=time.monotonic)
 
     def disasters(self) -> None:
-        """A node dies, later the driver; the node comes back, and the same command goes on."""
+        """Kill a node and later the driver; then restore the node and run the command again."""
         driver = self.start()
         for part, share in DISASTERS:
             wanted = share * self.sweep.count
@@ -109,7 +111,7 @@ class Storm:
         self.finish()
 
     def soak(self, every_s: float) -> None:
-        """Something dies every so often, until a run has ended with every record there."""
+        """Kill something at random intervals, until a run has ended well."""
         while self.runs < RUNS_MOST:
             driver = self.start()
             while not until(
@@ -123,19 +125,19 @@ class Storm:
                 return
 
     def start(self) -> subprocess.Popen[str]:
-        """`sweep run`, for the first time or again."""
+        """Start `sweep run`, for the first time or again."""
         self.runs += 1
         self.recorded_before = len(self.sweep.recorded)
         return self.sweep.start("--address", self.nodes.address, "--retry", "all")
 
     def look(self) -> set[str]:
-        """The trials that have a record by now."""
+        """Return the trials that have a record by now."""
         recorded = self.sweep.recorded
         self.watch(len(recorded), "")
         return recorded
 
     def strike(self, part: str) -> bool:
-        """Kill one of these; false where there is none now."""
+        """Kill a part of this kind; return False where there is none now."""
         recorded, processes, name = self.look(), 1, ""
         if part == "node":
             names = self.nodes.names
@@ -144,7 +146,8 @@ class Storm:
             name = self.chance.choice(names)
             processes = self.nodes.kill(name)
         elif part == "driver" and len(recorded) <= self.recorded_before:
-            return False  # on a slow machine none would ever live to its first record
+            # On a slow machine, no driver would otherwise reach its first record.
+            return False
         elif self.sweep.strike(part) is None:
             return False
         self.faults.append(
@@ -154,13 +157,13 @@ class Storm:
         return True
 
     def restore(self) -> None:
-        """Nodes that were killed come back, as others of their kind would."""
+        """Start the killed nodes again."""
         self.nodes.add(
             *(name for name in self.sweep.nodes if name not in (HEAD, *self.nodes.names))
         )
 
     def finish(self) -> None:
-        """Undisturbed, to the end."""
+        """Run the sweep to its end without faults."""
         driver = self.start()
         while driver.poll() is None:
             self.look()
@@ -169,7 +172,7 @@ class Storm:
         self.look()
 
     def outcome(self) -> Outcome:
-        """When the cluster is gone, too, and what is dying has had a moment to die."""
+        """Return the state, when the cluster has ended and its last processes are gone."""
         took_s = time.monotonic() - self.began
         until(lambda: not self.sweep.leavings(), 30)
         results = Results(self.sweep.results)
@@ -188,7 +191,7 @@ class Storm:
 
 
 def ended(driver: subprocess.Popen[str]) -> int:
-    """Its exit code, when it has ended."""
+    """Wait for the driver's end, and return its exit code."""
     driver.communicate(timeout=300)
     return driver.returncode
 
@@ -202,7 +205,10 @@ def unleash(
     watch: Callable[[int, str], None],
     autoscaler: str = "",
 ) -> Outcome:
-    """A cluster, a sweep on it, what befalls both, and what is left; without `every_s` a node and the driver die."""
+    """Run a sweep on a cluster with faults; return the state afterwards.
+
+    Without `every_s`, one node and the driver are killed.
+    """
     sweep = Sweep(-(-trials // 4), nap_s=nap_s)  # four cells
     sweep.nodes = [HEAD, *NODES[:nodes]]
     try:
@@ -218,7 +224,7 @@ def unleash(
 
 
 def cluster(sweep: Sweep, nodes: int, autoscaler: str) -> Raylets | Growing:
-    """Nodes that are there, or an autoscaler of that version and no node yet."""
+    """Return a cluster of nodes, or one with an autoscaler of that version and no node yet."""
     if not autoscaler:
         return Raylets(sweep.tmp, sweep.folder / "r", PYTHONPATH=sweep.environment["PYTHONPATH"])
     folder = sweep.folder / "g"
@@ -228,7 +234,7 @@ def cluster(sweep: Sweep, nodes: int, autoscaler: str) -> Raylets | Growing:
 
 
 def table(outcome: Outcome) -> Table:
-    """The faults, and what each did to records."""
+    """Return a table of the faults and the records that each has cost."""
     drawn = Table(
         "SIGKILL of", "times", "processes killed", "records by then", "of them lost", box=MARKDOWN
     )
@@ -243,7 +249,7 @@ def table(outcome: Outcome) -> Table:
 
 
 def verdict(outcome: Outcome) -> Table:
-    """What is there of the plan, and what is there beside it."""
+    """Return a table of the records of planned trials, and of what is left besides."""
     account = outcome.account
     drawn = Table("when all is over", "", box=MARKDOWN)
     lost = {
@@ -306,9 +312,11 @@ def main() -> int:
             options.autoscaler,
         )
     console.print(
-        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}: {outcome.account.planned} trials on {options.nodes} nodes, "
+        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}: "
+        f"{outcome.account.planned} trials on {options.nodes} nodes, "
         f"{outcome.runs} times `sweep run`, {outcome.took_s:.0f} s\n"
-        f"{outcome.moved} trials ran again, {outcome.crashed} records say that their trial was killed\n",
+        f"{outcome.moved} trials ran again, "
+        f"{outcome.crashed} records say that their trial was killed\n",
         highlight=False,
     )
     console.print(table(outcome), verdict(outcome), highlight=False)
