@@ -10,6 +10,10 @@ import pytest
 import yaml
 from commands import Sweep
 
+from sweep.analysis.result_checks import distance
+from sweep.cli.plan import expanded
+from sweep.node.worker import RunTrial
+
 HOUSE = Path(__file__).resolve().parent.parent
 PAGE = HOUSE / "docs" / "own-step.md"
 
@@ -125,3 +129,33 @@ def test_the_commands_of_the_page_lead_to_a_verdict(
     assert answer.code in (0, 1, 3), answer.err  # faster, slower, or nothing can be said yet
     assert answer.out.startswith("numpy 2.2.6")
     assert "results" not in answer.out  # which agree
+
+
+EXAMPLES = HOUSE / "docs" / "examples" / "steps"
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("name", "frameworks", "agree"),
+    [
+        ("transformer", ["torch==2.13.0"], True),
+        ("two_frameworks", ["torch==2.13.0", "jax==0.10.2"], True),
+        ("many_layers", ["torch==1.0.1", "torch==2.13.0"], False),
+    ],
+)
+def test_the_examples_run_and_those_that_say_so_agree(
+    name: str, frameworks: list[str], agree: bool
+) -> None:
+    """Weights that each version draws for itself differ: then a comparison says so."""
+    sets = ["seed=0", "samples=2", "warmup=1", f"framework={','.join(frameworks)}"]
+    trials = expanded(EXAMPLES / f"{name}.py", sets)[1].trials
+
+    records = [RunTrial(max_contention=None, steal_most=None)(trial) for trial in trials]
+
+    assert [record["status"] for record in records] == ["ok"] * len(frameworks), records[-1][
+        "error"
+    ]
+    results = [record["result"] for record in records]
+    assert all(distance(result, results[0]) < 1e-4 for result in results) or not agree
