@@ -94,7 +94,7 @@ def test_packages_that_changed_are_told_with_both_versions() -> None:
 
     changed = packages.changed(before, after)
 
-    assert [packages.said(name, *both) for name, both in changed.items()] == [
+    assert [packages.change_text(name, *both) for name, both in changed.items()] == [
         "einops 0.8.0 added",
         "numpy 1.26.4 → 2.0.2",
         "six 1.17.0 removed",

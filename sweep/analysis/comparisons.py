@@ -389,10 +389,10 @@ def _machines_differ(subjects: Sequence[Summary], baselines: Sequence[Summary]) 
     return f"measured on different machines: {one} and {other}"
 
 
-def _unmatched(value: Any, summaries: Sequence[Summary], alike: Sequence[Summary]) -> list[str]:
+def _unmatched(value: Any, summaries: Sequence[Summary], matched: Sequence[Summary]) -> list[str]:
     """Return the trials of a cell that are on machines without trials of the other cell."""
     left = [
-        side for side in summaries if side.processes and all(side is not other for other in alike)
+        side for side in summaries if side.processes and all(side is not other for other in matched)
     ]
     return [f"{side.processes} trials of {option_text(value)} on {side.machine}" for side in left]
 

@@ -100,8 +100,8 @@ def _shares(
 def _far_out(samples: Floats, sizes: Ints, starts: Ints) -> NDArray[np.bool_]:
     """Return which samples are outliers with respect to the median of their trial."""
     medians = np.array([np.median(each) for each in np.split(samples, starts[1:])])
-    apart = np.abs(samples / np.repeat(medians, sizes) - 1)
-    far: NDArray[np.bool_] = apart > _FAR * _MAD_TO_SD * np.median(apart)
+    distances = np.abs(samples / np.repeat(medians, sizes) - 1)
+    far: NDArray[np.bool_] = distances > _FAR * _MAD_TO_SD * np.median(distances)
     return far
 
 

@@ -138,24 +138,24 @@ def what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> s
             if set(_values(subjects, new)) == set(_values(baselines, old)):
                 rename = f"--rename {old}={new}"
                 return f"only one has {old}, only the other {new}: if they are the same, {rename}"
-    apart = [
+    differing = [
         name
         for name in own | others
         if not {*_values(subjects, name)} & {*_values(baselines, name)}
     ]
-    if not apart:
+    if not differing:
         return "see sweep summarize for the cells of each"
     differences = [
         f"{name} is {_listed(subjects, name)} in one and {_listed(baselines, name)} in the other"
-        for name in apart
+        for name in differing
     ]
     with_version = [version_apart(side) for side in (subjects, baselines)]
     one, other = ({*_values(side, "framework")} for side in with_version)
     # Other versions of the same framework match without their version.
-    if "framework" in apart and one & other:
+    if "framework" in differing and one & other:
         subjects, baselines = with_version
-        apart = ["version" if name == "framework" else name for name in apart]
-    return f"{'; '.join(differences)}: {_how_to_match(subjects, baselines, apart)}"
+        differing = ["version" if name == "framework" else name for name in differing]
+    return f"{'; '.join(differences)}: {_how_to_match(subjects, baselines, differing)}"
 
 
 def _axis_names(summaries: Sequence[Summary]) -> dict[str, None]:
@@ -164,18 +164,20 @@ def _axis_names(summaries: Sequence[Summary]) -> dict[str, None]:
 
 
 def _how_to_match(
-    subjects: Sequence[Summary], baselines: Sequence[Summary], apart: Sequence[str]
+    subjects: Sequence[Summary], baselines: Sequence[Summary], differing: Sequence[str]
 ) -> str:
-    """Return the options with which cells match that differ in the axes `apart`."""
-    ignore = " ".join(f"--ignore {name}" for name in apart)
-    without = [*apart, *EFFORT]
+    """Return the options with which cells match that differ in the axes `differing`."""
+    ignore = " ".join(f"--ignore {name}" for name in differing)
+    without = [*differing, *EFFORT]
     coinciding = [
         members
         for side in (subjects, baselines)
         for members in _groups(side, without).values()
         if _coincide(members)
     ]
-    chosen = [name for name in apart if any(len(_values(each, name)) > 1 for each in coinciding)]
+    chosen = [
+        name for name in differing if any(len(_values(each, name)) > 1 for each in coinciding)
+    ]
     if not chosen:
         return f"leave it out with {ignore}"
     first = [
@@ -195,12 +197,12 @@ def _coinciding_error(
 ) -> SweepError:
     """Return the error for cells that differ only in axes that are left out."""
     cells = list({_key(each.axes): each for each in members}.values())
-    apart = [name for name in left_out if len(_values(cells, name)) > 1]
-    if not apart:
+    differing = [name for name in left_out if len(_values(cells, name)) > 1]
+    if not differing:
         return _same_axes_error(f"two cells of {run} have", cells[0])
-    differences = " and ".join(f"{name} ({_listed(cells, name)})" for name in apart)
-    ignored = " ".join(f"--ignore {name}" for name in apart)
-    where = " ".join(f"--where {name}={_first(cells, name)}" for name in apart)
+    differences = " and ".join(f"{name} ({_listed(cells, name)})" for name in differing)
+    ignored = " ".join(f"--ignore {name}" for name in differing)
+    where = " ".join(f"--where {name}={_first(cells, name)}" for name in differing)
     return SweepError(
         f"{len(cells)} cells of {run} differ only in {differences}, which is left out",
         f"match them by it, without {ignored}, or choose one value with {where}; "

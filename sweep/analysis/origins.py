@@ -81,10 +81,10 @@ def by_machine(table: pa.Table, groups: Sequence[Axes], of_row: Ints) -> Machine
     codes, names = _of_device(table, on_gpu, of_row)
     inside = of_row >= 0
     counts = np.zeros((len(groups), len(names) + 1), dtype=np.int64)
-    known = inside & (codes < len(names))
-    np.add.at(counts, (of_row[known], codes[known]), 1)
+    is_known = inside & (codes < len(names))
+    np.add.at(counts, (of_row[is_known], codes[is_known]), 1)
     usual = np.where(counts.max(axis=1) > 0, counts.argmax(axis=1), len(names))
-    codes = np.where(known, codes, usual[of_row])
+    codes = np.where(is_known, codes, usual[of_row])
     # Group and machine are combined into one number, which np.unique can count.
     pairs = of_row[inside] * (len(names) + 1) + codes[inside]
     combined, of_new = np.unique(pairs, return_inverse=True)

@@ -30,13 +30,13 @@ _WITHOUT_EFFECT = frozenset({*COMPARED, "version", "device", "threads", "process
 class ResultCheck:
     """The comparison of two cells' results.
 
-    `seeds` is the number of seeds with a result on both sides. `apart` is the number of those
+    `seeds` is the number of seeds with a result on both sides. `differing` is the number of those
     whose results differ by more than `tolerance`, relative to the larger one. `farthest` is the
     seed whose results differ most, and `pair` has its two results.
     """
 
     seeds: int
-    apart: int
+    differing: int
     tolerance: float
     farthest: int | None = None
     pair: tuple[float, float] = (0.0, 0.0)
@@ -46,10 +46,10 @@ class ResultCheck:
         """What is wrong with the results; "" where they agree."""
         if not self.seeds:
             return NOT_CHECKED
-        if not self.apart:
+        if not self.differing:
             return ""
         one, other = (f"{value:.6g}" for value in self.pair)
-        share = f"{self.apart} of {counted(self.seeds, 'seed')}"
+        share = f"{self.differing} of {counted(self.seeds, 'seed')}"
         return f"results differ: {one} and {other} with seed {self.farthest}, in {share}"
 
     @property
@@ -66,12 +66,12 @@ def check(one: Summary | None, other: Summary | None) -> ResultCheck | None:
     seeds = sorted(results.keys() & others.keys())
     tolerance = max(_tolerance(one), _tolerance(other))
     distances = {seed: distance(results[seed], others[seed]) for seed in seeds}
-    apart = [seed for seed in seeds if distances[seed] > tolerance]
-    if not apart:
+    differing = [seed for seed in seeds if distances[seed] > tolerance]
+    if not differing:
         return ResultCheck(len(seeds), 0, tolerance)
-    farthest = max(apart, key=distances.__getitem__)
+    farthest = max(differing, key=distances.__getitem__)
     pair = (results[farthest], others[farthest])
-    return ResultCheck(len(seeds), len(apart), tolerance, farthest, pair)
+    return ResultCheck(len(seeds), len(differing), tolerance, farthest, pair)
 
 
 def of_run(summaries: Sequence[Summary]) -> list[tuple[str, str]]:

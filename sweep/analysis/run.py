@@ -42,7 +42,7 @@ from sweep.records.storage import Storage
 from sweep.selection import VERSION, check_axes, framework_version
 
 
-class NoRecords(SweepError):  # noqa: N818  a state of the world, said as users say it
+class NoRecords(SweepError):  # noqa: N818  the name says what is missing, as the message does
     """There are no records to analyse, or none that meet the conditions."""
 
     exit_code = MISSING
@@ -131,7 +131,7 @@ class Run:
             recorded = self.results.records(["trial_id"])
         return self.without_record(recorded)
 
-    def without_record(self, known: pa.Table) -> list[str]:
+    def without_record(self, recorded: pa.Table) -> list[str]:
         """Return the names of the planned trials that are not in this table of records.
 
         While a sweep runs, pass the table from which recorded trials are counted. A second
@@ -139,7 +139,7 @@ class Run:
         """
         planned = self.planned
         absent = planned.filter(
-            pc.invert(pc.is_in(planned["trial_id"], known["trial_id"].combine_chunks()))
+            pc.invert(pc.is_in(planned["trial_id"], recorded["trial_id"].combine_chunks()))
         )
         return list(absent["trial_name"].to_pylist())
 
@@ -182,19 +182,19 @@ class Run:
         """Return the learning curve of every cell. Raises SweepError where nothing was trained."""
         table = self._narrowed(self.results.records([*curves.COLUMNS, *ORIGINS]))
         table, of_axes = self._chosen(table, where)
-        found = curves.curves(table, of_axes)
-        if not found:
+        all_curves = curves.curves(table, of_axes)
+        if not all_curves:
             raise NoRecords(
                 f"no trial of {self.results} was trained",
                 "curves are of workload train, see sweep ls",
             )
-        if not any(curve.points for curve in found):
-            reason = logs.left_out_note(sum(curve.left_out for curve in found))
+        if not any(curve.points for curve in all_curves):
+            reason = logs.left_out_note(sum(curve.left_out for curve in all_curves))
             hint = "see what one trial recorded with sweep show"
             raise NoRecords(
                 f"no trial of {self.results} was validated{reason and ': '}{reason}", hint
             )
-        return found
+        return all_curves
 
     def compare(
         self,
@@ -220,15 +220,16 @@ class Run:
 
     def uncompared(
         self,
-        found: Sequence[Comparison],
+        compared: Sequence[Comparison],
         metric: str | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> list[Summary]:
         """Return the cells without a comparison, since no cell differs from them in `over` alone.
 
-        `found` are the comparisons that `compare` returned.
+        `compared` are the comparisons that `compare` returned.
         """
-        return comparisons.uncompared(self._to_compare(found[0].over, metric, where), found)
+        summaries = self._to_compare(compared[0].over, metric, where)
+        return comparisons.uncompared(summaries, compared)
 
     def compare_with(
         self,

@@ -24,8 +24,8 @@ _SAID_BY_THE_VERDICT = frozenset({"few processes"})
 _ANY_CELLS = {"python": "Python", "numpy": "NumPy", "blas": "BLAS"}
 # Columns that should agree between cells of one framework.
 _SAME_FRAMEWORK = {"framework_build": "the build of the framework"}
-# Columns of what lies beneath a framework.
-_BENEATH = {**_ANY_CELLS, **_SAME_FRAMEWORK, "threads": "threads"}
+# Columns of the environment that a framework runs in.
+_ENVIRONMENT = {**_ANY_CELLS, **_SAME_FRAMEWORK, "threads": "threads"}
 # Named only where none of the columns above differs: it changes with each of them.
 _SAME_PACKAGES = {"environment_id": "packages of the environment"}
 _MACHINES = {"cpu_model": "CPU", "device_name": "device", "code_version": "version of sweep"}
@@ -313,9 +313,9 @@ def _framework(side: Summary) -> tuple[object, object]:
     return side.axes.get("framework"), side.axes.get("version")
 
 
-def beneath(before: Summary, after: Summary) -> list[str]:
-    """What differs beneath two versions of a framework: `Python (3.8.20, 3.12.3)`."""
-    return _differing(_BENEATH, before, after)
+def environment_differences(before: Summary, after: Summary) -> list[str]:
+    """Return how the environments of two cells differ, as in `Python (3.8.20, 3.12.3)`."""
+    return _differing(_ENVIRONMENT, before, after)
 
 
 def _differing(columns: Mapping[str, str], one: Summary, other: Summary) -> list[str]:

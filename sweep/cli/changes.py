@@ -124,7 +124,7 @@ class Changes:
     def _changed(self, pair: Pair) -> list[str]:
         """Return what else differs between two neighbours: packages, builds and settings."""
         from sweep.analysis import packages
-        from sweep.analysis.verdict_warnings import beneath
+        from sweep.analysis.verdict_warnings import environment_differences
 
         before, after = self._summaries[pair.before], self._summaries[pair.after]
         if before is None or after is None:
@@ -136,8 +136,8 @@ class Changes:
         for own in self._frameworks:
             changed.pop(own, None)
         return [
-            *beneath(before, after),
-            *(packages.said(name, *both) for name, both in changed.items()),
+            *environment_differences(before, after),
+            *(packages.change_text(name, *both) for name, both in changed.items()),
         ]
 
     def _comparison(self, pair: Pair) -> str:

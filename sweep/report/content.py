@@ -120,7 +120,7 @@ def _axis(axis: str, channel: Channel) -> dict[str, Any]:
         "title": channel.title,
         "numeric": channel.numeric,
         "values": channel.values,
-        "said": channel.said,
+        "labels": channel.labels,
         "encodings": plots.encodings(channel),
     }
 
@@ -172,8 +172,11 @@ def _rows(run: Run, measured: Measured) -> dict[str, list[Row]]:
 def _ratios(measured: Measured) -> list[Row]:
     """Return the rows of all comparisons, with the kinds of their warnings."""
     cache: WarningCache = {}
-    found = measured.comparisons.values()
-    return [row for each in found for row in figures.ratios(each, measured.cells, cache)]
+    return [
+        row
+        for comparisons in measured.comparisons.values()
+        for row in figures.ratios(comparisons, measured.cells, cache)
+    ]
 
 
 def _metrics_with_processes(measured: Measured) -> list[str]:

@@ -130,8 +130,9 @@ def picture(run: Run, kind: str, choice: Choice) -> dict[str, Any]:
     over = choice.over or usual_over(cells.axes)
     roles = _roles(kind, cells.axes, choice.roles, over)
     if wanted == "ratios":
-        found = run.compare(over, choice.baseline, chosen, choice.where)
-        rows = [row for row in ratios(found, cells) if row["speedup"] or kind == "heatmap"]
+        comparisons = run.compare(over, choice.baseline, chosen, choice.where)
+        # A map has a square even where there is no speed-up.
+        rows = [row for row in ratios(comparisons, cells) if row["speedup"] or kind == "heatmap"]
     elif wanted in COURSES:
         rows = [row for row in curves(run, cells) if row["of"] == wanted and drawable(row)]
     else:
@@ -173,13 +174,13 @@ def across(axes: Mapping[str, Channel], over: str, x: Channel | None = None) -> 
     return x
 
 
-def apart(row: Row, axes: Iterable[Channel], left: Collection[str]) -> str:
+def distinction(row: Row, axes: Iterable[Channel], left: Collection[str]) -> str:
     """Return the text that identifies the line, band or panel of a row.
 
     It names the values of all axes except those whose fields are in `left`.
     """
     texts = [
-        dict(zip(axis.values, axis.said, strict=True)).get(row.get(axis.field))
+        dict(zip(axis.values, axis.labels, strict=True)).get(row.get(axis.field))
         for axis in axes
         if axis.field not in left
     ]
@@ -322,7 +323,7 @@ def parts(forward: Sequence[Summary], backward: Sequence[Summary]) -> list[Row]:
 
 
 def ratios(
-    found: Sequence[Comparison], known: Cells, cache: WarningCache | None = None
+    comparisons: Sequence[Comparison], all_cells: Cells, cache: WarningCache | None = None
 ) -> list[Row]:
     """Return a row with the speed-up of each comparison and the kinds of its warnings.
 
@@ -330,20 +331,20 @@ def ratios(
     """
     warnings = [
         ", ".join(dict.fromkeys(warning.kind for warning in each))
-        for each in verdict_warnings(found, cache)
+        for each in verdict_warnings(comparisons, cache)
     ]
-    rows = [_ratio(comparison, known) for comparison in found]
-    return [row | {"warnings": told} for row, told in zip(rows, warnings, strict=True)]
+    rows = [_ratio(comparison, all_cells) for comparison in comparisons]
+    return [row | {"warnings": kinds} for row, kinds in zip(rows, warnings, strict=True)]
 
 
-def curves(run: Run, known: Cells) -> list[Row]:
+def curves(run: Run, all_cells: Cells) -> list[Row]:
     """Return rows of the losses and accuracies of each cell over elapsed time.
 
     They have the mean and the extremes over seeds, at a limited number of points.
     """
     trained = run.records.filter(pc.equal(run.records["status"], Status.OK))
     axes, cell_of_row = cells_of(trained)
-    indices = [known.index(each) for each in axes]
+    indices = [all_cells.index(each) for each in axes]
     unit_s, rows = elapsed_scale(run).factor, []
     for measured in COURSES:
         for cell, logs in _logs(trained, cell_of_row, measured).items():
@@ -442,11 +443,11 @@ def _view(
     )
 
 
-def _drawable(row: Row, known: Cells, left: Collection[str]) -> Row:
+def _drawable(row: Row, all_cells: Cells, left: Collection[str]) -> Row:
     """Return a row with the fields of its cell and the text of its line, band or panel."""
-    cell = known.rows[row["cell"]] if row.get("cell") is not None else {}
+    cell = all_cells.rows[row["cell"]] if row.get("cell") is not None else {}
     whole = {"when": row.get("position"), **cell, **row}
-    return {**whole, "apart": apart(whole, known.axes.values(), left)}
+    return {**whole, "apart": distinction(whole, all_cells.axes.values(), left)}
 
 
 def _axis(name: str, axes: Mapping[str, Channel]) -> Channel:
@@ -497,7 +498,7 @@ def _start(started: dt.datetime | None, first: dt.datetime | None) -> Row:
     return {"at": started.isoformat(sep=" ", timespec="seconds"), "started": number(minutes)}
 
 
-def _ratio(comparison: Comparison, known: Cells) -> Row:
+def _ratio(comparison: Comparison, all_cells: Cells) -> Row:
     """Return the row of a comparison, with its speed-up."""
     speedup = comparison.speedup.estimate if comparison.speedup else None
     interval = comparison.speedup.interval() if comparison.speedup else None
@@ -505,9 +506,9 @@ def _ratio(comparison: Comparison, known: Cells) -> Row:
     axes = comparison.subject_axes
     machine = [name for name in MACHINES if name in comparison.axes]
     return {
-        "cell": known.index(comparison.subject.axes) if comparison.subject else None,
-        **fields(axes, known.axes),
-        "label": label(axes, [*known.axes, *machine]),
+        "cell": all_cells.index(comparison.subject.axes) if comparison.subject else None,
+        **fields(axes, all_cells.axes),
+        "label": label(axes, [*all_cells.axes, *machine]),
         "over": comparison.over,
         "subject": _side(comparison.over, comparison.subject_value),
         "baseline": _side(comparison.over, comparison.baseline_value),

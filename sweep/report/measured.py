@@ -44,7 +44,7 @@ def measure(run: Run) -> Measured:
     names = dict.fromkeys([run.summary()[0].metric, *figures.metrics_of(run)])
     summaries = {each: run.summary(metric=each) for each in names}
     usual = next(iter(summaries.values()))
-    cells, metrics = Cells.of(usual), [figures.metric_of(found) for found in summaries.values()]
+    cells, metrics = Cells.of(usual), [figures.metric_of(each) for each in summaries.values()]
     return Measured(metrics, summaries, cells, _comparisons(run, cells, metrics))
 
 
@@ -54,13 +54,13 @@ def _comparisons(
     """Compare every time and rate over every axis, or only the usual metric in a large run."""
     speeds = [m.name for m in metrics if _is_speed(m) and (m.name != "wall_s" or m is metrics[0])]
     many = len(speeds) * len(cells.axes) * len(cells.rows) > MOST_COMPARISONS
-    found = {}
+    comparisons = {}
     for metric in speeds[:1] if many else speeds:
         for axis in cells.axes:
             # There is nothing to compare where each cell has a value of its own.
             with contextlib.suppress(SweepError):
-                found[metric, axis] = run.compare(axis, metric=metric)
-    return {key: each for key, each in found.items() if each}
+                comparisons[metric, axis] = run.compare(axis, metric=metric)
+    return {key: each for key, each in comparisons.items() if each}
 
 
 def _is_speed(metric: Metric) -> bool:

@@ -53,7 +53,7 @@ _CONNECTED, _REACH = "connected", "reach"
 class Channel:
     """An axis of the grid that a plot may be drawn along: a field of the rows.
 
-    `values` are its values in order, and `said` the same values as texts that are clear without
+    `values` are its values in order, and `labels` the same values as texts that are clear without
     the axis, such as `batch 32`.
     """
 
@@ -61,7 +61,7 @@ class Channel:
     title: str
     values: Sequence[Any] = ()
     numeric: bool = False
-    said: Sequence[str] = ()
+    labels: Sequence[str] = ()
 
     @property
     def base(self) -> int:

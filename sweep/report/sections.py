@@ -136,8 +136,8 @@ def _published(run: Run) -> str:
 def _published_entry(given: Published, measured: Sequence[tuple[Comparison, Agreement]]) -> str:
     pair = [value_phrase(given.axis, value) for value in (given.subject, given.baseline)]
     values = " / ".join(f"{value:g} {given.unit}".strip() for value in given.values)
-    known = measured[0][0].metadata if measured else metadata(given.metric)
-    what = phrases(given.metric, known).what
+    column = measured[0][0].metadata if measured else metadata(given.metric)
+    what = phrases(given.metric, column).what
     ratio = f"{factor(given.ratio)}× {what} ({_escaped(' / '.join(pair))})"
     head = f"<b>{_escaped(given.name)}</b>: {_escaped(values)}, {ratio}"
     comparisons = [comparison for comparison, _ in measured]

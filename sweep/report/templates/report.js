@@ -53,10 +53,10 @@ function controls() {
 
 // ---- rows as the chosen plots want them
 
-const texts = content.axes.map(({ field, values, said }) => [field, new Map(values.map((v, i) => [v, said[i]]))]);
+const texts = content.axes.map(({ field, values, labels }) => [field, new Map(values.map((v, i) => [v, labels[i]]))]);
 // What tells the line, band or panel of a row from others: its axes but for the fields that are left out.
 const apart = (row, left) => texts.filter(([field]) => !left.includes(field))
-  .map(([field, said]) => said.get(row[field])).filter((text) => (text ?? "–") !== "–").join(" · ");
+  .map(([field, labels]) => labels.get(row[field])).filter((text) => (text ?? "–") !== "–").join(" · ");
 const withCell = (row) => ({ ...row, ...rows.cells[row.cell] });
 
 function measured(table) {
