@@ -1,9 +1,10 @@
-"""How many trials a bisection takes, and how often it names a false change: simulated searches whose truth is known.
+"""The trials of a bisection and its false changes, in simulated searches whose truth is known.
 
-Each search is over 60 versions at a margin of 5 %. A trial is the mean of 50 samples with one of the kinds of noise of
-the coverage simulations, its process apart by as much variance as samples have; a block shares a drift of 1 %. Set
-beside it is what measuring every version in complete blocks takes, until each pair of neighbours is tested at 5 % for
-all pairs together, with nine chances of ten to find a change of 15 %.
+Each search is over 60 versions at a margin of 5 %. A trial is the mean of 50 samples with one of
+the kinds of noise of *coverage*. The variance between processes equals that of samples, and a
+block shares a drift of 1 %. The alternative measures every version in complete blocks, until each
+pair of neighbours is tested at 5 % for all pairs together, with a power of 90 % for a change of
+15 %.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ DRIFT_SD = 0.01
 
 
 def levels(**changes: float) -> list[float]:
-    """Logarithms of the times of all versions, which change by these factors at these versions."""
+    """Return the logarithms of all versions' times, which change by these factors.
+
+    `at_20=1.15` is a change at version 20.
+    """
     found = np.zeros(VERSIONS)
     for place, factor in changes.items():
         found[int(place.removeprefix("at_")) :] += math.log(factor)
@@ -47,7 +51,7 @@ TRUTHS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one search."""
+    """The result of one search."""
 
     trials: int
     is_false: bool
@@ -80,7 +84,7 @@ def trials(found: Sequence[Outcome], where: str, noise: str) -> Iterator[Figure]
 
 
 def search(times: Sequence[float], noise: str, seed: int) -> Outcome:
-    """One search; the versions that cannot be built give no figures."""
+    """Run one search; versions that cannot be built give no figures."""
     random = np.random.default_rng(seed)
     observed = [Observed() for _ in times]
     drifts: dict[int, float] = {}
@@ -108,21 +112,21 @@ def search(times: Sequence[float], noise: str, seed: int) -> Outcome:
 
 
 def true_changes(times: Sequence[float]) -> set[tuple[int, int]]:
-    """The neighbours that can be measured and differ by more than the margin."""
+    """Return the neighbours that can be measured and differ by more than the margin."""
     there = [version for version in range(len(times)) if version not in CANNOT_BE_BUILT]
     pairs = itertools.pairwise(there)
     return {(a, b) for a, b in pairs if abs(times[b] - times[a]) > math.log1p(MARGIN) + 1e-9}
 
 
 def process_mean(random: np.random.Generator, noise: str) -> float:
-    """The mean of the samples of one trial, 1 or so."""
+    """Return the mean of the samples of one trial, about 1."""
     kind = "white" if noise == "drift" else noise
     samples = NOISES[kind](random, (SAMPLES,)) + random.normal(0, SAMPLE_SD)
     return float(np.exp(samples).mean())
 
 
 def blocks_of_all(noise: str) -> int:
-    """Blocks in which all versions must be measured to be as sure of every pair of neighbours."""
+    """Return the blocks in which all versions must be measured to be as sure of every pair."""
     random = np.random.default_rng(0)
     pairs = [
         math.log(process_mean(random, noise) / process_mean(random, noise)) for _ in range(2000)
