@@ -147,6 +147,7 @@ def decide(
     """Distribute further seeds within the `left_s` seconds that remain, widest groups first."""
     seeds: dict[str, Sequence[int]] = {}
     reasons: dict[str, str] = {}
+    # If the time does not suffice for all, the groups that are farthest from the target get it.
     for group in sorted(_groups(sampling_states), key=lambda group: -group.width):
         affordable = group.affordable_seeds(until, left_s)
         left_s -= group.cost_s * len(affordable)
@@ -233,6 +234,7 @@ def _differ_in_one_axis(one: SamplingState, other: SamplingState) -> bool:
 def _ratio(one: SamplingState, other: SamplingState) -> Interval | None:
     """Return the ratio of two cells, paired by seed; None with too few pairs."""
     common = sorted(one.means.keys() & other.means.keys())
+    # Means that are not positive have no logarithm, and therefore no ratio.
     if len(common) < FEWEST_PROCESSES or min(*one.means.values(), *other.means.values()) <= 0:
         return None
     numerators = [one.means[seed] for seed in common]

@@ -62,6 +62,7 @@ class Calibration:
                 f"{pairs} pairs of trials went well, too few to say anything",
                 f"see sweep status {run}, sweep doctor",
             )
+            # The command is right, but its trials failed.
             error.exit_code = FAILED
             raise error
         return cls(
@@ -129,6 +130,7 @@ def save(calibration: Calibration) -> Path:
     """
     where = calibration.machine or calibration.place
     path = _file(where, calibration.device, calibration.workload)
+    # A calibration that is lost in a crash is measured again, so it need not be durable.
     atomic.write(path, json.dumps(asdict(calibration), indent=1).encode(), durable=False)
     return path
 
@@ -182,6 +184,7 @@ def _seeded(trial: Trial, cell: Cell, seed: int) -> Trial:
 
 
 def _digest(*words: str) -> str:
+    # The separator keeps ("ab", "c") apart from ("a", "bc").
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 

@@ -213,6 +213,7 @@ def _pairs(
     )
     if not subjects and not baselines:
         return []
+    # A side without cells stands as missing beside each cell of the other side.
     pairs = itertools.product(
         subjects or [(claim.subject, [])], baselines or [(claim.baseline, [])]
     )
@@ -240,6 +241,7 @@ def _evidence(claim: Claim, comparison: Comparison) -> Evidence:
 
 def _combined(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the outcome of a claim from those of its comparisons."""
+    # From the strongest to the weakest evidence against the claim.
     for outcome in ("refuted", "missing", "inconclusive"):
         if outcome in outcomes:
             return outcome

@@ -86,6 +86,7 @@ class Comparison:
         """Whether the comparison is inconclusive only because trials count as never."""
         if self.ratio is None or not self.ratio.is_open or self.verdict != "inconclusive":
             return False
+        # The direction does not matter: the verdict is only tested for being inconclusive.
         return statistics.verdict(self.ratio.closed(), self.margin, None) != "inconclusive"
 
     @property
@@ -263,6 +264,7 @@ def compare_cells(
     values = (subject_value, baseline_value)
     pairs = [(one, other) for one in subjects for other in baselines if _on_same_kind(one, other)]
     if not pairs:
+        # If both cells have times, only their machines keep them from being compared.
         one, other = (next(iter(_with_times_first(side)), None) for side in (subjects, baselines))
         reason = _why_missing(values, (one, other)) or _machines_differ(subjects, baselines)
         return [_compare_pair(over, values, axes, (one, other), margin, blocks, reason)]
@@ -358,6 +360,7 @@ def _by_block(summary: Summary) -> dict[Any, float]:
 
     Units such as hosts serve as blocks: a host runs trials of many blocks and of several cells.
     """
+    # Pooled cells have several trials in a block.
     means: dict[Any, list[float]] = defaultdict(list)
     blocks = summary.units() or summary.column("block")
     for block, mean in zip(blocks, summary.process_means, strict=True):

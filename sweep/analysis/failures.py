@@ -38,5 +38,6 @@ def failures(records: pa.Table) -> list[Failure]:
 
 def cause(error: str) -> str:
     """Return the last line of an error without its numbers, so that equal causes are counted."""
+    # Addresses and long numbers differ between occurrences of one cause.
     lines = error.strip().splitlines()
     return re.sub(r"\b(0x[0-9a-f]+|\d{3,})\b", "…", lines[-1]) if lines else "no reason given"

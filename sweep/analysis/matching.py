@@ -115,6 +115,7 @@ def version_apart(summaries: Sequence[Summary]) -> list[Summary]:
 
 def left_out_by_default(runs: Iterable[Sequence[Summary]], ignored: Collection[str]) -> list[str]:
     """Return the axes of EFFORT that distinguish no two cells of a run."""
+    # An axis of EFFORT that distinguishes cells is an axis like any other.
     without = {*EFFORT, *ignored}
     groups = [members for summaries in runs for members in _groups(summaries, without).values()]
     return [
@@ -133,6 +134,7 @@ def what_differs(subjects: Sequence[Summary], baselines: Sequence[Summary]) -> s
     It names the axes of which the runs share no value, and the options that match their cells.
     """
     own, others = _axis_names(subjects), _axis_names(baselines)
+    # Two axes with different names and equal values are probably one axis that was renamed.
     for new in (name for name in own if name not in others):
         for old in (name for name in others if name not in own):
             if set(_values(subjects, new)) == set(_values(baselines, old)):
@@ -236,6 +238,7 @@ def _groups(summaries: Sequence[Summary], left_out: Collection[str]) -> dict[Key
 
 
 def _key(axes: Axes) -> Key:
+    # Values may be lists, which are not hashable.
     return json.dumps(axes, sort_keys=True)
 
 

@@ -319,6 +319,8 @@ class Run:
         of_axes, of_origins = origins.divided(where, cells)
         named = contents.applicable(where, cells)
         check_axes(named, [*cells, dict.fromkeys(ORIGINS)])
+        # A condition without any match is probably a typing error. One value of several that
+        # matches nothing may be intended, since grids of different runs differ.
         unmet = Conditions(named).unmet([*cells, *origins.values(table, of_origins)])
         for each in unmet:
             if each.is_all:

@@ -19,6 +19,7 @@ from sweep.analysis.summary import Summary
 from sweep.analysis.warning_signs import WarningSign, drift_warnings, warnings_of
 from sweep.analysis.wording import circumstances, value_phrase, varied_axes
 
+# The sentence of a verdict includes these warnings already.
 _SAID_BY_THE_VERDICT = frozenset({"few processes"})
 # Columns that should agree between any two cells.
 _ANY_CELLS = {"python": "Python", "numpy": "NumPy", "blas": "BLAS"}

@@ -23,6 +23,8 @@ from sweep.selection import shown
 from sweep.status import Status, retry_for
 from sweep.texts import counted
 
+# Shares of the time and of the cores of a trial. Every system has some background activity, so
+# the limit for other processes is the larger one.
 STEAL_MUCH = 0.02
 CONTENTION_MUCH = 0.1
 LOAD_MUCH = 1.0
@@ -114,6 +116,7 @@ def _trials_of(summary: Summary) -> Iterator[_Trial]:
         for name in ("started_at", "cell_id", "node")
     ]
     for mean, started, cell, node in zip(summary.process_means.tolist(), *facts, strict=True):
+        # The regression for drift is on the log scale.
         if mean > 0 and started is not None:
             yield _Trial(mean, started.timestamp(), f"{summary.metric} {cell} {node}")
 

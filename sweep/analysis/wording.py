@@ -47,6 +47,7 @@ def _verdict_sentence(comparison: Comparison, varied: Iterable[str]) -> str:
         better = say.better.format(factors(speedup))
         return f"{subject} {better} than {baseline}{where} {size}"
     if verdict == "slower" and speedup:
+        # The reciprocal, so that the factor of a sentence is always above 1.
         worse = say.worse.format(factors(inverse(speedup)))
         return f"{subject} {worse} than {baseline}{where} {size}"
     if verdict == "equivalent":
@@ -87,6 +88,7 @@ def inverse(interval: Interval) -> Interval:
 def fix(comparison: Comparison) -> str:
     """Return what would decide an inconclusive comparison."""
     ratio = comparison.ratio
+    # Without an interval nothing can be said about the number of trials that would decide.
     if ratio is None or ratio.pairs < FEWEST_PROCESSES:
         return more_units(comparison.metadata.per, FEWEST_PROCESSES - (ratio.pairs if ratio else 0))
     if comparison.withheld:

@@ -54,6 +54,7 @@ def _section(section: Section) -> str:
 
 def _embedded(content: Mapping[str, Any]) -> str:
     """Return JSON for a script element, with escapes for the characters that could end it."""
+    # Before 2019 these two characters ended a line in JavaScript, but not in JSON.
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029")
 

@@ -379,6 +379,7 @@ def elapsed_scale(run: Run) -> Scale:
 
 def number(value: float | None, digits: int = 5) -> float | None:
     """Return a number, rounded to what a plot can show; None where it is not finite."""
+    # JSON has no NaN and no infinity. Fewer digits make the report smaller.
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")
@@ -565,6 +566,7 @@ def _course(logs: Sequence[Log], measured: str, unit_s: float) -> list[Row]:
     common = np.array(sorted(set.intersection(*(set(log.steps.tolist()) for log in usable))))
     if not len(common):
         return []
+    # Losses change most at the beginning, where the points are therefore closer.
     wanted = common[np.unique(np.geomspace(1, len(common), _POINTS_OF_A_CURVE).astype(int) - 1)]
     indices = [np.searchsorted(log.steps, wanted) for log in usable]
     # (seeds, steps)

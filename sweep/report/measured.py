@@ -52,6 +52,7 @@ def _comparisons(
     run: Run, cells: Cells, metrics: Sequence[Metric]
 ) -> dict[tuple[str, str], Sequence[Comparison]]:
     """Compare every time and rate over every axis, or only the usual metric in a large run."""
+    # The wall time of a trial contains its start, so it is compared only if it is the usual metric.
     speeds = [m.name for m in metrics if _is_speed(m) and (m.name != "wall_s" or m is metrics[0])]
     many = len(speeds) * len(cells.axes) * len(cells.rows) > MOST_COMPARISONS
     comparisons = {}

@@ -236,6 +236,7 @@ def _heatmap(view: View) -> alt.FacetChart:
         alt.expr("reach / 2"),
         alt.expr("reach"),
     ]
+    # On the log scale faster and slower by the same factor have colours of equal strength.
     scale = alt.Scale(domain=domain, range=_SLOWER_EVEN_FASTER, clamp=True, interpolate="lab")
     legend = alt.Legend(
         title=_speedup_over(view),
@@ -247,6 +248,7 @@ def _heatmap(view: View) -> alt.FacetChart:
     square = chart.mark_rect(stroke=_ink(), strokeOpacity=0.15).encode(
         color=alt.Color("log_speedup:Q", scale=scale, legend=legend), tooltip=_tooltip(*_COMPARED)
     )
+    # Dark text would be illegible on the strongest colours.
     dark = "isValid(datum.log_speedup) && abs(datum.log_speedup) > 0.7 * reach"
     ink = alt.condition(dark, alt.value("white"), alt.value("#1b1f24"))
     text = chart.mark_text(fontSize=10.5).encode(text="text:N", color=ink)
@@ -476,6 +478,7 @@ def _logarithmic() -> dict[str, Any]:
 
     All ticks have labels, except 60, 70, 80 and 90 where Vega leaves out some labels itself.
     """
+    # The leading digits of a tick, from 1 to 10; the small term compensates for rounding.
     first = "datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9))"
     shown = f"datum.label || {first} < 5.5 || abs({first} - round({first})) > 0.01"
     axis = alt.Axis(
@@ -597,6 +600,7 @@ def _panels(channel: Channel) -> alt.Facet:
     header = alt.Header(labelFontSize=12, labelFontWeight="bold", labelLimit=340, title=None)
     if channel.field == NOTHING.field:
         header = alt.Header(labelExpr="''", title=None)
+    # The panels of maps and shares are texts that have no order but that of the cells.
     by_cell = alt.EncodingSortField("cell", op="min") if channel is _PANEL else alt.Undefined
     sort = list(channel.values) or by_cell
     return alt.Facet(field=channel.field, type="nominal", sort=sort, header=header)
