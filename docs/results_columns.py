@@ -105,7 +105,7 @@ apostrophe. `--format csv-raw` writes every cell unchanged. Numbers are numbers 
 | 0 | all is well |
 | 1 | some trials failed, a claim is refuted, or something is slower than its baseline |
 | 2 | a mistake in the command or the grid |
-| 3 | nothing can be said yet: an inconclusive comparison or claim |
+| 3 | nothing can be said yet: an inconclusive comparison or claim, a step of a search |
 | 4 | records are missing |
 | 5 | an environment, a cluster, or the storage of the results is not available |
 | 130 | ended by Ctrl-C; what was finished is safe |

@@ -131,7 +131,15 @@ class Bisection:
                     hint,
                 )
         states = adaptive.sampling_states(self.cells, records, summaries, lambda _: None)
-        return [Observed(_positive(state.means), state.seeds) for state in states]
+        machines = {
+            summary.column("cell_id")[0]: _machines(summary)
+            for summary in summaries
+            if summary.processes
+        }
+        return [
+            Observed(_positive(state.means), state.seeds, machines.get(state.cell.id, {}))
+            for state in states
+        ]
 
     def summaries(self, results: Results) -> list[Summary | None]:
         """What is known of each value; None of one without records."""
@@ -160,6 +168,12 @@ class Bisection:
             for seed in step.seeds
             for value in step.values
         ]
+
+
+def _machines(summary: Summary) -> dict[int, str]:
+    """The kind of machine that each seed ran on: its CPU, and its GPU if it has one."""
+    columns = (summary.column(name) for name in ("seed", "cpu_model", "device_name"))
+    return {seed: f"{cpu} {device}" for seed, cpu, device in zip(*columns, strict=False)}
 
 
 def _positive(means: Mapping[int, float]) -> dict[int, float]:

@@ -52,10 +52,14 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Observed:
-    """What records say of one value: its figure by block, and every block that has a record."""
+    """What records say of one value: its figure by block, and every block that has a record.
+
+    `machines` names the kind of machine that measured it in each block, where that is known.
+    """
 
     figures: Mapping[int, float] = field(default_factory=dict)
     ended: Collection[int] = frozenset()
+    machines: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def fruitless(self) -> bool:
@@ -209,21 +213,22 @@ class _Search:
         """The pairs measured in new blocks, until each is decided or the blocks are used up.
 
         They are looked at after more and more blocks, since most are decided early. A block in
-        which a trial gave no figures does not count, and another is asked for instead.
+        which a trial gave no figures, or whose trials ran on different kinds of machine, does not
+        count, and another is asked for instead.
         """
         values = tuple(sorted({value for pair in pairs for value in pair}))
         seeds: tuple[int, ...] = ()
         found: list[Pair] = []
-        usable = 0
+        usable: list[int] = []
         for look in self._looks:
-            seeds += self._new_seeds(look - usable)
+            seeds += self._new_seeds(look - len(usable))
             observed = yield Step(values, seeds)
+            asked = [observed[value] for value in values]
             self._fruitless |= {value for value in values if observed[value].fruitless}
-            found = [self._pair(pair, seeds, observed, level) for pair in pairs]
-            usable = sum(all(seed in observed[value].figures for value in values) for seed in seeds)
-            if self._fruitless.intersection(values) or all(
-                pair.finding != "open" for pair in found
-            ):
+            usable = [seed for seed in seeds if _is_usable(seed, asked)]
+            found = [self._pair(pair, usable, observed, level) for pair in pairs]
+            is_decided = all(pair.finding != "open" for pair in found)
+            if is_decided or self._fruitless.intersection(values):
                 break
         return found
 
@@ -240,18 +245,21 @@ class _Search:
         level: float,
     ) -> Pair:
         before, after = pair
-        earlier, later = (observed[value].figures for value in pair)
-        common = [seed for seed in seeds if seed in earlier and seed in later]
-        if not common:
+        if not seeds:
             return Pair(before, after, None, "open")
-        ratio = statistics.paired_ratio(
-            [later[seed] for seed in common], [earlier[seed] for seed in common]
-        )
+        earlier, later = ([observed[value].figures[seed] for seed in seeds] for value in pair)
+        ratio = statistics.paired_ratio(later, earlier)
         return Pair(before, after, ratio, _finding(ratio, self._margin, level))
 
     def _shared(self, level: float) -> float:
         """The part of a level that each look at the data of one step has."""
         return level / len(self._looks)
+
+
+def _is_usable(seed: int, values: Sequence[Observed]) -> bool:
+    """Whether all values have figures in a block, from one kind of machine."""
+    machines = {value.machines.get(seed) for value in values}
+    return len(machines) == 1 and all(seed in value.figures for value in values)
 
 
 def _finding(ratio: Ratio, margin: float, level: float) -> Finding:

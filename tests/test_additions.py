@@ -8,8 +8,10 @@ import pytest
 from made_up import keep, record
 
 from sweep.additions import Bisection
-from sweep.analysis import packages
-from sweep.bisection import Found, Step
+from sweep.analysis import packages, statistics
+from sweep.bisection import Found, Pair, Step
+from sweep.cli.changes import Changes
+from sweep.cli.tables import Format
 from sweep.errors import SweepError
 from sweep.grid import Cell, Resources, Trial
 from sweep.records.results import Record
@@ -79,6 +81,15 @@ def test_a_version_whose_trials_fail_is_stepped_around(tmp_path: Path) -> None:
     assert [(change.before, change.after) for change in found.changes] == [(1, 3)]
 
 
+def test_blocks_whose_trials_ran_on_different_machines_are_measured_again(tmp_path: Path) -> None:
+    cpus = {VERSIONS[0]: "Old CPU", VERSIONS[-1]: "New CPU"}
+    kept = [made(end, seed, cpu_model=cpu) for end, cpu in cpus.items() for seed in range(3)]
+
+    step = search().state(keep(tmp_path / "run", kept))
+
+    assert step == Step((0, 3), tuple(range(7)))
+
+
 def test_a_metric_that_several_trials_share_cannot_be_searched(tmp_path: Path) -> None:
     kept = [made(VERSIONS[0], seed, import_s=0.5, host_id="h") for seed in range(3)]
     results = keep(tmp_path / "run", kept)
@@ -100,3 +111,36 @@ def test_packages_that_changed_are_told_with_both_versions() -> None:
         "six 1.17.0 removed",
         "tiny file:///a.whl → file:///b.whl",
     ]
+
+
+def test_ends_that_are_not_decided_are_said_to_be_with_what_would_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = keep(tmp_path / "run", [made(VERSIONS[0], 0), made(VERSIONS[-1], 0)])
+    ratio = statistics.paired_ratio([1.0, 1.3, 0.9], [1.0, 1.0, 1.0])
+    changes = Changes(search(), results, Found(Pair(0, 3, ratio, "open")), "framework")
+
+    changes.write(None)
+
+    said = capsys.readouterr().out
+    assert said.startswith("torch 2.2.2 against torch 1.13.1: 1.054× [0.")
+    assert "the time (3 blocks); not decided: try a greater --max-seeds or --margin" in said
+    assert changes.code == 3
+
+
+@pytest.mark.parametrize(("form", "start"), [(Format.JSON, "["), (Format.CSV, "what,before")])
+def test_findings_are_rows_for_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: Format, start: str
+) -> None:
+    kept = [made(framework, seed) for framework in VERSIONS for seed in range(40)]
+    results = keep(tmp_path / "run", kept)
+    found = search().state(results)
+    assert isinstance(found, Found)
+    changes = Changes(search(), results, found, "framework")
+
+    changes.write(form)
+
+    said = capsys.readouterr().out
+    assert said.startswith(start)
+    assert "torch==2.0.1" in said
+    assert changes.code == 0

@@ -51,7 +51,7 @@ class Machine:
         figure = math.exp(self.levels[value] + drift + self.random.normal(0, self.spread))
         fails = value in self.failing or self.random.random() < self.lost
         figures = known.figures if fails else {**known.figures, seed: figure}
-        self.observed[value] = Observed(figures, {*known.ended, seed})
+        self.observed[value] = Observed(figures, {*known.ended, seed}, known.machines)
 
     def search(self, margin: float = MARGIN, most_blocks: int = bisection.MOST_BLOCKS) -> Found:
         while isinstance(step := advance(self.observed, margin, most_blocks), Step):
@@ -157,6 +157,21 @@ def test_a_trial_that_is_lost_now_and_then_costs_a_block_and_no_value():
 
     assert places(found) == [(10, 11)]
     assert not found.fruitless
+
+
+def test_a_block_whose_trials_ran_on_different_machines_does_not_count():
+    machine = Machine(changing(9, at_4=1.2))
+    for seed in range(3):
+        for value, kind in ((0, "old"), (8, "new")):
+            machine.run_trial(value, seed)
+            known = machine.observed[value]
+            machine.observed[value] = Observed(
+                known.figures, known.ended, {**known.machines, seed: kind}
+            )
+
+    step = advance(machine.observed, MARGIN)
+
+    assert step == Step((0, 8), (0, 1, 2, 3, 4, 5, 6))
 
 
 def test_a_change_that_is_spread_over_many_values_is_said_to_be():

@@ -44,15 +44,17 @@ class Changes:
 
     def write(self, form: Format | None) -> None:
         """Write sentences, or a row per finding, to stdout."""
-        rows = list(self._rows())
         if form is None:
             output.emit("\n".join(self._sentences()))
-        else:
-            emit(form, _columns(rows), rows)
+            return
+        rows = list(self._rows())
+        emit(form, _columns(rows), rows)
 
     def _sentences(self) -> Iterator[str]:
         found = self.found
-        yield self._sentence(found.ends)
+        is_open = found.ends.ratio is not None and found.ends.finding == "open"
+        fix = "; not decided: try a greater --max-seeds or --margin" if is_open else ""
+        yield f"{self._sentence(found.ends)}{fix}"
         for change in found.changes:
             yield f"change: {self._sentence(change)}"
             if changed := self._changed(change):
@@ -81,9 +83,11 @@ class Changes:
         better = pair.ratio.speedup(summary.metadata.direction).interval()
         if better is None:
             return f"{after} against {before}: too few blocks {blocks}"
+        ratio = pair.ratio.interval()
+        seen = f"{factors(ratio)} {say.what}" if ratio else ""
+        if pair.finding == "open":
+            return f"{after} against {before}: {seen} {blocks}"
         if pair.finding == "same":
-            ratio = pair.ratio.interval()
-            seen = f"{factors(ratio)} {say.what}" if ratio else ""
             within = percent(self.search.margin)
             return f"{after} {say.same} as {before} to within {within}: {seen} {blocks}"
         if better.estimate >= 1:
@@ -91,6 +95,8 @@ class Changes:
         return f"{after} {say.worse.format(factors(inverse(better)))} than {before} {blocks}"
 
     def _rows(self) -> Iterator[dict[str, Any]]:
+        from sweep.bisection import Pair
+
         yield self._row("ends", self.found.ends)
         for pair in self.found.changes:
             yield self._row("change", pair, changed=self._changed(pair))
@@ -99,9 +105,8 @@ class Changes:
         for pair, reason in self.found.open:
             yield self._row("open", pair, reason)
         for value in self.found.fruitless:
-            from sweep.bisection import Pair
-
-            yield self._row("not measured", Pair(value, value, None, "open"), self._failures(value))
+            unmeasured = Pair(value, value, None, "open")
+            yield self._row("not measured", unmeasured, self._failures(value))
 
     def _row(
         self, what: str, pair: Pair, reason: str = "", changed: Sequence[str] = ()
