@@ -218,7 +218,8 @@ def _memory(snapshot: Snapshot) -> Iterator[Finding]:
     available = snapshot.memory_available_bytes
     if available is None:
         return
-    found = f"{quantity(available, 'B', 3)} of {quantity(snapshot.machine['memory_bytes'], 'B', 3)} to be had"
+    total = quantity(snapshot.machine["memory_bytes"], "B", 3)
+    found = f"{quantity(available, 'B', 3)} of {total} to be had"
     if available >= MEMORY_LITTLE_BYTES:
         yield Finding("memory", "ok", found)
         return

@@ -1,15 +1,16 @@
-"""Former names: what settings and columns were called before schema version 2.
+"""Former names of settings and columns, from before schema version 2.
 
-Records of then are read under the names of now. Ids are still computed from the former names, so that a run that was
-begun then goes on.
+Records of that time are read under the new names. Ids are still computed from the former names, so
+that a run that was begun then can be resumed.
 """
 
-SCHEMA_VERSION = 2  # the first without them
+SCHEMA_VERSION = 2  # the first version with the new names
 
 COLUMNS = {"foreign_ratio": "contention_ratio"}
 SETTINGS = {"gate_examples": "parity_examples", "tolerance": "parity_tolerance"}
 
-# settings of some workloads that came later, with the value that their trials had before: it does not count in ids
+# Settings that were added to workloads later, with the value that trials had before. That value is
+# left out of ids, so that earlier trials keep theirs.
 ADDED = {"network": "alexnet"}
 ADDED_TO = ("core", "train", "infer")
 

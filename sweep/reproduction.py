@@ -60,9 +60,10 @@ def _trial(grid: grids.Grid, record: Mapping[str, Any]) -> Trial:
 
 
 def _cell(record: Mapping[str, Any]) -> Cell:
-    """The cell of a recorded trial, whose seed is still among its settings.
+    """Return the cell of a recorded trial, with the seed still among its settings.
 
-    Of steps this machine keeps every content; of anything else what there is now is taken, and `changed` tells.
+    This machine has every content of a step. Of anything else the present content is used, and
+    `changed` shows the difference.
     """
     settings = json.loads(record["settings"])
     content = json.loads(record.get("content") or "{}") if is_step(settings["workload"]) else {}

@@ -1,9 +1,9 @@
-"""Steps: files of users' own that hold one step to be timed; what each says of itself, and where nodes keep it.
+"""Steps: files of the user's own that hold one step to be timed, and the copies that trials run.
 
-A trial must run what was planned, while its author goes on editing the file. So a step is copied when it is read, into
-a folder that is named by the digest of its content, and trials run the copy. Running the file where it lies, checked
-just before, was the other way: an edit in the middle of a sweep would then fail every trial that is still to come. The
-same folder is what other nodes are sent.
+A trial must run what was planned, while its author continues to edit the file. So a step is copied
+when it is read, into a folder named by the digest of its content, and trials run the copy. The
+alternative was to run the original after a check: an edit during a sweep would then fail every
+trial that is still to come. Other nodes receive the same folder.
 """
 
 from __future__ import annotations
@@ -25,23 +25,27 @@ from sweep.axes import BATCH_SIZE
 from sweep.dependencies import WORKLOADS
 from sweep.errors import SweepError, nearest
 
-SUFFIX = ".py"  # a workload whose name ends so is a step
+# A workload whose name ends like this is a step.
+SUFFIX = ".py"
 MODULE = WORKLOADS / "step.py"
 
 _FACTS = ".step.json"
 _MOST_BYTES = 64 * 2**20
 _HINT = "a step is a Python file with a function setup; see docs/own-step.md"
-_NEVER_FOR_STEPS = ("batch_exponent", "workload")  # a step takes batch_size, and is the workload
-_RESERVED = ("data", "data_path", "network", "until")  # which mean something to sweep itself
+# A step takes batch_size instead of the exponent, and is the workload itself.
+_NEVER_FOR_STEPS = ("batch_exponent", "workload")
+# Names with a meaning in grids.
+_RESERVED = ("data", "data_path", "network", "until")
 _SKIPPED = "__pycache__"
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step file. `path` is where it was read from, `origin` where its author edits it.
+    """A step file. `path` is the copy that was read, `origin` is where its author edits it.
 
-    `files` are all that it consists of by their names within its folder, its own among them. `parameters` are its own
-    with their defaults, `arguments` the names that `setup` takes. `grid` is its header's grid, without the workload.
+    `files` are all files that it consists of, by their names within its folder, its own included.
+    `parameters` are its own with their defaults, `arguments` the names that `setup` takes. `grid`
+    is the grid in its header, without the workload.
     """
 
     name: str
@@ -68,17 +72,17 @@ class Bundle(NamedTuple):
 
 
 def is_step(workload: object) -> bool:
-    """Whether a workload of this name is a step file."""
+    """Return whether a workload of this name is a step file."""
     return isinstance(workload, str) and workload.endswith(SUFFIX)
 
 
 def settings() -> dict[str, Any]:
-    """What every step has beside its own parameters, with the defaults."""
+    """Return the settings that every step has besides its own parameters, with defaults."""
     return dict(literals.value(MODULE, "SETTINGS"))
 
 
 def read(path: Path) -> Step:
-    """The step in a file, whose copy is kept; SweepError with file and line where it is none."""
+    """Copy the step in a file and return it; SweepError with file and line if it is invalid."""
     path = path.absolute()
     if not path.is_file():
         raise SweepError(
@@ -89,7 +93,7 @@ def read(path: Path) -> Step:
 
 
 def stored(digest: str, name: str) -> Step:
-    """The step of this name that is kept on this machine; SweepError where it is not."""
+    """Return a step whose copy is on this machine; SweepError if it is not."""
     folder = _store() / digest
     try:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
@@ -107,7 +111,7 @@ def stored(digest: str, name: str) -> Step:
 
 
 def bundle(step: Step) -> Bundle:
-    """A step with the content of its files."""
+    """Return a step with the content of its files."""
     return Bundle(
         step.name,
         step.origin,
@@ -117,7 +121,7 @@ def bundle(step: Step) -> Bundle:
 
 
 def unpack(bundle: Bundle) -> str:
-    """Keep a step on this machine; returns its digest. Nothing is written where it is kept already."""
+    """Store a step on this machine and return its digest; nothing is written if it is stored."""
     folder = _store() / bundle.digest
     facts = json.dumps({"origin": bundle.origin, "files": list(bundle.files)})
     try:
@@ -141,7 +145,7 @@ def _store() -> Path:
 
 
 def _holds(folder: Path, bundle: Bundle) -> bool:
-    """Whether the folder has these files with this content."""
+    """Return whether the folder has these files with this content."""
     return all(
         (folder / name).is_file() and (folder / name).read_bytes() == content
         for name, content in bundle.files.items()
@@ -149,35 +153,39 @@ def _holds(folder: Path, bundle: Bundle) -> bool:
 
 
 def _bundled(path: Path) -> Bundle:
-    """All files of a step, read once: what is hashed is what runs, whoever edits it meanwhile."""
-    files = {name: each.read_bytes() for name, each in _found(path)}
+    """Return all files of a step, each read once: what is hashed is what runs."""
+    files = {name: file.read_bytes() for name, file in _files(path)}
     if (size := sum(map(len, files.values()))) > _MOST_BYTES:
-        message = f"the files of {path} have {size:,} bytes, more than the {_MOST_BYTES:,} that are sent to nodes"
         raise SweepError(
-            message, "name only what the step needs in [tool.sweep] files, or a smaller folder"
+            f"the files of {path} have {size:,} bytes,"
+            f" more than the {_MOST_BYTES:,} that are sent to nodes",
+            "name only what the step needs in [tool.sweep] files, or a smaller folder",
         )
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return Bundle(path.name, str(path), digests.of_values(hashes), files)
 
 
-def _found(path: Path) -> Iterator[tuple[str, Path]]:
-    """The file, what it imports from its folder, and what its header names; by their names within the folder."""
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """Return the step's file, its imports, and what its header names, by names in the folder."""
     folder = path.parent
-    found = {each for each in dependencies.files_of(path).values() if each.is_relative_to(folder)}
-    block = scripts.block(path, _HINT)
-    found |= set(_named(path, block))
-    yield from sorted((each.relative_to(folder).as_posix(), each) for each in found)
+    imported = dependencies.files_of(path).values()
+    files = {file for file in imported if file.is_relative_to(folder)}
+    files.update(_named_files(path, scripts.block(path, _HINT)))
+    return sorted((file.relative_to(folder).as_posix(), file) for file in files)
 
 
-def _named(path: Path, block: scripts.Block | None) -> Iterator[Path]:
-    """The files that the header names, those of folders one by one."""
+def _named_files(path: Path, block: scripts.Block | None) -> Iterator[Path]:
+    """Yield the files that the header names, those of folders one by one."""
     given = _table(block).get("files", [])
     line = block.line_of("tool.sweep", "files") if block else None
     if not isinstance(given, list) or not all(isinstance(each, str) and each for each in given):
         raise _error(path, line, "files is no list of paths", 'write files = ["model.py", "data"]')
     for name in given:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            hint = "paths begin at the step's folder and stay in it: copy the file there, or move the step"
+            hint = (
+                "paths begin at the step's folder and stay in it:"
+                " copy the file there, or move the step"
+            )
             raise _error(path, line, f"files names {name!r}, outside the step's folder", hint)
         place = path.parent / name
         if not place.exists():
@@ -199,14 +207,14 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path, origin: str, digest: str, files: tuple[str, ...]) -> Step:
-    """What a step says of itself; SweepErrors name the file that its author edits."""
+    """Return a step from its copy; SweepErrors name the file that its author edits."""
     try:
-        return _understood(path, Path(origin), digest, files)
+        return _parse(path, Path(origin), digest, files)
     except SweepError as error:
         raise SweepError(error.message.replace(str(path), origin), error.hint) from None
 
 
-def _understood(path: Path, origin: Path, digest: str, files: tuple[str, ...]) -> Step:
+def _parse(path: Path, origin: Path, digest: str, files: tuple[str, ...]) -> Step:
     module, block = literals.parsed(path), scripts.block(path, _HINT)
     setup = _Setup(origin, module)
     document = block.values if block else {}
@@ -256,14 +264,17 @@ def _specifier(path: Path, given: str, block: scripts.Block | None) -> str:
 
 
 def _parameters(path: Path, origin: Path) -> dict[str, Any]:
-    """PARAMETERS with their lines checked: names with a scalar each."""
+    """Return PARAMETERS, whose names must be identifiers with a scalar each."""
     found: Any = literals.value(path, "PARAMETERS")
     line = next(
         (node.lineno for node in literals.parsed(path).body if _assigns(node, "PARAMETERS")), None
     )
     if found is None:
         return {}
-    hint = 'write PARAMETERS = {"width": 256, "compile": False}: names with a number, a text, True, False or None each'
+    hint = (
+        'write PARAMETERS = {"width": 256, "compile": False}:'
+        " names with a number, a text, True, False or None each"
+    )
     if not isinstance(found, dict):
         raise _error(origin, line, "PARAMETERS is no dict", hint)
     for name, value in found.items():
@@ -290,13 +301,11 @@ def _check_parameter(path: Path, line: int | None, name: str, value: Any, hint: 
 
 
 def _assigns(node: ast.stmt, name: str) -> bool:
-    targets = (
-        node.targets
-        if isinstance(node, ast.Assign)
-        else [node.target]
-        if isinstance(node, ast.AnnAssign)
-        else []
-    )
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
     return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
@@ -318,7 +327,7 @@ class _Setup:
         self.lines, self._defaults = self._arguments(self._node.args)
 
     def parameters(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """PARAMETERS and the defaults of arguments; SweepError for an argument that nothing gives a value."""
+        """Return PARAMETERS and the arguments' defaults; SweepError if an argument has no value."""
         found = {
             name: value for name, value in self._defaults.items() if name not in axes.AXES
         } | dict(own)
@@ -379,14 +388,16 @@ _STARTER = "write def setup(device, seed): … return step; sweep init writes su
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    """What helps where `setup` takes a name that nothing gives a value."""
+    """Return a hint about a name that `setup` takes and nothing sets."""
     if name == "batch_exponent":
         return f"take {BATCH_SIZE!r}, the number of examples itself"
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return nearest(name, known)
-    return f'name it in PARAMETERS = {{"{name}": …}} with a default; known besides: {", ".join(sorted(set(known)))}'
+    others = ", ".join(sorted(set(known)))
+    return f'name it in PARAMETERS = {{"{name}": …}} with a default; known besides: {others}'
 
 
 def _error(path: Path, line: int | None, message: str, hint: str) -> SweepError:
-    return SweepError(f"{path}{f', line {line}' if line else ''}: {message}", hint)
+    where = f"{path}, line {line}" if line else str(path)
+    return SweepError(f"{where}: {message}", hint)

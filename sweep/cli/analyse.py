@@ -46,6 +46,31 @@ _Margin = Annotated[
         " 1% or the machine's noise floor if left out.",
     ),
 ]
+_OtherRun = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN_B]", help="A second run, to compare with the first cell by cell."),
+]
+_Over = Annotated[
+    str | None,
+    typer.Option(
+        help="The axis to compare over, as framework or backward; or several, as framework,backend."
+    ),
+]
+_Baseline = Annotated[
+    str | None,
+    typer.Option(
+        help="The value to compare with, of several axes as torch==1.12.1,default;"
+        " the grid's first if left out."
+    ),
+]
+_Ignore = Annotated[
+    list[str] | None,
+    typer.Option(help="With two runs: an axis in which their cells may differ."),
+]
+_Rename = Annotated[
+    list[str] | None,
+    typer.Option(help="With two runs: an axis that has another name in the second, as OLD=NEW."),
+]
 _Across = Annotated[
     bool,
     typer.Option("--across-machines", help="Compare even cells measured on different machines."),
@@ -79,39 +104,14 @@ def summarize(
 
 def compare(
     run: _RunName = None,
-    other: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN_B]", help="A second run, to compare with the first cell by cell."
-        ),
-    ] = None,
-    over: Annotated[
-        str | None,
-        typer.Option(
-            help="The axis to compare over, as framework or backward;"
-            " or several, as framework,backend."
-        ),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            help="The value to compare with, of several axes as torch==1.12.1,default;"
-            " the grid's first if left out."
-        ),
-    ] = None,
+    other: _OtherRun = None,
+    over: _Over = None,
+    baseline: _Baseline = None,
     metric: _Metric = None,
     where: _Where = None,
     margin: _Margin = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(help="With two runs: an axis in which their cells may differ."),
-    ] = None,
-    rename: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With two runs: an axis that has another name in the second, as OLD=NEW."
-        ),
-    ] = None,
+    ignore: _Ignore = None,
+    rename: _Rename = None,
     across_machines: _Across = False,
     form: Annotated[
         Format | None,

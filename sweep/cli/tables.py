@@ -97,7 +97,7 @@ def emit(
 
 
 def emit_one_by_one(form: Format, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows for programs as `emit` does, without holding them all; each has the first one's columns."""
+    """Write rows for programs as `emit` does, without holding all; columns are the first row's."""
     if form is Format.JSON:
         _emit_array(rows)
         return

@@ -58,16 +58,29 @@ def measure(
     finally:
         if collecting:
             gc.enable()
-    steps = [end - start for start, end in zip(started, ended)]
     on_device = [events.elapsed_s(*pair) for pair in marks[warmup:]] if events is not None else []
+    return _columns(started, turned, ended, on_device, warmup)
+
+
+def _columns(
+    started: List[float],
+    turned: List[float],
+    ended: List[float],
+    on_device: List[float],
+    warmup: int,
+) -> Dict[str, List[Any]]:
+    """Return columns from clock readings: begin of forward, begin and end of backward."""
+    steps = [end - start for start, end in zip(started, ended)]
+    samples = steps[warmup:]
+    # Without a device's own clock, nothing contradicts the wall clock.
+    valid = [agree(wall, device) for wall, device in zip(samples, on_device)]
     return {
         "forward_s": [turn - start for start, turn in zip(started, turned)][warmup:],
         "backward_s": [end - turn for turn, end in zip(turned, ended)][warmup:],
-        "step_s": steps[warmup:],
+        "step_s": samples,
         "warmup_s": steps[:warmup],
         "device_s": on_device,
-        "valid": [agree(wall, device) for wall, device in zip(steps[warmup:], on_device)]
-        or [True] * samples,
+        "valid": valid or [True] * len(samples),
     }
 
 
