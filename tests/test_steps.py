@@ -14,7 +14,7 @@ import yaml
 from commands import Sweep
 
 from sweep import catalog, grid, resume, steps
-from sweep.cli.plan import expanded
+from sweep.cli.plan import expand_grid
 from sweep.environments import Specification
 from sweep.grid import Trial
 from sweep.node import provision
@@ -76,7 +76,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def planned(path: Path, *sets: str) -> list[Trial]:
-    return list(expanded(path, ["seed=0", *sets])[1].trials)
+    return list(expand_grid(path, ["seed=0", *sets])[1].trials)
 
 
 def ran(path: Path, *sets: str) -> dict[str, Any]:
@@ -484,7 +484,7 @@ def test_any_package_is_a_framework_of_a_step_and_of_nothing_else(
     grid = tmp_path / "grid.yaml"
     grid.write_text("axes: {workload: [core, one.py], framework: [numpy==1.26.4], seed: [0]}\n")
 
-    _, expansion = expanded(grid)
+    _, expansion = expand_grid(grid)
 
     assert [trial.cell.name for trial in expansion.trials] == ["numpy==1.26.4/one.py/cpu"]
     [left_out] = expansion.exclusions
