@@ -11,7 +11,7 @@ import yaml
 from commands import Sweep
 
 from sweep.analysis.result_checks import distance
-from sweep.cli.plan import expanded
+from sweep.cli.plan import expand_grid
 from sweep.node.worker import RunTrial
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -150,7 +150,7 @@ def test_the_examples_run_and_those_that_say_so_agree(
 ) -> None:
     """Weights that each version draws for itself differ: then a comparison says so."""
     sets = ["seed=0", "samples=2", "warmup=1", f"framework={','.join(frameworks)}"]
-    trials = expanded(EXAMPLES / f"{name}.py", sets)[1].trials
+    trials = expand_grid(EXAMPLES / f"{name}.py", sets)[1].trials
 
     records = [RunTrial(max_contention=None, steal_most=None)(trial) for trial in trials]
 
