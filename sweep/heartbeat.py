@@ -96,6 +96,7 @@ class Heartbeat:
         trace: TracebackType | None,
     ) -> None:
         self._is_over.set()
+        # A write to an object store may hang. The sweep ends in any case.
         self._thread.join(_STOP_TIMEOUT_S)
         if error is None:
             self._storage.delete(DRIVER_FILE)

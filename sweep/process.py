@@ -65,6 +65,7 @@ def run(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        # Ctrl-C in the terminal then reaches this process only, which ends the child.
         start_new_session=True,
     ) as child:
         try:
@@ -95,6 +96,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 bufsize=0,
+                # Ctrl-C in the terminal then reaches this process only, which ends the child.
                 start_new_session=True,
             )
         pipes = (self._process.stdin, self._process.stdout)

@@ -152,6 +152,7 @@ class Cluster:
 
         A second interrupt meanwhile kills a local Ray at once.
         """
+        # Set first, so that a second interrupt does not close it twice.
         session, self._session = self._session, None
         if session is None:
             return
@@ -257,6 +258,7 @@ class Cluster:
         not be provided that another node has.
         """
         self._hook = (function, argument)
+        # No node gets trials before it is prepared.
         nodes, self._ready = list(self._ready.values()), {}
         for node in nodes:
             self._submit_check(node, self._hook)
@@ -426,6 +428,7 @@ class Cluster:
             self._start_check(nodes[node_id])
         for node_id in members.keys() - nodes.keys():
             self._drop_dead(members[node_id])
+        # Trials may still run on a refused node. When it goes, they run again elsewhere.
         self._dead |= self._refused.keys() - nodes.keys()
         self._refuse_silent()
         self._admit_prepared()

@@ -276,6 +276,7 @@ class MapExecution:
         Later answers of the task are ignored.
         """
         entry = self._remove(ref)
+        # `force` also ends a Ray worker that does not return.
         self._ray.cancel(ref, force=True)
         queued = entry.queued
         if entry.since is None and self._cluster.is_dead(entry.node):
@@ -337,10 +338,12 @@ class MapExecution:
         self._cluster.running.clear()
         if self._session.lost:
             return
+        # Withdraw the requests, so that no node is launched for trials that never run.
         self._cluster.request_nodes(list)
         if not refs:
             return
         for ref in refs:
+            # `force` also ends a Ray worker that does not return.
             self._ray.cancel(ref, force=True)
         self._ray.wait(refs, num_returns=len(refs), timeout=_CANCEL_TIMEOUT_S)
 

@@ -365,6 +365,7 @@ class Placement:
         if first and reserved and reserved.admits(first.shape):
             candidates = self._candidates(reserved)
             return self._start(next(c for c in candidates if c.order == first.order), reserved)
+        # No other trial may start on the reserved node.
         state = min(self._startable(reserved), key=_preference, default=None)
         return self._start(min(self._candidates(state)), state) if state else None
 

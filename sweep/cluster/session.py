@@ -234,6 +234,7 @@ class LocalSession(Session):
         try:
             super().close()
         finally:
+            # `ray.shutdown` leaves processes behind when the start was interrupted.
             with signals.postponed():
                 self._kill()
                 os.environ.pop(_FOLDER_VARIABLE, None)

@@ -22,12 +22,12 @@ from sweep.environments.resolver import Resolution, Resolver
 from sweep.environments.specification import Specification
 from sweep.environments.store import Environment
 
-MODULES = WORKLOADS / "runtime" / "modules.py"  # which knows what the module of a package is called
+MODULES = WORKLOADS / "runtime" / "modules.py"  # finds the module of a package
 
-_IMPORT = """
+_IMPORT_SCRIPT = """
 import gc, json, sys
 from importlib import import_module
-gc.disable()  # what an import makes is there to stay
+gc.disable()  # the objects of an import stay, so collecting them is a waste of time
 if len(sys.argv) > 3:
     from runpy import run_path
     sys.argv[1] = run_path(sys.argv[3])["module_of"](sys.argv[1])
@@ -36,7 +36,7 @@ facts = {"python": "%d.%d.%d" % sys.version_info[:3]}
 facts["version"] = str(getattr(module, "__version__", ""))
 print("\\n" + sys.argv[2] + json.dumps(facts))
 """
-_MARK = "sweep-facts: "  # what a start-up or an exit prints beside it is passed over
+_MARK = "sweep-facts: "  # start-up and exit hooks may print other lines
 _IMPORT_HINT = "requires: in the grid's environments adds or bounds packages"
 
 
@@ -66,24 +66,25 @@ def prepare(
     leaves nothing in uv's cache, for environments that are used only once.
     """
     if spec.interpreter:
-        return _brought(spec)
-    if found := store.load(spec.id):
-        return found
+        return _users_own(spec)
+    if existing := store.load(spec.id):
+        return existing
     progress(f"preparing {spec.framework}")
-    if told := indexes.ignored():
-        progress(told)
-    with _disk_trouble(spec), store.locked(spec.id, spec.framework, progress):
-        if found := store.load(spec.id):  # built by another process meanwhile
-            return found
-        _fail_again(spec, run_id)
-        return _remembered(spec, run_id, lambda: _build(spec, progress, keep_downloads))
+    if note := indexes.ignored():
+        progress(note)
+    with _disk_errors_explained(spec), store.locked(spec.id, spec.framework, progress):
+        # Another process may have built it while this one waited for the lock.
+        if existing := store.load(spec.id):
+            return existing
+        _raise_remembered_failure(spec, run_id)
+        return _remember_failure(spec, run_id, lambda: _build(spec, progress, keep_downloads))
 
 
 def plan(spec: Specification) -> Plan:
     """Return what `prepare` would install, without installing packages or a Python."""
     if spec.interpreter:
-        brought = _brought(spec)
-        return Plan(brought.python_version, brought.packages, ())
+        own = _users_own(spec)
+        return Plan(own.python_version, own.packages, ())
     resolver = _resolver(spec)
     variables = resolver.indexes.variables
     pythons = _pythons(spec, resolver)
@@ -119,21 +120,20 @@ def _build(
     """
     resolver = _resolver(spec)
     interpreter = interpreters.find(_pythons(spec, resolver), resolver.indexes.variables, progress)
-    place = store.folder(spec.id)
+    folder = store.folder(spec.id)
     store.wipe(spec.id)
     try:
-        said = resolver.create(interpreter.path, place)
+        creation_log = resolver.create(interpreter.path, folder)
         progress(f"installing {spec.framework} on Python {interpreter.version}")
-        python = place / "bin" / "python"
-        resolution, installed = resolver.fill(python, keep_downloads, progress)
-        with ThreadPoolExecutor(1) as beside:
-            packages, size = (
-                beside.submit(resolver.freeze, python),
-                beside.submit(store.size_bytes, place),
-            )
-            facts = _imported(spec, python)
+        python = folder / "bin" / "python"
+        resolution, install_log = resolver.fill(python, keep_downloads, progress)
+        # Listing the packages and importing the framework take seconds each, so both run at once.
+        with ThreadPoolExecutor(1) as executor:
+            packages = executor.submit(resolver.freeze, python)
+            size = executor.submit(store.size_bytes, folder)
+            facts = _import(spec, python)
             environment = _described(spec, facts, resolution, packages.result(), size.result())
-        (place / "build.log").write_text(said + installed, encoding="utf-8")
+        (folder / "build.log").write_text(creation_log + install_log, encoding="utf-8")
         store.complete(environment)
     except BaseException:  # also an interrupt: no incomplete environment stays
         store.wipe(spec.id)
@@ -149,12 +149,14 @@ def _pythons(spec: Specification, resolver: Resolver) -> tuple[str, ...]:
     """
     if not spec.any_python or spec.pins:
         return spec.python
-    here = {version: found for version in spec.python if (found := _present(version, resolver))}
+    present = {version: _present(version, resolver) for version in spec.python}
+    here = {version: python for version, python in present.items() if python}
     ordered = [*here, *(version for version in spec.python if version not in here)]
     for only_wheels in (True, False):
         for version in ordered:
             answer = resolver.suits(here[version].path if version in here else version, only_wheels)
-            if answer is None:  # no Python changes that, and building says what it is
+            if answer is None:
+                # No Python changes that. The build fails with the reason.
                 return tuple(ordered)
             if answer:
                 return (version,)
@@ -201,7 +203,7 @@ def _plain_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
-def _imported(spec: Specification, python: Path) -> dict[str, Any]:
+def _import(spec: Specification, python: Path) -> dict[str, Any]:
     """Import the framework and return facts about it; raise EnvironmentFailed where that fails.
 
     This import also writes bytecode for what it loads. Compiling everything that is installed
@@ -209,9 +211,10 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
     process dies with this one, which holds the environment's lock.
     """
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
+        # Nothing is written into the user's own environment.
         flags = ["-I", "-B"] if spec.interpreter else ["-I"]
         what = [spec.module, _MARK] if spec.module else [spec.package, _MARK, str(MODULES)]
-        command = [*process.tether(), str(python), *flags, "-c", _IMPORT, *what]
+        command = [*process.tether(), str(python), *flags, "-c", _IMPORT_SCRIPT, *what]
         ended = process.run(command, env=_plain_environment(), timeout_s=300, cwd=Path(empty))
     if ended.returncode:
         last = (tail(ended.stderr).splitlines() or [f"Python ended with {ended.returncode}"])[-1]
@@ -220,24 +223,24 @@ def _imported(spec: Specification, python: Path) -> dict[str, Any]:
     return _facts(spec, ended.stdout)
 
 
-def _facts(spec: Specification, said: str) -> dict[str, Any]:
+def _facts(spec: Specification, output: str) -> dict[str, Any]:
     """Return the facts in the marked line; raise EnvironmentFailed where there is none."""
-    for line in said.splitlines():
+    for line in output.splitlines():
         with contextlib.suppress(ValueError):
             if line.startswith(_MARK):
                 return dict(json.loads(line.removeprefix(_MARK)))
-    last = (tail(said).splitlines() or ["nothing"])[-1]
+    last = (tail(output).splitlines() or ["nothing"])[-1]
     what = spec.module or spec.package
     message = (
         f"the interpreter of {spec.framework} does not answer when it imports {what}: "
         f"it printed {last!r}"
     )
     raise EnvironmentFailed(
-        message, "see what its sitecustomize does, and leave out what ends it early", tail(said)
+        message, "see what its sitecustomize does, and leave out what ends it early", tail(output)
     )
 
 
-def _brought(spec: Specification) -> Environment:
+def _users_own(spec: Specification) -> Environment:
     """Return the user's own environment, which is inspected and never changed."""
     python = interpreters.program(spec.interpreter)
     if not interpreters.inspect(python):
@@ -245,7 +248,7 @@ def _brought(spec: Specification) -> Environment:
         raise EnvironmentFailed(
             f"the interpreter of {spec.framework}, {python}, is no Python that runs", hint
         )
-    facts = _imported(spec, python)
+    facts = _import(spec, python)
     packages = Resolver(spec, indexes.configured()).freeze(python)  # asks no index
     return Environment(
         id=store.identify(facts["python"], (str(python), *packages)),
@@ -257,7 +260,7 @@ def _brought(spec: Specification) -> Environment:
 
 
 @contextlib.contextmanager
-def _disk_trouble(spec: Specification) -> Iterator[None]:
+def _disk_errors_explained(spec: Specification) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -265,19 +268,21 @@ def _disk_trouble(spec: Specification) -> Iterator[None]:
         raise EnvironmentFailed(message, homes.hint("SWEEP_ENV_DIR", error), str(error)) from None
 
 
-def _fail_again(spec: Specification, run_id: str) -> None:
+def _raise_remembered_failure(spec: Specification, run_id: str) -> None:
     with contextlib.suppress(OSError, ValueError, KeyError):
         failure = json.loads(_failure(spec).read_text(encoding="utf-8"))
         if run_id and failure["run_id"] == run_id:
             raise EnvironmentFailed(failure["message"], failure["hint"], failure["log_tail"])
 
 
-def _remembered(spec: Specification, run_id: str, build: Callable[[], Environment]) -> Environment:
+def _remember_failure(
+    spec: Specification, run_id: str, build: Callable[[], Environment]
+) -> Environment:
     try:
         environment = build()
     except EnvironmentFailed as error:
-        told = {"message": error.message, "hint": error.hint, "log_tail": error.log_tail}
-        facts = {"run_id": run_id} | {name: redacted(text) for name, text in told.items()}
+        texts = {"message": error.message, "hint": error.hint, "log_tail": error.log_tail}
+        facts = {"run_id": run_id} | {name: redacted(text) for name, text in texts.items()}
         _failure(spec).write_text(json.dumps(facts), encoding="utf-8")
         raise
     _failure(spec).unlink(missing_ok=True)

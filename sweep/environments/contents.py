@@ -95,6 +95,7 @@ def _installed(python: Path, requirement: str) -> list[str]:
             f"the interpreter of {requirement}, {python}, is no Python that runs", hint
         )
     with tempfile.TemporaryDirectory(prefix="sweep-") as empty:
+        # PYTHONPATH and the like would add folders that a trial does not see.
         plain = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         ended = process.run(
             [str(python), "-B", "-c", _SYS_PATH], env=plain, timeout_s=60, cwd=Path(empty)

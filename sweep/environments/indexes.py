@@ -71,8 +71,8 @@ class Indexes:
     @property
     def places(self) -> list[str]:
         """The configured places of packages, without credentials."""
-        told = (self.variables.get(name, "").replace(",", " ").split() for name in _PLACES)
-        return [redacted(redacted_url(place)) for places in told for place in places]
+        lists = (self.variables.get(name, "").replace(",", " ").split() for name in _PLACES)
+        return [redacted(redacted_url(place)) for places in lists for place in places]
 
     @property
     def unprotected(self) -> list[str]:
@@ -81,10 +81,10 @@ class Indexes:
         A host that the user's configuration calls trusted is accepted, as by pip.
         """
         trusted = self.variables.get("UV_INSECURE_HOST", "").lower().replace(",", " ").split()
-        told = (self.variables.get(name, "") for name in (*_PLACES, *_PLACES_OF_PYTHONS))
+        lists = (self.variables.get(name, "") for name in (*_PLACES, *_PLACES_OF_PYTHONS))
         return [
             redacted(redacted_url(place))
-            for places in told
+            for places in lists
             for place in sources.unprotected(places, trusted)
         ]
 
@@ -98,17 +98,18 @@ def configured(index_url: str = "", find_links: Iterable[str] = ()) -> Indexes:
     inherited = uv_configuration() | inherited
     pip = pip_configuration(inherited)
     no_index = pip.get("no-index", "").lower() in {"1", "true", "yes", "on"} and not index_url
-    told = _told_to_uv(pip, inherited, index_url, tuple(find_links))
+    variables = _variables_for_uv(pip, inherited, index_url, tuple(find_links))
+    # Credentials in these places must not appear in any output.
     for name in _PLACES:
-        remember_index(told.get(name, ""))
-    return Indexes(told, no_index)
+        remember_index(variables.get(name, ""))
+    return Indexes(variables, no_index)
 
 
 def ignored() -> str:
     """Return a note on what the user has configured and is ignored, or ""."""
-    if found := pip_configuration(os.environ).get("constraint"):
+    if constraint := pip_configuration(os.environ).get("constraint"):
         return (
-            f"pip's constraint {found} is not used: "
+            f"pip's constraint {constraint} is not used: "
             "requires: in the grid's environments bounds packages"
         )
     return ""
@@ -120,10 +121,10 @@ def uv_configuration() -> dict[str, str]:
     uv itself is kept from reading these files, since a constraint or a date in them would change
     the contents behind an id.
     """
-    told: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for path in _uv_files():
-        told |= _uv_variables(_toml(path))
-    return told
+        variables |= _uv_variables(_toml(path))
+    return variables
 
 
 def pip_configuration(
@@ -143,32 +144,35 @@ def pip_configuration(
     }
 
 
-def _told_to_uv(
+def _variables_for_uv(
     pip: Mapping[str, str],
     environment: Mapping[str, str],
     index_url: str,
     find_links: tuple[str, ...],
 ) -> dict[str, str]:
+    """Return uv's variables: the environment's own, completed by pip's options."""
     links = [*find_links, *pip.get("find-links", "").split()]
-    told = {
-        "UV_INDEX_URL": index_url
-        or ("" if "UV_DEFAULT_INDEX" in environment else pip.get("index-url", "")),
-        "UV_EXTRA_INDEX_URL": "" if "UV_INDEX" in environment else pip.get("extra-index-url", ""),
+    # UV_DEFAULT_INDEX and UV_INDEX are uv's newer names for the same settings.
+    pip_index = "" if "UV_DEFAULT_INDEX" in environment else pip.get("index-url", "")
+    pip_extra_index = "" if "UV_INDEX" in environment else pip.get("extra-index-url", "")
+    from_pip = {
+        "UV_INDEX_URL": index_url or pip_index,
+        "UV_EXTRA_INDEX_URL": pip_extra_index,
         "UV_FIND_LINKS": ",".join(link for link in links if _exists(link)),
-        "UV_INDEX_STRATEGY": "unsafe-best-match",  # pip's own: the best version of all indexes
+        "UV_INDEX_STRATEGY": "unsafe-best-match",  # as pip: the best version of all indexes
         "UV_INSECURE_HOST": pip.get("trusted-host", ""),
         "SSL_CERT_FILE": pip.get("cert", ""),
         "ALL_PROXY": pip.get("proxy", ""),
     }
     added = {
         key: " ".join(value.split())
-        for key, value in told.items()
+        for key, value in from_pip.items()
         if value and key not in environment
     }
     explicit = {"UV_INDEX_URL": index_url} if index_url else {}
     if find_links:
         inherited = environment.get("UV_FIND_LINKS", "")
-        explicit["UV_FIND_LINKS"] = ",".join(filter(None, [told["UV_FIND_LINKS"], inherited]))
+        explicit["UV_FIND_LINKS"] = ",".join(filter(None, [from_pip["UV_FIND_LINKS"], inherited]))
     kept = {
         key: value
         for key, value in environment.items()
@@ -198,7 +202,7 @@ def _uv_files() -> list[Path]:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # uv itself says what is wrong with its file
+    except (OSError, ValueError):  # uv itself reports what is wrong with its file
         return {}
 
 
@@ -211,7 +215,7 @@ def _uv_variables(options: Mapping[str, Any]) -> dict[str, str]:
         if "url" in index
     ]
     spelt = [(f"{name}={url}" if name else url, default) for name, url, default in named]
-    told = {
+    variables = {
         "UV_INDEX_URL": options.get("index-url", ""),
         "UV_DEFAULT_INDEX": " ".join(index for index, default in spelt if default),
         "UV_INDEX": " ".join(index for index, default in spelt if not default),
@@ -221,7 +225,7 @@ def _uv_variables(options: Mapping[str, Any]) -> dict[str, str]:
         "UV_KEYRING_PROVIDER": options.get("keyring-provider", ""),
         "UV_NATIVE_TLS": "1" if options.get("native-tls") else "",
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in variables.items() if value}
 
 
 def _pip_files(environment: Mapping[str, str]) -> list[Path]:
@@ -245,7 +249,7 @@ def _read(path: Path) -> dict[str, str]:
     try:
         parser.read(path, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError, OSError):
-        return {}  # pip itself says what is wrong with its file
+        return {}  # pip itself reports what is wrong with its file
     sections = [parser[name] for name in ("global", "install") if parser.has_section(name)]
     return {
         key.lower().replace("_", "-"): value

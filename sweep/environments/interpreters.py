@@ -40,8 +40,8 @@ def find(
 
     Raises EnvironmentFailed where there is none.
     """
-    if found := present(wanted, environment):
-        return found
+    if existing := present(wanted, environment):
+        return existing
     failures = []
     for version in wanted:
         progress(f"installing Python {version}, which is not on this machine")
@@ -70,7 +70,7 @@ def installable(wanted: tuple[str, ...], environment: Mapping[str, str]) -> str:
     Raises EnvironmentFailed where there is none.
     """
     for version in wanted:
-        asked = [
+        command = [
             uv.find_uv_bin(),
             "python",
             "list",
@@ -79,7 +79,7 @@ def installable(wanted: tuple[str, ...], environment: Mapping[str, str]) -> str:
             "json",
             version,
         ]
-        ended = process.run(asked, env=dict(environment), timeout_s=60)
+        ended = process.run(command, env=dict(environment), timeout_s=60)
         if ended.returncode == 0 and any(
             each["implementation"] == "cpython" for each in json.loads(ended.stdout)
         ):
@@ -114,10 +114,12 @@ def inspect(path: Path) -> Interpreter | None:
         )
     except OSError:  # not a program of this machine
         return None
-    told = [
+    marked = [
         line.split() for line in ended.stdout.splitlines() if line.startswith(f"{_MARK} cpython ")
     ]
-    return Interpreter(path, told[0][-1]) if ended.returncode == 0 and told else None
+    if ended.returncode or not marked:
+        return None
+    return Interpreter(path, marked[0][-1])
 
 
 def _candidates(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
@@ -155,7 +157,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _uv_managed(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
-    asked = [
+    command = [
         uv.find_uv_bin(),
         "python",
         "find",
@@ -164,7 +166,7 @@ def _uv_managed(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
         "--no-project",
         version,
     ]
-    ended = process.run(asked, env=dict(environment), timeout_s=60)
+    ended = process.run(command, env=dict(environment), timeout_s=60)
     if ended.returncode == 0:
         yield Path(ended.stdout.strip())
 
@@ -172,22 +174,26 @@ def _uv_managed(version: str, environment: Mapping[str, str]) -> Iterator[Path]:
 def _matching(path: Path, version: str) -> Interpreter | None:
     if not shutil.which(path):
         return None
-    found = inspect(path)
-    return found if found and _is(found.version, version) else None
+    interpreter = inspect(path)
+    if interpreter is None or not _is(interpreter.version, version):
+        return None
+    return interpreter
 
 
 def _is(full: str, wanted: str) -> bool:
+    """Return whether a full version is the wanted one, which may lack the patch release."""
     return full == wanted or full.startswith(f"{wanted}.")
 
 
 def _installed(version: str, environment: Mapping[str, str]) -> tuple[Interpreter | None, str]:
+    """Let uv install a Python; return it, or None, and the end of uv's output."""
+    # Without a network, uv's defaults would retry for minutes.
     quick = {"UV_HTTP_TIMEOUT": "30", "UV_HTTP_RETRIES": "1"}
-    asked = [uv.find_uv_bin(), "python", "install", "--no-bin", version]
-    ended = process.run(asked, env=quick | dict(environment), timeout_s=900)
-    found = next(
-        (i for path in _uv_managed(version, environment) if (i := _matching(path, version))), None
-    )
-    return found, redacted(tail(ended.stderr))
+    command = [uv.find_uv_bin(), "python", "install", "--no-bin", version]
+    ended = process.run(command, env=quick | dict(environment), timeout_s=900)
+    matching = (_matching(path, version) for path in _uv_managed(version, environment))
+    interpreter = next((python for python in matching if python), None)
+    return interpreter, redacted(tail(ended.stderr))
 
 
 def _missing(wanted: tuple[str, ...], failures: Iterable[str]) -> EnvironmentFailed:

@@ -107,13 +107,13 @@ def specify(
     variants = [recipe.variants.get(key, Variant()) for key in (backend, device)]
     wheel, hashed = _wheel(given.get("wheel", ""))
     _check_is_of(wheel, framework, version)
-    indexed = (
+    # Whether the index offers a CPU and a GPU build of this version.
+    has_builds = (
         recipe.cpu_build
         and catalog.is_version(version)
         and not wheel
         and not given.get("torch_backend")
     )
-    no_cpu_build = indexed and device == "gpu"
     name = f"{framework.name}=={version}" if version else framework.name
     names_python = bool(given.get("python") or given.get("interpreter"))
     bounds = "" if names_python else pythons
@@ -124,7 +124,7 @@ def specify(
     companions = [*framework.dependencies, *recipe.requires]
     companions += [requirement for variant in variants for requirement in variant.requires]
     chosen = [
-        _itself(framework, version, wheel, no_cpu_build) + hashed,
+        _itself(framework, version, wheel, has_builds and device == "gpu") + hashed,
         *_listed(given.get("requires")),
         *extra_requires,
     ]
@@ -137,7 +137,7 @@ def specify(
         environment=tuple(sorted(recipe.environment.items())),
         interpreter=_absolute(given.get("interpreter", "")),
         wheel_sha256=_digest(wheel),
-        cpu_build=indexed and device == "cpu",
+        cpu_build=has_builds and device == "cpu",
         torch_backend=given.get("torch_backend", ""),
         index_url=given.get("index_url", ""),
         find_links=tuple(_located(link) for link in _listed(given.get("find_links"))),
@@ -208,7 +208,7 @@ def _check_is_of(wheel: str, framework: Framework, version: str | None) -> None:
         return
     package = framework.package or "numpy"
     try:
-        name, found, *_ = parse_wheel_filename(file)
+        name, wheel_version, *_ = parse_wheel_filename(file)
     except InvalidWheelFilename as error:
         hint = (
             "a wheel keeps the name that it was built with, "
@@ -221,12 +221,15 @@ def _check_is_of(wheel: str, framework: Framework, version: str | None) -> None:
             "name a wheel of that",
         )
     if catalog.is_version(version) and not SpecifierSet(f"=={version}").contains(
-        found, prereleases=True
+        wheel_version, prereleases=True
     ):
         message = (
-            f"the wheel {file} is of version {found}, and {framework.name}=={version} is asked for"
+            f"the wheel {file} is of version {wheel_version}, "
+            f"and {framework.name}=={version} is asked for"
         )
-        raise SweepError(message, f"write {framework.name}=={found}, or name a wheel of {version}")
+        raise SweepError(
+            message, f"write {framework.name}=={wheel_version}, or name a wheel of {version}"
+        )
 
 
 def _wheel_file(wheel: str) -> str:
@@ -261,8 +264,9 @@ def _wheel_pythons(wheel: str) -> tuple[str, ...]:
         tags = parse_wheel_filename(_wheel_file(wheel))[3] if wheel else frozenset()
     except InvalidWheelFilename:
         return ()
-    versions = [re.fullmatch(r"cp(3)(\d+)", tag.interpreter) for tag in tags if tag.abi != "abi3"]
-    return tuple(sorted({f"{found[1]}.{found[2]}" for found in versions if found}))
+    # An abi3 wheel works with later Pythons, too, so its tag does not bound them.
+    matches = [re.fullmatch(r"cp(3)(\d+)", tag.interpreter) for tag in tags if tag.abi != "abi3"]
+    return tuple(sorted({f"{match[1]}.{match[2]}" for match in matches if match}))
 
 
 def _bounded(pythons: tuple[str, ...], bounds: str, framework: str) -> tuple[str, ...]:

@@ -129,6 +129,7 @@ def remove(specification: str) -> None:
     Raises SweepError while a process runs in it, and Unavailable while it is being built.
     """
     with locked(specification, specification, timeout_s=0):
+        # A running Python would fail at its next import.
         if users := _users(folder(specification)):
             which = ", ".join(map(str, users))
             raise SweepError(

@@ -1,1 +1,1 @@
-"""The node: what happens to one trial on the machine it runs on."""
+"""The node: what runs one trial on the machine where it is placed."""

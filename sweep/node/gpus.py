@@ -104,6 +104,7 @@ def _open(nvml: Any) -> None:
 def _gpu(nvml: Any, index: int) -> Gpu:
     device = nvml.nvmlDeviceGetHandleByIndex(index)
     ask = _OptionalQuery(nvml, device)
+    # Memory, name and driver are on every device. All else may be missing and has a default.
     memory = nvml.nvmlDeviceGetMemoryInfo(device)
     reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons", default=0)
     users = [

@@ -115,6 +115,7 @@ def run(
     EnvironmentFailed where the interpreter cannot be started.
     """
     host = _take(key)
+    # The kernel counts such kills but does not name the process.
     kills = machine.out_of_memory_kills()
     outcome = host.run(request, timeout_s, listener, import_s)
     if outcome.died and outcome.ready and not outcome.started:

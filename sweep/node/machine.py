@@ -86,6 +86,7 @@ def usage(cores: list[int]) -> Usage:
     for line in _lines(Path("/proc/stat")):
         name, *fields = line.split()
         if name in wanted:
+            # The guest times further on are already part of `user` and `nice`.
             user, nice, system, _idle, _iowait, irq, softirq, steal = (
                 float(f) / _TICKS for f in fields[:8]
             )
@@ -96,6 +97,7 @@ def usage(cores: list[int]) -> Usage:
 
 def runnable() -> float:
     """Return how many tasks are runnable at this moment, without this process."""
+    # The fourth field is `runnable/total`.
     fields = _text(Path("/proc/loadavg")).split()
     return max(0.0, float(fields[3].split("/")[0]) - 1.0) if len(fields) > 3 else 0.0
 

@@ -62,7 +62,7 @@ def values(
 
 
 def network_file(settings: Mapping[str, Any]) -> str | None:
-    """The file of the network that the settings name; None where they name none."""
+    """Return the file of the network that the settings name, None without one."""
     name = settings.get("network")
     return _network_file(name) if isinstance(name, str) else None
 
@@ -87,7 +87,7 @@ def check(
 
 @functools.lru_cache(maxsize=64)
 def _network_file(name: str) -> str | None:
-    """None for a word that names no network: a workload may call something else so."""
+    """Return a network's file; None for another name, since a workload may use the key itself."""
     networks = catalog.networks()
     return str(networks[name].path) if name in networks else None
 

@@ -56,6 +56,7 @@ def lease(
     folder = folder or own_folder()
     wait = _Wait(timeout_s, lambda: say(_holders(folder, usable)))
     with contextlib.ExitStack() as held:
+        # The turn ends when all cores are held, the lease at the end of the block.
         with contextlib.ExitStack() as turn:
             _lock(turn, folder / "turnstile", shared=False, wait=wait)
             _lock(held, folder / "node", shared=not exclusive, wait=wait)

@@ -90,6 +90,7 @@ def take(results: Path, look_s: float = 1.0) -> Snapshot:
     `results` is the folder for runs.
     """
     cores = machine.usable_cores()
+    # The kernel's counters start at boot, so each is read twice.
     usage, times, throttled = machine.usage(cores), _cpu_times(), limits.throttled_periods()
     time.sleep(look_s)
     now, busy = machine.usage(cores), _busy(times, _cpu_times(), look_s)
@@ -129,8 +130,8 @@ def _ray_daemons() -> int:
 
 def _broken_plugins() -> Iterator[tuple[str, str, str]]:
     catalogs = (catalog.frameworks(), catalog.workloads(), catalog.networks(), datasets.datasets())
-    for found in catalogs:
-        for name, error in found.broken.items():
+    for registry in catalogs:
+        for name, error in registry.broken.items():
             yield name, error.message, error.hint
 
 

@@ -312,7 +312,7 @@ def _step(workload: Workload) -> dict[str, Any]:
 
 
 def _workload(name: str, content: Mapping[str, str]) -> Workload:
-    """A step is read from this machine's copy each time: a trial may have damaged it."""
+    """Read a step from this machine's copy each time, since a trial may have damaged it."""
     return catalog.workload_of(name, content) if is_step(name) else _known_workload(name)
 
 

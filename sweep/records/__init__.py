@@ -1,1 +1,1 @@
-"""Records: what trials found, kept in Parquet that is whole or absent."""
+"""Records: the results of trials, stored as Parquet files that are complete or absent."""

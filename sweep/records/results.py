@@ -317,6 +317,7 @@ class Writer(Results):
             self._foldable.append(part)
             self._recent[part.path] = table
             self._fold_full_levels()
+        # Only now, so that a kill in between loses neither record nor progress.
         for row in rows:
             self._remove_progress(row["trial_id"])
 
@@ -379,6 +380,7 @@ class Writer(Results):
     def _fold(self, parts: Sequence[Part], level: int) -> None:
         """Write the rows of many parts as one part, and then delete the parts."""
         paths = {part.path for part in parts}
+        # Removed even if the fold fails, so that it is not tried again with every record.
         self._foldable = [part for part in self._foldable if part.path not in paths]
         recent = {path: self._recent.pop(path) for path in paths & self._recent.keys()}
         try:
@@ -395,6 +397,7 @@ class Writer(Results):
         # For example a full disk. All records are stored, so folding can wait.
         except Unavailable:
             return
+        # After a kill here, some records exist twice. Readers leave out the duplicates.
         for path in sorted(paths - {folded.path}):
             self.storage.delete(path)
         if folded.foldable:
