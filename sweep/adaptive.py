@@ -21,7 +21,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from sweep.analysis import statistics
-from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
+from sweep.analysis.statistics import FEWEST_TRIALS, Interval
 from sweep.analysis.summary import Summary
 from sweep.axes import COMPARED
 from sweep.grid import Cell, Trial, identify
@@ -68,7 +68,7 @@ class SamplingState:
 
         Further trials would probably end in the same way.
         """
-        return len(self.seeds) >= FEWEST_PROCESSES and not self.means
+        return len(self.seeds) >= FEWEST_TRIALS and not self.means
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Group:
         if self.is_narrow(until) or allowed <= 0:
             return []
         if math.isinf(self.width):
-            needed = FEWEST_PROCESSES
+            needed = FEWEST_TRIALS
         else:
             # The width of an interval is proportional to 1 / sqrt(seeds).
             excess = _INFLATION * self.width / until.interval
@@ -175,7 +175,7 @@ def sampling_states(
     ):
         seeds[cell_id].add(seed)
     means = {
-        cell_id: dict(zip(summary.column("seed"), summary.process_means.tolist(), strict=True))
+        cell_id: dict(zip(summary.column("seed"), summary.trial_means.tolist(), strict=True))
         for summary in summaries
         for cell_id in summary.column("cell_id")[:1]
     }
@@ -235,7 +235,7 @@ def _ratio(one: SamplingState, other: SamplingState) -> Interval | None:
     """Return the ratio of two cells, paired by seed; None with too few pairs."""
     common = sorted(one.means.keys() & other.means.keys())
     # Means that are not positive have no logarithm, and therefore no ratio.
-    if len(common) < FEWEST_PROCESSES or min(*one.means.values(), *other.means.values()) <= 0:
+    if len(common) < FEWEST_TRIALS or min(*one.means.values(), *other.means.values()) <= 0:
         return None
     numerators = [one.means[seed] for seed in common]
     denominators = [other.means[seed] for seed in common]

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeVar
 
 from sweep.analysis import statistics
-from sweep.analysis.statistics import FEWEST_PROCESSES, Ratio
+from sweep.analysis.statistics import FEWEST_TRIALS, Ratio
 
 LEVEL = 0.05  # the chance of any false change in a whole search
 SEARCH_LEVEL = 0.1  # of the intervals that choose where to search on: two one-sided tests at 5 %
@@ -64,7 +64,7 @@ class Observed:
     @property
     def fruitless(self) -> bool:
         """Whether its trials end without figures: it cannot be built, or does not run."""
-        return len(self.ended) >= FEWEST_PROCESSES and not self.figures
+        return len(self.ended) >= FEWEST_TRIALS and not self.figures
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class _Search:
         first = self._next_seed
         observed = yield Step((value,), (first,))
         if first not in observed[value].figures:
-            observed = yield Step((value,), tuple(range(first, first + FEWEST_PROCESSES)))
+            observed = yield Step((value,), tuple(range(first, first + FEWEST_TRIALS)))
         if observed[value].fruitless:
             self._fruitless.add(value)
 

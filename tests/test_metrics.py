@@ -314,9 +314,9 @@ def test_the_number_of_replicates_is_that_of_hosts(tmp_path: Path) -> None:
     one, other = run.summary(metric="import_s")
     assert (one.processes, other.processes) == (4, 4)
     expected = [noise(host, 1) for host in range(4)]
-    assert sorted(one.process_means) == pytest.approx(sorted(expected))
+    assert sorted(one.trial_means) == pytest.approx(sorted(expected))
     assert one.mean == pytest.approx(np.mean(expected))
-    assert one.samples.tolist() == one.process_means.tolist()
+    assert one.samples.tolist() == one.trial_means.tolist()
     (comparison,) = run.compare("framework", OTHER, "import_s")
     assert comparison.verdict == "faster" or comparison.verdict == "slower"
     assert "(4 hosts each)" in sentence(comparison)
@@ -375,7 +375,7 @@ def test_what_a_plug_in_measures_once_per_node_or_environment_counts_once_there(
     rows = [record(s, disk_s=1.0 + s, **said, **{column: f"it-{s % 2}"}) for s in range(6)]
     (summary,) = Run(keep(tmp_path, rows).storage).summary(metric="disk_s")
     assert summary.processes == 2
-    assert summary.process_means.tolist() == [3.0, 4.0]  # the means of what was found there
+    assert summary.trial_means.tolist() == [3.0, 4.0]  # the means of what was found there
     assert summary.interval is None
 
 

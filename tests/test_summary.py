@@ -85,7 +85,7 @@ def test_moments_are_right_however_samples_fall_into_stretches(sizes: list[int])
     rows = [random.normal(5, 1, size).tolist() for size in sizes]
     summary = only(*(record(seed=seed, step_s=row) for seed, row in enumerate(rows)))
     held = [row for row in rows if row]
-    np.testing.assert_allclose(summary.process_means, [np.mean(row) for row in held], rtol=1e-12)
+    np.testing.assert_allclose(summary.trial_means, [np.mean(row) for row in held], rtol=1e-12)
     assert summary.variance == pytest.approx(np.var(np.concatenate(held), ddof=1), rel=1e-10)
     assert "step_s" in repr(summary)
 
@@ -99,7 +99,7 @@ def test_records_in_any_order_give_the_same_summary() -> None:
         assert one.axes == other.axes
         assert one.mean == pytest.approx(other.mean)
         assert sorted(one.samples) == sorted(other.samples)
-        assert [len(samples) for samples in other.by_process()] == [30] * 3
+        assert [len(samples) for samples in other.by_trial()] == [30] * 3
         assert other.variance == pytest.approx(float(np.var(other.samples, ddof=1)))
 
 
@@ -109,7 +109,7 @@ def test_each_trial_keeps_its_own_facts() -> None:
         for s in (3, 0, 2, 1)
     ]
     for summary in summarize(table(*rows)):
-        nodes = [f"n{round(mean - 1)}" for mean in summary.process_means]
+        nodes = [f"n{round(mean - 1)}" for mean in summary.trial_means]
         assert summary.column("node") == nodes
 
 
@@ -177,7 +177,7 @@ def test_disturbed_samples_are_set_aside_when_parts_are_folded_too(tmp_path: Pat
     (summary,) = sweep.load(tmp_path).summary()
     assert summary.left_out["disturbed"] == 1
     assert sorted(summary.samples) == [1.0, 1.0, 2.0, 2.0, 5.0, 7.0]
-    assert sorted(summary.process_means) == [1.5, 1.5, 6.0]
+    assert sorted(summary.trial_means) == [1.5, 1.5, 6.0]
     assert summary.variance == pytest.approx(np.var([1, 2, 1, 2, 5, 7], ddof=1))
 
 

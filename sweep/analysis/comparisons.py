@@ -97,7 +97,7 @@ class Comparison:
     @property
     def p(self) -> float | None:
         """The p-value of no difference beyond the margin; None where there is no interval."""
-        if self.ratio is None or self.ratio.pairs < statistics.FEWEST_PROCESSES:
+        if self.ratio is None or self.ratio.pairs < statistics.FEWEST_TRIALS:
             return None
         return statistics.p_value(self.ratio, statistics.equivalence_range(self.margin))
 
@@ -315,16 +315,16 @@ def _ratio(subject: Summary, baseline: Summary, blocks: bool) -> Ratio | None:
 
     It is None where a mean is not positive, which has no logarithm.
     """
-    if np.any(subject.process_means <= 0) or np.any(baseline.process_means <= 0):
+    if np.any(subject.trial_means <= 0) or np.any(baseline.trial_means <= 0):
         return None
     one, other = (_by_block(summary) for summary in (subject, baseline))
     common = sorted(one.keys() & other.keys()) if blocks else []
-    are_enough = len(common) >= statistics.FEWEST_PROCESSES
+    are_enough = len(common) >= statistics.FEWEST_TRIALS
     # Fewer common blocks serve only where they lose no trial of the smaller side.
     if are_enough or (common and len(common) == min(subject.processes, baseline.processes)):
         ratio = statistics.paired_ratio([one[b] for b in common], [other[b] for b in common])
     else:
-        ratio = statistics.unpaired_ratio(subject.process_means, baseline.process_means)
+        ratio = statistics.unpaired_ratio(subject.trial_means, baseline.trial_means)
     return _opened(ratio, subject, baseline)
 
 
@@ -363,7 +363,7 @@ def _by_block(summary: Summary) -> dict[Any, float]:
     # Pooled cells have several trials in a block.
     means: dict[Any, list[float]] = defaultdict(list)
     blocks = summary.units() or summary.column("block")
-    for block, mean in zip(blocks, summary.process_means, strict=True):
+    for block, mean in zip(blocks, summary.trial_means, strict=True):
         if block is not None:
             means[block].append(float(mean))
     return {block: float(np.mean(values)) for block, values in means.items()}

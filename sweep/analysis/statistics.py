@@ -36,7 +36,7 @@ Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "missing"]
 LEVEL = 0.95
 MARGIN = 0.01
 POWER = 0.8
-FEWEST_PROCESSES = FEWEST_SEEDS
+FEWEST_TRIALS = FEWEST_SEEDS
 MOST_SEEDS = 1000
 
 _FEWEST_FOR_MODES = 10
@@ -73,7 +73,7 @@ class Interval:
 
 
 def interval(
-    process_means: ArrayLike, level: float = LEVEL, centre: float | None = None
+    trial_means: ArrayLike, level: float = LEVEL, centre: float | None = None
 ) -> Interval | None:
     """Return the arithmetic mean over trials with its interval, or None with fewer than three.
 
@@ -86,8 +86,8 @@ def interval(
     # Costs add up, so the mean is arithmetic: forward and backward sum to the step (Hoefler and
     # Belli, rule 3). Student's t on logarithms would give the interval of the geometric mean,
     # which can exclude the arithmetic mean that is printed beside it.
-    means = np.asarray(process_means, dtype=float)
-    if len(means) < FEWEST_PROCESSES:
+    means = np.asarray(trial_means, dtype=float)
+    if len(means) < FEWEST_TRIALS:
         return None
     mean, half = _mean_and_half_width(means, level)
     centre = mean if centre is None else centre
@@ -145,7 +145,7 @@ class Ratio:
 
     def interval(self, level: float = LEVEL) -> Interval | None:
         """Return the ratio with its interval, or None where a cell has fewer than three trials."""
-        if self.pairs < FEWEST_PROCESSES:
+        if self.pairs < FEWEST_TRIALS:
             return None
         half = _quantile(self.degrees, level) * self.standard_error
         return Interval(
@@ -207,7 +207,7 @@ def p_value(ratio: Ratio, expected: Range) -> float:
     It is 1 where the estimate lies in the range. The test is two-sided against the nearer bound,
     so p is below 0.05 exactly where the 95 % interval lies beyond that bound.
     """
-    if ratio.pairs < FEWEST_PROCESSES:
+    if ratio.pairs < FEWEST_TRIALS:
         return 1.0
     low, high = _logs(expected)
     below = -math.inf if ratio.open_above else low - ratio.log_ratio
@@ -342,7 +342,7 @@ def power(
     `deciding_levels`). The interval that must lie inside has 95 % always.
     """
     degrees = (pairs - 1) * (1 if paired else 2)
-    if pairs < FEWEST_PROCESSES:
+    if pairs < FEWEST_TRIALS:
         return 0.0
     low, high = _logs(expected)
     inside = min(log_effect - low, high - log_effect)
@@ -369,13 +369,13 @@ def seeds_needed(ratio: Ratio, expected: Range, level: float = LEVEL) -> int | N
     if _never_decided(ratio, expected):
         return None
     if not math.isfinite(ratio.spread):
-        return FEWEST_PROCESSES - have
+        return FEWEST_TRIALS - have
 
     def enough(pairs: int) -> bool:
         return power(ratio.log_ratio, ratio.spread, pairs, expected, ratio.paired, level) >= POWER
 
     # Bisection: `few` pairs are too few, `many` are enough.
-    few, many = max(have, FEWEST_PROCESSES - 1), have + MOST_SEEDS
+    few, many = max(have, FEWEST_TRIALS - 1), have + MOST_SEEDS
     if not enough(many):
         return None
     while many - few > 1:

@@ -214,7 +214,7 @@ class Summary:
         return int(self._figures.bounds[self._index + 1]) - self._first
 
     @property
-    def process_means(self) -> Floats:
+    def trial_means(self) -> Floats:
         """The mean of each valid trial."""
         return self._figures.samples.means[self._first : self._first + self.processes]
 
@@ -257,14 +257,14 @@ class Summary:
     @functools.cached_property
     def interval(self) -> Interval | None:
         """The 95 % interval of the mean over trials; None with fewer than three."""
-        return statistics.interval(self.process_means, centre=self.mean)
+        return statistics.interval(self.trial_means, centre=self.mean)
 
     @functools.cached_property
     def variances(self) -> statistics.Variances | None:
         """The variances between trials and within a trial; None with fewer than two trials."""
-        return statistics.variances(self.by_process())
+        return statistics.variances(self.by_trial())
 
-    def by_process(self) -> list[Floats]:
+    def by_trial(self) -> list[Floats]:
         """Return the samples of each valid trial."""
         return np.split(self.samples, np.cumsum(self._sample_counts)[:-1]) if self.processes else []
 

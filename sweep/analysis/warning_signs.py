@@ -115,7 +115,7 @@ def _trials_of(summary: Summary) -> Iterator[_Trial]:
         summary.column(name) or [None] * summary.processes
         for name in ("started_at", "cell_id", "node")
     ]
-    for mean, started, cell, node in zip(summary.process_means.tolist(), *facts, strict=True):
+    for mean, started, cell, node in zip(summary.trial_means.tolist(), *facts, strict=True):
         # The regression for drift is on the log scale.
         if mean > 0 and started is not None:
             yield _Trial(mean, started.timestamp(), f"{summary.metric} {cell} {node}")
@@ -158,7 +158,7 @@ def _left_out(summary: Summary) -> Iterator[WarningSign]:
 
 
 def _few(summary: Summary) -> Iterator[WarningSign]:
-    missing = statistics.FEWEST_PROCESSES - summary.processes
+    missing = statistics.FEWEST_TRIALS - summary.processes
     if missing > 0 and summary.processes:
         per = summary.metadata.per
         units = counted(summary.processes, "process" if is_per_trial(per) else per)
@@ -331,7 +331,7 @@ def _steady_states(
 
 def _analysed_rows(summary: Summary) -> list[Floats]:
     """Return the samples of at most `_MOST_ANALYSED` processes, evenly spread over all."""
-    rows = summary.by_process()
+    rows = summary.by_trial()
     return rows[:: max(1, math.ceil(len(rows) / _MOST_ANALYSED))]
 
 
@@ -339,7 +339,7 @@ def _two_modes(summary: Summary) -> Iterator[WarningSign]:
     """Warn of processes, or else of samples, that form two groups."""
     if summary.cells > 1:
         return
-    if modes := statistics.two_modes(summary.process_means):
+    if modes := statistics.two_modes(summary.trial_means):
         text = f"processes fall into two groups, {modes[1] / modes[0] - 1:.0%} apart"
         fix = "see which with sweep show: node, cores or memory placement may decide it"
         yield WarningSign("bimodal", text, fix)
@@ -351,7 +351,7 @@ def _two_modes(summary: Summary) -> Iterator[WarningSign]:
 
 def _explains_modes(summary: Summary) -> bool:
     """Whether an outlying trial or an unsteady process accounts for two groups of samples."""
-    if len(influence.of_trials(summary.process_means).places):
+    if len(influence.of_trials(summary.trial_means).places):
         return True
     rows = _analysed_rows(summary)
     states = _steady_states(rows, steadiness.screen(rows))
@@ -362,9 +362,9 @@ def _outliers(summary: Summary) -> Iterator[WarningSign]:
     """Warn of single samples, and of single trials, that determine the mean."""
     if summary.cells > 1:
         return
-    means = summary.process_means
+    means = summary.trial_means
     if summary.processes and _is_duration(summary):
-        sizes = np.array([len(row) for row in summary.by_process()])
+        sizes = np.array([len(row) for row in summary.by_trial()])
         outliers = influence.of_samples(summary.samples, sizes)
         if len(outliers.places):
             trials = np.searchsorted(np.cumsum(sizes), outliers.places, side="right")

@@ -9,7 +9,7 @@ from sweep.analysis import result_checks
 from sweep.analysis.comparisons import Comparison
 from sweep.analysis.matching import axes_of
 from sweep.analysis.quantities import factor, factors
-from sweep.analysis.statistics import FEWEST_PROCESSES, Interval
+from sweep.analysis.statistics import FEWEST_TRIALS, Interval
 from sweep.analysis.summary import Summary, is_per_trial, more_units
 from sweep.axes import AXES, circumstance, phrase
 from sweep.records.columns import ColumnMetadata
@@ -89,8 +89,8 @@ def fix(comparison: Comparison) -> str:
     """Return what would decide an inconclusive comparison."""
     ratio = comparison.ratio
     # Without an interval nothing can be said about the number of trials that would decide.
-    if ratio is None or ratio.pairs < FEWEST_PROCESSES:
-        return more_units(comparison.metadata.per, FEWEST_PROCESSES - (ratio.pairs if ratio else 0))
+    if ratio is None or ratio.pairs < FEWEST_TRIALS:
+        return more_units(comparison.metadata.per, FEWEST_TRIALS - (ratio.pairs if ratio else 0))
     if comparison.withheld:
         return unfinished_trials(comparison)
     needed = comparison.units_needed

@@ -479,7 +479,7 @@ def _processes(
         for name in ("seed", "position", "node", "started_at")
     ]
     rows = []
-    trials = zip(summary.by_process(), summary.process_means, strict=True)
+    trials = zip(summary.by_trial(), summary.trial_means, strict=True)
     for turn, (samples, mean) in enumerate(trials):
         seed, position, node, started = (column[turn] for column in facts)
         row: Row = {"cell": index, "turn": turn, "seed": seed, "position": position, "node": node}
