@@ -12,8 +12,8 @@ from benchmarks import document, figures
 from sweep.analysis.quantities import quantity
 
 GROUPS = (  # modules with `figures(quick)`, in the document's order
-    *("trials", "overhead", "memory", "startup", "building", "fidelity", "agreement", "train"),
-    *("plan", "scale", "summarize", "report", "coverage", "adaptive", "bisect"),
+    *("trials", "overhead", "fixed", "memory", "startup", "building", "fidelity", "agreement"),
+    *("train", "plan", "scale", "summarize", "report", "coverage", "adaptive", "bisect"),
 )
 
 

@@ -124,7 +124,8 @@ class Workload:
     """A workload file: its parameters with their defaults, and the first line of its docstring.
 
     `reference` are the settings that its `reference_values` depend on; empty if it has none.
-    `check` are the settings that its `check` depends on, which refuses the impossible before
+    `parity_ignores` are the settings that its `parity` does not depend on; None if each trial
+    checks parity by itself. `check` are the settings that its `check` depends on, which refuses the impossible before
     anything is timed; empty if it has none. `choices` are the values of parameters that have only a
     few. `least` are the lower bounds of integer parameters. `steps` are the settings whose sum is
     the number of steps, for estimates of time; empty for one step. `exclusive` says whether a trial
@@ -138,6 +139,7 @@ class Workload:
     parameters: Mapping[str, Any]
     summary: str = ""
     reference: tuple[str, ...] = ()
+    parity_ignores: tuple[str, ...] | None = None
     check: tuple[str, ...] = ()
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     least: Mapping[str, int] = field(default_factory=dict)
@@ -384,6 +386,7 @@ def read_workload(path: Path, name: str) -> Workload:
             'a workload opens with PARAMETERS = {"samples": 100, …}, literals only',
         )
     docstring = ast.get_docstring(literals.parsed(path)) or ""
+    ignored = literals.value(path, "PARITY_IGNORES")
     reference, check = (tuple(literals.value(path, name) or ()) for name in ("REFERENCE", "CHECK"))
     return Workload(
         name=name,
@@ -391,6 +394,7 @@ def read_workload(path: Path, name: str) -> Workload:
         parameters=parameters,
         summary=docstring.partition("\n")[0],
         reference=reference,
+        parity_ignores=tuple(ignored) if ignored is not None else None,
         check=check,
         choices=_choices(path, parameters),
         least=_least(path, parameters),

@@ -58,6 +58,7 @@ class Told(list[dict[str, Any]]):
 
     def __init__(self, checkpoints: Path | None = None) -> None:
         self.checkpoints = str(checkpoints) if checkpoints else None
+        self.parity: dict[str, Any] | None = None
 
     def __call__(self, facts: dict[str, Any]) -> None:
         self.append(facts)

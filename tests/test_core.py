@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small import Told
 from test_deeppose import prepared
 
 from sweep.catalog import workloads
@@ -145,6 +146,43 @@ def test_a_gradient_that_is_not_the_reference_s_is_not_comparable() -> None:
     found = core.parity_check(Recorder(), batch(), {"loss": 2.0, "gradient_norm": 5.001}, 1e-3)
     assert (found["loss"], found["gradient_norm"], found["parameter_count"]) == (2, 5, 3)
     assert (found["loss_check"], found["grad_check"]) == (0, pytest.approx(2e-4, rel=1e-3))
+
+
+PASSED = {"loss": 7.0, "loss_check": 1e-7, "grad_check": 2e-7, "first_loss": 2.0}
+REFERENCE = {"loss": 2.0, "gradient_norm": 5.0}
+TOLERANCE = {"parity_tolerance": 1e-4}
+
+
+def test_a_passed_parity_check_is_looked_at_again_by_the_loss_of_one_example() -> None:
+    framework = Recorder(2.0001)
+    found = core.parity_again(framework, batch(), REFERENCE, PASSED, TOLERANCE)
+
+    assert found.pop("parity_recheck") == pytest.approx(5e-5)
+    assert found == {"loss": 7.0, "loss_check": 1e-7, "grad_check": 2e-7}
+    assert framework.asked == [("place", 1), ("forward", 1, False)]
+
+
+@pytest.mark.parametrize("loss", [2.001, float("nan")])
+def test_a_process_that_computes_another_loss_makes_the_whole_check(loss: float) -> None:
+    with pytest.raises(NotComparable, match="the reference's 2"):
+        core.parity_again(Recorder(loss), batch(), REFERENCE, PASSED, TOLERANCE)
+    found = core.parity_again(
+        Recorder(loss), batch(), None, PASSED, TOLERANCE
+    )  # what it found itself, not what another process did
+    assert (found["loss_check"], "parity_recheck" in found) == (None, False)
+
+
+def test_parity_gives_what_a_trial_of_the_same_settings_looks_at_again(
+    data: str, expected: dict[str, float]
+) -> None:
+    needed = {k: v for k, v in SETTINGS.items() if k not in core.PARITY_IGNORES}
+    proof = core.parity(reference, needed, data, expected)
+    report = Told()
+    report.parity = proof
+    again = core.run(reference, SETTINGS | {"samples": 1}, data, expected, report)
+
+    assert again["parity_recheck"] < 1e-6
+    assert again["grad_check"] == proof["grad_check"] < 1e-4
 
 
 def test_without_reference_values_nothing_is_claimed() -> None:

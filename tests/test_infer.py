@@ -52,6 +52,21 @@ def test_the_reference_predicts_as_its_own_reference_does(
     assert set(columns) - {"precision"} <= set(SCHEMA.names)
 
 
+def test_a_passed_parity_check_is_looked_at_again_by_one_prediction(
+    data: str, expected: dict[str, Any]
+) -> None:
+    report = Told()
+    report.parity = infer.parity(reference, ASKED, data, expected)
+    again = infer.run(reference, ASKED, data, expected, report)
+    assert again["parity_recheck"] < 1e-6
+    assert again["prediction_check"] == report.parity["prediction_check"]
+
+    report.parity["first_prediction"][0] += 1  # another process computed something else
+    whole = infer.run(reference, ASKED, data, expected, report)
+    assert "parity_recheck" not in whole
+    assert whole["prediction_check"] < 1e-5
+
+
 def test_dropout_is_off_and_nothing_goes_back(data: str) -> None:
     class Noting(reference.Model):
         def infer(self, batch: Any) -> np.ndarray:

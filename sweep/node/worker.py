@@ -21,11 +21,20 @@ from sweep.catalog import Workload
 from sweep.environments import Environment, EnvironmentFailed
 from sweep.errors import SweepError
 from sweep.grid import Resources, Trial
-from sweep.node import checkpoints, disturbance, gpus, hosts, machine, reference_values, slots
+from sweep.node import (
+    checkpoints,
+    disturbance,
+    gpus,
+    hosts,
+    machine,
+    parity,
+    reference_values,
+    slots,
+)
 from sweep.node.checkpoints import CheckpointStore
 from sweep.node.disturbance import Limits
 from sweep.node.gpus import Gpu, NoNvml
-from sweep.node.outcome import Outcome
+from sweep.node.outcome import Listener, Outcome
 from sweep.records import columns
 from sweep.status import Status
 from sweep.steps import is_step
@@ -140,10 +149,17 @@ class RunTrial:
                 **workload.columns,
             },
         }
-        return record | self._run_on_cores(trial, request, key)
+        depends_on = parity.DependsOn(trial, workload, environment, key, self.run_id)
+        return record | self._run_on_cores(trial, request, key, depends_on)
 
-    def _run_on_cores(self, trial: Trial, request: protocol.Request, key: hosts.Key) -> Record:
-        """Lease cores and run the trial there, with its checkpoints."""
+    def _run_on_cores(
+        self,
+        trial: Trial,
+        request: protocol.Request,
+        key: hosts.Key,
+        depends_on: parity.DependsOn,
+    ) -> Record:
+        """Lease cores, and prove parity and run the trial there, with its checkpoints."""
         report_wait = functools.partial(self._report_wait, trial)
         with checkpoints.open_store(self.checkpoints, trial.id) as store:
             request = request._replace(checkpoints=str(store.folder) if store.folder else None)
@@ -152,7 +168,8 @@ class RunTrial:
                 if lease.waited_s >= locks.PATIENCE_S:
                     self._report(trial, {})
                 request = request._replace(cores=list(lease.cores))
-                record = self._timed(trial, request, key, lease, store)
+                proof = parity.prove(depends_on, request, self._runner(key))
+                record = self._timed(trial, request, key, lease, store, proof)
             record["log"] += store.close(over=record["status"] in _COMPLETE)
         return record
 
@@ -163,8 +180,12 @@ class RunTrial:
         key: hosts.Key,
         lease: slots.Lease,
         store: CheckpointStore,
+        proof: parity.Proof,
     ) -> Record:
-        """Run the trial on its host; return its columns with status and error."""
+        """Run the trial on its host; return its columns with status and error.
+
+        A trial whose parity could not be proven has ended as that attempt did.
+        """
         load = machine.runnable()
         watch = disturbance.Watch(
             lease.cores, functools.partial(_gpu, trial.settings["device"], key)
@@ -176,7 +197,8 @@ class RunTrial:
             if event == "progress":
                 self._report(trial, facts)
 
-        outcome = hosts.run(key, request, self.timeout_s, on_event, self.import_timeout_s)
+        request = request._replace(parity=proof.columns)
+        outcome = proof.failed or self._runner(key, on_event)(request)
         record = watch.columns(outcome.cpu_s) | _reported(outcome)
         record |= {"load_before": load, "waited_s": lease.waited_s, "log": outcome.log}
         record["status"], record["error"] = outcome.verdict(self.timeout_s)
@@ -185,6 +207,14 @@ class RunTrial:
                 record, outcome, request, trial.resources
             )
         return record
+
+    def _runner(
+        self, key: hosts.Key, on_event: Listener = lambda _event, _facts: None
+    ) -> parity.Run:
+        """Return what runs a request on the host of `key`, within the time limits of this sweep."""
+        return lambda request: hosts.run(
+            key, request, self.timeout_s, on_event, self.import_timeout_s
+        )
 
     def _report(self, trial: Trial, facts: Mapping[str, Any]) -> None:
         """Report the progress of a trial; {} after a wait, before the trial itself reports."""

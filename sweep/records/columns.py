@@ -302,6 +302,12 @@ _FAIRNESS = [
         "relative",
         "difference of the gradient norm from the reference's, before timing",
     ),
+    _column(
+        "parity_recheck",
+        _FLOAT,
+        "relative",
+        "difference of one example's loss or prediction from the process that passed the check",
+    ),
     _column("gradient_norm", _FLOAT, "norm", "Euclidean norm of all gradients, before timing"),
     _column("parameter_count", _INT, "parameters", "weights and biases that the framework counts"),
 ]

@@ -24,7 +24,8 @@ This is the only file of `workloads/` that the orchestrator imports.
 import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
-RUN, REFERENCE_VALUES, CHECK = "run", "reference_values", "check"
+RUN, PARITY = "run", "parity"
+REFERENCE_VALUES, CHECK = "reference_values", "check"
 STOP: Dict[str, Any] = {"stop": True}
 
 MOST_BYTES = 256 * 2**20  # of one message
@@ -49,7 +50,7 @@ class Request(NamedTuple):
     """One trial, as the host needs to know it."""
 
     trial: str  # its name, for messages
-    task: str  # RUN, or REFERENCE_VALUES of the workload for these settings, or a CHECK of them
+    task: str  # RUN, PARITY, or REFERENCE_VALUES of the workload for these settings, or a CHECK of them
     workload_file: str
     settings: Dict[str, Any]
     cores: List[int]  # to be bound to; none: wherever the kernel likes
@@ -57,6 +58,7 @@ class Request(NamedTuple):
     reference: Optional[Dict[str, float]] = None  # what the parity check compares with
     checkpoints: Optional[str] = None  # folder in which a long trial keeps its state
     memory_bytes: Optional[int] = None  # limit of its data segments
+    parity: Optional[Dict[str, Any]] = None  # what the workload's `parity` gave, in another process
     weights: Optional[str] = None  # folder of the initial weights that processes share
     network_file: Optional[str] = None  # of the network that the settings name
 

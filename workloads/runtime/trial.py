@@ -40,11 +40,18 @@ class Channel:
 class Report:
     """Called by a workload to report its progress: `report({"epoch": 3, "loss": 0.1})`.
 
-    `checkpoints` is the folder in which a long trial may keep its state, or None.
+    `checkpoints` is the folder in which a long trial may keep its state, or None. `parity` is what the workload's
+    function of that name gave in another process, or None.
     """
 
-    def __init__(self, channel: Channel, checkpoints: Optional[str]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        checkpoints: Optional[str],
+        parity: Optional[Dict[str, Any]] = None,
+    ) -> None:
         self.checkpoints = checkpoints
+        self.parity = parity
         self._channel = channel
 
     def __call__(self, facts: Dict[str, Any]) -> None:
@@ -120,7 +127,7 @@ def _outcome(
         kernel.unbound_memory()
         status, said = _failure_status(error), last_lines(traceback.format_exc())
         traceback.print_exc()
-    found = probe.facts() if request["task"] == protocol.RUN else {}
+    found = probe.facts() if request["task"] in (protocol.RUN, protocol.PARITY) else {}
     found.update(columns)
     return {"status": status, "error": said, "columns": found}
 
@@ -150,7 +157,10 @@ def _columns(
     if request["task"] == protocol.CHECK:
         workload.check(request["settings"], request["data"])
         return {}
-    report = Report(channel, request["checkpoints"])
+    if request["task"] == protocol.PARITY:
+        arguments = module, request["settings"], request["data"], request["reference"]
+        return {protocol.PARITY: dict(workload.parity(*arguments))}
+    report = Report(channel, request["checkpoints"], request["parity"])
     columns = workload.run(
         module, request["settings"], request["data"], request["reference"], report
     )
