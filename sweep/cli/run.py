@@ -26,10 +26,11 @@ from sweep.cli.plan import (
     statuses_to_retry,
 )
 from sweep.cli.tables import Column, Format, emit
-from sweep.errors import FAILED, MISSING, UNAVAILABLE, Unavailable
+from sweep.errors import FAILED, MISSING, UNAVAILABLE, SweepError, Unavailable
 from sweep.status import Retry, Status, without_times
 
 if TYPE_CHECKING:
+    from sweep.analysis.run import Run
     from sweep.records.results import Results
     from sweep.run import Options
 
@@ -88,7 +89,7 @@ def run(
     max_contention: MaxContention = 0.5,
     dry_run: DryRun = False,
 ) -> int:
-    """Run what a grid says and has no record yet, and end with the summary.
+    """Run what a grid says and has no record yet, and end with what it found and the summary.
 
     Environments and data are made if they are missing. Run it again after a crash, a Ctrl-C, or
     with more values on an axis: nothing runs twice. Ends with 1 if trials failed, with 130 after
@@ -156,7 +157,12 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
     from sweep.cli.answers import write_summaries
 
     try:
-        write_summaries(Run(results.storage).summary())
+        run = Run(results.storage)
+        found = _findings(run)
+        if found:
+            output.emit("\n".join(found))
+            output.emit("")
+        write_summaries(run.summary())
     except NoRecords:
         # All trials failed: sweep status shows how.
         pass
@@ -172,6 +178,20 @@ def _conclude(results: Results, planned: int, ended: Counter[str]) -> int:
     if failed:
         return FAILED
     return MISSING if ended.total() < planned else 0
+
+
+def _findings(run: Run) -> list[str]:
+    """Return what the run found, in lines; warn if its cells cannot be compared as they are."""
+    from sweep.analysis.run import NoRecords
+    from sweep.cli import findings
+
+    try:
+        return findings.lines(run)
+    except (NoRecords, Unavailable):
+        raise
+    except SweepError as error:
+        output.warn(f"nothing is compared: {error}; {error.hint}")
+        return []
 
 
 def _call_glibc(function: str, *arguments: int) -> None:
