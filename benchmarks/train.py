@@ -119,7 +119,7 @@ def as_published() -> list[Photograph]:
     folder = Path(source.where).parent
     found = []
     for index, example in enumerate(source.examples):
-        placed = preparation.place(source.size(index), example.joints, example.visible)
+        placed = preparation.placement_of(source.size(index), example.joints, example.visible)
         if isinstance(placed, preparation.Placement):
             found.append((str(folder / "images" / example.name), placed.corner))
     return found

@@ -51,7 +51,7 @@ def ready(asked):
 
 
 def by_timer(clear, take, threads):
-    """Return the seconds of one step, by torch.utils.benchmark."""
+    """Return a function that times one step with torch.utils.benchmark."""
     from torch.utils.benchmark import Timer
 
     timer = Timer(
