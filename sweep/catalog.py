@@ -503,6 +503,8 @@ def _readers(
     def of_plugin(point: EntryPoint) -> T:
         return read(plugins.located(point), point.name)
 
+    # Registry calls these one by one and keeps the error of each file: a broken one stops only
+    # what uses it.
     in_tree = {name: functools.partial(read, path, name) for name, path in files.items()}
     return in_tree | {
         name: functools.partial(of_plugin, point) for name, point in plugins.points(group).items()

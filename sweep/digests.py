@@ -58,6 +58,7 @@ def _code(folder: Path) -> Iterator[Path]:
 
 @functools.lru_cache(maxsize=100_000)
 def _of_file(path: str, size: int, modified_ns: int) -> str:
+    # Hashing a small file is faster than reading a cache file.
     if size < _LARGE_BYTES:
         return _computed(path)
     memory = homes.cache("digests") / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"

@@ -171,6 +171,7 @@ def _is_of_a_framework(path: Path) -> bool:
 def _word(files: Iterable[tuple[str, Path]]) -> str:
     """Return a digest of a user's own files, and each of sweep's files with a raised MEASURES."""
     listed = list(files)
+    # Files of sweep count by their MEASURES, so that a refactoring does not change any id.
     own = {name: path for name, path in listed if not dependencies.is_of_sweep(path)}
     versions = {name: dependencies.measures(path) for name, path in listed if name not in own}
     raised = [f"{name} {version}" for name, version in versions.items() if version != _FIRST]

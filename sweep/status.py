@@ -74,6 +74,8 @@ def without_times(counts: Mapping[str, int]) -> int:
 
 def failed_of_their_own(counts: Mapping[str, int]) -> dict[str, int]:
     """Return the counts of trials that failed by themselves, by status."""
+    # Unknown statuses of plug-ins are not among the others, and so count as the trial's own
+    # failure.
     others = {status for status in Status if not status.is_of_its_own}
     return {status: count for status, count in counts.items() if status not in others}
 

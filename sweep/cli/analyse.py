@@ -149,6 +149,7 @@ def compare(
             first, metric, conditions, margin, ignore or [], across_machines, names
         )
         runs.warn_state(second)
+    # Warnings come after the records are read: reading finds damaged parts.
     runs.warn_state(first)
     for each in [first, second] if second else [first]:
         outdated = each.outdated(comparisons[0].over, metric, conditions)

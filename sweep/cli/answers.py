@@ -324,6 +324,7 @@ def _written(value: Any) -> Any:
 def comparison_code(found: Sequence[Comparison]) -> int:
     """Return the exit code of comparisons: that of the most serious verdict."""
     verdicts = {comparison.verdict for comparison in found}
+    # In order of seriousness: the first verdict present decides.
     codes = {"slower": FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
     return next((code for verdict, code in codes.items() if verdict in verdicts), 0)
 
@@ -379,6 +380,7 @@ def write_judgements(judgements: Sequence[Judgement], form: Format | None) -> No
 def judgement_code(judgements: Sequence[Judgement]) -> int:
     """Return the exit code of claims: that of the most serious outcome."""
     outcomes = {judgement.outcome for judgement in judgements}
+    # In order of seriousness: the first outcome present decides.
     codes = {"refuted": FAILED, "missing": MISSING, "inconclusive": INCONCLUSIVE}
     return next((code for outcome, code in codes.items() if outcome in outcomes), 0)
 

@@ -221,6 +221,7 @@ def _tiles(prepared: Prepared, count: int, split: str) -> list[Tile]:
     among = np.flatnonzero(in_split)
     if not len(among):
         raise SweepError(f"{prepared.id} has no {split} examples", "leave --split out")
+    # Their coordinates are placeholders, which a stick figure must not show.
     if not prepared.meta()["locates_invisible"]:
         joints[visible == 0] = np.nan
     chosen = among[np.linspace(0, len(among) - 1, min(count, len(among))).astype(int)]

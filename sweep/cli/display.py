@@ -88,6 +88,7 @@ class Display:
     def ended(self, record: Mapping[str, Any], remaining_s: float | None) -> None:
         """Count one more record; a failure is shown at once."""
         device = str(record.get("device"))
+        # A trial that fails before it starts was never counted as running.
         self._running[device] = max(0, self._running[device] - 1)
         self._done += 1
         self._remaining_s = remaining_s

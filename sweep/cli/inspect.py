@@ -100,6 +100,7 @@ def show(
         raise SweepError(
             f"the records of {trial} cannot be read", "sweep run on its grid runs it again"
         )
+    # The last attempt counts; earlier ones are listed as superseded.
     record = attempts[-1]
     if log:
         output.emit(loaded.results.log(record["trial_id"]))
@@ -139,6 +140,7 @@ def find_trial(run: Run, wanted: str) -> str:
     """Return the id of the one trial meant by an id, the beginning of an id, a name, or a glob."""
     table = run.results.records(["trial_id", "trial_name"])
     pairs = list(zip(table["trial_id"].to_pylist(), table["trial_name"].to_pylist(), strict=True))
+    # An exact id or name wins: it may also be the beginning of an id, or match others as a glob.
     exact = [pair for pair in pairs if wanted in pair]
     chosen = exact or [pair for pair in pairs if _matches(*pair, wanted)]
     if not chosen:

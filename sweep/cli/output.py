@@ -126,6 +126,7 @@ def emit(text: str) -> None:
 
     Control characters are removed if stdout is a terminal.
     """
+    # A pipe gets the data unchanged: another program may need the control characters.
     text = _without_controls(text) if sys.stdout.isatty() else text
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")

@@ -127,6 +127,7 @@ def expand_grid(
     from sweep import grid as grids
 
     grid = with_versions(grids.load(path, sets or ()).add_seeds(add_seeds), out)
+    # Broken plug-ins are warned of below, and stop only the grids that name them.
     frameworks, workloads = catalog.frameworks(), catalog.workloads()
     networks, data_sets = catalog.networks(), datasets.datasets()
     _add_steps(grid, workloads)

@@ -71,6 +71,7 @@ def report(
         raise SweepError(
             f"{target} is a link, which is not followed", "remove it, or name the file with -o"
         )
+    # The page is complete before the file is opened: an error must not leave half of one.
     text = page(loaded)
     runs.warn_state(loaded)
     _write(target, text.encode())

@@ -203,6 +203,7 @@ def _states(location: str) -> Iterator[tuple[Run, RunState]]:
         yield run, run_state
         if not run_state.is_active:
             return
+        # A run in a slow object store is read less often.
         time.sleep(max(_WATCH_EVERY_S, took_s / _SHARE))
 
 

@@ -132,6 +132,7 @@ def _check_values(
         raise grid.error(keys, f"{axis!r} is no axis of this grid", nearest(axis, known))
     if reason := why_no_version(axis, conditions.wanted[axis]):
         raise grid.error(keys, *reason)
+    # With --set, the file's claims may speak of values that this run leaves out on purpose.
     if _is_replaced(grid, axis):
         return
     parameters = [each[axis] for each in space.parameters.values() if axis in each]

@@ -60,7 +60,9 @@ def expand(
     for i, include in enumerate(space.includes):
         axes = _included(grid, space, i, include)
         products.append((Product(space, axes, named=include), space.seeds_of(include)))
+    # A product of large axes would fill the memory before anything could be reported.
     _check_size(grid, products)
+    # Trials share their content: a wheel or a folder is hashed once per grid, not once per cell.
     cells = _Cells(grid, space, frameworks, workloads, networks, functools.cache(content))
     for number, (product, seeds) in enumerate(products):
         for chosen in product:
@@ -141,6 +143,8 @@ class _Cells:
         """
         axes = self._complete(chosen)
         shape, name = self._shape(axes), cell_name(axes)
+        # The id without content decides whether two combinations are one cell: it costs no file
+        # access.
         identity = shape.identity(axes)
         key = identity.cell_id
         before = self._trials.get(key, ())
@@ -166,6 +170,8 @@ class _Cells:
         if content:
             identity = shape.identity(axes, content)
         cell = Cell(identity.cell_id, name, axes, shape.common, content)
+        # Rules about seeds leave out trials, not cells: they can only be applied once the cell is
+        # known.
         if self._seed_rules and not by_include:
             seeds = self._not_excluded(key, cell, seeds)
         resources = self._resources_of(axes, shape)
@@ -292,6 +298,7 @@ def _united(trials: Iterable[Trial]) -> list[Trial]:
 
 def _selected(expansion: Expansion, only: Sequence[str], grid: Grid) -> Expansion:
     """Return the trials whose name, or whose cell's name, matches one of the globs."""
+    # The first reasons usually explain why nothing is left.
     if not expansion.trials:
         reasons = sorted({exclusion.reason for exclusion in expansion.exclusions})
         raise grid.error(("axes",), "nothing is left of the grid", "; ".join(reasons[:3]))

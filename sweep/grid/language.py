@@ -393,6 +393,7 @@ def build(
     """Return the grid of a document: the source's values, overlaid with those of `sets`."""
     step_files = StepFiles(Path(path).parent)
     try:
+        # Paths become absolute before validation, while the document is still plain values.
         located = _with_absolute_paths(dict(document), Path(path).parent)
         file = GridFile.model_validate(step_files.taken_out(located))
         until = None

@@ -31,6 +31,7 @@ def overridden(source: Source, sets: Iterable[str]) -> dict[str, Any]:
 
     Each option is noted in `source.replaced`, so that errors name the option and not a line.
     """
+    # The source keeps the file's own values, to which errors refer.
     document = copy.deepcopy(dict(source.values or {}))
     for option in sets:
         name, equal, text = option.partition("=")

@@ -83,8 +83,11 @@ class Product:
             own = len(factor) if names else 1
             return own * self._count(index + 1, chosen, most)
         total = 0
+        # Only these values change which axes exist further on; the others multiply all counts
+        # alike.
         for option in factor.options(deciding):
             total += self._count(index + 1, chosen | option, most)
+            # The caller refuses the grid anyway: counting on could take minutes.
             if total > most:
                 break
         return total

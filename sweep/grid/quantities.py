@@ -169,6 +169,7 @@ def _number_or_percent(given: Any, or_more: bool = False) -> tuple[float, bool]:
         raise problem(f"{written(given)} is no share", _SHARE_HINT)
     if match:
         return number / 100, True
+    # `5` may mean 5 % or five times as much: the hint shows both.
     if number >= 1:
         hint = f"write {number:g}% or {number / 100:g}" if number < 100 else _SHARE_HINT
         hint += f", or {100 * number:g}%" if or_more else ""

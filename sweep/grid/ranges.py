@@ -57,6 +57,7 @@ class Range:
         """
         kept = {release for release in releases if self._holds(release)}
         taken: dict[object, str] = {}
+        # From the newest on: the first usable release of a minor version is the one to take.
         for release in sorted(kept, reverse=True):
             step = (release.epoch, release.release[:2]) if self.every == "minor" else release
             if step not in taken and is_usable(release):

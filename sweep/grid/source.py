@@ -171,6 +171,7 @@ class Source:
                 sizes[id(node)] = 1 + sum(size(child, (*above, id(node))) for child in nodes)
             return sizes[id(node)]
 
+        # A few nested aliases can stand for billions of values.
         if (total := size(root, ())) > _MOST_NODES:
             raise self._error_at(
                 root,
@@ -224,6 +225,7 @@ class Source:
 
         `no` is a word, 1e-4 a number, and 12:30 a text, not a number in base 60.
         """
+        # Quoted text is never a number: "2.10" stays a version.
         if node.style in _QUOTED:
             return node.value
         value = scalar(node.value)

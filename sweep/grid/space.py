@@ -180,6 +180,7 @@ class Space:
                 message = f"{' and '.join(group)} move together and do not exist together"
                 raise grid.error(("zip", i), message, "give them the same condition under when")
         try:
+            # Axes are laid out in the order of their conditions, which a cycle does not have.
             graphlib.TopologicalSorter(given).prepare()
         except graphlib.CycleError as error:
             circle = " → ".join(error.args[1][::-1])

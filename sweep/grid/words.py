@@ -97,6 +97,7 @@ class Words:
     def values(self, keys: Keys, name: str, values: Sequence[Scalar]) -> Sequence[Scalar]:
         """Return the values of an axis, each once; a range of integers remains one."""
         if isinstance(values, range) and name in AXES and AXES[name].is_whole:
+            # A range is ordered, so its ends decide: a million seeds are not checked one by one.
             for end in (values[0], values[-1]):
                 self.value(keys, name, end)
             return values
