@@ -63,31 +63,35 @@ def ls(
     return 0
 
 
+_Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")
+]
+_Trial = Annotated[
+    str,
+    typer.Argument(metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob."),
+]
+_Log = Annotated[bool, typer.Option("--log", help="Print the whole log and nothing else.")]
+_Packages = Annotated[
+    bool, typer.Option("--packages", help="Print the packages of its environment.")
+]
+_Poses = Annotated[
+    Path | None,
+    typer.Option(
+        parser=paths.path,
+        metavar="FILE",
+        help="Write a picture of what a trained network predicts, beside what is true.",
+    ),
+]
+_RecordFormat = Annotated[Format, typer.Option("--format", help="table or json.")]
+
+
 def show(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")
-    ],
-    trial: Annotated[
-        str,
-        typer.Argument(
-            metavar="TRIAL", help="Its id, the beginning of its id, its name, or a glob."
-        ),
-    ],
-    log: Annotated[
-        bool, typer.Option("--log", help="Print the whole log and nothing else.")
-    ] = False,
-    packages: Annotated[
-        bool, typer.Option("--packages", help="Print the packages of its environment.")
-    ] = False,
-    poses: Annotated[
-        Path | None,
-        typer.Option(
-            parser=paths.path,
-            metavar="FILE",
-            help="Write a picture of what a trained network predicts, beside what is true.",
-        ),
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.TABLE,
+    run: _Run,
+    trial: _Trial,
+    log: _Log = False,
+    packages: _Packages = False,
+    poses: _Poses = None,
+    form: _RecordFormat = Format.TABLE,
 ) -> int:
     """Show all that is known of a trial, with its log.
 

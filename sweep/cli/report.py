@@ -28,31 +28,36 @@ KINDS = {
 }
 
 
+_Run = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A folder, a URI, or a name under results/; the newest one if left out.",
+    ),
+]
+_File = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        parser=paths.path,
+        metavar="FILE",
+        help="The file; by default report.html in the run's folder.",
+    ),
+]
+_Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Only such cells or trials, as `framework=torch` or `cpu_model=*EPYC*`.",
+    ),
+]
+
+
 def report(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A folder, a URI, or a name under results/; the newest one if left out.",
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            parser=paths.path,
-            metavar="FILE",
-            help="The file; by default report.html in the run's folder.",
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CONDITION",
-            help="Only such cells or trials, as `framework=torch` or `cpu_model=*EPYC*`.",
-        ),
-    ] = None,
+    run: _Run = None,
+    file: _File = None,
+    where: _Where = None,
 ) -> int:
     """Write a run as one HTML file that works without a network.
 
@@ -78,46 +83,51 @@ def report(
     return summary_code(loaded, loaded.summary())
 
 
+_RunToPlot = Annotated[
+    str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")
+]
+_Kind = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND", help="; ".join(f"{name}: {shows}" for name, shows in KINDS.items())
+    ),
+]
+_PlotFile = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        parser=paths.path,
+        metavar="FILE",
+        help="The file, by its ending PNG, SVG or PDF.",
+    ),
+]
+_Metric = Annotated[
+    str | None, typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …")
+]
+_PlotWhere = Annotated[
+    list[str] | None, typer.Option(metavar="CONDITION", help="Only such cells, as device=cpu.")
+]
+_X = Annotated[str | None, typer.Option("--x", help="The axis along x.")]
+_Colour = Annotated[str | None, typer.Option(help="The axis told by colour, or none.")]
+_Shape = Annotated[str | None, typer.Option(help="The axis told by dashes and shapes, or none.")]
+_Panels = Annotated[str | None, typer.Option(help="The axis with a panel for each value, or none.")]
+_Over = Annotated[str | None, typer.Option(help="speedup, heatmap: the axis to compare over.")]
+_Baseline = Annotated[str | None, typer.Option(help="speedup, heatmap: the value to compare with.")]
+
+
 def plot(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A folder, a URI, or a name under results/.")
-    ],
-    kind: Annotated[
-        str,
-        typer.Argument(
-            metavar="KIND", help="; ".join(f"{name}: {shows}" for name, shows in KINDS.items())
-        ),
-    ],
-    file: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--output",
-            parser=paths.path,
-            metavar="FILE",
-            help="The file, by its ending PNG, SVG or PDF.",
-        ),
-    ],
-    metric: Annotated[
-        str | None, typer.Option(help="What to look at: step_s, forward_s, peak_rss_bytes …")
-    ] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(metavar="CONDITION", help="Only such cells, as device=cpu.")
-    ] = None,
-    x: Annotated[str | None, typer.Option("--x", help="The axis along x.")] = None,
-    colour: Annotated[str | None, typer.Option(help="The axis told by colour, or none.")] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="The axis told by dashes and shapes, or none.")
-    ] = None,
-    panels: Annotated[
-        str | None, typer.Option(help="The axis with a panel for each value, or none.")
-    ] = None,
-    over: Annotated[
-        str | None, typer.Option(help="speedup, heatmap: the axis to compare over.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="speedup, heatmap: the value to compare with.")
-    ] = None,
+    run: _RunToPlot,
+    kind: _Kind,
+    file: _PlotFile,
+    metric: _Metric = None,
+    where: _PlotWhere = None,
+    x: _X = None,
+    colour: _Colour = None,
+    shape: _Shape = None,
+    panels: _Panels = None,
+    over: _Over = None,
+    baseline: _Baseline = None,
 ) -> int:
     """Draw one picture of a run for a paper.
 
