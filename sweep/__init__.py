@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def load(run: str | Path) -> Run:
-    """The records of a run, from a folder or a URI, with what follows from them: `.summary()`, `.compare(over=…)`."""
+    """Return a run, from a folder or a URI: its records, `.summary()` and `.compare(over=…)`."""
     from sweep.analysis.run import Run  # PyArrow and SciPy, which most commands do without
 
     return Run(run)

@@ -52,8 +52,12 @@ class Ledger:
         return self._estimate.seconds(cell.id, cell.settings)
 
     def remaining_s(self, at_once: int = 1) -> float | None:
-        """Expected time of what is left, in seconds, with `at_once` trials at a time; None where it is unknown."""
-        # A total looks at every cell: with thousands of cells it would cost more than keeping a record does.
+        """Return the expected time of what is left, in seconds; None where it is unknown.
+
+        `at_once` is how many trials run at a time.
+        """
+        # A total looks at every cell. With thousands of cells it takes longer than to keep a
+        # record, so that it is made once a second.
         if time.monotonic() - self._totalled_at > _ANEW_EVERY_S:
             self._total_s = self._remaining.total_s()
             self._totalled_at = time.monotonic()

@@ -1,8 +1,8 @@
 """Rounds: what runs next, decided from the records that have come so far.
 
-The first round holds the planned trials without a record. Trials that other processes disturbed follow, then the seeds
-that the grid's `until` wants, and so on until there is nothing left to run. Nothing here runs, reads or writes: the
-sweep runs each round and hands back its records.
+The first round holds the planned trials without a record. Trials that other processes disturbed
+follow, then the seeds that the grid's `until` wants, until there is nothing left to run. Nothing
+here runs, reads or writes: the sweep runs each round and hands back its records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sweep.status import Status
 
 @dataclass(frozen=True)
 class Round:
-    """Trials that may run in any order; `repeats` says whether each has run before and was disturbed."""
+    """Trials that may run in any order; `repeats`: each has run before and was disturbed."""
 
     trials: Sequence[Trial]
     repeats: bool = False
@@ -27,8 +27,8 @@ class Round:
 class Rounds:
     """The rounds of one sweep. Call `learn` with the records of a round before asking for the next.
 
-    `attempts` is how often a trial runs at most where others disturb it. `more` returns the further trials that the
-    records so far ask for, none where they suffice.
+    `attempts` is how often a trial runs at most where other processes disturb it. `more` returns
+    the further trials that the records so far ask for, none where they suffice.
     """
 
     def __init__(

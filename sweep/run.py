@@ -1,4 +1,4 @@
-"""The sweep: plan what has no record, prepare every node for it, run it, and keep each record as it comes."""
+"""The sweep: plan what has no record, prepare every node for it, run it, keep each record."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def run(
 
 
 def _noise_floor(expansion: Expansion, options: Options, observer: Observer) -> float:
-    """The greatest noise floor that was measured where this runs, for what it runs; 0 without one."""
+    """Return the greatest noise floor measured on this machine for these cells; 0 without one."""
     here = calibration.applicable(expansion.cells, options.address)
     for each in here:
         observer.note(
@@ -151,7 +151,7 @@ def _facts(grid: Grid, expansion: Expansion, noise_floor: float) -> RunFacts:
 def _without_records(
     grid: Grid, expansion: Expansion, writer: Writer, options: Options, heartbeat: Heartbeat
 ) -> list[Trial]:
-    """The planned trials that have no record, in their order; those of `options.retry` count as such."""
+    """Return the planned trials to run: without a record, or with one that is to be retried."""
     for part, reason in writer.damaged:
         heartbeat.note(f"{part} was {reason}; it is set aside and its trials run again")
     statuses = writer.statuses()
@@ -162,7 +162,7 @@ def _without_records(
 
 
 class _Provider:
-    """Gives nodes what trials need before any is timed: environments, data sets, reference values."""
+    """Gives nodes what trials need before any is timed: environments, data, reference values."""
 
     def __init__(self, grid: Grid, run_id: str, options: Options, heartbeat: Heartbeat) -> None:
         self._grid, self._run_id = grid, run_id
@@ -172,7 +172,7 @@ class _Provider:
         self._provided: set[Specification] = set()
 
     def provide(self, trials: Sequence[Trial], cluster: Cluster | None = None) -> None:
-        """Provide what these trials need and none before did; without a cluster, on this machine."""
+        """Provide what these trials need and no earlier ones did; without a cluster, here."""
         self._trials |= {trial.cell.id: trial for trial in trials}
         # What was provided before is asked for again: a node that joins now has none of it.
         every = self._trials.values()
@@ -316,7 +316,7 @@ class _Keeper:
         self._warned_nodes: set[Any] = set()
 
     def begin(self, upcoming: Round, cluster: Cluster) -> list[Trial]:
-        """The trials of a round that some node could hold; the others are recorded as unsupported."""
+        """Return the trials of a round that fit on some node; record the others as unsupported."""
         if upcoming.repeats:
             for trial in upcoming.trials:
                 self._ledger.added(trial)
@@ -346,7 +346,7 @@ class _Keeper:
             )
 
     def hear(self, trial: Trial, facts: Mapping[str, Any] | None) -> None:
-        """A trial has started (None), or tells how far it is, or has nothing more to tell (empty)."""
+        """Take what a trial reports: None at its start, then how far it is, empty at its end."""
         if facts is None:
             self._running.add(trial.id)
             self._heartbeat.started(trial.settings["device"])

@@ -1,6 +1,7 @@
 """torch 1.0.1 as workloads would find 0.1.10: what came later is not there, when they are the ones who ask.
 
-torch itself goes on using it. What cannot be taken away, such as broadcasting, is named in docs/frameworks.md.
+torch itself goes on using it. What cannot be taken away, such as broadcasting, is named in
+docs/frameworks.md.
 """
 
 import sys

@@ -13,7 +13,8 @@ from commands import Said, Sweep
 
 from sweep import cli
 
-# Children inherit what is ignored. A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP.
+# Children inherit what is ignored. A shell ignores SIGINT for what it starts in the background, and
+# nohup SIGHUP.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for _number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):

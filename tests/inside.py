@@ -1,6 +1,7 @@
 """Run inside an environment by test_frameworks: `python inside.py FRAMEWORK DATA SETTINGS…` tells what it computes.
 
-Settings are JSON; one line of JSON comes back for each. FRAMEWORK may be `aged-torch`: torch, made to look like 0.1.10.
+Settings are JSON; one line of JSON comes back for each. FRAMEWORK may be `aged-torch`: torch, made
+to look like 0.1.10.
 """
 
 import importlib.util

@@ -1,7 +1,7 @@
 """Run inside an environment: `python inside_train.py FRAMEWORK DATA SETTINGS…` trains and tells the columns.
 
-Settings are JSON; with `reference` the workload is infer, else a small network is trained. One line of JSON comes back
-for each.
+Settings are JSON; with `reference` the workload is infer, else a small network is trained. One line
+of JSON comes back for each.
 """
 
 import json

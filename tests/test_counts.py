@@ -29,7 +29,8 @@ from workloads.runtime import protocol
 
 HOUSE = Path(__file__).resolve().parent.parent
 SLOW = ("ray", "pyarrow", "scipy", "altair", "pandas")
-# about half as much again as it takes now: what makes a trial dearer shows, a little more of something does not
+# about half as much again as it takes now: what makes a trial dearer shows, a little more of
+# something does not
 FILES_OPENED, CALLS_PER_TRIAL, CALLS_PER_PLANNED_TRIAL = 30, 2000, 48
 BYTES_PER_SUMMARISED_RECORD = 250
 BYTES_PER_PLANNED_TRIAL, CALLS_PER_SUMMARY, CALLS_PER_SUMMARY_TOLD = 650, 50, 1500

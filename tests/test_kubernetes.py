@@ -1,7 +1,8 @@
 """deploy/kuberay and deploy/docker: what Kubernetes would refuse, and what it would drop without a word.
 
-The operator's own schema has a megabyte. FIELDS holds the part that the manifests use, from the API references of
-KubeRay 1.6 and Kubernetes: a key that is misspelt, or in the wrong place, is not in it.
+The operator's own schema has a megabyte. FIELDS holds the part that the manifests use, from the API
+references of KubeRay 1.6 and Kubernetes: a key that is misspelt, or in the wrong place, is not in
+it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def run(framework, settings, data, reference, report):
 
 
 @pytest.mark.parametrize(("declared", "asked", "forked"), [
-    ("fork", "fork", True), ("fork", "spawn", False), ("spawn", "fork", False), ("spawn", "spawn", False),
+    ("fork", "fork", True), ("fork", "spawn", False), ("spawn", "fork", False), ("spawn", "spawn",
+    False),
 ])  # fmt: skip
 def test_a_framework_that_cannot_be_forked_gets_an_interpreter_for_every_trial(
     tmp_path: Path, declared: str, asked: str, forked: bool

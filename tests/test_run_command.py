@@ -82,8 +82,8 @@ def environment(**more: str) -> dict[str, str]:
 def left_behind(folder: Path) -> list[str]:
     """Processes that still work for a sweep of this folder, given a moment to end.
 
-    Ray's daemons work in a folder of their own, and are known by a variable.
-    Ray's own agents do no work any more; where the driver was killed they notice only after a minute.
+    Ray's daemons work in a folder of their own, and are known by a variable. Ray's own agents do no
+    work any more; where the driver was killed they notice only after a minute.
     """
     alive: list[str] = []
     for _ in range(100):

@@ -12,7 +12,8 @@
 # ///
 """HIPS autograd: NumPy that can be differentiated. The network is made of nothing but slices and products.
 
-The file is read by the environment's Python, not by sweep's, and may import NumPy, its framework and `workloads`.
+The file is read by the environment's Python, not by sweep's, and may import NumPy, its framework
+and `workloads`.
 """
 
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Tuple
