@@ -82,14 +82,19 @@ def settings() -> dict[str, Any]:
 
 
 def read(path: Path) -> Step:
-    """Copy the step in a file and return it; SweepError with file and line if it is invalid."""
-    path = path.absolute()
+    """Return the step in a file, and keep a copy of it.
+
+    SweepError with the file as it is named here, and the line, where it is no step.
+    """
     if not path.is_file():
-        raise SweepError(
-            f"there is no step file {path}",
-            "name a Python file; sweep init writes one to begin with",
-        )
-    return stored(unpack(_bundled(path)), path.name)
+        hint = "name a Python file; sweep init writes one to begin with"
+        raise SweepError(f"there is no step file {path}", hint)
+    absolute = path.absolute()
+    try:
+        return stored(unpack(_bundled(absolute)), path.name)
+    except SweepError as error:
+        message = error.message.replace(str(absolute), str(path))
+        raise SweepError(message, error.hint) from None
 
 
 def stored(digest: str, name: str) -> Step:

@@ -248,7 +248,7 @@ def test_what_is_wrong_with_a_step_is_said_before_the_sweep_with_its_line(
     answer = sweep("plan", "step.py")
 
     assert answer.code == 2
-    assert said in answer.err
+    assert answer.err.startswith(f"error: {said}")
     assert hint in answer.err
 
 
