@@ -101,9 +101,9 @@ Function: Any = getattr(chainer, "FunctionNode", chainer.Function)
 
 
 def load(settings: Dict[str, Any]) -> None:
-    """Sets Chainer's configuration; touches no device. The last call counts.
+    """Set Chainer's configuration, without touching a device. The last call counts.
 
-    Threads are those of NumPy's BLAS and of iDeep, set by environment variables before either is imported.
+    The threads of NumPy's BLAS and of iDeep are set by environment variables before their import.
     """
     if settings.get("memory_format", "contiguous") != "contiguous":
         raise Unsupported("Chainer knows no memory format but contiguous")
@@ -117,7 +117,7 @@ def load(settings: Dict[str, Any]) -> None:
 
 
 def facts() -> Dict[str, Any]:
-    """What can be said of the framework once it is imported; no device is touched."""
+    """Return facts about the imported framework, without touching a device."""
     return {"framework_build": "Chainer {}, NumPy {}".format(chainer.__version__, np.__version__)}
 
 
@@ -152,7 +152,7 @@ class Model:
         ]
 
     def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
-        """The batch as arrays on the device; on the CPU they are the arrays given."""
+        """Return the batch as arrays on the device; on the CPU they are the given arrays."""
         send = self._device.send
         joints = max(float(visible.sum()), 1.0)
         return Batch(
@@ -163,24 +163,24 @@ class Model:
         )
 
     def forward(self, batch: Batch) -> Any:
-        """The loss, with its graph."""
+        """Return the loss, with its graph."""
         prediction = F.reshape(self._run(batch.images), batch.targets.shape)
         return self._loss(prediction, batch.targets, batch.visible, batch.joints)
 
     def backward(self, loss: Any) -> None:
-        """Adds the loss's gradient to each parameter's."""
+        """Add the loss's gradient to the gradient of each parameter."""
         loss.backward()
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Discard the gradients."""
         self._chain.cleargrads()
 
     def synchronize(self) -> None:
-        """Waits until the device is done."""
+        """Wait until the device is idle."""
         self._device.synchronize()
 
     def item(self, loss: Any) -> float:
-        """The loss as a number."""
+        """Return the loss as a number."""
         return float(loss.data)
 
     def gradients(self) -> Dict[str, np.ndarray]:
@@ -205,13 +205,13 @@ class Model:
         return self._device.fetch(found.data).reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
-        """Sets the rule of the updates to come, and its state to the beginning."""
+        """Set the rule of further updates, and reset its state."""
         self._rule = rule
         self._optimizer = OPTIMIZERS[type(rule)](rule)
         self._optimizer.setup(self._chain)
 
     def step(self) -> None:
-        """One update of every parameter, in place, from the gradients."""
+        """Update every parameter in place from the gradients."""
         if isinstance(
             self._rule, optimizers.Adam
         ):  # Chainer adds epsilon to what is not corrected yet
@@ -219,18 +219,18 @@ class Model:
         self._optimizer.update()
 
     def seed_dropout(self, seed: int) -> None:
-        """Sets what dropout draws from here on."""
+        """Seed the generator of dropout."""
         self._device.seed(seed)
 
     def state(self) -> Dict[str, np.ndarray]:
-        """All that the updates to come depend on: parameters and the optimiser's state."""
+        """Return all that further updates depend on: parameters and the optimiser's state."""
         saved = chainer.serializers.DictionarySerializer()
         saved["parameters"].save(self._chain)
         saved["optimizer"].save(self._optimizer)
         return dict(saved.target)
 
     def restore(self, state: Dict[str, np.ndarray]) -> None:
-        """Goes on from a `state`, by the same rule."""
+        """Restore a `state` of the same rule."""
         saved = chainer.serializers.NpzDeserializer(state)
         saved["parameters"].load(self._chain)
         if hasattr(
@@ -267,7 +267,7 @@ def explicit_loss(prediction: Any, targets: Any, visible: Any, joints: float) ->
 
 
 class ExplicitLoss(Function):
-    """An instance per call, with what backward needs."""
+    """The loss as one function with its own backward; an instance per call."""
 
     def __init__(self, joints: float) -> None:
         super().__init__()
@@ -282,7 +282,11 @@ class ExplicitLoss(Function):
         return ((total / self.joints).reshape(()),)
 
     def backward(self, inputs: Any, gradients: Any) -> Any:
-        """`inputs` are arrays, or in a node the indices of those whose gradient is wanted: the prediction's alone."""
+        """Return the gradients.
+
+        `inputs` are arrays; in a node, they are indices of inputs that need a gradient: the
+        prediction's alone.
+        """
         if isinstance(gradients[0], chainer.Variable):
             return (chainer.Variable(gradients[0].data * (2 / self.joints) * self.difference),)
         return gradients[0] * (2 / self.joints) * self.difference, None, None
@@ -313,25 +317,25 @@ class Host:
     """NumPy's arrays."""
 
     def move(self, chain: Any) -> None:
-        """Moves the parameters of `chain` to the device."""
+        """Move the parameters of `chain` to the device."""
 
     def send(self, array: np.ndarray) -> Any:
-        """The array on the device."""
+        """Return the array on the device."""
         return array
 
     def fetch(self, array: Any) -> np.ndarray:
-        """The array on the host."""
+        """Return the array on the host."""
         return np.asarray(array)
 
     def synchronize(self) -> None:
-        """Waits until the device is done."""
+        """Wait until the device is idle."""
 
     def seed(self, seed: int) -> None:
-        """Seeds the generator that dropout draws from."""
+        """Seed the generator of dropout."""
         np.random.seed(seed)
 
     def facts(self) -> Dict[str, Any]:
-        """What is in use, read back."""
+        """Return what is in use, read back."""
         return {}
 
 
@@ -382,13 +386,13 @@ class Gpu(Host):
         self.cupy.random.seed(seed)
 
     def record(self) -> Any:
-        """Marks a point of the GPU's work, on its own clock."""
+        """Mark a point of the GPU's work on its own clock."""
         event = self.cupy.cuda.Event()
         event.record()
         return event
 
     def elapsed_s(self, first: Any, last: Any) -> float:
-        """Seconds between two marks that the GPU has passed."""
+        """Return the seconds between two marks that the GPU has passed."""
         return float(self.cupy.cuda.get_elapsed_time(first, last)) / 1000
 
     def facts(self) -> Dict[str, Any]:
@@ -451,7 +455,7 @@ def _device(settings: Dict[str, Any]) -> Host:
 
 
 def _links(network: layers.Network, weights: Dict[str, np.ndarray]) -> "OrderedDict[str, Any]":
-    """Links by name, made with their weights: drawing weights that are thrown away takes seconds."""
+    """Return links by name, built with their weights: drawing unused weights takes seconds."""
     found: "OrderedDict[str, Any]" = OrderedDict()
     for layer in network.layers:
         if isinstance(layer, (layers.Conv, layers.Dense)):
@@ -474,7 +478,7 @@ def _links(network: layers.Network, weights: Dict[str, np.ndarray]) -> "OrderedD
 
 
 def _configure(flag: str, value: Any, without: Any) -> None:
-    """Sets a flag of chainer.config; versions that lack it do as `without` says."""
+    """Set a flag of chainer.config; without the flag, do as `without` says."""
     if hasattr(getattr(chainer, "config", None), flag):
         setattr(chainer.config, flag, value)
     elif value != without:
@@ -482,7 +486,7 @@ def _configure(flag: str, value: Any, without: Any) -> None:
 
 
 def step_device(settings: Dict[str, Any]) -> StepDevice:
-    """Where a step of a user's own computes."""
+    """Return where a step of the user's own computes."""
     device = _device(settings)
     events = device if isinstance(device, Gpu) else None
     return StepDevice(

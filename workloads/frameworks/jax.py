@@ -57,9 +57,10 @@ COLUMNS = {
 
 
 def load(settings: Dict[str, Any]) -> None:
-    """Chooses the platform and the threads; touches no device. The last call before a device is touched counts.
+    """Set platform and threads, without touching a device.
 
-    XLA takes as many threads as the process has cores, unless NPROC says otherwise, when the first array is made.
+    The last call before a device is touched counts. XLA starts as many threads as the process has
+    cores, unless NPROC says otherwise, when the first array is made.
     """
     if settings.get("threads"):
         os.environ["NPROC"] = os.environ["PJRT_NPROC"] = str(settings["threads"])
@@ -77,7 +78,7 @@ def load(settings: Dict[str, Any]) -> None:
 
 
 def facts() -> Dict[str, Any]:
-    """What can be said of the framework once it is imported; no device is touched."""
+    """Return facts about the imported framework, without touching a device."""
     return {"framework_build": "jax {}, jaxlib {}".format(jax.__version__, jaxlib.__version__)}
 
 
@@ -91,14 +92,17 @@ class Batch(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """The loss, and what was kept on the way to it as the function that goes back."""
+    """The loss, and the function of the backward pass with what it needs."""
 
     value: Any
     back: Callable[[Any], Any]
 
 
 class Model:
-    """The network as a pure function of its parameters. Backend `default` compiles it, `eager` each operation."""
+    """The network as a pure function of its parameters.
+
+    The backend `default` compiles it; `eager` runs operation by operation.
+    """
 
     events = None  # JAX lets nobody at the GPU's own clock
 
@@ -137,14 +141,14 @@ class Model:
         self._predict = compiled(lambda parameters, images: self._run(parameters, images, None))
 
     def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
-        """The batch as arrays on the device."""
+        """Return the batch as arrays on the device."""
         joints = np.float32(max(float(visible.sum()), 1.0))
         return Batch(
             *(self._sent(x) for x in (self._laid_out(images), targets, visible[:, :, None], joints))
         )
 
     def forward(self, batch: Batch) -> Loss:
-        """The loss, with the way back."""
+        """Return the loss, with its backward pass."""
         self._calls += 1
         value, back = self._forward[self.dropout](
             self._parameters, batch, self._random, self._calls
@@ -153,26 +157,26 @@ class Model:
         return Loss(value, back)
 
     def backward(self, loss: Loss) -> None:
-        """Adds the loss's gradient to each parameter's."""
+        """Add the loss's gradient to the gradient of each parameter."""
         found = self._backward(loss.back, np.float32(1))
         if self._gradients:
             found = {name: self._gradients[name] + gradient for name, gradient in found.items()}
         self._gradients = self._last = found
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Discard the gradients."""
         self._gradients = {}
 
     def synchronize(self) -> None:
-        """Waits until the device is done."""
+        """Wait until the device is idle."""
         jax.block_until_ready(self._last)
 
     def item(self, loss: Loss) -> float:
-        """The loss as a number."""
+        """Return the loss as a number."""
         return float(loss.value)
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """Gradient of every parameter by name, on the host, in the order of the network."""
+        """Return the gradient of every parameter by name, on the host, in the network's order."""
         return {name: np.asarray(self._gradients[name]) for name in self._parameters}
 
     def infer(self, batch: Batch) -> Any:
@@ -186,7 +190,7 @@ class Model:
         return np.asarray(found).reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
-        """Sets the rule of the updates to come, and its state to the beginning."""
+        """Set the rule of further updates, and reset its state."""
         self._rule, self._updates, self._update = (
             rule,
             0,
@@ -198,7 +202,7 @@ class Model:
         }
 
     def step(self) -> None:
-        """One update of every parameter from the gradients."""
+        """Update every parameter from the gradients."""
         self._updates += 1
         corrections = tuple(
             1 - beta**self._updates for beta in getattr(self._rule, "betas", ())
@@ -207,11 +211,11 @@ class Model:
         self._parameters, self._moments = self._last = updated
 
     def seed_dropout(self, seed: int) -> None:
-        """Sets what dropout draws from here on."""
+        """Seed the generator of dropout."""
         self._random, self._calls = jax.random.PRNGKey(seed), 0
 
     def state(self) -> Dict[str, np.ndarray]:
-        """All that the updates to come depend on: parameters and the rule's state."""
+        """Return all that further updates depend on: parameters and the rule's state."""
         found = {name: np.asarray(value) for name, value in self._parameters.items()}
         for name, moments in self._moments.items():
             found.update(
@@ -223,7 +227,7 @@ class Model:
         return dict(found, updates=np.array(self._updates))
 
     def restore(self, state: Dict[str, np.ndarray]) -> None:
-        """Goes on from a `state`, by the same rule."""
+        """Restore a `state` of the same rule."""
         self._updates = int(state["updates"])
         for name, moments in self._moments.items():
             own = ["{}/{}".format(name, place) for place in range(len(moments))]
@@ -231,7 +235,7 @@ class Model:
             self._parameters[name] = self._sent(state[name])
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
-        """What is in use for such a batch, read back."""
+        """Return what is in use for such a batch, read back from the framework."""
         return _device_facts(self._device)
 
     def _run(self, parameters: Dict[str, Any], x: Any, random: Any) -> Any:
@@ -342,7 +346,7 @@ def dropping(
 def _updated(
     rule: Any, corrections: Any, parameters: Any, gradients: Any, moments: Any
 ) -> Tuple[Any, Any]:
-    """Parameters and moments after an update; JAX has no optimisers of its own."""
+    """Return parameters and moments after an update; JAX has no optimisers of its own."""
     each = {
         name: UPDATES[type(rule)](
             rule, corrections, parameters[name], gradients[name], *moments[name]
@@ -357,7 +361,7 @@ def _updated(
 def momentum_sgd(
     rule: optimizers.MomentumSGD, corrections: Any, value: Any, gradient: Any, velocity: Any
 ) -> Tuple[Any, ...]:
-    """The parameter and its velocity after an update."""
+    """Return the parameter and its velocity after an update."""
     velocity = rule.momentum * velocity + gradient
     return value - rule.learning_rate * velocity, velocity
 
@@ -365,7 +369,7 @@ def momentum_sgd(
 def adam(
     rule: optimizers.Adam, corrections: Any, value: Any, gradient: Any, first: Any, second: Any
 ) -> Tuple[Any, ...]:
-    """The parameter and its two moments after an update."""
+    """Return the parameter and its two moments after an update."""
     first = rule.beta1 * first + (1 - rule.beta1) * gradient
     second = rule.beta2 * second + (1 - rule.beta2) * gradient * gradient
     spread = jnp.sqrt(second / corrections[1]) + rule.epsilon
@@ -389,7 +393,7 @@ WORDS: Dict[type, Callable[..., Any]] = {
 
 
 def xla_threads() -> Optional[int]:
-    """Threads of XLA's pool for the CPU, by the name that newer versions give them; None where none has it."""
+    """Return the threads of XLA's pool on the CPU, None in versions that do not name them."""
     return (
         sum(_thread_name(thread) == "tf_XLAEigen" for thread in os.listdir("/proc/self/task"))
         or None
@@ -415,7 +419,7 @@ def _device(settings: Dict[str, Any]) -> Any:
 
 
 def _device_facts(device: Any) -> Dict[str, Any]:
-    """What is in use, read back."""
+    """Return what is in use, read back."""
     found: Dict[str, Any] = {"threads": xla_threads()}
     if device.platform == "cpu":
         return found
@@ -431,7 +435,7 @@ def _device_facts(device: Any) -> Dict[str, Any]:
 
 
 def step_device(settings: Dict[str, Any]) -> StepDevice:
-    """Where a step of a user's own computes. Nothing but a value can be waited for."""
+    """Return where a step of the user's own computes; only values can be waited for."""
     device = _device(settings)
     return StepDevice(device.platform, jax.block_until_ready, None, lambda: _device_facts(device))
 

@@ -21,7 +21,7 @@
 # [tool.sweep.recipes."*"]
 # python = ["3.11", "3.12", "3.13", "3.10", "3.9", "3.8", "3.7", "3.6"]
 # ///
-"""NumPy, written out by hand: the reference that other frameworks are checked against."""
+"""NumPy without a framework: the reference that frameworks are checked against."""
 
 from collections import OrderedDict
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -40,7 +40,7 @@ Back = Callable[[np.ndarray, bool], Tuple[Optional[np.ndarray], Dict[str, np.nda
 
 
 def load(settings: Dict[str, Any]) -> None:
-    """The threads of NumPy's BLAS are set by environment variables before it is imported: nothing is left to do."""
+    """Do nothing: environment variables set the threads of NumPy's BLAS before its import."""
     if settings.get("device", "cpu") != "cpu":
         raise Unsupported("the reference runs on the CPU alone")
     if settings.get("memory_format", "contiguous") != "contiguous":
@@ -48,7 +48,7 @@ def load(settings: Dict[str, Any]) -> None:
 
 
 def facts() -> Dict[str, Any]:
-    """What can be said of the framework once it is imported."""
+    """Return facts about NumPy."""
     return {"framework_build": "NumPy {}".format(np.__version__)}
 
 
@@ -93,7 +93,7 @@ class Model:
         self._gradients: "OrderedDict[str, np.ndarray]" = OrderedDict()
 
     def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
-        """The batch in the model's precision."""
+        """Return the batch in the model's precision."""
         return Batch(
             images=images.astype(self.precision, copy=False),
             targets=targets.astype(self.precision, copy=False),
@@ -108,7 +108,7 @@ class Model:
         return Loss(value, of_prediction, backs)
 
     def backward(self, loss: Loss) -> None:
-        """Adds the loss's gradient to each parameter's."""
+        """Add the loss's gradient to the gradient of each parameter."""
         gradient: Any = loss.of_prediction()
         gradient = gradient.reshape(len(gradient), -1)
         for number in reversed(range(len(loss.backs))):
@@ -119,18 +119,18 @@ class Model:
                 )
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Discard the gradients."""
         self._gradients.clear()
 
     def synchronize(self) -> None:
-        """Nothing runs behind NumPy's back."""
+        """Do nothing: NumPy computes synchronously."""
 
     def item(self, loss: Loss) -> float:
-        """The loss as a number."""
+        """Return the loss as a number."""
         return float(loss.value)
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """Gradient of every parameter by name."""
+        """Return the gradient of every parameter by name."""
         return self._gradients
 
     def infer(self, batch: Batch) -> np.ndarray:
@@ -145,12 +145,12 @@ class Model:
         return output.reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
-        """Sets the rule of the updates to come, and its state to the beginning."""
+        """Set the rule of further updates, and reset its state."""
         self._rule, self._updates = rule, 0
         self._moments = OrderedDict((name, {}) for name in self.parameters)
 
     def step(self) -> None:
-        """One update of every parameter, in place, from the gradients."""
+        """Update every parameter in place from the gradients."""
         self._updates += 1
         for name, value in self.parameters.items():
             UPDATES[type(self._rule)](
@@ -158,7 +158,7 @@ class Model:
             )
 
     def seed_dropout(self, seed: int) -> None:
-        """Sets what dropout draws from here on."""
+        """Seed the generator of dropout."""
         self.random.seed(seed)
 
     def state(self) -> Dict[str, np.ndarray]:
@@ -169,7 +169,7 @@ class Model:
         return found
 
     def restore(self, state: Dict[str, np.ndarray]) -> None:
-        """Goes on from a `state`, by the same rule."""
+        """Restore a `state` of the same rule."""
         self._updates = int(state["updates"])
         for name in self.parameters:
             self.parameters[name] = state[name]
@@ -177,7 +177,7 @@ class Model:
             self._moments[name] = {key[len(name) + 1 :]: state[key] for key in own}
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
-        """What is in use for such a batch, read back."""
+        """Return what is in use for such a batch."""
         return {"precision": self.precision.name}
 
     def _run(self, x: np.ndarray) -> Tuple[np.ndarray, List[Back]]:
@@ -189,7 +189,7 @@ class Model:
 
 
 def composed_loss(prediction: np.ndarray, batch: Batch) -> Tuple[float, Callable[[], np.ndarray]]:
-    """The loss as a chain of elementary operations, each differentiated by its own rule, as autograd does."""
+    """The loss as elementary operations, each with its own derivative, as autograd does."""
     difference = prediction - batch.targets  # (batch, 14, 2)
     masked = difference * batch.visible
     squared = masked * masked
@@ -211,9 +211,9 @@ def explicit_loss(prediction: np.ndarray, batch: Batch) -> Tuple[float, Callable
 
 
 def convolution(layer: layers.Conv, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
-    """(batch, in, h, w) -> (batch, out, h', w'): image by image, a matrix product with its patches (im2col).
+    """(batch, in, h, w) -> (batch, out, h', w'), one matrix product per image (im2col).
 
-    Patches are cut anew on the way back, which costs less than to keep them.
+    The backward pass extracts the patches again, which costs less than keeping them.
     """
     weight, bias = model.parameters[layer.name + ".weight"], model.parameters[layer.name + ".bias"]
     kernels = weight.reshape(layer.outputs, -1)  # (out, in * k * k)
@@ -301,7 +301,7 @@ def momentum_sgd(
     gradient: np.ndarray,
     moments: Dict[str, np.ndarray],
 ) -> None:
-    """One update of one parameter."""
+    """Update one parameter once."""
     velocity = moments.setdefault("velocity", np.zeros_like(value))
     velocity *= rule.momentum
     velocity += gradient
@@ -315,7 +315,7 @@ def adam(
     gradient: np.ndarray,
     moments: Dict[str, np.ndarray],
 ) -> None:
-    """One update of one parameter."""
+    """Update one parameter once."""
     first, second = (moments.setdefault(name, np.zeros_like(value)) for name in ("first", "second"))
     first += (1 - rule.beta1) * (gradient - first)
     second += (1 - rule.beta2) * (gradient * gradient - second)
@@ -346,7 +346,7 @@ def _patches(image: np.ndarray, layer: layers.Conv, area: layers.Shape) -> np.nd
 def _add_patches(
     image: np.ndarray, patches: np.ndarray, layer: layers.Conv, area: layers.Shape
 ) -> None:
-    """The transpose of `_patches`, added to `image`."""
+    """Add the transpose of `_patches` to `image`."""
     patches = patches.reshape((len(image), layer.kernel, layer.kernel) + area)
     for row, column, place in _places(layer, area):
         image[place] += patches[:, row, column]

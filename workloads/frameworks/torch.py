@@ -99,9 +99,9 @@ DIALECT = "tensor" if hasattr(torch, "no_grad") else "variable"
 
 
 def load(settings: Dict[str, Any]) -> None:
-    """Sets threads and flags; touches no device. The last call counts.
+    """Set threads and flags, without touching a device. The last call counts.
 
-    Threads are as the environment's OMP_NUM_THREADS says where that agrees: setting them starts some.
+    The number of threads is not set if OMP_NUM_THREADS agrees: setting it starts threads.
     """
     if settings.get("threads") and settings["threads"] != torch.get_num_threads():
         torch.set_num_threads(settings["threads"])
@@ -112,7 +112,7 @@ def load(settings: Dict[str, Any]) -> None:
 
 
 def facts() -> Dict[str, Any]:
-    """What can be said of the framework once it is imported; no device is touched."""
+    """Return facts about the imported framework, without touching a device."""
     return {"framework_build": "; ".join(["torch {}".format(torch.__version__)] + _build())}
 
 
@@ -126,9 +126,10 @@ class Batch(NamedTuple):
 
 
 class Model:
-    """The network in torch.nn and the loss, in the dialect of the version at hand.
+    """The network in torch.nn and the loss, in the interface of the imported version.
 
-    `settings["dialect"]` may be "variable": the dialect before 0.4, spoken to a later version that still knows it.
+    With `settings["dialect"]` of "variable" it uses the interface before 0.4 on a later version
+    that still has it.
     """
 
     def __init__(
@@ -170,7 +171,10 @@ class Model:
             self._modules.eval()
 
     def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
-        """The batch as tensors on the device; on the CPU they share the arrays' memory, from 0.4 on."""
+        """Return the batch as tensors on the device.
+
+        On the CPU they share the arrays' memory from 0.4 on.
+        """
         joints = np.array(max(float(visible.sum()), 1.0), np.float32)
         return Batch(
             images=self._images(images),
@@ -180,15 +184,15 @@ class Model:
         )
 
     def forward(self, batch: Batch) -> Any:
-        """The loss, with its graph."""
+        """Return the loss, with its graph."""
         return self._loss(batch.images, batch.targets, batch.visible, batch.joints)
 
     def backward(self, loss: Any) -> None:
-        """Adds the loss's gradient to each parameter's."""
+        """Add the loss's gradient to the gradient of each parameter."""
         loss.backward()
 
     def zero_grad(self) -> None:
-        """As the optimisers of each dialect do: forgotten, or before 0.4 zeroed."""
+        """Discard the gradients, or zero them before 0.4, as the version's own optimisers do."""
         for _, parameter in self._parameters:
             if not self._old:
                 parameter.grad = None
@@ -196,16 +200,16 @@ class Model:
                 parameter.grad.data.zero_()
 
     def synchronize(self) -> None:
-        """Waits until the device is done."""
+        """Wait until the device is idle."""
         if self.on_gpu:
             torch.cuda.synchronize()
 
     def item(self, loss: Any) -> float:
-        """The loss as a number."""
+        """Return the loss as a number."""
         return float(loss.data[0] if self._old else loss.item())
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """Gradient of every parameter by name, on the host."""
+        """Return the gradient of every parameter by name, on the host."""
         return {name: parameter.grad.data.cpu().numpy() for name, parameter in self._parameters}
 
     def infer(self, batch: Batch) -> Any:
@@ -220,7 +224,7 @@ class Model:
         return found.data.cpu().numpy().reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
-        """Sets the rule of the updates to come, and its state to the beginning."""
+        """Set the rule of further updates, and reset its state."""
         self._rule, self._updates = rule, 0
         self._corrects_epsilon = _corrects_epsilon()
         self._optimizer = OPTIMIZERS[type(rule)](
@@ -228,7 +232,7 @@ class Model:
         )
 
     def step(self) -> None:
-        """One update of every parameter, in place, from the gradients."""
+        """Update every parameter in place from the gradients."""
         self._updates += 1
         if isinstance(self._rule, optimizers.Adam) and not self._corrects_epsilon:
             self._optimizer.param_groups[0]["eps"] = optimizers.uncorrected_epsilon(
@@ -237,7 +241,7 @@ class Model:
         self._optimizer.step()
 
     def seed_dropout(self, seed: int) -> None:
-        """Sets what dropout draws from here on."""
+        """Seed the generator of dropout."""
         torch.manual_seed(seed)
         if self.on_gpu:
             torch.cuda.manual_seed(seed)
@@ -254,7 +258,7 @@ class Model:
         return found
 
     def restore(self, state: Dict[str, np.ndarray]) -> None:
-        """Goes on from a `state`, by the same rule."""
+        """Restore a `state` of the same rule."""
         self._updates = int(state["updates"])
         for name, parameter in self._parameters:
             parameter.data.copy_(torch.from_numpy(state[name]))
@@ -264,7 +268,7 @@ class Model:
             }
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
-        """What is in use for such a batch, read back."""
+        """Return what is in use for such a batch, read back from the framework."""
         found = {
             "threads": torch.get_num_threads(),
             "dialect": "variable" if self._old else "tensor",
@@ -280,7 +284,7 @@ class Model:
             return self._predict(images)
 
     def _moment(self, value: np.ndarray) -> Any:
-        """State of the optimiser as it keeps it: numbers on the host, a tensor where it counts in one."""
+        """Return state as the optimiser keeps it: numbers on the host, or its counter's tensor."""
         if value.ndim == 0 and value.dtype.kind == "i":
             return int(value)
         tensor = self._from_numpy(value)
@@ -335,10 +339,11 @@ class Model:
         )
 
     def _from_numpy(self, array: np.ndarray) -> Any:
-        """The array as a tensor on the CPU, which shares its memory from 0.4 on.
+        """Return the array as a tensor on the CPU, which shares its memory from 0.4 on.
 
-        Before, the thread that goes backward frees the array of the last tensor that shares it without Python's
-        interpreter lock, and the process crashes: there a tensor gets memory of its own.
+        Before 0.4, the backward thread frees the array of the last tensor that shares it without
+        Python's interpreter lock, and the process crashes. Therefore the tensor gets its own memory
+        there.
         """
         tensor = torch.from_numpy(array)
         return tensor.clone() if self._old else tensor
@@ -352,13 +357,13 @@ class Events:
     """The GPU's own clock."""
 
     def record(self) -> Any:
-        """Marks a point of the GPU's work."""
+        """Mark a point of the GPU's work."""
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
     def elapsed_s(self, first: Any, last: Any) -> float:
-        """Seconds between two marks that the GPU has passed."""
+        """Return the seconds between two marks that the GPU has passed."""
         return float(first.elapsed_time(last)) / 1000
 
 
@@ -442,9 +447,9 @@ WORDS: Dict[type, Callable[[Any], nn.Module]] = {
 
 @contextlib.contextmanager
 def _without_draws() -> Iterator[None]:
-    """Convolutions and products made here leave their memory as it is: they are given their weights next.
+    """Leave the memory of convolutions and products made here as it is.
 
-    Drawing weights that are thrown away takes longer than a step.
+    Their weights are set next: drawing unused weights takes longer than a step.
     """
     kinds = [_with_reset(nn.Conv2d), _with_reset(nn.Linear)]
     own = [kind.reset_parameters for kind in kinds]
@@ -458,12 +463,12 @@ def _without_draws() -> Iterator[None]:
 
 
 def _with_reset(kind: Any) -> Any:
-    """The class that a module has its `reset_parameters` from."""
+    """Return the class that defines a module's `reset_parameters`."""
     return next(each for each in kind.__mro__ if "reset_parameters" in vars(each))
 
 
 def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled anew in every trial, in this process alone: nothing cached by earlier trials, no helpers that stay."""
+    """Compile in this process, for every trial, without caches of earlier trials or helpers."""
     import torch._inductor.config as config
 
     config.compile_threads = 1
@@ -477,9 +482,10 @@ def _inductor(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _corrects_epsilon() -> bool:
-    """Whether this torch's Adam is the published one; before 1.3 it adds epsilon to what is not corrected yet.
+    """Return whether this torch's Adam is the published one.
 
-    Found by trying, which also does the imports of a first step.
+    Before 1.3 it adds epsilon to the uncorrected value. This is tested by running it, which also
+    does the imports of a first step.
     """
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.Adam([parameter], lr=1, eps=1)
@@ -520,7 +526,7 @@ def _onednn_in_use() -> bool:
 
 
 def _knows_channels_last() -> bool:
-    """The word came before what it means did."""
+    """Return whether channels_last works: the word existed before its meaning."""
     try:
         nn.Conv2d(1, 1, 1).to(memory_format=torch.channels_last)
     except (AttributeError, TypeError):
@@ -529,7 +535,7 @@ def _knows_channels_last() -> bool:
 
 
 def _graph_name(value: Any) -> str:
-    """What made `value`, as the graph calls it: ThnnConv2DBackward, MkldnnConvolutionBackward …"""
+    """Return the graph's name of what computed `value`, such as MkldnnConvolutionBackward."""
     return type(value.grad_fn if hasattr(value, "grad_fn") else value.creator).__name__
 
 
@@ -547,7 +553,7 @@ def _chosen_convolutions(network: layers.Network, parameters: Dict[str, Any], im
 
 
 def _build() -> List[str]:
-    """Compiler, libraries and instruction set that this build names, where it does."""
+    """Return compiler, libraries and instruction set of this build, if it names them."""
     if not hasattr(torch, "__config__"):
         return []
     lines = [line.strip(" -") for line in torch.__config__.show().splitlines()[1:]]
@@ -555,7 +561,7 @@ def _build() -> List[str]:
 
 
 def step_device(settings: Dict[str, Any]) -> StepDevice:
-    """Where a step of a user's own computes."""
+    """Return where a step of the user's own computes."""
     on_gpu = settings.get("device", "cpu") == "gpu"
     if on_gpu and not torch.cuda.is_available():
         raise Unsupported("torch {} sees no CUDA device".format(torch.__version__))
