@@ -67,10 +67,10 @@ def test_a_passed_parity_check_is_looked_at_again_by_one_prediction(
     assert whole["prediction_check"] < 1e-5
 
 
-def test_dropout_is_off_and_nothing_goes_back(data: str) -> None:
+def test_the_mode_is_evaluation_and_nothing_goes_back(data: str) -> None:
     class Noting(reference.Model):
         def infer(self, batch: Any) -> np.ndarray:
-            seen.append((self.dropout, len(batch.images)))
+            seen.append((self.training, len(batch.images)))
             return super().infer(batch)
 
         def backward(self, loss: Any) -> None:

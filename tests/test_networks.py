@@ -108,6 +108,23 @@ def test_a_network_that_is_not_there_is_an_error_with_the_nearest_name(value: st
         assert "alexnet" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("axis", "count"),
+    [("network: [vit, resnet18]", 1), ("network: [alexnet, vgg16]", 2), ("network: [vit]", 0)],
+)
+def test_a_network_is_excluded_where_a_version_lacks_a_layer_of_it(
+    axis: str, count: int, sweep: Sweep
+) -> None:
+    text = f"name: mine\naxes: {{framework: [torch==0.3.1, torch==0.4.0], {axis}, seed: [0]}}\n"
+    Path("grid.yaml").write_text(text)
+    planned = sweep("plan", "grid.yaml", "--format", "json")
+    names = [row["name"] for row in json.loads(planned.out)]
+    assert sum(name.startswith("torch==0.3.1") for name in names) == count
+    assert sum(name.startswith("torch==0.4.0") for name in names) == axis.count(",") + 1
+    if count < axis.count(",") + 1:
+        assert "vit needs" in planned.err
+
+
 def test_a_network_of_a_package_is_one_that_a_grid_can_name(plugged: Path, sweep: Sweep) -> None:
     Path("grid.yaml").write_text(
         "name: mine\naxes: {framework: [reference], network: [line, mlp], seed: [0]}\n"
@@ -150,9 +167,9 @@ def test_reference_values_depend_on_the_file_of_the_network(plugged: Path) -> No
     workload, settings = catalog.get_workload("core").path, {"network": "line"}
     network = reference_values.network_file(settings)
     assert network == str(plugged / "line.py")
-    before = reference_values._file(workload, network, settings, None, "1")
+    before = reference_values._cache_file(workload, network, settings, None, "1")
     (plugged / "sizes.py").write_text("PIXELS = 227 * 227 * 3\n")
-    assert reference_values._file(workload, network, settings, None, "2") != before
+    assert reference_values._cache_file(workload, network, settings, None, "2") != before
 
 
 def test_a_trial_computes_the_network_of_the_file_that_it_was_told_of(

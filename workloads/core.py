@@ -44,6 +44,8 @@ REFERENCE = (
 # The settings that `parity` does not depend on.
 PARITY_IGNORES = SAMPLED_STEPS + ("batch_exponent", "dropout", "include_data")
 
+_COMPARED = ("loss", "gradient_norm", "statistics_norm")  # with the reference, where it has them
+
 # Numbers summed at once: bounds the float64 copies of gradients to 8 MiB.
 _SUMMED_AT_ONCE = 1 << 20
 
@@ -79,7 +81,7 @@ def run(
 
 
 def reference_values(settings: Dict[str, Any], data: str) -> Dict[str, float]:
-    """Return loss and gradient norm of the parity batch in float64.
+    """Return what `evaluate` finds of the parity batch in float64.
 
     Of `settings` only those in REFERENCE are given.
     """
@@ -130,18 +132,23 @@ def parity_again(
 
 
 def first_loss(model: Any, batch: deeppose.Batch) -> float:
-    """Return the loss of the first example of a batch, without dropout."""
-    model.dropout = False
+    """Return the loss of the first example of a batch, in training mode without dropout.
+
+    It leaves running statistics as they are at first.
+    """
+    model.training, model.dropout = True, False
     first = deeppose.Batch(*(part[:1] for part in batch))
     loss = float(model.item(model.forward(model.to_device(*first))))
     model.synchronize()
+    if hasattr(model, "reset_statistics"):
+        model.reset_statistics()
     return loss
 
 
 def parity_check(
     model: Any, batch: deeppose.Batch, reference: Optional[Dict[str, float]], tolerance: float
 ) -> Dict[str, Optional[float]]:
-    """Return loss and gradient norm without dropout, and their differences from the reference's.
+    """Return loss, gradient norm and running statistics without dropout, compared with the reference's.
 
     NotComparable if a relative difference exceeds `tolerance`.
     """
@@ -149,28 +156,37 @@ def parity_check(
     if reference is None:
         unchecked: Dict[str, Optional[float]] = {"loss_check": None, "grad_check": None}
         return {**found, **unchecked}
-    off = {
-        name: relative_difference(found[name], reference[name])
-        for name in ("loss", "gradient_norm")
-    }
-    for name, difference in off.items():
+    off = {}
+    for name in _COMPARED:
+        if name not in reference:
+            continue
+        # NaN stands for the statistics of a framework that keeps none.
+        value = found.get(name, float("nan"))
+        difference = off[name] = relative_difference(value, reference[name])
         # `not <=` also refuses NaN.
         if not difference <= tolerance:
             raise NotComparable(
                 "{} is {:.9g}, the reference's {:.9g}:"
                 " they differ by {:.1e}, more than tolerance {:g}".format(
-                    name.replace("_", " "), found[name], reference[name], difference, tolerance
+                    name.replace("_", " "), value, reference[name], difference, tolerance
                 )
             )
-    return {**found, "loss_check": off["loss"], "grad_check": off["gradient_norm"]}
+    checks = {"loss_check": off["loss"], "grad_check": off["gradient_norm"]}
+    if "statistics_norm" in off:
+        checks["statistics_check"] = off["statistics_norm"]
+    return {**found, **checks}
 
 
 def evaluate(model: Any, batch: deeppose.Batch) -> Dict[str, float]:
     """Return loss, global gradient norm and number of parameters of a batch, without dropout.
 
-    It leaves no gradients.
+    It computes in training mode. If the network has running statistics, their norm after this
+    batch is returned too. It leaves no gradients, and the statistics as they are at first.
     """
-    model.dropout = False
+    model.training, model.dropout = True, False
+    keeps_statistics = hasattr(model, "reset_statistics")
+    if keeps_statistics:
+        model.reset_statistics()
     model.zero_grad()
     loss = model.forward(model.to_device(*batch))
     model.backward(loss)
@@ -182,6 +198,9 @@ def evaluate(model: Any, batch: deeppose.Batch) -> Dict[str, float]:
         "parameter_count": sum(gradient.size for gradient in gradients.values()),
     }
     model.zero_grad()
+    if keeps_statistics and model.statistics():
+        found["statistics_norm"] = norm(model.statistics())
+        model.reset_statistics()
     return found
 
 

@@ -1,6 +1,6 @@
 """Infer: DeepPose's prediction for one batch on the device, forward only, sample by sample.
 
-The network is as in use after training: dropout does nothing, and no graph is kept. A sample,
+The network is in evaluation mode, as in use after training, and no graph is kept. A sample,
 `forward_s`, goes from the batch on the device to the prediction on the device. `images_per_s` is
 the batch size divided by the mean of the samples. `docs/training.md` says more.
 """
@@ -59,7 +59,7 @@ def run(
     images = parity_images(poses, settings)
     columns = parity_again(model, images, reference, getattr(report, "parity", None), settings)
     report({"phase": "timing"})
-    model.dropout = False
+    model.training = False
     chosen = deeppose.batch_indices(len(poses), core.batch_size(settings), settings["seed"], 0)
     batch = model.to_device(*poses.batch(chosen))
     columns.update(samples(model, batch, settings))

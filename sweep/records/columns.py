@@ -308,7 +308,19 @@ _FAIRNESS = [
         "relative",
         "difference of one example's loss or prediction from the process that passed the check",
     ),
+    _column(
+        "statistics_check",
+        _FLOAT,
+        "relative",
+        "difference of the running statistics' norm from the reference's, before timing",
+    ),
     _column("gradient_norm", _FLOAT, "norm", "Euclidean norm of all gradients, before timing"),
+    _column(
+        "statistics_norm",
+        _FLOAT,
+        "norm",
+        "Euclidean norm of the running statistics after a batch, where the network has some",
+    ),
     _column("parameter_count", _INT, "parameters", "weights and biases that the framework counts"),
 ]
 

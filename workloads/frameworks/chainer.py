@@ -71,7 +71,7 @@
 """Chainer 1.19 to 7.8.1."""
 
 from collections import OrderedDict
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 import chainer
 import chainer.functions as F  # noqa: N812  as everybody says it
@@ -137,6 +137,7 @@ class Model:
         self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]
     ) -> None:
         self.network = network
+        self.training = True
         self.dropout = True
         self._device = _device(settings)
         self.events = self._device if isinstance(self._device, Gpu) else None
@@ -144,6 +145,8 @@ class Model:
         self._rule: Any = None
         self._optimizer: Any = None
         self.links = _links(network, weights)
+        self._parameters = OrderedDict((name, _parameter(self.links, name)) for name in weights)
+        self.reset_statistics()  # running variances begin as 0 before Chainer 2
         self._chain = chainer.Chain(**self.links)
         self._device.move(self._chain)
         self.zero_grad()  # a parameter's first gradient is NaN
@@ -185,23 +188,30 @@ class Model:
 
     def gradients(self) -> Dict[str, np.ndarray]:
         """Gradient of every parameter by name, on the host."""
-        found = {}
-        for name, link in self.links.items():
-            found[name + ".weight"] = self._device.fetch(link.W.grad)
-            found[name + ".bias"] = self._device.fetch(link.b.grad)
-        return found
+        return {
+            name: self._device.fetch(parameter.grad) for name, parameter in self._parameters.items()
+        }
+
+    def statistics(self) -> Dict[str, np.ndarray]:
+        """Running statistics by name, on the host."""
+        return {name: self._device.fetch(value).copy() for name, value in self._running()}
+
+    def reset_statistics(self) -> None:
+        """Sets running statistics to what they are before training."""
+        for name, value in self._running():
+            value.fill(0 if name.endswith(".running_mean") else 1)
 
     def infer(self, batch: Batch) -> Any:
-        """The last layer's output on the device, without a graph."""
+        """The last layer's output on the device, in evaluation mode, without a graph."""
         with chainer.no_backprop_mode():
             return self._run(batch.images)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
-        dropout, self.dropout = self.dropout, False
+        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), in evaluation mode and without a graph."""
+        training, self.training = self.training, False
         with chainer.no_backprop_mode():
             found = self._run(self._device.send(images))
-        self.dropout = dropout
+        self.training = training
         return self._device.fetch(found.data).reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
@@ -232,7 +242,9 @@ class Model:
     def restore(self, state: Dict[str, np.ndarray]) -> None:
         """Restore a `state` of the same rule."""
         saved = chainer.serializers.NpzDeserializer(state)
+        self._device.release(self._chain)
         saved["parameters"].load(self._chain)
+        self._device.move(self._chain)
         if hasattr(
             self._optimizer, "prepare"
         ):  # before Chainer 2 state is there only once it is prepared
@@ -241,16 +253,22 @@ class Model:
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
         """What is in use for such a batch, read back."""
-        weights = next(iter(self.links.values())).W.data
+        weights = next(iter(self._parameters.values())).data
         return dict(
             self._device.facts(),
             arrays="{}.{}".format(type(weights).__module__, type(weights).__name__),
         )
 
+    def _running(self) -> Iterator[Tuple[str, Any]]:
+        """Name and array of each running statistic."""
+        for layer in layers.batch_norms(self.network):
+            yield layer.name + ".running_mean", self.links[layer.name].avg_mean
+            yield layer.name + ".running_var", self.links[layer.name].avg_var
+
     def _run(self, x: Any) -> Any:
-        for layer in self.network.layers:
-            x = WORDS[type(layer)](layer, self, x)
-        return x
+        if hasattr(chainer, "config"):  # before Chainer 2 a link is told the mode in each call
+            chainer.config.train = self.training
+        return sequence(self.network.layers, self, x)
 
 
 def composed_loss(prediction: Any, targets: Any, visible: Any, joints: float) -> Any:
@@ -301,15 +319,124 @@ OPTIMIZERS: Dict[type, Any] = {
     ),
 }
 
+
+def sequence(several: Sequence[Any], model: Model, x: Any) -> Any:
+    """Layers one after the other."""
+    for layer in several:
+        x = layers.meaning(WORDS, layer)(layer, model, x)
+    return x
+
+
+def product(layer: layers.Dense, model: Model, x: Any) -> Any:
+    """(batch, in) -> (batch, out), or the same of tokens (batch, count, in), as rows."""
+    if len(x.shape) == 2:
+        return model.links[layer.name](x)
+    return _by_rows(model.links[layer.name], x, layer.outputs)
+
+
+def dropping(layer: layers.Dropout, model: Model, x: Any) -> Any:
+    """What is not dropped is scaled up."""
+    if not (model.training and model.dropout):
+        return x
+    return F.dropout(x, ratio=layer.ratio)
+
+
+def averaging_all(layer: layers.GlobalAvgPool, model: Model, x: Any) -> Any:
+    """(batch, c, h, w) -> (batch, c), or (batch, tokens, width) -> (batch, width)"""
+    if len(x.shape) == 3:
+        return F.sum(x, axis=1) / x.shape[1]
+    return F.reshape(F.average_pooling_2d(x, x.shape[2:]), x.shape[:2])
+
+
+def batch_normalisation(layer: layers.BatchNorm, model: Model, x: Any) -> Any:
+    """The mode is Chainer's own, or before Chainer 2 an argument."""
+    link = model.links[layer.name]
+    return link(x) if hasattr(chainer, "config") else link(x, test=not model.training)
+
+
+def layer_normalisation(layer: layers.LayerNorm, model: Model, x: Any) -> Any:
+    """By Chainer's own link of rows, or composed where it has none."""
+    if hasattr(L, "LayerNormalization"):
+        return _by_rows(model.links[layer.name], x, layer.width)
+    weight = model.links[layer.name + "_weight"].W
+    bias = model.links[layer.name + "_bias"].W
+    rows = F.reshape(x, (x.size // layer.width, layer.width))
+    centred = rows - _spread(F.sum(rows, axis=1) / layer.width, rows)
+    variance = F.sum(centred * centred, axis=1) / layer.width
+    normal = centred / _spread(F.sqrt(variance + layers.EPSILON), rows)
+    scaled = normal * F.broadcast_to(weight, rows.shape) + F.broadcast_to(bias, rows.shape)
+    return F.reshape(scaled, x.shape)
+
+
+def gaussian_unit(layer: layers.Gelu, model: Model, x: Any) -> Any:
+    """Composed: Chainer has none of its own."""
+    return 0.5 * x * (1 + F.tanh((x + 0.044715 * x * x * x) * 0.7978845608028654))
+
+
+def tokens(layer: layers.Tokens, model: Model, x: Any) -> Any:
+    """(batch, width, h, w) -> (batch, h * w, width), plus the weights of each position."""
+    listed = F.transpose(F.reshape(x, (x.shape[0], layer.width, layer.places)), (0, 2, 1))
+    return listed + F.broadcast_to(model.links[layer.name].W, listed.shape)
+
+
+def attention(layer: layers.Attention, model: Model, x: Any) -> Any:
+    """(batch, count, width) -> (batch, count, width)"""
+    batch, count, width = x.shape
+    heads, size = layer.heads, width // layer.heads
+    together = _by_rows(model.links[layer.name + "_qkv"], x, 3 * width)
+    apart = F.transpose(F.reshape(together, (batch, count, 3, heads, size)), (2, 0, 3, 1, 4))
+    query, key, value = (
+        F.reshape(apart[place], (batch * heads, count, size)) for place in range(3)
+    )
+    scores = F.reshape(
+        _products(query, key, transb=True) * size**-0.5, (batch * heads * count, count)
+    )
+    mixed = _products(F.reshape(F.softmax(scores), (batch * heads, count, count)), value)
+    joined = F.transpose(F.reshape(mixed, (batch, heads, count, size)), (0, 2, 1, 3))
+    return _by_rows(model.links[layer.name + "_out"], F.reshape(joined, x.shape), width)
+
+
+def residual(layer: layers.Residual, model: Model, x: Any) -> Any:
+    """The sum of two ways."""
+    return sequence(layer.body, model, x) + sequence(layer.shortcut, model, x)
+
+
+def _by_rows(link: Any, x: Any, outputs: int) -> Any:
+    """A link of rows, on tokens: (batch, count, in) -> (batch, count, outputs)"""
+    batch, count, inputs = x.shape
+    return F.reshape(link(F.reshape(x, (batch * count, inputs))), (batch, count, outputs))
+
+
+def _spread(of_rows: Any, rows: Any) -> Any:
+    """One number a row, all along it."""
+    return F.broadcast_to(F.reshape(of_rows, (rows.shape[0], 1)), rows.shape)
+
+
+def _products(one: Any, other: Any, transb: bool = False) -> Any:
+    """Products of matrices, example by example; `matmul` takes them from Chainer 3 on."""
+    multiply = F.matmul if hasattr(chainer, "FunctionNode") else F.batch_matmul
+    return multiply(one, other, transb=transb)
+
+
 WORDS: Dict[type, Any] = {
     layers.Conv: lambda layer, model, x: model.links[layer.name](x),
     layers.Relu: lambda layer, model, x: F.relu(x),
     layers.MaxPool: lambda layer, model, x: F.max_pooling_2d(
-        x, layer.kernel, stride=layer.stride, cover_all=False
+        x, layer.kernel, stride=layer.stride, pad=layer.pad, cover_all=False
     ),
     layers.Flatten: lambda layer, model, x: F.reshape(x, (x.shape[0], x.size // x.shape[0])),
-    layers.Dense: lambda layer, model, x: model.links[layer.name](x),
-    layers.Dropout: lambda layer, model, x: F.dropout(x, ratio=layer.ratio) if model.dropout else x,
+    layers.Dense: product,
+    layers.Dropout: dropping,
+    layers.AvgPool: lambda layer, model, x: F.average_pooling_2d(
+        x, layer.kernel, stride=layer.stride
+    ),
+    layers.GlobalAvgPool: averaging_all,
+    layers.BatchNorm: batch_normalisation,
+    layers.LayerNorm: layer_normalisation,
+    layers.Gelu: gaussian_unit,
+    layers.Tokens: tokens,
+    layers.Attention: attention,
+    layers.Residual: residual,
 }
 
 
@@ -318,6 +445,9 @@ class Host:
 
     def move(self, chain: Any) -> None:
         """Move the parameters of `chain` to the device."""
+
+    def release(self, chain: Any) -> None:
+        """Takes the parameters of `chain` out of layouts that nothing can be loaded into."""
 
     def send(self, array: np.ndarray) -> Any:
         """Return the array on the device."""
@@ -355,6 +485,10 @@ class Ideep(Host):
 
     def move(self, chain: Any) -> None:
         chain.to_intel64()
+
+    def release(self, chain: Any) -> None:
+        # loading into iDeep's blocked layouts leaves weights in another order
+        chain.to_cpu()
 
     def facts(self) -> Dict[str, Any]:
         return {"ideep": self.version, "use_ideep": chainer.config.use_ideep}
@@ -457,12 +591,7 @@ def _device(settings: Dict[str, Any]) -> Host:
 def _links(network: layers.Network, weights: Dict[str, np.ndarray]) -> "OrderedDict[str, Any]":
     """Return links by name, built with their weights: drawing unused weights takes seconds."""
     found: "OrderedDict[str, Any]" = OrderedDict()
-    for layer in network.layers:
-        if isinstance(layer, (layers.Conv, layers.Dense)):
-            initial = {
-                "initialW": weights[layer.name + ".weight"],
-                "initial_bias": weights[layer.name + ".bias"],
-            }
+    for layer, _ in layers.walk(network):
         if isinstance(layer, layers.Conv):
             found[layer.name] = L.Convolution2D(
                 layer.inputs,
@@ -470,11 +599,72 @@ def _links(network: layers.Network, weights: Dict[str, np.ndarray]) -> "OrderedD
                 layer.kernel,
                 stride=layer.stride,
                 pad=layer.pad,
-                **initial,
+                **_initial(layer, weights),
             )
         elif isinstance(layer, layers.Dense):
-            found[layer.name] = L.Linear(layer.inputs, layer.outputs, **initial)
+            found[layer.name] = _linear(layer, weights)
+        elif isinstance(layer, layers.BatchNorm):
+            link = L.BatchNormalization(
+                layer.channels, decay=1 - layers.MOMENTUM, eps=layers.EPSILON
+            )
+            found[layer.name] = _with_weights(link, layer, weights)
+        elif isinstance(layer, layers.LayerNorm):
+            found.update(_layer_norm(layer, weights))
+        elif isinstance(layer, layers.Tokens):
+            found[layer.name] = L.Parameter(weights[layer.name + ".positions"].copy())
+        elif isinstance(layer, layers.Attention):
+            for part, outputs in (("qkv", 3 * layer.width), ("out", layer.width)):
+                dense = layers.Dense("{}.{}".format(layer.name, part), layer.width, outputs)
+                found["{}_{}".format(layer.name, part)] = _linear(dense, weights)
     return found
+
+
+def _linear(layer: layers.Dense, weights: Dict[str, np.ndarray]) -> Any:
+    return L.Linear(layer.inputs, layer.outputs, **_initial(layer, weights))
+
+
+def _initial(layer: Any, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
+    """Arguments of a link that say its weights, and whether it has a bias."""
+    given = {"initialW": weights[layer.name + ".weight"]}
+    if not layer.bias:
+        return dict(given, nobias=True)
+    return dict(given, initial_bias=weights[layer.name + ".bias"])
+
+
+def _layer_norm(layer: layers.LayerNorm, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
+    """Chainer's own link, or its two parameters where it has none."""
+    if hasattr(L, "LayerNormalization"):
+        link = L.LayerNormalization(layer.width, eps=layers.EPSILON)
+        return {layer.name: _with_weights(link, layer, weights)}
+    return {
+        "{}_{}".format(layer.name, kind): L.Parameter(
+            weights["{}.{}".format(layer.name, kind)].copy()
+        )
+        for kind in ("weight", "bias")
+    }
+
+
+def _with_weights(link: Any, layer: Any, weights: Dict[str, np.ndarray]) -> Any:
+    """A link of a normalisation, which cannot be made with its weights in every version."""
+    link.gamma.data[...] = weights[layer.name + ".weight"]
+    link.beta.data[...] = weights[layer.name + ".bias"]
+    return link
+
+
+_PARAMETERS = {  # of links by what the network calls them
+    "weight": ("W", "gamma"),
+    "bias": ("b", "beta"),
+    "positions": ("W",),
+}
+
+
+def _parameter(links: Dict[str, Any], name: str) -> Any:
+    """The parameter that the network calls `attention1.qkv.weight`, which Chainer calls `W` of a link."""
+    path, _, kind = name.rpartition(".")
+    path = path.replace(".", "_")
+    if path not in links:
+        return links["{}_{}".format(path, kind)].W
+    return next(getattr(links[path], own) for own in _PARAMETERS[kind] if hasattr(links[path], own))
 
 
 def _configure(flag: str, value: Any, without: Any) -> None:

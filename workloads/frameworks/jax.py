@@ -35,8 +35,9 @@
 """JAX 0.4.13 and later: a loss and its vector-Jacobian product, each compiled as a whole by XLA."""
 
 import functools
+import itertools
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import jax
 import jaxlib
@@ -110,6 +111,7 @@ class Model:
         self, network: layers.Network, weights: Dict[str, np.ndarray], settings: Dict[str, Any]
     ) -> None:
         self.network = network
+        self.training = True
         self.dropout = True
         self.compiles = settings.get("backend", "default") == "default"
         self._channels_last = settings.get("memory_format", "contiguous") == "channels_last"
@@ -121,6 +123,8 @@ class Model:
             for name, value in weights.items()
         }
         self._gradients: Dict[str, Any] = {}
+        self._statistics: Dict[str, Any] = {}
+        self.reset_statistics()
         self._random = jax.random.PRNGKey(settings.get("seed", 0))
         self._calls = 0
         self.deterministic = self._device.platform == "cpu"
@@ -134,11 +138,17 @@ class Model:
         ]
         self._compiled = compiled = jax.jit if self.compiles else lambda run: run
         self._forward = {
-            drops: compiled(functools.partial(_loss_and_back, self._run, loss, drops))
-            for drops in (False, True)
+            (training, drops): compiled(
+                functools.partial(_loss_and_back, self._run, loss, training, drops)
+            )
+            for training, drops in itertools.product((False, True), repeat=2)
         }
         self._backward = compiled(lambda back, gradient: back(gradient)[0])
-        self._predict = compiled(lambda parameters, images: self._run(parameters, images, None))
+        self._predict = compiled(
+            lambda parameters, statistics, images: self._run(
+                Pass(parameters, statistics, None, False), images
+            )
+        )
 
     def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """Return the batch as arrays on the device."""
@@ -150,10 +160,11 @@ class Model:
     def forward(self, batch: Batch) -> Loss:
         """Return the loss, with its backward pass."""
         self._calls += 1
-        value, back = self._forward[self.dropout](
-            self._parameters, batch, self._random, self._calls
+        mode = self.training, self.training and self.dropout
+        value, back, self._statistics = self._forward[mode](
+            self._parameters, self._statistics, batch, self._random, self._calls
         )
-        self._last = value
+        self._last = value, self._statistics
         return Loss(value, back)
 
     def backward(self, loss: Loss) -> None:
@@ -179,14 +190,24 @@ class Model:
         """Return the gradient of every parameter by name, on the host, in the network's order."""
         return {name: np.asarray(self._gradients[name]) for name in self._parameters}
 
+    def statistics(self) -> Dict[str, np.ndarray]:
+        """Running statistics by name, on the host."""
+        return {name: np.asarray(value) for name, value in self._statistics.items()}
+
+    def reset_statistics(self) -> None:
+        """Sets running statistics to what they are before training."""
+        initial = layers.initial_statistics(self.network)
+        self._statistics = {name: self._sent(value) for name, value in initial.items()}
+
     def infer(self, batch: Batch) -> Any:
-        """The last layer's output on the device, without a graph or dropout."""
-        self._last = self._predict(self._parameters, batch.images)
+        """The last layer's output on the device, in evaluation mode, without a graph."""
+        self._last = self._predict(self._parameters, self._statistics, batch.images)
         return self._last
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
-        found = self._predict(self._parameters, self._sent(self._laid_out(images)))
+        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), in evaluation mode and without a graph."""
+        placed = self._sent(self._laid_out(images))
+        found = self._predict(self._parameters, self._statistics, placed)
         return np.asarray(found).reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
@@ -217,6 +238,7 @@ class Model:
     def state(self) -> Dict[str, np.ndarray]:
         """Return all that further updates depend on: parameters and the rule's state."""
         found = {name: np.asarray(value) for name, value in self._parameters.items()}
+        found.update(self.statistics())
         for name, moments in self._moments.items():
             found.update(
                 {
@@ -229,6 +251,7 @@ class Model:
     def restore(self, state: Dict[str, np.ndarray]) -> None:
         """Restore a `state` of the same rule."""
         self._updates = int(state["updates"])
+        self._statistics = {name: self._sent(state[name]) for name in self._statistics}
         for name, moments in self._moments.items():
             own = ["{}/{}".format(name, place) for place in range(len(moments))]
             self._moments[name] = tuple(self._sent(state[each]) for each in own)
@@ -238,18 +261,34 @@ class Model:
         """Return what is in use for such a batch, read back from the framework."""
         return _device_facts(self._device)
 
-    def _run(self, parameters: Dict[str, Any], x: Any, random: Any) -> Any:
-        """The network's output; `random` is the dropouts' key, or None where they do nothing."""
-        for number, layer in enumerate(self.network.layers):
-            own = jax.random.fold_in(random, number) if random is not None else None
-            x = WORDS[type(layer)](layer, parameters, x, own, self._channels_last)
-        return x
+    def _run(self, run: "Pass", x: Any) -> Any:
+        run.channels_last = self._channels_last
+        return sequence(self.network.layers, run, x)
 
     def _laid_out(self, images: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if self._channels_last else images
 
     def _sent(self, array: Any) -> Any:
         return jax.device_put(array, self._device)
+
+
+class Pass:
+    """One way through the network, as it is traced: what its layers read, and the statistics that they leave.
+
+    `random` is the dropouts' key, or None where they do nothing. `statistics` are updated in training.
+    """
+
+    def __init__(
+        self, parameters: Dict[str, Any], statistics: Dict[str, Any], random: Any, training: bool
+    ) -> None:
+        self.parameters, self.statistics = parameters, dict(statistics)
+        self.training, self.channels_last = training, False
+        self._random, self._layers = random, 0
+
+    def key(self) -> Any:
+        """The next layer's own."""
+        self._layers += 1
+        return None if self._random is None else jax.random.fold_in(self._random, self._layers - 1)
 
 
 def composed_loss(prediction: Any, targets: Any, visible: Any, joints: Any) -> Any:
@@ -280,67 +319,141 @@ explicit_loss.defvjp(_explicit_forward, _explicit_backward)
 def _loss_and_back(
     run: Callable[..., Any],
     loss: Any,
+    training: bool,
     drops: bool,
     parameters: Any,
+    statistics: Any,
     batch: Batch,
     random: Any,
     call: Any,
-) -> Tuple[Any, Any]:
-    """The loss and its vector-Jacobian product, a function that carries what the way back needs."""
+) -> Tuple[Any, Any, Any]:
+    """The loss, its vector-Jacobian product, which carries what the way back needs, and the statistics thereafter."""
     own = jax.random.fold_in(random, call) if drops else None
 
     def of_parameters(parameters: Any) -> Any:
-        prediction = run(parameters, batch.images, own).reshape(batch.targets.shape)
-        return loss(prediction, batch.targets, batch.visible, batch.joints)
+        through = Pass(parameters, statistics, own, training)
+        prediction = run(through, batch.images).reshape(batch.targets.shape)
+        value = loss(prediction, batch.targets, batch.visible, batch.joints)
+        return value, through.statistics
 
-    return jax.vjp(of_parameters, parameters)
+    return jax.vjp(of_parameters, parameters, has_aux=True)
 
 
-def convolution(
-    layer: layers.Conv, parameters: Any, x: Any, random: Any, channels_last: bool
-) -> Any:
+def sequence(several: Sequence[Any], run: Pass, x: Any) -> Any:
+    """Layers one after the other."""
+    for layer in several:
+        x = layers.meaning(WORDS, layer)(layer, run, x, run.key())
+    return x
+
+
+def convolution(layer: layers.Conv, run: Pass, x: Any, random: Any) -> Any:
     """Images in the layout asked for, weights (outputs, inputs, kernel, kernel) in either."""
-    images = "NHWC" if channels_last else "NCHW"
+    images = "NHWC" if run.channels_last else "NCHW"
     pads = [(layer.pad, layer.pad)] * 2
     y = lax.conv_general_dilated(
         x,
-        parameters[layer.name + ".weight"],
+        run.parameters[layer.name + ".weight"],
         [layer.stride] * 2,
         pads,
         dimension_numbers=(images, "OIHW", images),
     )
-    bias = parameters[layer.name + ".bias"]
-    return y + (bias if channels_last else bias[:, None, None])
+    return y + _of_channels(run, run.parameters[layer.name + ".bias"]) if layer.bias else y
 
 
-def maximum(
-    layer: layers.MaxPool, parameters: Any, x: Any, random: Any, channels_last: bool
-) -> Any:
+def maximum(layer: layers.MaxPool, run: Pass, x: Any, random: Any) -> Any:
+    """Windows that would stick out are left out."""
+    pads = [(n, n) for n in _per_axis(layer.pad, run.channels_last, others=0)]
+    return lax.reduce_window(x, -jnp.inf, lax.max, *_windows(layer, run), pads)
+
+
+def averaging(layer: layers.AvgPool, run: Pass, x: Any, random: Any) -> Any:
     """Windows that would stick out are left out, as VALID says."""
-    kernel, stride = (_per_axis(n, channels_last) for n in (layer.kernel, layer.stride))
-    return lax.reduce_window(x, -jnp.inf, lax.max, kernel, stride, "VALID")
+    return lax.reduce_window(x, 0.0, lax.add, *_windows(layer, run), "VALID") / layer.kernel**2
 
 
-def flattening(
-    layer: layers.Flatten, parameters: Any, x: Any, random: Any, channels_last: bool
-) -> Any:
+def averaging_all(layer: layers.GlobalAvgPool, run: Pass, x: Any, random: Any) -> Any:
+    """(batch, c, h, w) -> (batch, c), or (batch, tokens, width) -> (batch, width)"""
+    if x.ndim == 3:
+        return x.mean(axis=1)
+    return x.mean(axis=(1, 2) if run.channels_last else (2, 3))
+
+
+def batch_normalisation(layer: layers.BatchNorm, run: Pass, x: Any, random: Any) -> Any:
+    """By the batch's statistics in training, which the running ones follow; by the running ones in evaluation."""
+    mean_name, variance_name = layer.name + ".running_mean", layer.name + ".running_var"
+    mean, variance = run.statistics[mean_name], run.statistics[variance_name]
+    if run.training:
+        axes = (0, 1, 2) if run.channels_last else (0, 2, 3)
+        count = x.size // layer.channels
+        old_mean, old_variance = mean, variance
+        mean, variance = x.mean(axis=axes), x.var(axis=axes)
+        unbiased = variance * (count / max(count - 1, 1))
+        run.statistics[mean_name] = old_mean + layers.MOMENTUM * (mean - old_mean)
+        run.statistics[variance_name] = old_variance + layers.MOMENTUM * (unbiased - old_variance)
+    scale = run.parameters[layer.name + ".weight"] * lax.rsqrt(variance + layers.EPSILON)
+    centred = x - _of_channels(run, mean)
+    bias = run.parameters[layer.name + ".bias"]
+    return centred * _of_channels(run, scale) + _of_channels(run, bias)
+
+
+def layer_normalisation(layer: layers.LayerNorm, run: Pass, x: Any, random: Any) -> Any:
+    """(batch, …, width), each vector by itself."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    deviation = lax.rsqrt(x.var(axis=-1, keepdims=True) + layers.EPSILON)
+    weight, bias = (run.parameters[layer.name + kind] for kind in (".weight", ".bias"))
+    return centred * deviation * weight + bias
+
+
+def tokens(layer: layers.Tokens, run: Pass, x: Any, random: Any) -> Any:
+    """(batch, width, h, w) -> (batch, h * w, width), plus the weights of each position."""
+    last = x if run.channels_last else x.transpose(0, 2, 3, 1)
+    return (
+        last.reshape(len(x), layer.places, layer.width) + run.parameters[layer.name + ".positions"]
+    )
+
+
+def attention(layer: layers.Attention, run: Pass, x: Any, random: Any) -> Any:
+    """(batch, count, width) -> (batch, count, width)"""
+    batch, count, width = x.shape
+    size = width // layer.heads
+    apart = _product(run, layer.name + ".qkv", x).reshape(batch, count, 3, layer.heads, size)
+    query, key, value = apart.transpose(2, 0, 3, 1, 4)  # each (batch, heads, count, size)
+    share = jax.nn.softmax(jnp.matmul(query, key.swapaxes(2, 3)) * size**-0.5)
+    joined = jnp.matmul(share, value).transpose(0, 2, 1, 3).reshape(x.shape)
+    return _product(run, layer.name + ".out", joined)
+
+
+def residual(layer: layers.Residual, run: Pass, x: Any, random: Any) -> Any:
+    """The sum of two ways."""
+    return sequence(layer.body, run, x) + sequence(layer.shortcut, run, x)
+
+
+def flattening(layer: layers.Flatten, run: Pass, x: Any, random: Any) -> Any:
     """(batch, c, h, w) -> (batch, c * h * w), in this order in either layout."""
-    return (x.transpose(0, 3, 1, 2) if channels_last else x).reshape(len(x), -1)
+    return (x.transpose(0, 3, 1, 2) if run.channels_last else x).reshape(len(x), -1)
 
 
-def product(layer: layers.Dense, parameters: Any, x: Any, random: Any, channels_last: bool) -> Any:
-    """(batch, in) -> (batch, out)"""
-    return jnp.dot(x, parameters[layer.name + ".weight"].T) + parameters[layer.name + ".bias"]
+def product(layer: layers.Dense, run: Pass, x: Any, random: Any) -> Any:
+    """(batch, …, in) -> (batch, …, out)"""
+    return _product(run, layer.name, x, layer.bias)
 
 
-def dropping(
-    layer: layers.Dropout, parameters: Any, x: Any, random: Any, channels_last: bool
-) -> Any:
+def dropping(layer: layers.Dropout, run: Pass, x: Any, random: Any) -> Any:
     """What is not dropped is scaled up."""
     if random is None:
         return x
     kept = jax.random.bernoulli(random, 1 - layer.ratio, x.shape)
     return jnp.where(kept, x / (1 - layer.ratio), 0)
+
+
+def _product(run: Pass, name: str, x: Any, bias: bool = True) -> Any:
+    y = jnp.dot(x, run.parameters[name + ".weight"].T)
+    return y + run.parameters[name + ".bias"] if bias else y
+
+
+def _of_channels(run: Pass, values: Any) -> Any:
+    """One number a channel, as images of the layout at hand take it."""
+    return values if run.channels_last else values[:, None, None]
 
 
 def _updated(
@@ -384,11 +497,19 @@ MOMENTS: Dict[type, int] = {optimizers.MomentumSGD: 1, optimizers.Adam: 2}
 
 WORDS: Dict[type, Callable[..., Any]] = {
     layers.Conv: convolution,
-    layers.Relu: lambda layer, parameters, x, random, channels_last: jax.nn.relu(x),
+    layers.Relu: lambda layer, run, x, random: jax.nn.relu(x),
     layers.MaxPool: maximum,
     layers.Flatten: flattening,
     layers.Dense: product,
     layers.Dropout: dropping,
+    layers.AvgPool: averaging,
+    layers.GlobalAvgPool: averaging_all,
+    layers.BatchNorm: batch_normalisation,
+    layers.LayerNorm: layer_normalisation,
+    layers.Gelu: lambda layer, run, x, random: jax.nn.gelu(x, approximate=True),
+    layers.Tokens: tokens,
+    layers.Attention: attention,
+    layers.Residual: residual,
 }
 
 
@@ -440,5 +561,10 @@ def step_device(settings: Dict[str, Any]) -> StepDevice:
     return StepDevice(device.platform, jax.block_until_ready, None, lambda: _device_facts(device))
 
 
-def _per_axis(n: int, channels_last: bool) -> List[int]:
-    return [1, n, n, 1] if channels_last else [1, 1, n, n]
+def _windows(layer: Any, run: Pass) -> Tuple[List[int], List[int]]:
+    """Kernel and stride along every axis."""
+    return _per_axis(layer.kernel, run.channels_last), _per_axis(layer.stride, run.channels_last)
+
+
+def _per_axis(n: int, channels_last: bool, others: int = 1) -> List[int]:
+    return [others, n, n, others] if channels_last else [others, others, n, n]

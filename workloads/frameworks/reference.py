@@ -24,7 +24,7 @@
 """NumPy without a framework: the reference that frameworks are checked against."""
 
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ COLUMNS = {"precision": {"meaning": "type of the numbers that it computes with"}
 
 # What a layer leaves for the way back: takes the gradient of its output, and whether that of its input is needed;
 # gives the gradient of its input (None where not needed) and those of its parameters by name.
-Back = Callable[[np.ndarray, bool], Tuple[Optional[np.ndarray], Dict[str, np.ndarray]]]
+Back = Callable[[np.ndarray, bool], Tuple[Any, Dict[str, np.ndarray]]]
 
 
 def load(settings: Dict[str, Any]) -> None:
@@ -62,11 +62,11 @@ class Batch(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """The loss and the way back from it: the loss's own, then each layer's, first layer first."""
+    """The loss and the way back from it: the loss's own, then the network's."""
 
     value: float
     of_prediction: Callable[[], np.ndarray]
-    backs: List[Back]
+    back: Back
 
 
 class Model:
@@ -81,8 +81,11 @@ class Model:
         self.parameters = OrderedDict(
             (name, value.astype(self.precision)) for name, value in weights.items()
         )
+        self.training = True
         self.dropout = True
         self.deterministic = True
+        self._statistics = layers.initial_statistics(network)
+        self.reset_statistics()
         self.random = np.random.RandomState(settings.get("seed", 0))
         self._rule: Any = None
         self._updates = 0
@@ -103,20 +106,18 @@ class Model:
 
     def forward(self, batch: Batch) -> Loss:
         """Prediction and loss."""
-        output, backs = self._run(batch.images)
+        output, back = self._run(batch.images)
         value, of_prediction = self._loss(output.reshape(batch.targets.shape), batch)
-        return Loss(value, of_prediction, backs)
+        return Loss(value, of_prediction, back)
 
     def backward(self, loss: Loss) -> None:
         """Add the loss's gradient to the gradient of each parameter."""
         gradient: Any = loss.of_prediction()
         gradient = gradient.reshape(len(gradient), -1)
-        for number in reversed(range(len(loss.backs))):
-            gradient, own = loss.backs[number](gradient, number > 0)
-            for name, value in own.items():
-                self._gradients[name] = (
-                    self._gradients[name] + value if name in self._gradients else value
-                )
+        _, own = loss.back(gradient, False)
+        for name, value in own.items():
+            before = self._gradients.get(name)
+            self._gradients[name] = value if before is None else before + value
 
     def zero_grad(self) -> None:
         """Discard the gradients."""
@@ -133,15 +134,24 @@ class Model:
         """Return the gradient of every parameter by name."""
         return self._gradients
 
+    def statistics(self) -> Dict[str, np.ndarray]:
+        """Running statistics by name."""
+        return self._statistics
+
+    def reset_statistics(self) -> None:
+        """Sets running statistics to what they are before training."""
+        for name, value in layers.initial_statistics(self.network).items():
+            self._statistics[name] = value.astype(self.precision)
+
     def infer(self, batch: Batch) -> np.ndarray:
-        """The last layer's output, without a way back."""
+        """The last layer's output, in evaluation mode, without a way back."""
         return self._run(batch.images)[0]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout."""
-        dropout, self.dropout = self.dropout, False
+        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), in evaluation mode."""
+        training, self.training = self.training, False
         output, _ = self._run(images.astype(self.precision, copy=False))
-        self.dropout = dropout
+        self.training = training
         return output.reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
@@ -163,7 +173,7 @@ class Model:
 
     def state(self) -> Dict[str, np.ndarray]:
         """All that the updates to come depend on: parameters and the rule's state."""
-        found = dict(self.parameters, updates=np.array(self._updates))
+        found = dict(self.parameters, updates=np.array(self._updates), **self._statistics)
         for name, moments in self._moments.items():
             found.update({"{}/{}".format(name, moment): value for moment, value in moments.items()})
         return found
@@ -171,6 +181,7 @@ class Model:
     def restore(self, state: Dict[str, np.ndarray]) -> None:
         """Restore a `state` of the same rule."""
         self._updates = int(state["updates"])
+        self._statistics.update({name: state[name] for name in self._statistics})
         for name in self.parameters:
             self.parameters[name] = state[name]
             own = [key for key in state if key.startswith(name + "/")]
@@ -180,12 +191,8 @@ class Model:
         """Return what is in use for such a batch."""
         return {"precision": self.precision.name}
 
-    def _run(self, x: np.ndarray) -> Tuple[np.ndarray, List[Back]]:
-        backs = []
-        for layer in self.network.layers:
-            x, back = WORDS[type(layer)](layer, self, x)
-            backs.append(back)
-        return x, backs
+    def _run(self, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+        return sequence(self.network.layers, self, x)
 
 
 def composed_loss(prediction: np.ndarray, batch: Batch) -> Tuple[float, Callable[[], np.ndarray]]:
@@ -210,19 +217,38 @@ def explicit_loss(prediction: np.ndarray, batch: Batch) -> Tuple[float, Callable
     return value, lambda: 2 / batch.joints * difference
 
 
+def sequence(several: Sequence[Any], model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """Layers one after the other."""
+    backs: List[Back] = []
+    for layer in several:
+        x, back = layers.meaning(WORDS, layer)(layer, model, x)
+        backs.append(back)
+
+    def back_through_all(gradient: np.ndarray, needs_input: bool) -> Any:
+        own: Dict[str, np.ndarray] = {}
+        of_x: Any = gradient
+        for number in reversed(range(len(backs))):
+            of_x, of_layer = backs[number](of_x, needs_input or number > 0)
+            own.update(of_layer)
+        return of_x, own
+
+    return x, back_through_all
+
+
 def convolution(layer: layers.Conv, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
     """(batch, in, h, w) -> (batch, out, h', w'), one matrix product per image (im2col).
 
     The backward pass extracts the patches again, which costs less than keeping them.
     """
-    weight, bias = model.parameters[layer.name + ".weight"], model.parameters[layer.name + ".bias"]
+    weight = model.parameters[layer.name + ".weight"]
     kernels = weight.reshape(layer.outputs, -1)  # (out, in * k * k)
     padded = _padded(x, layer.pad)
     area = _area(layer, padded)
     y = np.empty((len(x), layer.outputs) + area, x.dtype)
     for image, result in zip(padded, y):
         np.dot(kernels, _patches(image, layer, area), out=result.reshape(layer.outputs, -1))
-    y += bias[:, None, None]
+    if layer.bias:
+        y += model.parameters[layer.name + ".bias"][:, None, None]
 
     def back(gradient: np.ndarray, needs_input: bool) -> Any:
         of_y = gradient.reshape(len(x), layer.outputs, -1)
@@ -232,10 +258,9 @@ def convolution(layer: layers.Conv, model: Model, x: np.ndarray) -> Tuple[np.nda
             of_kernels += np.dot(of_y[number], _patches(image, layer, area).T)
             if needs_input:
                 _add_patches(of_padded[number], np.dot(kernels.T, of_y[number]), layer, area)
-        own = {
-            layer.name + ".weight": of_kernels.reshape(weight.shape),
-            layer.name + ".bias": of_y.sum(axis=(0, 2)),
-        }
+        own = {layer.name + ".weight": of_kernels.reshape(weight.shape)}
+        if layer.bias:
+            own[layer.name + ".bias"] = of_y.sum(axis=(0, 2))
         return (_unpadded(of_padded, layer.pad) if needs_input else None), own
 
     return y, back
@@ -249,21 +274,196 @@ def rectifier(layer: layers.Relu, model: Model, x: np.ndarray) -> Tuple[np.ndarr
 
 def maximum(layer: layers.MaxPool, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
     """(batch, c, h, w) -> (batch, c, h', w'): of equal values the first in its window takes the gradient."""
-    area = _area(layer, x)
+    padded = _padded(x, layer.pad, -np.inf)
+    area = _area(layer, padded)
     y = np.full(x.shape[:2] + area, -np.inf, x.dtype)
     origin = np.zeros(y.shape, np.uint8)  # which place of its window each maximum is from
     for number, (_, _, place) in enumerate(_places(layer, area)):
-        larger = x[place] > y
-        np.copyto(y, x[place], where=larger)
+        larger = padded[place] > y
+        np.copyto(y, padded[place], where=larger)
         np.copyto(origin, np.uint8(number), where=larger)
 
     def back(gradient: np.ndarray, needs_input: bool) -> Any:
-        of_x = np.zeros_like(x)
+        of_padded = np.zeros_like(padded)
         for number, (_, _, place) in enumerate(_places(layer, area)):
-            of_x[place] += gradient * (origin == number)
-        return of_x, {}
+            of_padded[place] += gradient * (origin == number)
+        return _unpadded(of_padded, layer.pad), {}
 
     return y, back
+
+
+def averaging(layer: layers.AvgPool, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """(batch, c, h, w) -> (batch, c, h', w')"""
+    area, share = _area(layer, x), x.dtype.type(1.0 / layer.kernel**2)
+    y = np.zeros(x.shape[:2] + area, x.dtype)
+    for _, _, place in _places(layer, area):
+        y += x[place]
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        of_x = np.zeros_like(x)
+        for _, _, place in _places(layer, area):
+            of_x[place] += gradient * share
+        return of_x, {}
+
+    return y * share, back
+
+
+def averaging_all(
+    layer: layers.GlobalAvgPool, model: Model, x: np.ndarray
+) -> Tuple[np.ndarray, Back]:
+    """(batch, c, h, w) -> (batch, c), or (batch, tokens, width) -> (batch, width)"""
+    axes = (2, 3) if x.ndim == 4 else (1,)
+    share = x.dtype.type(float(x.shape[0] * x.shape[1 if x.ndim == 4 else 2]) / x.size)
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        spread = gradient[:, :, None, None] if x.ndim == 4 else gradient[:, None, :]
+        return np.zeros_like(x) + spread * share, {}
+
+    return x.sum(axis=axes) * share, back
+
+
+def batch_normalisation(
+    layer: layers.BatchNorm, model: Model, x: np.ndarray
+) -> Tuple[np.ndarray, Back]:
+    """By the batch's statistics in training, which the running ones follow; by the running ones in evaluation."""
+    axes = (0,) + tuple(range(2, x.ndim))
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    weight = model.parameters[layer.name + ".weight"].reshape(shape)
+    bias = model.parameters[layer.name + ".bias"].reshape(shape)
+    if model.training:
+        mean, variance = x.mean(axis=axes), x.var(axis=axes)
+        _follow(model.statistics(), layer.name, mean, variance, x.size // layer.channels)
+    else:
+        mean = model.statistics()[layer.name + ".running_mean"]
+        variance = model.statistics()[layer.name + ".running_var"]
+    by_batch = model.training
+    inverse = 1 / np.sqrt(variance + x.dtype.type(layers.EPSILON)).reshape(shape)
+    normal = (x - mean.reshape(shape)) * inverse
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        own = {
+            layer.name + ".weight": (gradient * normal).sum(axis=axes),
+            layer.name + ".bias": gradient.sum(axis=axes),
+        }
+        of_normal = gradient * weight
+        of_x = _of_normalised(of_normal, normal, axes) if by_batch else of_normal
+        return of_x * inverse, own
+
+    return normal * weight + bias, back
+
+
+def _follow(
+    statistics: Dict[str, np.ndarray],
+    name: str,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    count: int,
+) -> None:
+    """Running statistics after a batch, whose variance was divided by `count` and not by one less."""
+    unbiased = variance * (float(count) / max(count - 1, 1))
+    for key, value in ((name + ".running_mean", mean), (name + ".running_var", unbiased)):
+        statistics[key] = statistics[key] + layers.MOMENTUM * (value - statistics[key])
+
+
+def layer_normalisation(
+    layer: layers.LayerNorm, model: Model, x: np.ndarray
+) -> Tuple[np.ndarray, Back]:
+    """(batch, …, width), each vector by itself."""
+    weight, bias = model.parameters[layer.name + ".weight"], model.parameters[layer.name + ".bias"]
+    variance = x.var(axis=-1, keepdims=True)
+    inverse = 1 / np.sqrt(variance + x.dtype.type(layers.EPSILON))
+    normal = (x - x.mean(axis=-1, keepdims=True)) * inverse
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        others = tuple(range(x.ndim - 1))
+        own = {
+            layer.name + ".weight": (gradient * normal).sum(axis=others),
+            layer.name + ".bias": gradient.sum(axis=others),
+        }
+        return _of_normalised(gradient * weight, normal, (-1,)) * inverse, own
+
+    return normal * weight + bias, back
+
+
+def _of_normalised(gradient: np.ndarray, normal: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
+    """The gradient of what was normalised over `axes`, still to be divided by its deviation."""
+    mean = gradient.mean(axis=axes, keepdims=True)
+    along = (gradient * normal).mean(axis=axes, keepdims=True)
+    return gradient - mean - normal * along
+
+
+def gaussian_unit(layer: layers.Gelu, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """By the hyperbolic tangent."""
+    scale = x.dtype.type((2 / np.pi) ** 0.5)
+    bend = x.dtype.type(0.044715)
+    curve = np.tanh(scale * (x + bend * x**3))
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        slope = scale * (1 + 3 * bend * x * x) * (1 - curve * curve)
+        return gradient * ((1 + curve) + x * slope) / 2, {}
+
+    return x / 2 * (1 + curve), back
+
+
+def tokens(layer: layers.Tokens, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """(batch, width, h, w) -> (batch, h * w, width)"""
+    listed = x.reshape(len(x), layer.width, layer.places).transpose(0, 2, 1)
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        own = {layer.name + ".positions": gradient.sum(axis=0)}
+        return gradient.transpose(0, 2, 1).reshape(x.shape), own
+
+    return listed + model.parameters[layer.name + ".positions"], back
+
+
+def attention(layer: layers.Attention, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """(batch, count, width) -> (batch, count, width)"""
+    inner = layers.Dense(layer.name + ".qkv", layer.width, 3 * layer.width)
+    outer = layers.Dense(layer.name + ".out", layer.width, layer.width)
+    batch, count, width = x.shape
+    size = width // layer.heads
+    scale = x.dtype.type(size**-0.5)
+    together, back_inner = product(inner, model, x)
+    apart = together.reshape(batch, count, 3, layer.heads, size).transpose(2, 0, 3, 1, 4)
+    query, key, value = apart  # (batch, heads, count, size)
+    share = _softmax(np.matmul(query, key.swapaxes(2, 3)) * scale)  # (batch, heads, count, count)
+    joined = np.matmul(share, value).transpose(0, 2, 1, 3).reshape(x.shape)
+    y, back_outer = product(outer, model, joined)
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        of_joined, own = back_outer(gradient, True)
+        of_mixed = of_joined.reshape(batch, count, layer.heads, size).transpose(0, 2, 1, 3)
+        of_share = np.matmul(of_mixed, value.swapaxes(2, 3))
+        along = (of_share * share).sum(axis=-1, keepdims=True)
+        of_scores = share * (of_share - along) * scale
+        of_apart = np.empty_like(apart)
+        of_apart[0] = np.matmul(of_scores, key)
+        of_apart[1] = np.matmul(of_scores.swapaxes(2, 3), query)
+        of_apart[2] = np.matmul(share.swapaxes(2, 3), of_mixed)
+        of_together = of_apart.transpose(1, 3, 0, 2, 4).reshape(batch, count, 3 * width)
+        of_x, of_inner = back_inner(of_together, True)
+        return of_x, dict(own, **of_inner)
+
+    return y, back
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def residual(layer: layers.Residual, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
+    """The sum of two ways."""
+    y, back_body = sequence(layer.body, model, x)
+    beside, back_shortcut = sequence(layer.shortcut, model, x)
+
+    def back(gradient: np.ndarray, needs_input: bool) -> Any:
+        of_x, own = back_body(gradient, needs_input)
+        of_x_beside, own_beside = back_shortcut(gradient, needs_input)
+        own.update(own_beside)
+        return (of_x + of_x_beside if needs_input else None), own
+
+    return y + beside, back
 
 
 def flattening(layer: layers.Flatten, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
@@ -272,22 +472,23 @@ def flattening(layer: layers.Flatten, model: Model, x: np.ndarray) -> Tuple[np.n
 
 
 def product(layer: layers.Dense, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
-    """(batch, in) -> (batch, out)"""
-    weight, bias = model.parameters[layer.name + ".weight"], model.parameters[layer.name + ".bias"]
+    """(batch, …, in) -> (batch, …, out)"""
+    weight = model.parameters[layer.name + ".weight"]
 
     def back(gradient: np.ndarray, needs_input: bool) -> Any:
-        own = {
-            layer.name + ".weight": np.dot(gradient.T, x),
-            layer.name + ".bias": gradient.sum(axis=0),
-        }
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        own = {layer.name + ".weight": np.dot(rows.T, x.reshape(-1, x.shape[-1]))}
+        if layer.bias:
+            own[layer.name + ".bias"] = rows.sum(axis=0)
         return (np.dot(gradient, weight) if needs_input else None), own
 
-    return np.dot(x, weight.T) + bias, back
+    y = np.dot(x, weight.T)
+    return (y + model.parameters[layer.name + ".bias"] if layer.bias else y), back
 
 
 def dropping(layer: layers.Dropout, model: Model, x: np.ndarray) -> Tuple[np.ndarray, Back]:
     """What is not dropped is scaled up, so that the expectation stays."""
-    if not model.dropout:
+    if not (model.training and model.dropout):
         return x, lambda gradient, needs_input: (gradient, {})
     kept = model.random.random_sample(x.shape) >= layer.ratio
     mask = kept.astype(x.dtype) / x.dtype.type(1 - layer.ratio)
@@ -332,6 +533,14 @@ WORDS: Dict[type, Any] = {
     layers.Flatten: flattening,
     layers.Dense: product,
     layers.Dropout: dropping,
+    layers.AvgPool: averaging,
+    layers.GlobalAvgPool: averaging_all,
+    layers.BatchNorm: batch_normalisation,
+    layers.LayerNorm: layer_normalisation,
+    layers.Gelu: gaussian_unit,
+    layers.Tokens: tokens,
+    layers.Attention: attention,
+    layers.Residual: residual,
 }
 
 
@@ -372,8 +581,11 @@ def _area(layer: Any, x: np.ndarray) -> layers.Shape:
     return tuple((n - layer.kernel) // layer.stride + 1 for n in x.shape[2:])
 
 
-def _padded(x: np.ndarray, pad: int) -> np.ndarray:
-    return np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), "constant") if pad else x
+def _padded(x: np.ndarray, pad: int, value: float = 0.0) -> np.ndarray:
+    if not pad:
+        return x
+    sides = ((0, 0), (0, 0), (pad, pad), (pad, pad))
+    return np.pad(x, sides, "constant", constant_values=value)
 
 
 def _unpadded(x: np.ndarray, pad: int) -> np.ndarray:

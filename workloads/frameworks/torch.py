@@ -12,6 +12,12 @@
 # script = {versions = ">=1.2", reason = "torch.jit.script takes the modules of torch.nn from 1.2 on"}
 # inductor = {versions = ">=2.0", reason = "torch.compile came with torch 2.0"}
 #
+# [tool.sweep.layers]
+# LayerNorm = {versions = ">=0.4", reason = "LayerNorm came with torch 0.4"}
+# Gelu = {versions = ">=0.4", reason = "what Gelu is composed of is spoken from torch 0.4 on"}
+# Tokens = {versions = ">=0.4", reason = "nothing broadcasts before torch 0.4"}
+# Attention = {versions = ">=0.4", reason = "products of several matrices at once are spoken from torch 0.4 on"}
+#
 # [tool.sweep.recipes."<1.0"]
 # python = ["3.6"]
 # requires = ["numpy<1.20", "pyyaml<6"]
@@ -67,7 +73,7 @@
 import contextlib
 import os
 import tempfile
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -152,23 +158,39 @@ class Model:
         self._parameters = list(
             zip(weights, self._modules.parameters())
         )  # a scripted module's own are in any order
+        self._norms = _batch_norms(self._modules, network)  # a scripted module shares their arrays
+        dropouts = [
+            name for name, module in self._modules.named_modules() if type(module) is nn.Dropout
+        ]
         if self.backend == "script":
             self._modules = torch.jit.script(self._modules)
+        named = dict(self._modules.named_modules())
+        self._dropouts = [named[name] for name in dropouts]
+        self._dropout = True
         compiled = _inductor if self.backend == "inductor" else lambda run: run
         self._predict = compiled(self._modules)
         self._loss = compiled(self._loss_function(settings.get("backward", "autograd")))
 
     @property
-    def dropout(self) -> bool:
-        """Whether dropout drops; nothing else in the network tells training from evaluation."""
+    def training(self) -> bool:
+        """Whether the mode is that of training and not of evaluation."""
         return bool(self._modules.training)
+
+    @training.setter
+    def training(self, trains: bool) -> None:
+        self._modules.train(trains)
+        for module in self._dropouts:
+            module.train(trains and self._dropout)
+
+    @property
+    def dropout(self) -> bool:
+        """Whether dropout drops in training."""
+        return self._dropout
 
     @dropout.setter
     def dropout(self, drops: bool) -> None:
-        if drops:
-            self._modules.train()
-        else:
-            self._modules.eval()
+        self._dropout = drops
+        self.training = self.training
 
     def to_device(self, images: np.ndarray, targets: np.ndarray, visible: np.ndarray) -> Batch:
         """Return the batch as tensors on the device.
@@ -212,15 +234,25 @@ class Model:
         """Return the gradient of every parameter by name, on the host."""
         return {name: parameter.grad.data.cpu().numpy() for name, parameter in self._parameters}
 
+    def statistics(self) -> Dict[str, np.ndarray]:
+        """Running statistics by name, on the host."""
+        return {name: value.cpu().numpy() for name, value in self._running()}
+
+    def reset_statistics(self) -> None:
+        """Sets running statistics to what they are before training."""
+        initial = layers.initial_statistics(self.network)
+        for name, value in self._running():
+            value.copy_(torch.from_numpy(initial[name]))
+
     def infer(self, batch: Batch) -> Any:
-        """The last layer's output on the device, without a graph."""
+        """The last layer's output on the device, in evaluation mode, without a graph."""
         return self._without_graph(batch.images)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout and without a graph."""
-        dropout, self.dropout = self.dropout, False
+        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), in evaluation mode and without a graph."""
+        training, self.training = self.training, False
         found = self._without_graph(self._images(images))
-        self.dropout = dropout
+        self.training = training
         return found.data.cpu().numpy().reshape((len(images),) + self.network.output)
 
     def set_optimizer(self, rule: Any) -> None:
@@ -248,7 +280,7 @@ class Model:
 
     def state(self) -> Dict[str, np.ndarray]:
         """All that the updates to come depend on: parameters and the optimiser's state; on the CPU not copied."""
-        found = {"updates": np.array(self._updates)}
+        found = dict(self.statistics(), updates=np.array(self._updates))
         for name, parameter in self._parameters:
             found[name] = parameter.data.cpu().numpy()
             for key, value in self._optimizer.state[parameter].items():
@@ -260,6 +292,8 @@ class Model:
     def restore(self, state: Dict[str, np.ndarray]) -> None:
         """Restore a `state` of the same rule."""
         self._updates = int(state["updates"])
+        for name, value in self._running():
+            value.copy_(torch.from_numpy(state[name]))
         for name, parameter in self._parameters:
             parameter.data.copy_(torch.from_numpy(state[name]))
             own = [key for key in state if key.startswith(name + "/")]
@@ -282,6 +316,12 @@ class Model:
             return self._predict(torch.autograd.Variable(images.data, volatile=True))
         with torch.no_grad():
             return self._predict(images)
+
+    def _running(self) -> Iterator[Tuple[str, Any]]:
+        """Name and tensor of each running statistic."""
+        for name, module in self._norms:
+            yield name + ".running_mean", module.running_mean
+            yield name + ".running_var", module.running_var
 
     def _moment(self, value: np.ndarray) -> Any:
         """Return state as the optimiser keeps it: numbers on the host, or its counter's tensor."""
@@ -307,7 +347,7 @@ class Model:
 
     def _placed_modules(self, weights: Dict[str, np.ndarray]) -> Any:
         with _without_draws():
-            modules = nn.Sequential(*[WORDS[type(layer)](layer) for layer in self.network.layers])
+            modules = _sequence(self.network.layers)
         for parameter, value in zip(modules.parameters(), weights.values()):
             parameter.data.copy_(torch.from_numpy(value))
         if self.on_gpu:
@@ -324,13 +364,18 @@ class Model:
 
         return run
 
-    def _convolutions(self, images: Any) -> str:
+    def _convolutions(self, images: Any) -> Optional[str]:
+        """None for a network that convolves nothing."""
         parameters = dict(self._parameters)
+        found = [pair for pair in layers.walk(self.network) if isinstance(pair[0], layers.Conv)]
+        if not found:
+            return None
         if hasattr(torch._C, "_select_conv_backend"):
-            return _chosen_convolutions(self.network, parameters, images)
-        layer = next(layer for layer in self.network.layers if isinstance(layer, layers.Conv))
-        weight, bias = (parameters[layer.name + kind] for kind in (".weight", ".bias"))
-        return _graph_name(nn.functional.conv2d(images[:1], weight, bias, stride=layer.stride))
+            return _chosen_convolutions(found, parameters, images)
+        layer, shape = found[0]
+        x = self._tensor(np.zeros((1,) + shape, np.float32))
+        weight, bias = (parameters.get(layer.name + kind) for kind in (".weight", ".bias"))
+        return _graph_name(nn.functional.conv2d(x, weight, bias, stride=layer.stride))
 
     def _images(self, images: np.ndarray) -> Any:
         placed = self._tensor(images)
@@ -431,17 +476,128 @@ class Flatten(nn.Module):
         return x.view(x.size(0), -1)
 
 
+class GlobalAvgPool(nn.Module):
+    """(batch, c, h, w) -> (batch, c), or (batch, tokens, width) -> (batch, width)"""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() == 3:
+            return x.mean(1)
+        return nn.functional.adaptive_avg_pool2d(x, 1).view(x.size(0), x.size(1))
+
+
+class GlobalAvgPoolOfVariables(nn.Module):
+    """`GlobalAvgPool` of images alone, before 0.4."""
+
+    def forward(self, x: Any) -> Any:
+        return nn.functional.avg_pool2d(x, x.size(2)).view(x.size(0), x.size(1))
+
+
+class ComposedGelu(nn.Module):
+    """nn.GELU by the hyperbolic tangent, which came with 1.12."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+
+
+class Tokens(nn.Module):
+    """(batch, width, h, w) -> (batch, h * w, width), plus the weights of each position."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(count, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(x.size(0), x.size(1), -1).transpose(1, 2) + self.positions
+
+
+class Attention(nn.Module):
+    """Self-attention in matrix products: (batch, count, width) -> (batch, count, width)"""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.size = heads, width // heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        apart = self.qkv(x).view(x.size(0), x.size(1), 3, self.heads, self.size)
+        heads = apart.permute(2, 0, 3, 1, 4)  # (3, batch, heads, count, size)
+        mixed = self.attend(heads[0], heads[1], heads[2])
+        return self.out(mixed.transpose(1, 2).contiguous().view(x.size()))
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Softmax of the products of queries and keys, times values."""
+        scores = torch.matmul(query, key.transpose(2, 3)) * self.size**-0.5
+        return torch.matmul(nn.functional.softmax(scores, dim=-1), value)
+
+
+class FusedAttention(Attention):
+    """`Attention` by the function that came with 2.0."""
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+class Residual(nn.Module):
+    """The sum of two sequences, of which the second may be empty."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x) + self.shortcut(x)
+
+
+def _sequence(several: Sequence[Any]) -> nn.Sequential:
+    return nn.Sequential(*[layers.meaning(WORDS, layer)(layer) for layer in several])
+
+
+def _batch_norms(modules: nn.Module, network: layers.Network) -> List[Tuple[str, Any]]:
+    found = [module for module in modules.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [(layer.name, module) for layer, module in zip(layers.batch_norms(network), found)]
+
+
+def _gelu() -> nn.Module:
+    try:
+        return nn.GELU(approximate="tanh")
+    except (AttributeError, TypeError):  # the module, or its argument, came later
+        return ComposedGelu()
+
+
+def _attention(layer: layers.Attention) -> nn.Module:
+    is_there = hasattr(nn.functional, "scaled_dot_product_attention")
+    return (FusedAttention if is_there else Attention)(layer.width, layer.heads)
+
+
 WORDS: Dict[type, Callable[[Any], nn.Module]] = {
     layers.Conv: lambda layer: nn.Conv2d(
-        layer.inputs, layer.outputs, layer.kernel, stride=layer.stride, padding=layer.pad
+        layer.inputs,
+        layer.outputs,
+        layer.kernel,
+        stride=layer.stride,
+        padding=layer.pad,
+        bias=layer.bias,
     ),
     layers.Relu: lambda layer: nn.ReLU(),
     layers.MaxPool: lambda layer: nn.MaxPool2d(
-        layer.kernel, stride=layer.stride
+        layer.kernel, stride=layer.stride, padding=layer.pad
     ),  # floors, as everywhere
     layers.Flatten: lambda layer: nn.Flatten() if hasattr(nn, "Flatten") else Flatten(),
-    layers.Dense: lambda layer: nn.Linear(layer.inputs, layer.outputs),
+    layers.Dense: lambda layer: nn.Linear(layer.inputs, layer.outputs, bias=layer.bias),
     layers.Dropout: lambda layer: nn.Dropout(layer.ratio),
+    layers.AvgPool: lambda layer: nn.AvgPool2d(layer.kernel, stride=layer.stride),
+    layers.GlobalAvgPool: lambda layer: (
+        GlobalAvgPool() if hasattr(torch, "no_grad") else GlobalAvgPoolOfVariables()
+    ),
+    layers.BatchNorm: lambda layer: nn.BatchNorm2d(
+        layer.channels, eps=layers.EPSILON, momentum=layers.MOMENTUM
+    ),
+    layers.LayerNorm: lambda layer: nn.LayerNorm(layer.width, eps=layers.EPSILON),
+    layers.Gelu: lambda layer: _gelu(),
+    layers.Tokens: lambda layer: Tokens(layer.places, layer.width),
+    layers.Attention: _attention,
+    layers.Residual: lambda layer: Residual(_sequence(layer.body), _sequence(layer.shortcut)),
 }
 
 
@@ -539,16 +695,16 @@ def _graph_name(value: Any) -> str:
     return type(value.grad_fn if hasattr(value, "grad_fn") else value.creator).__name__
 
 
-def _chosen_convolutions(network: layers.Network, parameters: Dict[str, Any], images: Any) -> str:
+def _chosen_convolutions(
+    convolutions: List[Tuple[layers.Conv, layers.Shape]], parameters: Dict[str, Any], images: Any
+) -> str:
     """Which of its implementations torch chooses for the convolutions of a batch such as `images`."""
-    shapes = [network.input] + layers.shapes(network)
     chosen = set()
-    for layer, shape in zip(network.layers, shapes):
-        if isinstance(layer, layers.Conv):
-            weight, bias = (parameters[layer.name + kind] for kind in (".weight", ".bias"))
-            x = torch.empty((len(images),) + shape, device=images.device)
-            sizes = [layer.stride] * 2, [layer.pad] * 2, [1, 1], False, [0, 0], 1
-            chosen.add(str(torch._C._select_conv_backend(x, weight, bias, *sizes)).split(".")[-1])
+    for layer, shape in convolutions:
+        weight, bias = (parameters.get(layer.name + kind) for kind in (".weight", ".bias"))
+        x = torch.empty((len(images),) + shape, device=images.device)
+        sizes = [layer.stride] * 2, [layer.pad] * 2, [1, 1], False, [0, 0], 1
+        chosen.add(str(torch._C._select_conv_backend(x, weight, bias, *sizes)).split(".")[-1])
     return " ".join(sorted(chosen))
 
 

@@ -63,6 +63,7 @@ class Model:
         self, network: layers.Network, weights: Parameters, settings: Dict[str, Any]
     ) -> None:
         self.network = network
+        self.training = True
         self.dropout = True
         self._parameters = dict(weights)
         self._gradients: Parameters = {}
@@ -107,10 +108,10 @@ class Model:
         return self._gradients
 
     def predict(self, images: numpy.ndarray) -> numpy.ndarray:
-        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), without dropout."""
-        dropout, self.dropout = self.dropout, False
+        """Joints (batch, 14, 2) of images (batch, 3, 227, 227), in evaluation mode."""
+        training, self.training = self.training, False
         found = self._run(self._parameters, images)
-        self.dropout = dropout
+        self.training = training
         return found.reshape((len(images),) + self.network.output)
 
     def facts(self, batch: Batch) -> Dict[str, Any]:
@@ -123,7 +124,7 @@ class Model:
 
     def _run(self, parameters: Parameters, x: Any) -> Any:
         for layer in self.network.layers:
-            x = WORDS[type(layer)](layer, self, parameters, x)
+            x = layers.meaning(WORDS, layer)(layer, self, parameters, x)
         return x
 
 
@@ -176,7 +177,7 @@ def maximum(layer: layers.MaxPool, model: Model, parameters: Parameters, x: Any)
 
 def dropping(layer: layers.Dropout, model: Model, parameters: Parameters, x: Any) -> Any:
     """What is not dropped is scaled up."""
-    if not model.dropout:
+    if not (model.training and model.dropout):
         return x
     kept = model._random.random_sample(x.shape) >= layer.ratio
     return x * (kept.astype(numpy.float32) / numpy.float32(1 - layer.ratio))
