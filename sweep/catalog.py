@@ -125,13 +125,14 @@ class Workload:
 
     `reference` are the settings that its `reference_values` depend on; empty if it has none.
     `parity_ignores` are the settings that its `parity` does not depend on; None if each trial
-    checks parity by itself. `check` are the settings that its `check` depends on, which refuses
-    the impossible before anything is timed; empty if it has none. `choices` are the values of
-    parameters that have only a few. `least` are the lower bounds of integer parameters. `steps` are the settings whose sum is
-    the number of steps, for estimates of time; empty for one step. `exclusive` says whether a trial
-    has its node to itself unless the grid says otherwise. `columns` is what the file states about
-    its own columns; see `records.columns.ColumnMetadata`. `without` are the built-in axes that it
-    does not have. `step` is a user's own step file; `path` is then the module that runs it.
+    checks parity by itself. `check` are the settings that its `check` depends on, which refuses the
+    impossible before anything is timed; empty if it has none. `choices` are the values of
+    parameters that have only a few. `least` are the lower bounds of integer parameters. `steps` are
+    the settings whose sum is the number of steps, for estimates of time; empty for one step.
+    `exclusive` says whether a trial has its node to itself unless the grid says otherwise.
+    `columns` is what the file states about its own columns; see `records.columns.ColumnMetadata`.
+    `without` are the built-in axes that it does not have. `step` is a user's own step file; `path`
+    is then the module that runs it.
     """
 
     name: str

@@ -15,8 +15,8 @@ from workloads.runtime.layers import (
 )
 
 # What the last normalisation of a residual begins as. With 1, float32 gradients of ResNet-50 differ
-# from float64 ones by up to 4e-4, with this by 3e-6. Goyal et al. 2017 begin with 0, where the other
-# weights of the residual have no gradient that a parity check could look at.
+# from float64 ones by up to 4e-4, with this by 3e-6. Goyal et al. 2017 begin with 0, where the
+# other weights of the residual have no gradient that a parity check could look at.
 LAST = 0.25
 
 Body = Callable[[str, int, int, int], Tuple[Any, ...]]
@@ -26,7 +26,8 @@ _WIDTHS = (64, 128, 256, 512)
 def resnet(name: str, counts: Sequence[int], wider: int, body: Body) -> Network:
     """A network of `counts` residuals a stage.
 
-    `body(name, inputs, width, stride)` gives the layers of one, which end in `wider` times its width of channels.
+    `body(name, inputs, width, stride)` gives the layers of one, which end in `wider` times its
+    width of channels.
     """
     beginning = normalised("1", 3, 64, 7, stride=2)  # (3, 227, 227) -> (64, 114, 114)
     beginning += (Relu(), MaxPool(3, 2, pad=1))  # -> (64, 57, 57)

@@ -1,7 +1,7 @@
 """A small vision transformer (ViT-Ti/16; Dosovitskiy et al. 2021, Touvron et al. 2021): patches of 16 x 16, twelve blocks.
 
-Predictions are of the mean of all tokens, as Beyer et al. 2022 do it, and not of a token of their own. Of the crop of
-227 pixels a side the patches cover 224.
+Predictions are of the mean of all tokens, as Beyer et al. 2022 do it, and not of a token of their
+own. Of the crop of 227 pixels a side the patches cover 224.
 """
 
 from typing import Any, List

@@ -1,7 +1,8 @@
 """The vocabulary in which a network is written once, and what follows from it alone: shapes and initial weights.
 
-Framework files say what each word means in their own native modules. Shapes here leave out the batch: images are
-(channels, height, width), convolution weights (outputs, inputs, kernel, kernel), dense weights (outputs, inputs).
+Framework files say what each word means in their own native modules. Shapes here leave out the
+batch: images are (channels, height, width), convolution weights (outputs, inputs, kernel, kernel),
+dense weights (outputs, inputs).
 """
 
 from collections import OrderedDict
@@ -64,9 +65,10 @@ class GlobalAvgPool(NamedTuple):
 class BatchNorm(NamedTuple):
     """Each channel less its mean, by its deviation, times a weight plus a bias (Ioffe and Szegedy 2015).
 
-    In training, mean and variance are the batch's, over examples and places: y = weight * (x - mean) / sqrt(variance +
-    EPSILON) + bias. Running statistics follow them, running = (1 - MOMENTUM) * running + MOMENTUM * batch's, where the
-    variance is the unbiased one; they begin as 0 and 1. In evaluation the running statistics take the batch's place.
+    In training, mean and variance are the batch's, over examples and places: y = weight * (x -
+    mean) / sqrt(variance + EPSILON) + bias. Running statistics follow them, running = (1 -
+    MOMENTUM) * running + MOMENTUM * batch's, where the variance is the unbiased one; they begin as
+    0 and 1. In evaluation the running statistics take the batch's place.
     """
 
     name: str
@@ -87,7 +89,8 @@ class LayerNorm(NamedTuple):
 class Gelu(NamedTuple):
     """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3))) (Hendrycks and Gimpel 2016)
 
-    The approximation that every version of every framework has the functions for; the exact one takes an error function.
+    The approximation that every version of every framework has the functions for; the exact one
+    takes an error function.
     """
 
 
@@ -102,8 +105,9 @@ class Tokens(NamedTuple):
 class Attention(NamedTuple):
     """Self-attention of several heads over tokens (count, width) (Vaswani et al. 2017).
 
-    Queries, keys and values are one product, `<name>.qkv`, in this order, each head after the other within them:
-    softmax(q . k / sqrt(width / heads)) . v of the heads, side by side, then the product `<name>.out`.
+    Queries, keys and values are one product, `<name>.qkv`, in this order, each head after the other
+    within them: softmax(q . k / sqrt(width / heads)) . v of the heads, side by side, then the
+    product `<name>.out`.
     """
 
     name: str
@@ -187,10 +191,10 @@ def meaning(words: Mapping[type, Any], layer: Any) -> Any:
 def draw_weights(network: Network, seed: int) -> Dict[str, np.ndarray]:
     """Initial float32 weights, the same to the bit for every NumPy: LeCun et al. 1998, uniform in ±sqrt(3 / fan-in).
 
-    Of variance 1 / fan-in, as Chainer's own. With twice that (He et al. 2015) predictions begin so far out that
-    training by the study's rule, momentum SGD with learning rate 0.01, runs off to infinity in four iterations.
-    Drawn in the order of the network by `RandomState(seed).random_sample`; biases are zero, and the
-    weights of normalisations one.
+    Of variance 1 / fan-in, as Chainer's own. With twice that (He et al. 2015) predictions begin so
+    far out that training by the study's rule, momentum SGD with learning rate 0.01, runs off to
+    infinity in four iterations. Drawn in the order of the network by
+    `RandomState(seed).random_sample`; biases are zero, and the weights of normalisations one.
     """
     random = np.random.RandomState(seed)
     drawn = OrderedDict(

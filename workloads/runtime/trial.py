@@ -40,8 +40,8 @@ class Channel:
 class Report:
     """Called by a workload to report its progress: `report({"epoch": 3, "loss": 0.1})`.
 
-    `checkpoints` is the folder in which a long trial may keep its state, or None. `parity` is what the workload's
-    function of that name gave in another process, or None.
+    `checkpoints` is the folder in which a long trial may keep its state, or None. `parity` is what
+    the workload's function of that name gave in another process, or None.
     """
 
     def __init__(
