@@ -446,13 +446,18 @@ class Cluster:
             return
         before, self._activity = self._activity, self.session.activity()
         for kind, count in self._activity.launching.items():
-            if count > before.launching.get(kind, 0):
+            if self._may_launch(kind) and count > before.launching.get(kind, 0):
                 self._notify(f"launching {count} {kind}")
         for kind, why in self._activity.refused.items():
             self._notify_once(f"{kind} could not be launched: {why}")
         for node_id in self._activity.draining & self._ready.keys():
             name = self._ready[node_id].name
             self._notify_once(f"node {name} is about to end: it gets no more trials")
+
+    def _may_launch(self, kind: str) -> bool:
+        # A young head counts itself among the nodes that are being launched.
+        types = self._autoscaler.types if self._autoscaler else None
+        return types is None or any(each.name == kind for each in types)
 
     def _notify_once(self, text: str) -> None:
         if text not in self._notices:
