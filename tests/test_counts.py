@@ -33,7 +33,7 @@ SLOW = ("ray", "pyarrow", "scipy", "altair", "pandas")
 # something does not
 FILES_OPENED, CALLS_PER_TRIAL, CALLS_PER_PLANNED_TRIAL = 30, 2000, 48
 BYTES_PER_SUMMARISED_RECORD = 250
-BYTES_PER_PLANNED_TRIAL, CALLS_PER_SUMMARY, CALLS_PER_SUMMARY_TOLD = 650, 50, 1500
+BYTES_PER_PLANNED_TRIAL, CALLS_PER_SUMMARY, CALLS_PER_SUMMARY_TOLD = 650, 50, 1600
 WORKLOAD = "import os\nPARAMETERS = {}\ndef run(framework, *_):\n    return {'host': framework.HOST, 'own': os.getpid()}\n"
 
 
@@ -113,7 +113,7 @@ def test_a_planned_trial_takes_few_bytes() -> None:
     assert taken <= BYTES_PER_PLANNED_TRIAL * len(held[1])
 
 
-def test_a_further_cell_is_summarised_with_few_calls_and_told_with_its_doubts_with_not_many(
+def test_a_further_cell_is_summarised_with_few_calls_and_told_with_its_warnings_with_not_many(
     tmp_path: Path,
 ) -> None:
     runs = [tmp_path / str(cells) for cells in (20, 40)]
