@@ -224,7 +224,7 @@ def test_an_empty_run_is_missing_its_records(sweep: Sweep) -> None:
         assert sweep(command).code == 4
 
 
-def test_a_single_trial_has_figures_no_interval_and_a_doubt(sweep: Sweep) -> None:
+def test_a_single_trial_has_figures_no_interval_and_a_warning(sweep: Sweep) -> None:
     keep("results/one", [record()])
     said = sweep("summarize")
     assert said.code == 0

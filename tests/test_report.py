@@ -425,7 +425,7 @@ def test_an_empty_run_is_missing_its_records(sweep: Sweep) -> None:
     assert not Path("results/empty/report.html").exists()
 
 
-def test_one_trial_is_reported_with_its_doubt(sweep: Sweep) -> None:
+def test_one_trial_is_reported_with_its_warning(sweep: Sweep) -> None:
     keep("results/one", [record()])
     assert sweep("report", "one").code == 0
     page = Path("results/one/report.html").read_text()

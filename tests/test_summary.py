@@ -257,7 +257,7 @@ def test_one_sample_and_one_trial_that_the_mean_hangs_on_are_told() -> None:
     assert warning.text.endswith("s where the median is 99.63 ms")
 
 
-def test_every_doubt_comes_with_a_remedy() -> None:
+def test_every_warning_comes_with_a_fix() -> None:
     summary = only(record(seed=0, threads=1, steal_ratio=0.5), record(seed=1, status="failed"))
     assert len(warnings_of(summary)) == 4
     assert all(warning.fix for warning in warnings_of(summary))
@@ -399,7 +399,7 @@ def test_planned_trials_without_a_record_are_missing(tmp_path: Path) -> None:
     assert Results(tmp_path).plan().num_rows == 2
 
 
-def test_records_that_hold_no_settings_are_summarised_and_doubted_too() -> None:
+def test_records_that_hold_no_settings_are_summarised_and_warned_of_too() -> None:
     drifting = [
         record(seed, step_s=[1.0 + 0.1 * (i > 40) for i in range(80)], settings=None)
         for seed in range(3)
