@@ -9,6 +9,9 @@ So these signals are blocked before any library starts a thread. All threads inh
 one thread waits for the signals with `sigwait`, so that no installed handler is called. That thread
 passes each signal on to the main thread as SIGURG, which no library uses. The handler of SIGURG
 raises KeyboardInterrupt. SIGINT is left to Python, since Ray does not change it.
+
+Python drops an exception that is raised in a finalizer, and Ray's references have finalizers. A
+KeyboardInterrupt that is dropped so is raised once more, a moment later.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import contextlib
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +28,7 @@ from typing import Any
 # Before the end of a job's time, Slurm sends one of the last three, as the user chooses.
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 _PASSED_ON = signal.SIGURG
+_AGAIN_AFTER_S = 0.05  # long enough for a finalizer to end
 
 _received: list[signal.Signals] = []
 _is_over = threading.Event()
@@ -40,6 +45,7 @@ def listen() -> None:
     unblock = functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, handled)
     os.register_at_fork(after_in_child=unblock)
     signal.signal(_PASSED_ON, _interrupt)
+    sys.unraisablehook = functools.partial(_interrupt_again, threading.get_ident())
     listener = threading.Thread(target=_pass_on, args=(handled, threading.get_ident()), daemon=True)
     listener.start()
 
@@ -95,3 +101,16 @@ def _interrupt(*_: Any) -> None:
     # A SIGURG without a received signal comes from elsewhere, and is ignored as by default.
     if _received and not _is_over.is_set():
         raise KeyboardInterrupt
+
+
+def _interrupt_again(main_thread: int, dropped: sys.UnraisableHookArgs) -> None:
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    if _is_over.is_set():
+        return
+    number = _PASSED_ON if _received else signal.SIGINT
+    # From another thread: the handler would otherwise run, and raise, within this function.
+    again = threading.Timer(_AGAIN_AFTER_S, signal.pthread_kill, (main_thread, number))
+    again.daemon = True
+    again.start()

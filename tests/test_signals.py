@@ -362,3 +362,37 @@ def script(text: str) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout
         assert process.stdout.readline() == "there\n"
         yield process
+
+
+DROPPED = """
+import os, signal, time
+from sweep import signals
+signals.listen()
+
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(1.0)
+        print("the finalizer was not interrupted")
+
+try:
+    held = Held()
+    del held
+    time.sleep(30)
+    print("the signal was lost")
+except KeyboardInterrupt:
+    print(signals.cause())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("SIGTERM", "ended by SIGTERM"), ("SIGINT", "interrupted")]
+)
+def test_a_signal_that_arrives_in_a_finalizer_is_not_lost(name: str, cause: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", DROPPED.format(name=name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.stdout, ended.stderr) == (f"{cause}\n", "")
