@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweep import dependencies, literals, plugins, scripts, steps
 from sweep.dependencies import WORKLOADS as WORKLOADS
-from sweep.errors import SweepError, nearest
+from sweep.errors import SweepError
 from sweep.plugins import Registry
 from sweep.records.declared import validate
 from sweep.steps import Step
@@ -181,10 +181,7 @@ def frameworks() -> Registry[Framework]:
 
 def get_framework(framework: str) -> Framework:
     """Return the framework called `framework`; SweepError with the nearest name otherwise."""
-    every = frameworks()
-    if framework not in every:
-        raise SweepError(f"there is no framework {framework!r}", nearest(framework, every))
-    return every[framework]
+    return frameworks().named(framework, "framework")
 
 
 @functools.lru_cache(maxsize=256)
@@ -273,10 +270,7 @@ def workloads() -> Registry[Workload]:
 
 def get_workload(name: str) -> Workload:
     """Return the workload called `name`; SweepError with the nearest name otherwise."""
-    every = workloads()
-    if name not in every:
-        raise SweepError(f"there is no workload {name!r}", nearest(name, every))
-    return every[name]
+    return workloads().named(name, "workload")
 
 
 def networks() -> Registry[Network]:
@@ -287,10 +281,7 @@ def networks() -> Registry[Network]:
 
 def get_network(name: str) -> Network:
     """Return the network called `name`; SweepError with the nearest name otherwise."""
-    every = networks()
-    if name not in every:
-        raise SweepError(f"there is no network {name!r}", nearest(name, every))
-    return every[name]
+    return networks().named(name, "network")
 
 
 @functools.lru_cache(maxsize=65536)

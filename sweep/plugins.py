@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sweep.errors import SweepError
+from sweep.errors import SweepError, nearest
 
 T = TypeVar("T")
 
@@ -31,6 +31,12 @@ class Registry(dict[str, T]):
                 self[name] = read()
             except SweepError as error:
                 self.broken[name] = error
+
+    def named(self, name: str, kind: str) -> T:
+        """Return the item called `name`; SweepError with the nearest name if there is no such `kind`."""
+        if name not in self:
+            raise SweepError(f"there is no {kind} {name!r}", nearest(name, self))
+        return self[name]
 
     def __contains__(self, name: object) -> bool:
         self._refuse_broken(name)

@@ -173,7 +173,11 @@ class _Provider:
 
     def provide(self, trials: Sequence[Trial], cluster: Cluster | None = None) -> None:
         """Provide what these trials need and no earlier ones did; without a cluster, here."""
-        self._trials |= {trial.cell.id: trial for trial in trials}
+        cells = {trial.cell.id: trial for trial in trials}
+        # A round that repeats trials, or adds seeds, has no cell that was not provided for.
+        if cells.keys() <= self._trials.keys():
+            return
+        self._trials |= cells
         # What was provided before is asked for again: a node that joins now has none of it.
         every = self._trials.values()
         needs = provision.needs(every, self._grid.environments, self._run_id)

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint
 import sweep.datasets
 from sweep import dependencies, digests
 from sweep.datasets.dataset import DataSet
-from sweep.errors import SweepError, nearest
+from sweep.errors import SweepError
 from sweep.plugins import Registry, imported, located, points
 
 _ENTRY_POINTS = "sweep.datasets"
@@ -31,10 +31,7 @@ def datasets() -> Registry[DataSet]:
 
 def get(name: str) -> DataSet:
     """Return the data set called `name`; SweepError with the nearest name if there is none."""
-    every = datasets()
-    if name not in every:
-        raise SweepError(f"there is no data set {name!r}", nearest(name, every))
-    return every[name]
+    return datasets().named(name, "data set")
 
 
 def _built_in() -> dict[str, DataSet]:
