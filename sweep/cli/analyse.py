@@ -14,13 +14,6 @@ from sweep.texts import having
 if TYPE_CHECKING:
     from sweep.analysis.run import Run
 
-_RunName = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RUN]",
-        help="A folder, a URI, or a name under results/; the newest one if left out.",
-    ),
-]
 _Metric = Annotated[
     str | None,
     typer.Option(
@@ -78,7 +71,7 @@ _Across = Annotated[
 
 
 def summarize(
-    run: _RunName = None,
+    run: runs.NewestUnlessNamed = None,
     by: Annotated[
         str | None, typer.Option(help="Axes that tell rows apart, as framework,batch_exponent.")
     ] = None,
@@ -103,7 +96,7 @@ def summarize(
 
 
 def compare(
-    run: _RunName = None,
+    run: runs.NewestUnlessNamed = None,
     other: _OtherRun = None,
     over: _Over = None,
     baseline: _Baseline = None,
@@ -160,7 +153,7 @@ def compare(
 
 
 def verify(
-    run: _RunName = None,
+    run: runs.NewestUnlessNamed = None,
     where: _Where = None,
     form: Annotated[
         Format | None,

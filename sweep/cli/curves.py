@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 def curves(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A folder, a URI, or a name under results/; the newest one if left out.",
-        ),
-    ] = None,
+    run: runs.NewestUnlessNamed = None,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="CONDITION", help="Only such cells, as framework=torch."),

@@ -27,13 +27,6 @@ _LONGEST_LIST = 16  # values that are shown one by one
 # Names that are compared with a misspelt one: comparison takes seconds for a million.
 _MOST_COMPARED = 10_000
 
-_RunName = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RUN]",
-        help="A folder, a URI, or a name under results/; the newest one if left out.",
-    ),
-]
 _Format = Annotated[Format, typer.Option("--format", help="How to write the rows.")]
 
 

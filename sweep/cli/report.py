@@ -28,13 +28,6 @@ KINDS = {
 }
 
 
-_Run = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RUN]",
-        help="A folder, a URI, or a name under results/; the newest one if left out.",
-    ),
-]
 _File = Annotated[
     Path | None,
     typer.Option(
@@ -55,7 +48,7 @@ _Where = Annotated[
 
 
 def report(
-    run: _Run = None,
+    run: runs.NewestUnlessNamed = None,
     file: _File = None,
     where: _Where = None,
 ) -> int:

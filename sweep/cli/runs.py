@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sweep.cli import output
 from sweep.errors import MISSING, SweepError, nearest
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
     from sweep.records.storage import Storage
 
 RESULTS = "results"
+
+NewestUnlessNamed = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A folder, a URI, or a name under results/; the newest one if left out.",
+    ),
+]
 
 
 def load(run: str | None, where: Sequence[str] | None = None) -> Run:

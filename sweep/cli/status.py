@@ -83,13 +83,7 @@ class RunState:
 
 
 def status(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A folder, a URI, or a name under results/; the newest one if left out.",
-        ),
-    ] = None,
+    run: runs.NewestUnlessNamed = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again as it changes, until the sweep ends.")
     ] = False,
